@@ -1,0 +1,347 @@
+//! What is measured.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bespeak::{
+    engine::{Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft, ResourceId, Token},
+    store::{
+        Mode, Store,
+        sqlite::{SqliteOptions, SqliteStore},
+    },
+};
+use bespeak_load::{Answer, ClosedLoop, Connection, Summary, Target, TargetError, closed_loop};
+use http::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{
+    Error, engine,
+    report::{Section, median, thousands, verdict},
+    server::Server,
+};
+
+/// How to measure.
+pub(crate) struct Bench {
+    pub(crate) binary: PathBuf,
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
+    pub(crate) rounds: usize,
+}
+
+/// A case.
+#[derive(Clone, Copy)]
+pub(crate) enum Case {
+    Engine,
+    HotResource,
+    SoldOut,
+    Pairs,
+    Million,
+    Idle,
+}
+
+pub(crate) const ALL: [Case; 6] =
+    [Case::Engine, Case::HotResource, Case::SoldOut, Case::Pairs, Case::Million, Case::Idle];
+
+impl Case {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::HotResource => "hot-resource",
+            Self::SoldOut => "sold-out",
+            Self::Pairs => "pairs",
+            Self::Million => "million",
+            Self::Idle => "idle",
+        }
+    }
+
+    pub(crate) async fn run(self, bench: &Bench) -> Result<Section, Error> {
+        match self {
+            Self::Engine => engine_alone(bench),
+            Self::HotResource => hot_resource(bench).await,
+            Self::SoldOut => sold_out(bench).await,
+            Self::Pairs => pairs(bench).await,
+            Self::Million => million(bench).await,
+            Self::Idle => idle(bench).await,
+        }
+    }
+}
+
+fn engine_alone(bench: &Bench) -> Result<Section, Error> {
+    let mut rates = Vec::new();
+    for _ in 0..bench.rounds {
+        rates.push(engine::commands_per_second(8_000)?);
+    }
+    let rate = median(rates);
+    Ok(Section {
+        title: "The engine alone",
+        what: "Holds and commits on one resource, 256 holds per working set, one core, no store.".to_owned(),
+        header: vec!["commands/s"],
+        rows: vec![vec![thousands(rate)]],
+        verdict: verdict(rate >= 1e6, "at least 1,000,000 commands/s"),
+    })
+}
+
+async fn hot_resource(bench: &Bench) -> Result<Section, Error> {
+    let mut rows = Vec::new();
+    let mut lanes_256 = (0.0, 0.0);
+    for (name, strategy, connections) in [
+        ("lanes", "lanes", 64),
+        ("lanes", "lanes", 256),
+        ("lanes", "lanes", 1024),
+        ("one command per transaction", "pessimistic", 256),
+    ] {
+        let mut rates = Vec::new();
+        let mut p50s = Vec::new();
+        let mut p99s = Vec::new();
+        for _ in 0..bench.rounds {
+            let server =
+                Server::bespeak(&bench.binary, TempDir::new()?, &[("BESPEAK_STRATEGY", strategy)]).await?;
+            let summary = holds(bench, &server, connections).await?;
+            rates.push(summary.requests_per_second);
+            p50s.push(summary.p50_ms);
+            p99s.push(summary.p99_ms);
+        }
+        let figures = (median(rates), median(p50s), median(p99s));
+        if (name, connections) == ("lanes", 256) {
+            lanes_256 = (figures.0, figures.2);
+        }
+        rows.push(row(name, connections, figures));
+    }
+    let mut rates = Vec::new();
+    let mut p50s = Vec::new();
+    let mut p99s = Vec::new();
+    for _ in 0..bench.rounds {
+        let server = Server::echo().await?;
+        let summary = load(bench, &server.target()?, 256, hold_request("echo".into())).await?;
+        only(&summary, "200")?;
+        rates.push(summary.requests_per_second);
+        p50s.push(summary.p50_ms);
+        p99s.push(summary.p99_ms);
+    }
+    rows.push(row("a route that only echoes", 256, (median(rates), median(p50s), median(p99s))));
+    Ok(Section {
+        title: "Holds on one hot resource",
+        what: "POST /api/v1/reserve, distinct keys, keep-alive connections, SQLite with WAL and synchronous FULL.".to_owned(),
+        header: vec!["what", "connections", "requests/s", "p50 ms", "p99 ms"],
+        rows,
+        verdict: verdict(
+            lanes_256.0 >= 15_000.0 && lanes_256.1 < 40.0,
+            "at least 15,000 holds/s with p99 under 40 ms at 256 connections",
+        ),
+    })
+}
+
+async fn sold_out(bench: &Bench) -> Result<Section, Error> {
+    let mut rates = Vec::new();
+    let mut p50s = Vec::new();
+    let mut p99s = Vec::new();
+    let mut written = 0;
+    for _ in 0..bench.rounds {
+        let server = Server::bespeak(&bench.binary, TempDir::new()?, &[]).await?;
+        let target = server.target()?;
+        define(&target, "hot", 1).await?;
+        let mut connection = target.connect().await?;
+        let (_, answer) = hold(connection, "hot", "the-winner").await;
+        if answer?.status != 200 {
+            return Err("the one unit could not be held".into());
+        }
+        connection = target.connect().await?;
+        // Whatever a first request sets in motion is over before writes are counted.
+        let _ = hold(connection, "hot", "a-loser").await.1?;
+        let before = server.written_bytes()?;
+        let summary = load(bench, &target, 256, hold_request("hot".into())).await?;
+        written += server.written_bytes()? - before;
+        only(&summary, "409")?;
+        rates.push(summary.requests_per_second);
+        p50s.push(summary.p50_ms);
+        p99s.push(summary.p99_ms);
+    }
+    let rate = median(rates);
+    let mut cells = row("sold out", 256, (rate, median(p50s), median(p99s)));
+    cells.push(written.to_string());
+    Ok(Section {
+        title: "Sold-out refusals",
+        what: "The only unit is held; 256 connections ask for it with distinct keys. Bytes written are those of the server process (`write_bytes` in /proc/PID/io), all rounds together.".to_owned(),
+        header: vec!["what", "connections", "requests/s", "p50 ms", "p99 ms", "bytes written to disk"],
+        rows: vec![cells],
+        verdict: verdict(rate >= 30_000.0 && written == 0, "at least 30,000/s, nothing written"),
+    })
+}
+
+async fn pairs(bench: &Bench) -> Result<Section, Error> {
+    const RESOURCES: usize = 1_000;
+    let mut rates = Vec::new();
+    let mut p99s = Vec::new();
+    for _ in 0..bench.rounds {
+        let server = Server::bespeak(&bench.binary, TempDir::new()?, &[]).await?;
+        let target = server.target()?;
+        for n in 0..RESOURCES {
+            define(&target, &format!("r{n}"), 1_000_000_000).await?;
+        }
+        let summary = load(bench, &target, 256, |connection, number, turn| async move {
+            let resource = format!("r{}", (number * 7919 + usize::try_from(turn).unwrap_or(0) * 104_729) % RESOURCES);
+            let (connection, held) = hold(connection, &resource, &format!("{number}-{turn}")).await;
+            match held {
+                Ok(answer) if answer.status == 200 => {
+                    let token = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["token"].clone();
+                    connection.post("/api/v1/commit", &[], json!({"token": token}).to_string()).await
+                }
+                other => (connection, other),
+            }
+        })
+        .await?;
+        only(&summary, "200")?;
+        rates.push(summary.requests_per_second);
+        p99s.push(summary.p99_ms);
+    }
+    let rate = median(rates);
+    Ok(Section {
+        title: "Hold and commit",
+        what: "Pairs of a hold and its commit, over 1,000 resources, 256 connections.".to_owned(),
+        header: vec!["pairs/s", "p99 of a pair, ms"],
+        rows: vec![vec![thousands(rate), format!("{:.1}", median(p99s))]],
+        verdict: verdict(rate >= 6_000.0, "at least 6,000 pairs/s"),
+    })
+}
+
+async fn million(bench: &Bench) -> Result<Section, Error> {
+    let full = TempDir::new()?;
+    fill(&full, 1_000_000).await?;
+    let mut empty_rates = Vec::new();
+    let mut full_rates = Vec::new();
+    let mut full = Some(full);
+    for _ in 0..bench.rounds {
+        let server = Server::bespeak(&bench.binary, TempDir::new()?, &[]).await?;
+        empty_rates.push(holds(bench, &server, 256).await?.requests_per_second);
+        drop(server);
+        let folder = full.take().ok_or("the folder is in use")?;
+        let mut server = Server::bespeak(&bench.binary, folder, &[]).await?;
+        full_rates.push(holds(bench, &server, 256).await?.requests_per_second);
+        full = Some(std::mem::replace(&mut server.folder, TempDir::new()?));
+    }
+    let ratios = full_rates.iter().zip(&empty_rates).map(|(full, empty)| full / empty).collect();
+    let ratio = median(ratios);
+    Ok(Section {
+        title: "One million reservations in the file",
+        what: "Holds on one hot resource, 256 connections, in turn on an empty file and on one with a million committed reservations (and their 2 million events).".to_owned(),
+        header: vec!["empty, holds/s", "a million, holds/s", "ratio, pair by pair"],
+        rows: vec![vec![thousands(median(empty_rates)), thousands(median(full_rates)), format!("{ratio:.2}")]],
+        verdict: verdict(ratio >= 0.85, "within 15 %"),
+    })
+}
+
+async fn idle(bench: &Bench) -> Result<Section, Error> {
+    let server = Server::bespeak(&bench.binary, TempDir::new()?, &[]).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let resident = server.resident_mib()?;
+    Ok(Section {
+        title: "An idle server",
+        what: "Resident memory (`VmRSS`) three seconds after the start.".to_owned(),
+        header: vec!["MiB"],
+        rows: vec![vec![format!("{resident:.1}")]],
+        verdict: verdict(resident < 30.0, "under 30 MB"),
+    })
+}
+
+async fn holds(bench: &Bench, server: &Server, connections: usize) -> Result<Summary, Error> {
+    let target = server.target()?;
+    define(&target, "hot", 9_000_000_000).await?;
+    let summary = load(bench, &target, connections, hold_request("hot".into())).await?;
+    only(&summary, "200")?;
+    Ok(summary)
+}
+
+async fn load<F, Fut>(bench: &Bench, target: &Target, connections: usize, step: F) -> Result<Summary, Error>
+where
+    F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = (Connection, Result<Answer, TargetError>)> + Send,
+{
+    let load = ClosedLoop { connections, warm_up: bench.warm_up, duration: bench.duration };
+    Ok(closed_loop(target, &load, step).await?)
+}
+
+/// A hold of one unit, under a key that no other request of this benchmark has.
+fn hold_request(
+    resource: Arc<str>,
+) -> impl Fn(Connection, usize, u64) -> std::pin::Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>
++ Send
++ Sync
++ 'static {
+    let run = Uuid::now_v7().simple().to_string();
+    move |connection, number, turn| {
+        let (resource, key) = (resource.clone(), format!("{run}-{number}-{turn}"));
+        Box::pin(async move { hold(connection, &resource, &key).await })
+    }
+}
+
+async fn hold(connection: Connection, resource: &str, key: &str) -> (Connection, Result<Answer, TargetError>) {
+    let body = format!(r#"{{"resourceId":"{resource}","quantity":1,"ttlSeconds":3600}}"#);
+    connection.post("/api/v1/reserve", &[("idempotency-key", key)], body).await
+}
+
+async fn define(target: &Target, resource: &str, total: u64) -> Result<(), Error> {
+    let body = json!({"resourceId": resource, "totalStock": total}).to_string();
+    let answer = target.connect().await?.send(Method::POST, "/api/v1/resources", &[], body.into()).await?;
+    if answer.status == 200 { Ok(()) } else { Err(format!("{resource}: {}", answer.status).into()) }
+}
+
+/// A figure counts only if every answer was the one that was measured.
+fn only(summary: &Summary, status: &str) -> Result<(), Error> {
+    if summary.counts.keys().all(|counted| counted == status) {
+        Ok(())
+    } else {
+        Err(format!("expected only {status}, got {:?}", summary.counts).into())
+    }
+}
+
+fn row(what: &str, connections: usize, (rate, p50, p99): (f64, f64, f64)) -> Vec<String> {
+    vec![what.to_owned(), connections.to_string(), thousands(rate), format!("{p50:.1}"), format!("{p99:.1}")]
+}
+
+/// Fills a database with committed reservations, through the store, as years of use would.
+async fn fill(folder: &TempDir, reservations: usize) -> Result<(), Error> {
+    const BATCH: usize = 1_000;
+    const RESOURCES: usize = 1_000;
+    let url = format!("sqlite://{}", folder.path().join("bench.db").display());
+    let store = SqliteStore::open(&url, SqliteOptions::default()).await?;
+    store.migrate().await?;
+    let limits = Limits::default();
+    let ids = (0..RESOURCES).map(|n| ResourceId::new("id", &format!("old-{n}"))).collect::<Result<Vec<_>, _>>()?;
+    let defines: Vec<Command> = ids
+        .iter()
+        .map(|id| Command::Define(Define { resource_id: id.clone(), total: 1_000_000_000, fulfilment: None }))
+        .collect();
+    store.execute(&defines, Mode::Commit).await?;
+    for batch in 0..reservations / BATCH {
+        let mut commands = Vec::with_capacity(2 * BATCH);
+        let mut commits = Vec::with_capacity(BATCH);
+        for n in 0..BATCH {
+            let item = Item { resource_id: ids[n % RESOURCES].clone(), quantity: Quantity::new("quantity", 1)? };
+            let draft = ReserveDraft {
+                items: Items::new(vec![item], &limits)?,
+                ttl: limits.ttl("ttlSeconds", None)?,
+                holder: None,
+                metadata: None,
+                key: IdempotencyKey::new(&random_key())?,
+            };
+            let token = Token::from_uuid(Uuid::now_v7());
+            commands.push(Command::Reserve(draft.with_token(token)));
+            commits.push(Command::Commit(token));
+        }
+        commands.extend(commits);
+        let executed = store.execute(&commands, Mode::Commit).await?;
+        if !executed.outcomes.iter().all(Result::is_ok) {
+            return Err(format!("batch {batch} was not accepted").into());
+        }
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// A random key, as clients draw them: they scatter over the whole index.
+fn random_key() -> String {
+    let mut bytes = *Uuid::now_v7().as_bytes();
+    bytes.reverse();
+    Uuid::from_bytes(bytes).to_string()
+}

@@ -1,0 +1,94 @@
+//! The benchmarks. `cargo xtask bench` builds this with the release profile and runs it.
+//!
+//! Ratios are measured in one run, because machines differ and are noisy: each figure stands beside its base. The load
+//! generator shares the machine's cores with the server, and the report says so.
+
+mod cases;
+mod engine;
+mod environment;
+mod report;
+mod server;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+/// What to measure.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "bespeak-bench", about)]
+struct Args {
+    /// Only the cases whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Seconds per measurement
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Rounds of each measurement; medians are reported
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Where the Markdown report goes; printed where not given
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// The server's binary
+    #[arg(long, default_value = "target/release/bespeak")]
+    binary: PathBuf,
+    /// Serve the echo route and nothing else (used by the benchmark itself)
+    #[arg(long, hide = true)]
+    echo: bool,
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Error> {
+    // A thousand connections need more descriptors than most shells allow by default.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    if args.echo {
+        return server::echo().await;
+    }
+    let bench = cases::Bench {
+        binary: args.binary.clone(),
+        warm_up: Duration::from_secs(1),
+        duration: Duration::from_secs(args.seconds),
+        rounds: args.rounds.max(1),
+    };
+    let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
+    let mut sections = Vec::new();
+    for case in cases::ALL {
+        if wanted(case.name()) {
+            eprintln!("bench: {}", case.name());
+            sections.push(case.run(&bench).await?);
+        }
+    }
+    let text = report::markdown(&environment::describe()?, &args_shown(&args), &sections);
+    match &args.report {
+        Some(path) => {
+            std::fs::write(path, text)?;
+            eprintln!("bench: wrote {}", path.display());
+        }
+        None => report::print(&text),
+    }
+    Ok(())
+}
+
+fn args_shown(args: &Args) -> String {
+    let only = args.only.as_ref().map(|only| format!(" --only {only}")).unwrap_or_default();
+    format!("cargo xtask bench --seconds {} --rounds {}{only}", args.seconds, args.rounds)
+}

@@ -1,0 +1,56 @@
+//! The report, in Markdown.
+
+use std::io::Write;
+
+/// One case's figures.
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    /// What was done, in a sentence or two.
+    pub(crate) what: String,
+    pub(crate) header: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<String>>,
+    /// What the issue asked for, and whether it was reached.
+    pub(crate) verdict: String,
+}
+
+pub(crate) fn markdown(environment: &str, command: &str, sections: &[Section]) -> String {
+    let mut text = format!("# Benchmarks\n\n{environment}- reproduced by `{command}`\n");
+    for section in sections {
+        text += &format!("\n## {}\n\n{}\n\n", section.title, section.what);
+        text += &format!("| {} |\n|{}\n", section.header.join(" | "), "---|".repeat(section.header.len()));
+        for row in &section.rows {
+            text += &format!("| {} |\n", row.join(" | "));
+        }
+        text += &format!("\n{}\n", section.verdict);
+    }
+    text
+}
+
+/// Prints to standard output; whoever reads may have read enough.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// `1234567.8` as `1,234,568`.
+pub(crate) fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The middle one.
+pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Whether a figure reached its target.
+pub(crate) fn verdict(reached: bool, target: &str) -> String {
+    format!("Target: {target}: {}.", if reached { "reached" } else { "**missed**" })
+}

@@ -1,0 +1,249 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::server_flags::ServerFlags;
+
+/// Reservation engine: holds limited stock for a while, then commits, releases or expires it, without overselling.
+#[derive(Debug, Parser)]
+#[command(name = "bespeak", version, about, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole engine in one process: HTTP API, expiry timer, embedded database.
+    Serve(ServerFlags),
+    /// Print every setting with its value, where that comes from, and what it means.
+    Config(ServerFlags),
+    /// Bring the database's schema to this version; `serve` does so by itself.
+    Migrate(ServerFlags),
+    /// Audit a database: nothing oversold, all or nothing, one winner, every change with its event.
+    Verify(ServerFlags),
+    /// Fire a flash sale at a server (its own, where none is named) and say whether the books balance.
+    Simulate(SimulateArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Commands that talk to a running server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Look at resources, set their totals, import them from CSV.
+    #[command(subcommand)]
+    Stock(StockCommand),
+    /// Hold units for a while.
+    Reserve(ReserveArgs),
+    /// Make a hold final.
+    Commit(TokenArgs),
+    /// Give a hold back.
+    Release(TokenArgs),
+    /// Lengthen a hold.
+    Extend(ExtendArgs),
+    /// Give a committed reservation back.
+    Cancel(TokenArgs),
+    /// Show a reservation.
+    Show(TokenArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StockCommand {
+    /// Show one resource.
+    Check(CheckArgs),
+    /// List resources in id order.
+    List(ListArgs),
+    /// Create a resource, or set its total.
+    Set(SetArgs),
+    /// Create and change many resources from CSV: `resource_id,total_stock`, `#` for comments.
+    Import(ImportArgs),
+}
+
+/// Which server.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server's base URL [env: BESPEAK_SERVER_URL, OPENRESERVE_SERVER_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+}
+
+impl ServerArgs {
+    /// The flag, or the environment, or the default; without a slash at the end.
+    pub(crate) fn url(&self) -> String {
+        self.server
+            .clone()
+            .or_else(|| ["BESPEAK_SERVER_URL", "OPENRESERVE_SERVER_URL"].iter().find_map(|name| std::env::var(name).ok()))
+            .unwrap_or_else(|| "http://127.0.0.1:8080".to_owned())
+            .trim_end_matches('/')
+            .to_owned()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The resource's id
+    #[arg(long, short)]
+    pub(crate) resource: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// At most so many; all where not given
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Start after this id
+    #[arg(long)]
+    pub(crate) after: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// The resource's id
+    #[arg(long, short)]
+    pub(crate) resource: String,
+    /// Units in all, held and committed ones included
+    #[arg(long, short)]
+    pub(crate) total: u64,
+    /// What a commit sets off; left as it is where not given
+    #[arg(long, value_parser = ["NONE", "SMART_KEY"])]
+    pub(crate) fulfilment: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The CSV file; `-` reads standard input
+    #[arg(long, short)]
+    pub(crate) file: PathBuf,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReserveArgs {
+    /// The resource's id
+    #[arg(long, short, required_unless_present = "items")]
+    pub(crate) resource: Option<String>,
+    /// How many units of it
+    #[arg(long, short, default_value_t = 1)]
+    pub(crate) quantity: u64,
+    /// A resource and how many units of it, as ID=N; again for more, all or nothing
+    #[arg(long = "item", value_name = "ID=N", conflicts_with_all = ["resource", "quantity"], value_parser = item)]
+    pub(crate) items: Vec<(String, u64)>,
+    /// For how long, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ttl: Option<u64>,
+    /// On whose behalf
+    #[arg(long)]
+    pub(crate) holder: Option<String>,
+    /// A JSON object to attach
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    pub(crate) metadata: Option<serde_json::Value>,
+    /// The idempotency key: give the same one to retry safely; a random one where not given
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The reservation's token
+    pub(crate) token: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtendArgs {
+    /// The reservation's token
+    pub(crate) token: String,
+    /// Counted from now, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ttl: u64,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Buyers, each with a connection of their own
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) users: u32,
+    /// Units for sale
+    #[arg(long, default_value_t = 100)]
+    pub(crate) stock: u64,
+    /// Over how long they arrive, such as 5s or 500ms; 0s is everyone at once
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(crate) ramp: Duration,
+    /// The resource; it must not be in use. A new one where not given
+    #[arg(long, short)]
+    pub(crate) resource: Option<String>,
+    /// How many units each buyer wants
+    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) quantity: u64,
+    /// Which share of the winners commits, 0 to 1; the others leave their holds to expire
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    pub(crate) commit_share: f64,
+    /// How long holds live, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) ttl: u64,
+    /// What decides arrivals and commits: the same seed gives the same sale
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// The server's base URL; one of its own, with a database of its own, where not given
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Where the HTML report goes
+    #[arg(long, value_name = "FILE", default_value = "bespeak-simulate.html")]
+    pub(crate) report: PathBuf,
+    /// How long a buyer waits for an answer, such as 30s
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+fn item(text: &str) -> Result<(String, u64), String> {
+    let (id, quantity) = text.rsplit_once('=').ok_or("must be ID=N, such as room-101=2")?;
+    let quantity = quantity.parse().map_err(|_| "the quantity after = must be a whole number")?;
+    Ok((id.to_owned(), quantity))
+}
+
+fn json_object(text: &str) -> Result<serde_json::Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+        Ok(_) => Err("must be a JSON object".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be 0 to 1".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a number with ms, s or m, such as 5s".to_owned();
+    let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" => number,
+        "m" => number * 60.0,
+        _ => return Err(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= Duration::from_hours(1)).ok_or_else(wrong)
+}

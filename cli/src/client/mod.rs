@@ -1,0 +1,31 @@
+//! The commands that talk to a running server.
+
+mod http;
+mod import;
+mod reservations;
+mod stock;
+
+use std::process::ExitCode;
+
+use crate::{
+    args::{ClientCommand, StockCommand},
+    failure::Failure,
+    output::Output,
+};
+pub(crate) use http::segment;
+
+/// Runs a client command.
+pub(crate) async fn run(output: Output, command: ClientCommand) -> Result<ExitCode, Failure> {
+    match command {
+        ClientCommand::Stock(StockCommand::Check(args)) => stock::check(output, args).await,
+        ClientCommand::Stock(StockCommand::List(args)) => stock::list(output, args).await,
+        ClientCommand::Stock(StockCommand::Set(args)) => stock::set(output, args).await,
+        ClientCommand::Stock(StockCommand::Import(args)) => import::import(output, args).await,
+        ClientCommand::Reserve(args) => reservations::reserve(output, args).await,
+        ClientCommand::Commit(args) => reservations::act(output, "commit", args).await,
+        ClientCommand::Release(args) => reservations::act(output, "release", args).await,
+        ClientCommand::Cancel(args) => reservations::act(output, "cancel", args).await,
+        ClientCommand::Extend(args) => reservations::extend(output, args).await,
+        ClientCommand::Show(args) => reservations::show(output, args).await,
+    }
+}

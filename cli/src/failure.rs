@@ -1,0 +1,66 @@
+//! Why a command ends without having done its job, and with which exit code.
+
+use std::{error::Error, process::ExitCode};
+
+use bespeak::{config::ConfigError, store::StoreError};
+
+/// A failure, told in one line on standard error.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something was refused or is wrong: exit code 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// The command line or a setting is wrong: exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+
+    /// An error and what caused it, after what was tried.
+    pub(crate) fn caused(tried: impl Into<String>, error: &dyn Error) -> Self {
+        let mut message = tried.into();
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some errors repeat their source in their own text.
+            if !message.ends_with(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = error.source();
+        }
+        Self::new(message)
+    }
+
+    /// The same failure, with what was done before it.
+    pub(crate) fn after(mut self, done: &str) -> Self {
+        self.message = format!("{} ({done})", self.message);
+        self
+    }
+
+    pub(crate) fn runtime(error: std::io::Error) -> Self {
+        Self::caused("the runtime cannot be started", &error)
+    }
+
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("bespeak: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::caused("the database cannot be used", &error)
+    }
+}

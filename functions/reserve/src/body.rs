@@ -1,0 +1,100 @@
+//! Reads a request's body: its type, its size, its time, its JSON. What is wrong is told with the field's path.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::{problem::Problem, router::Api};
+
+/// A JSON body. Unknown fields are the type's business: it must deny them.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        if !media_type(request.headers()).is_some_and(|given| is_json(&given)) {
+            return Err(Problem::unsupported("application/json"));
+        }
+        let bytes = read(request, api.http.body_bytes_max, api).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// A CSV body.
+pub(crate) struct CsvBody(pub(crate) Bytes);
+
+impl FromRequest<Api> for CsvBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        if media_type(request.headers()).as_deref() != Some("text/csv") {
+            return Err(Problem::unsupported("text/csv"));
+        }
+        read(request, api.http.import_bytes_max, api).await.map(Self)
+    }
+}
+
+/// The type and subtype in lower case, without parameters.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next()?.trim().to_ascii_lowercase())
+}
+
+fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+async fn read(request: Request, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > bytes_max as u64) {
+        return Err(Problem::too_large(bytes_max));
+    }
+    let body: Body = request.into_body();
+    let whole = Limited::new(body, bytes_max).collect();
+    match tokio::time::timeout(api.http.request_timeout, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(bytes_max)),
+        Ok(Err(_cut_off)) => Err(Problem::malformed("the body ended before it was complete")),
+        Err(_elapsed) => Err(Problem::too_slow(api.http.request_timeout.as_secs())),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // The path of an error costs time to keep, so it is looked for only when there is an error.
+    serde_json::from_slice(bytes).map_err(|error| {
+        if !error.is_data() {
+            return Problem::malformed(format!("the body is not JSON: {error}"));
+        }
+        let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
+        match serde_path_to_error::deserialize::<_, T>(deserializer) {
+            Ok(_) => Problem::invalid("body", error.to_string()),
+            Err(error) => {
+                let detail = without_position(&error.inner().to_string());
+                let path = error.path().to_string();
+                match (path.as_str(), missing_field(&detail)) {
+                    (".", Some(field)) => Problem::invalid(field, detail),
+                    (".", None) => Problem::invalid("body", detail),
+                    (at, Some(field)) => Problem::invalid(format!("{at}.{field}"), detail),
+                    (at, None) => Problem::invalid(at, detail),
+                }
+            }
+        }
+    })
+}
+
+/// The field that serde misses, which is not on the path of its error.
+fn missing_field(detail: &str) -> Option<String> {
+    detail.strip_prefix("missing field `")?.split('`').next().map(str::to_owned)
+}
+
+fn without_position(detail: &str) -> String {
+    detail.rsplit_once(" at line ").map_or(detail, |(head, _)| head).to_owned()
+}

@@ -1,0 +1,34 @@
+//! The idempotency key: bare, or a quoted Structured-Field string (draft-ietf-httpapi-idempotency-key-header).
+
+use axum::http::HeaderMap;
+use bespeak::engine::IdempotencyKey;
+use sfv::{BareItem, Item, Parser};
+
+use crate::problem::Problem;
+
+pub(crate) const HEADER: &str = "idempotency-key";
+
+/// The key of a request that must have one.
+pub(crate) fn required(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else {
+        return Err(Problem::key("idempotency-key-missing", "the header Idempotency-Key is required"));
+    };
+    let malformed = |detail: &str| Problem::key("idempotency-key-malformed", detail);
+    if values.next().is_some() {
+        return Err(malformed("the header Idempotency-Key must be sent once"));
+    }
+    let text = value.to_str().map_err(|_| malformed("the key must be printable ASCII"))?.trim();
+    let key = if text.starts_with('"') {
+        let item: Item = Parser::new(text)
+            .parse()
+            .map_err(|_| malformed("a key that starts with a quote must be a Structured-Field string (RFC 9651)"))?;
+        match item.bare_item {
+            BareItem::String(string) => string.as_str().to_owned(),
+            _ => return Err(malformed("the key must be a string")),
+        }
+    } else {
+        text.to_owned()
+    };
+    IdempotencyKey::new(&key).map_err(|violation| malformed(&violation.to_string()))
+}

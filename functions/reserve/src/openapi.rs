@@ -1,0 +1,69 @@
+//! The API's description: generated from the handlers, with the limits that this configuration sets.
+
+use bespeak::{config::HttpConfig, engine::Limits};
+use serde_json::{Value, json};
+use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, tag::TagBuilder};
+
+use crate::router::described;
+
+const DESCRIPTION: &str = "Holds limited stock for a while, then commits, releases or expires it, without ever \
+overselling.\n\nErrors are problem details (RFC 9457); `type` is a stable name. An idempotency key is remembered for as \
+long as its reservation is kept: committed ones for ever; released, expired and cancelled ones for at least 72 hours.";
+
+/// The part that no handler describes.
+pub(crate) fn head() -> OpenApi {
+    let tag = |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("Bespeak")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(DESCRIPTION))
+                .license(Some(LicenseBuilder::new().name("MIT").identifier(Some("MIT")).build()))
+                .build(),
+        )
+        .tags(Some([
+            tag("reservations", "Hold, commit, release, extend, cancel"),
+            tag("resources", "What there is"),
+            tag("operations", "Health and metrics"),
+        ]))
+        .build()
+}
+
+/// The whole document, as JSON.
+pub fn document(limits: &Limits, http: HttpConfig) -> Value {
+    let mut document = json!(described().into_openapi());
+    let mut set = |schema: &str, property: &str, constraints: Value| {
+        let pointer = format!("/components/schemas/{schema}/properties/{property}");
+        let target = document.pointer_mut(&pointer).and_then(Value::as_object_mut);
+        debug_assert!(target.is_some(), "the document has no {pointer}");
+        if let (Some(target), Value::Object(constraints)) = (target, constraints) {
+            target.extend(constraints);
+        }
+    };
+    let ttl = json!({"minimum": 1, "maximum": limits.ttl_max_seconds});
+    set("ReserveRequest", "ttlSeconds", ttl.clone());
+    set("ReserveRequest", "ttlSeconds", json!({"default": limits.ttl_default_seconds}));
+    set("ExtendRequest", "ttlSeconds", ttl);
+    set("ExtendRequest", "ttlSeconds", json!({"x-life-max-seconds": limits.life_max_seconds}));
+    let quantity = json!({"minimum": 1, "maximum": limits.quantity_max});
+    set("ReserveRequest", "quantity", quantity.clone());
+    set("ItemRequest", "quantity", quantity);
+    let id = json!({"minLength": 1, "maxLength": 128, "pattern": "^[A-Za-z0-9._:/-]+$"});
+    set("ReserveRequest", "resourceId", id.clone());
+    set("ItemRequest", "resourceId", id.clone());
+    set("DefineRequest", "resourceId", id);
+    set("DefineRequest", "totalStock", json!({"minimum": 0, "maximum": limits.total_max}));
+    set("DefineRequest", "fulfilment", json!({"enum": ["NONE", "SMART_KEY", null]}));
+    set("ReserveRequest", "items", json!({"minItems": 1, "maxItems": limits.items_max}));
+    set("ReserveRequest", "holder", json!({"minLength": 1, "maxLength": limits.holder_length_max}));
+    set("ReserveRequest", "metadata", json!({"x-max-bytes": limits.metadata_bytes_max}));
+    document["info"]["x-limits"] = json!({
+        "reservation": limits,
+        "bodyBytesMax": http.body_bytes_max,
+        "importBytesMax": http.import_bytes_max,
+        "idempotencyKeyLengthMax": 255,
+        "resourceIdLengthMax": 128,
+    });
+    document
+}

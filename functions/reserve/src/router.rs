@@ -1,0 +1,89 @@
+//! Which path is which handler, and what stands around all of them.
+
+use std::{any::Any, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    http::Method,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use bespeak::{app::App, config::HttpConfig, telemetry};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
+
+use crate::{import, openapi, operations, problem::Problem, reservations, resources};
+
+/// What every handler is given.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) app: Arc<App>,
+    pub(crate) http: HttpConfig,
+    pub(crate) document: Arc<str>,
+}
+
+/// The routes, and their description.
+pub(crate) fn described() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(reservations::reserve))
+        .routes(routes!(reservations::commit))
+        .routes(routes!(reservations::release))
+        .routes(routes!(reservations::extend))
+        .routes(routes!(reservations::cancel))
+        .routes(routes!(reservations::show))
+        .routes(routes!(resources::define, resources::list))
+        .routes(routes!(import::import))
+        .routes(routes!(resources::show))
+        .routes(routes!(operations::live))
+        .routes(routes!(operations::ready))
+        .routes(routes!(operations::metrics))
+}
+
+/// The whole API.
+pub fn router(app: Arc<App>, http: HttpConfig) -> Router {
+    let document: Arc<str> = openapi::document(app.limits(), http).to_string().into();
+    let (routes, _) = described().split_for_parts();
+    // A resource may be called `import`; its path is then that of the import, with another method.
+    let routes = routes
+        .route("/api/v1/resources/import", axum::routing::get(resources::show_import))
+        .route("/openapi.json", axum::routing::get(operations::openapi))
+        .with_state(Api { app, http, document });
+    let docs = SwaggerUi::new("/docs").config(DocsConfig::from("/openapi.json"));
+    routes
+        .merge(docs)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(observe))
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    let detail = if request.uri().path().starts_with("/api/v1/resources/") {
+        "there is nothing at this path; in a resource id, a slash is written %2F"
+    } else {
+        "there is nothing at this path; the API is described at /openapi.json and /docs"
+    };
+    Problem::not_found("not-found", "No such path", detail)
+}
+
+async fn no_such_method(method: Method) -> Problem {
+    Problem::method_not_allowed(&method)
+}
+
+/// A panic is a defect; it fails the one request that met it. The panic hook has logged it.
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::internal().into_response()
+}
+
+async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    // An unmatched path is chosen by the client, so it must not become a label.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    telemetry::count_request(method.as_str(), route, response.status().as_u16(), started.elapsed());
+    response
+}

@@ -1,0 +1,266 @@
+//! The configuration: one table of settings, each an environment variable and a flag of `bespeak serve`.
+//!
+//! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
+
+mod settings;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+
+use crate::{engine::Limits, lanes, telemetry::LogFormat};
+pub use settings::{SETTINGS, Setting};
+
+/// A value that stops the start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// The variable.
+    pub name: &'static str,
+    /// What it was set to; secrets hidden.
+    pub value: String,
+    /// What would be right.
+    pub expected: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?} is not valid: must be {}", self.name, self.value, self.expected)
+    }
+}
+
+/// How concurrent reservations of one resource are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Row locks, batched: waiting commands share a transaction.
+    Lanes,
+    /// Row locks, one command per transaction.
+    Pessimistic,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// The environment.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// The text of every setting, not yet parsed.
+#[derive(Clone, Debug)]
+pub struct Values(BTreeMap<&'static str, (String, Source)>);
+
+impl Values {
+    /// Collects the settings: what `flag` gives wins over what `environment` gives, and that over the default. Both are
+    /// asked by variable name.
+    pub fn collect(
+        flag: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let value = |setting: &Setting| {
+            if let Some(value) = flag(setting.name) {
+                (value, Source::Flag)
+            } else if let Some(value) = environment(setting.name) {
+                (value, Source::Environment)
+            } else {
+                (setting.default.to_owned(), Source::Default)
+            }
+        };
+        Self(SETTINGS.iter().map(|setting| (setting.name, value(setting))).collect())
+    }
+
+    /// The settings of the process's environment.
+    pub fn from_environment() -> Self {
+        Self::collect(|_| None, |name| std::env::var(name).ok())
+    }
+
+    /// A setting's text and where it came from, its password hidden.
+    pub fn shown(&self, setting: &Setting) -> (String, Source) {
+        let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
+        (if setting.secret { without_password(&value) } else { value }, source)
+    }
+
+    fn text(&self, name: &'static str) -> &str {
+        debug_assert!(self.0.contains_key(name), "{name} is not in the table of settings");
+        self.0.get(name).map_or("", |(value, _)| value)
+    }
+
+    fn error(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
+        ConfigError { name, value: without_password(self.text(name)), expected: expected.into() }
+    }
+
+    fn number(&self, name: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
+        self.text(name)
+            .parse()
+            .ok()
+            .filter(|number| (min..=max).contains(number))
+            .ok_or_else(|| self.error(name, format!("a whole number from {min} to {max}")))
+    }
+
+    fn size(&self, name: &'static str, min: u64, max: u64) -> Result<usize, ConfigError> {
+        let number = self.number(name, min, max)?;
+        usize::try_from(number).map_err(|_| self.error(name, "smaller on this machine"))
+    }
+
+    fn choice<T: Copy>(&self, name: &'static str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        choices.iter().find(|(text, _)| *text == self.text(name)).map(|(_, value)| *value).ok_or_else(|| {
+            self.error(name, choices.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(" or "))
+        })
+    }
+}
+
+/// A URL with its password hidden; other text as it is.
+fn without_password(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            // A URL that has a password can have another.
+            let _ = url.set_password(Some("***"));
+            url.to_string()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// The parsed configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the books are.
+    pub database_url: String,
+    /// How many connections serve reads.
+    pub read_connections: u32,
+    /// How concurrent reservations are kept apart.
+    pub strategy: Strategy,
+    /// How many lanes.
+    pub lanes: usize,
+    /// How many commands one transaction takes at the most.
+    pub lane_batch: usize,
+    /// How many commands may wait, per lane.
+    pub lane_queue: usize,
+    /// What one request may ask for.
+    pub limits: Limits,
+    /// What HTTP accepts.
+    pub http: HttpConfig,
+    /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
+    pub log: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+/// What HTTP accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// The largest import, in bytes.
+    pub import_bytes_max: usize,
+    /// How long a client may take to send a request.
+    pub request_timeout: Duration,
+}
+
+impl Config {
+    /// Parses the settings.
+    ///
+    /// # Errors
+    /// The first value that is not valid, in the order of the table.
+    pub fn parse(values: &Values) -> Result<Self, ConfigError> {
+        let listen = values.text("BESPEAK_LISTEN");
+        let listen = listen
+            .parse()
+            .map_err(|_| values.error("BESPEAK_LISTEN", "an address and a port, such as 127.0.0.1:8080"))?;
+        let database_url = values.text("BESPEAK_DATABASE_URL").to_owned();
+        check_database_url(values, &database_url)?;
+        let strategy = values.choice(
+            "BESPEAK_STRATEGY",
+            &[("lanes", Strategy::Lanes), ("pessimistic", Strategy::Pessimistic)],
+        )?;
+        // SQLite has one writer, so a second lane would only wait for the first.
+        let lanes = values.size("BESPEAK_LANES", 1, 1)?;
+        let hours_max = 366 * 24 * 60 * 60;
+        let limits = Limits {
+            quantity_max: values.number("BESPEAK_QUANTITY_MAX", 1, crate::engine::TOTAL_MAX)?,
+            total_max: values.number("BESPEAK_TOTAL_MAX", 1, crate::engine::TOTAL_MAX)?,
+            ttl_default_seconds: values.number("BESPEAK_TTL_DEFAULT_SECONDS", 1, hours_max)?,
+            ttl_max_seconds: values.number("BESPEAK_TTL_MAX_SECONDS", 1, hours_max)?,
+            life_max_seconds: values.number("BESPEAK_LIFE_MAX_SECONDS", 1, hours_max)?,
+            items_max: values.size("BESPEAK_ITEMS_MAX", 1, 1_000)?,
+            holder_length_max: values.size("BESPEAK_HOLDER_LENGTH_MAX", 1, 128)?,
+            metadata_bytes_max: values.size("BESPEAK_METADATA_BYTES_MAX", 2, 1024 * 1024)?,
+        };
+        if limits.ttl_default_seconds > limits.ttl_max_seconds {
+            return Err(values.error("BESPEAK_TTL_DEFAULT_SECONDS", "at most BESPEAK_TTL_MAX_SECONDS"));
+        }
+        if limits.life_max_seconds < limits.ttl_max_seconds {
+            return Err(values.error("BESPEAK_LIFE_MAX_SECONDS", "at least BESPEAK_TTL_MAX_SECONDS"));
+        }
+        Ok(Self {
+            listen,
+            database_url,
+            read_connections: u32::try_from(values.number("BESPEAK_READ_CONNECTIONS", 1, 256)?).unwrap_or(1),
+            strategy,
+            lanes,
+            lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
+            lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
+            limits,
+            http: HttpConfig {
+                body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
+                import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,
+                request_timeout: Duration::from_secs(values.number("BESPEAK_REQUEST_TIMEOUT_SECONDS", 1, 300)?),
+            },
+            log: values.text("BESPEAK_LOG").to_owned(),
+            log_format: values
+                .choice("BESPEAK_LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
+        })
+    }
+
+    /// How commands share transactions.
+    pub fn dispatch_plan(&self) -> lanes::Plan {
+        match self.strategy {
+            Strategy::Lanes => lanes::Plan::Lanes { lanes: self.lanes, batch: self.lane_batch },
+            Strategy::Pessimistic => lanes::Plan::Single,
+        }
+    }
+}
+
+fn check_database_url(values: &Values, url: &str) -> Result<(), ConfigError> {
+    let wrong = |expected: &str| Err(values.error("BESPEAK_DATABASE_URL", expected));
+    let Some(rest) = url.strip_prefix("sqlite:") else {
+        return wrong("a URL such as sqlite://bespeak.db (mysql:// is not in this version)");
+    };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let path = path.split('?').next().unwrap_or(path);
+    if path.is_empty() || path.starts_with(":memory:") || rest.contains("mode=memory") {
+        return wrong("the URL of a file, such as sqlite://bespeak.db: what was answered must survive");
+    }
+    Ok(())
+}
+
+/// Variables that start with `BESPEAK_` and are no setting, each with the setting that it may have meant.
+pub fn unknown_variables<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(String, Option<&'static str>)> {
+    names
+        .filter(|name| name.starts_with("BESPEAK_") && !name.starts_with("BESPEAK_TEST_"))
+        .filter(|name| SETTINGS.iter().all(|setting| setting.name != *name))
+        .map(|name| {
+            let nearest = SETTINGS
+                .iter()
+                .map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting.name))
+                .min()
+                .filter(|(distance, _)| *distance <= 3);
+            (name.to_owned(), nearest.map(|(_, setting)| setting))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! The table of settings.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: &'static str,
+    /// The value where nobody sets it.
+    pub default: &'static str,
+    /// What it means, its unit and its range.
+    pub help: &'static str,
+    /// Whether it may hold a password, which is never shown.
+    pub secret: bool,
+    /// Whether `bespeak serve` has it as a flag; the others are for clients.
+    pub of_server: bool,
+}
+
+impl Setting {
+    /// The flag of `bespeak serve`, without its dashes: `BESPEAK_LANE_QUEUE` is `lane-queue`.
+    pub fn flag(&self) -> String {
+        self.name.trim_start_matches("BESPEAK_").to_ascii_lowercase().replace('_', "-")
+    }
+}
+
+const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, help, secret: false, of_server: true }
+}
+
+/// Every setting, in the order in which `bespeak config` prints them.
+pub const SETTINGS: &[Setting] = &[
+    setting("BESPEAK_LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 takes a free one"),
+    Setting {
+        secret: true,
+        ..setting("BESPEAK_DATABASE_URL", "sqlite://bespeak.db", "Where the books are; the file is created if missing")
+    },
+    setting("BESPEAK_READ_CONNECTIONS", "4", "Database connections that serve reads (1 to 256)"),
+    setting(
+        "BESPEAK_STRATEGY",
+        "lanes",
+        "How reservations are kept apart: lanes (waiting commands share a transaction) or pessimistic (one each)",
+    ),
+    setting("BESPEAK_LANES", "1", "Lanes; SQLite has one writer, so 1"),
+    setting("BESPEAK_LANE_BATCH", "512", "Commands that one transaction takes at the most (1 to 10000)"),
+    setting("BESPEAK_LANE_QUEUE", "8192", "Commands that may wait; more are answered 503 (1 to 1000000)"),
+    setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),
+    setting("BESPEAK_TOTAL_MAX", "9007199254740991", "Largest total of a resource, in units (2^53 - 1 at most)"),
+    setting("BESPEAK_TTL_DEFAULT_SECONDS", "300", "TTL of a hold that names none, in seconds"),
+    setting("BESPEAK_TTL_MAX_SECONDS", "86400", "Longest TTL, in seconds"),
+    setting("BESPEAK_LIFE_MAX_SECONDS", "172800", "Longest life of a hold, extensions included, in seconds"),
+    setting("BESPEAK_ITEMS_MAX", "32", "Most items of one reservation (1 to 1000)"),
+    setting("BESPEAK_HOLDER_LENGTH_MAX", "128", "Longest holder, in characters (1 to 128)"),
+    setting("BESPEAK_METADATA_BYTES_MAX", "4096", "Longest metadata, in bytes of JSON"),
+    setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes"),
+    setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest import, in bytes"),
+    setting("BESPEAK_REQUEST_TIMEOUT_SECONDS", "10", "How long a client may take to send a request, in seconds"),
+    setting("BESPEAK_LOG", "info", "Which log lines are written: error, warn, info, debug, trace, or target=level,.."),
+    setting("BESPEAK_LOG_FORMAT", "text", "How they are written: text or json"),
+    Setting {
+        of_server: false,
+        ..setting(
+            "BESPEAK_SERVER_URL",
+            "http://127.0.0.1:8080",
+            "The server that client commands talk to (OPENRESERVE_SERVER_URL is honoured too)",
+        )
+    },
+];

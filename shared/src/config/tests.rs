@@ -1,0 +1,60 @@
+use super::*;
+
+fn values(name: &'static str, value: &str) -> Values {
+    Values::collect(|asked| (asked == name).then(|| value.to_owned()), |_| None)
+}
+
+fn refusal(name: &'static str, value: &str) -> String {
+    Config::parse(&values(name, value)).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn the_defaults_are_valid_and_are_the_documented_limits() {
+    let config = Config::parse(&Values::collect(|_| None, |_| None)).expect("valid");
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.strategy, Strategy::Lanes);
+    assert_eq!(config.http.body_bytes_max, 64 * 1024);
+    assert_eq!(config.http.import_bytes_max, 4 * 1024 * 1024);
+}
+
+#[test]
+fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be_right() {
+    assert_eq!(
+        refusal("BESPEAK_LANE_QUEUE", "many"),
+        r#"BESPEAK_LANE_QUEUE="many" is not valid: must be a whole number from 1 to 1000000"#
+    );
+    assert_eq!(
+        refusal("BESPEAK_STRATEGY", "optimism"),
+        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or pessimistic"#
+    );
+    assert!(refusal("BESPEAK_LISTEN", "8080").contains("such as 127.0.0.1:8080"));
+    assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("must survive"));
+    assert!(refusal("BESPEAK_TTL_DEFAULT_SECONDS", "90000").contains("at most BESPEAK_TTL_MAX_SECONDS"));
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let url = "mysql://bespeak:hunter2@db/bespeak";
+    assert!(!refusal("BESPEAK_DATABASE_URL", url).contains("hunter2"));
+    let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_DATABASE_URL").expect("known");
+    assert_eq!(values("BESPEAK_DATABASE_URL", url).shown(setting).0, "mysql://bespeak:***@db/bespeak");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+    let both = Values::collect(
+        |name| (name == "BESPEAK_ITEMS_MAX").then(|| "3".to_owned()),
+        |name| matches!(name, "BESPEAK_ITEMS_MAX" | "BESPEAK_LANE_BATCH").then(|| "5".to_owned()),
+    );
+    let config = Config::parse(&both).expect("valid");
+    assert_eq!((config.limits.items_max, config.lane_batch, config.lanes), (3, 5, 1));
+}
+
+#[test]
+fn a_misspelt_variable_is_named_with_what_it_may_have_meant() {
+    let found = unknown_variables(["BESPEAK_LANE_QUEU", "BESPEAK_SERVICE_HOST", "BESPEAK_LANES", "PATH"].into_iter());
+    assert_eq!(
+        found,
+        [("BESPEAK_LANE_QUEU".to_owned(), Some("BESPEAK_LANE_QUEUE")), ("BESPEAK_SERVICE_HOST".to_owned(), None)]
+    );
+}

@@ -1,0 +1,57 @@
+//! How much and how long: quantities, totals, times to live.
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::Violation;
+
+/// The largest total of a resource, in units: 2^53 - 1, the largest integer that every JSON client reads exactly
+/// (RFC 8259, section 6).
+pub const TOTAL_MAX: u64 = (1 << 53) - 1;
+
+/// How many units of a resource an item takes: 1 to [`TOTAL_MAX`]; what one request may ask for is bounded by
+/// [`Limits`](super::Limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Quantity(u64);
+
+impl Quantity {
+    /// Parses a quantity, in units.
+    pub fn new(field: &str, units: u64) -> Result<Self, Violation> {
+        if (1..=TOTAL_MAX).contains(&units) {
+            Ok(Self(units))
+        } else {
+            Err(Violation::new(field, format!("must be 1 to {TOTAL_MAX}, was {units}")))
+        }
+    }
+
+    /// The quantity in units.
+    pub fn units(self) -> u64 {
+        self.0
+    }
+}
+
+/// How long a hold lives when nobody acts on it: whole seconds, at least 1. The lower bound is what lets the expiry
+/// timer find every hold of every process in time (see `expiry.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ttl(u32);
+
+impl Ttl {
+    /// Parses a time to live, in seconds.
+    pub fn new(field: &str, seconds: u64) -> Result<Self, Violation> {
+        match u32::try_from(seconds) {
+            Ok(seconds) if seconds >= 1 => Ok(Self(seconds)),
+            _ => Err(Violation::new(field, format!("must be at least 1 second, was {seconds}"))),
+        }
+    }
+
+    /// The time to live in seconds.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+
+    /// The time to live as a duration.
+    pub fn duration(self) -> jiff::SignedDuration {
+        jiff::SignedDuration::from_secs(self.0.into())
+    }
+}

@@ -1,0 +1,13 @@
+//! Bespeak: a reservation engine. Limited stock is held for a while, then committed, released or expired, by crowds,
+//! without ever overselling; every change is recorded with its event, in one transaction.
+//!
+//! Layers, each knowing only those below: [`app`] wires the parts, [`lanes`] batches commands, [`store`] keeps the
+//! books, [`engine`] has the rules. See ARCHITECTURE.md.
+
+pub mod app;
+pub mod config;
+pub mod engine;
+pub mod expiry;
+pub mod lanes;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,36 @@
+//! What an audit of the books found.
+
+use serde::Serialize;
+
+/// The result of [`Store::audit`](super::Store::audit).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Audit {
+    /// Resources that were looked at.
+    pub resources: u64,
+    /// Reservations that were looked at.
+    pub reservations: u64,
+    /// Outbox rows that were looked at.
+    pub events: u64,
+    /// What is wrong; empty when the books are in order.
+    pub findings: Vec<Finding>,
+}
+
+/// Something in the books that an invariant forbids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The invariant: `I1`, `I2`, `I3` or `I7`.
+    pub invariant: &'static str,
+    /// The resource's id or the reservation's token.
+    pub id: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Audit {
+    /// Whether the books are in order.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}

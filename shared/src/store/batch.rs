@@ -1,0 +1,236 @@
+//! The one way in which every back end runs a batch: begin, lock and load, read the clock, apply, write, commit.
+//!
+//! A hold that falls short looks for overdue holds of its resources, unlocked. Where there are any, the batch is
+//! rolled back and run again with them, and all their resources, in the lock set; where there are none, it is refused,
+//! and nothing is written for it (I12).
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    time::Duration,
+};
+
+use super::{Executed, Mode, StoreError};
+use crate::engine::{
+    Accepted, Change, Changes, Command, EventType, IdempotencyKey, Outcome, Refusal, ResourceId, Timestamp, Token, WorkingSet, apply,
+};
+
+/// How often a batch that lost to another process is run before that is an error.
+const ATTEMPTS_MAX: u32 = 10;
+/// How many overdue holds join the lock set in one round.
+const OVERDUE_PER_ROUND: u32 = 256;
+/// How often a batch is run again for more overdue holds.
+const ROUNDS_MAX: u32 = 16;
+
+/// What a batch must lock and read. Back ends lock resources in id order, then reservations in token order.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Resources that commands name.
+    pub(super) resources: BTreeSet<ResourceId>,
+    /// Reservations that commands name.
+    pub(super) tokens: BTreeSet<Token>,
+    /// Reservations whose resources must be locked too: those that commands give back, and overdue ones.
+    pub(super) with_resources: BTreeSet<Token>,
+    /// Keys to look up.
+    pub(super) keys: BTreeSet<IdempotencyKey>,
+    /// Overdue holds that may be expired on demand.
+    pub(super) overdue: BTreeSet<Token>,
+}
+
+impl Plan {
+    fn of(commands: &[Command]) -> Self {
+        let mut plan = Self {
+            resources: BTreeSet::new(),
+            tokens: BTreeSet::new(),
+            with_resources: BTreeSet::new(),
+            keys: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+        };
+        for command in commands {
+            match command {
+                Command::Define(define) => {
+                    plan.resources.insert(define.resource_id.clone());
+                }
+                Command::Reserve(reserve) => {
+                    plan.resources.extend(reserve.items.iter().map(|item| item.resource_id.clone()));
+                    plan.keys.insert(reserve.key.clone());
+                }
+                Command::Commit(_)
+                | Command::Release(_)
+                | Command::Extend(_)
+                | Command::Cancel(_)
+                | Command::Expire(_) => {
+                    if let Some(token) = command.token() {
+                        plan.tokens.insert(token);
+                        if command.gives_back() {
+                            plan.with_resources.insert(token);
+                        }
+                    }
+                }
+            }
+        }
+        plan
+    }
+
+    fn add_overdue(&mut self, tokens: impl IntoIterator<Item = Token>) {
+        for token in tokens {
+            self.tokens.insert(token);
+            self.with_resources.insert(token);
+            self.overdue.insert(token);
+        }
+    }
+}
+
+/// One open transaction of a back end. Dropped without [`Session::commit`], it must roll back.
+pub(super) trait Session: Send + Sized {
+    /// Locks and reads what the plan names, into a working set.
+    fn load(&mut self, plan: &Plan) -> impl Future<Output = Result<WorkingSet, StoreError>> + Send;
+
+    /// Reads the clock, in a statement of its own after the last lock: a clock read with a locking statement is as
+    /// stale as that statement waited.
+    fn now(&mut self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
+
+    /// When the first hold of each resource ends or ended, as stored; without locks.
+    fn next_ends(
+        &mut self,
+        resources: &BTreeSet<ResourceId>,
+    ) -> impl Future<Output = Result<HashMap<ResourceId, Timestamp>, StoreError>> + Send;
+
+    /// Overdue holds of resources, as stored, oldest first, without locks, at most `limit` of each resource.
+    fn overdue(
+        &mut self,
+        resources: &BTreeSet<ResourceId>,
+        now: Timestamp,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<Token>, StoreError>> + Send;
+
+    /// Writes changes. Each must find the version that it was decided on.
+    fn write(&mut self, changes: Changes) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes it last.
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Undoes it.
+    fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A back end that opens transactions.
+pub(super) trait Backend: Sync {
+    /// Its transactions.
+    type Session: Session;
+
+    /// Opens one that may write.
+    fn begin(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
+}
+
+/// Runs a batch; whole again, bounded and jittered, where it lost to another process.
+pub(super) async fn execute<B: Backend>(
+    backend: &B,
+    commands: &[Command],
+    mode: Mode,
+) -> Result<Executed, StoreError> {
+    let mut attempts = 0;
+    loop {
+        match settle(backend, commands, mode).await {
+            Err(StoreError::Contended { source, .. }) => {
+                attempts += 1;
+                metrics::counter!("bespeak_store_retries_total").increment(1);
+                if attempts == ATTEMPTS_MAX {
+                    return Err(StoreError::Contended { attempts, source });
+                }
+                tokio::time::sleep(jittered(attempts)).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+/// A random wait that doubles with each attempt: 0 to 2 ms after the first, 0 to 256 ms at the most.
+fn jittered(attempts: u32) -> Duration {
+    Duration::from_micros(fastrand::u64(0..1_000 << attempts.min(8)))
+}
+
+async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+    let mut plan = Plan::of(commands);
+    for _ in 0..ROUNDS_MAX {
+        let mut session = backend.begin().await?;
+        let mut set = session.load(&plan).await?;
+        let now = session.now().await?;
+        let mut outcomes: Vec<Outcome> = commands.iter().map(|command| apply(&mut set, command, now)).collect();
+
+        if !set.short().is_empty() {
+            let next_ends = session.next_ends(set.short()).await?;
+            let more = more_overdue(&mut session, &set, &plan, &next_ends, now).await?;
+            if !more.is_empty() {
+                session.rollback().await?;
+                plan.add_overdue(more);
+                continue;
+            }
+            say_when(&mut outcomes, &set, &next_ends, now);
+        }
+        return finish(session, set, outcomes, commands, mode).await;
+    }
+    Err(StoreError::TooManyOverdue)
+}
+
+/// Overdue holds of the resources that fell short which are not in the lock set yet.
+async fn more_overdue<S: Session>(
+    session: &mut S,
+    set: &WorkingSet,
+    plan: &Plan,
+    next_ends: &HashMap<ResourceId, Timestamp>,
+    now: Timestamp,
+) -> Result<Vec<Token>, StoreError> {
+    let overdue: BTreeSet<ResourceId> =
+        set.short().iter().filter(|id| next_ends.get(*id).is_some_and(|end| *end <= now)).cloned().collect();
+    if overdue.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = u32::try_from(plan.overdue.len()).unwrap_or(u32::MAX);
+    let mut found = session.overdue(&overdue, now, known.saturating_add(OVERDUE_PER_ROUND)).await?;
+    found.retain(|token| !plan.overdue.contains(token));
+    Ok(found)
+}
+
+/// Tells those who were refused for want of stock when the next hold ends.
+fn say_when(
+    outcomes: &mut [Outcome],
+    set: &WorkingSet,
+    next_ends: &HashMap<ResourceId, Timestamp>,
+    now: Timestamp,
+) {
+    let mut known: HashMap<ResourceId, Option<Timestamp>> = HashMap::new();
+    for outcome in outcomes {
+        if let Err(Refusal::OutOfStock { resource_id, next_release_at, .. }) = outcome {
+            *next_release_at = *known.entry(resource_id.clone()).or_insert_with(|| {
+                let stored = next_ends.get(resource_id).copied().filter(|end| *end > now);
+                stored.into_iter().chain(set.next_release_of_new(resource_id)).min()
+            });
+        }
+    }
+}
+
+async fn finish<S: Session>(
+    mut session: S,
+    set: WorkingSet,
+    outcomes: Vec<Outcome>,
+    commands: &[Command],
+    mode: Mode,
+) -> Result<Executed, StoreError> {
+    debug_assert_eq!(outcomes.len(), commands.len());
+    let changes = set.into_changes();
+    let expired = changes.events.iter().filter(|event| event.kind == EventType::Expired).count() as u64;
+    let on_command = commands.iter().zip(&outcomes).filter(|(command, outcome)| {
+        matches!(command, Command::Expire(_))
+            && matches!(outcome, Ok(Accepted::Reservation { change: Change::Changed, .. }))
+    });
+    let expired_on_demand = expired - (on_command.count() as u64).min(expired);
+    let events = changes.events.len() as u64;
+    if mode == Mode::DryRun || changes.is_empty() {
+        session.rollback().await?;
+    } else {
+        session.write(changes).await?;
+        session.commit().await?;
+    }
+    Ok(Executed { outcomes, expired_on_demand, events })
+}

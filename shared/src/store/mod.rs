@@ -1,0 +1,165 @@
+//! Keeps the books: one transaction a batch. The port, and the back ends as sibling modules.
+//!
+//! Never: rules (they are the engine's), HTTP, retries of what a caller may retry. A method of the port is one whole
+//! transaction; no transaction crosses it. Next: `batch.rs` for the one way in which every back end runs a batch.
+
+mod audit;
+mod batch;
+mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod rows;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::error::Error;
+
+use async_trait::async_trait;
+
+pub use audit::{Audit, Finding};
+pub use clock::{Clock, FixedClock};
+
+use crate::engine::{Command, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
+
+/// What goes wrong in a store: what an operator must know, never what a customer is told.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be used now: away, locked by somebody else, out of space, read-only. Nothing was changed,
+    /// or it is not known whether COMMIT arrived; a retry under the same key finds out.
+    #[error("the database is unavailable: {reason}")]
+    Unavailable {
+        /// What an operator can act on.
+        reason: &'static str,
+        /// What the driver said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The batch lost to another process again and again. Nothing was changed.
+    #[error("lost to other writers {attempts} times in a row")]
+    Contended {
+        /// How often it was tried.
+        attempts: u32,
+        /// What the driver said last.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// So many overdue holds stand before the units that were asked for that they could not be expired in one
+    /// transaction. Nothing was changed; the expiry timer is at work on them.
+    #[error("more overdue holds than one transaction may expire")]
+    TooManyOverdue,
+    /// The books hold something that the engine could not have written.
+    #[error("the books are corrupt: {what}")]
+    Corrupt {
+        /// Which record, and what is wrong with it.
+        what: String,
+    },
+    /// A statement failed for a reason that is none of the above: a defect, or a schema that is not this version's.
+    #[error("a statement failed")]
+    Statement {
+        /// What the driver said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The schema could not be brought to this version.
+    #[error("the migration failed")]
+    Migration {
+        /// What the driver said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Whether the failure would meet any other batch too, so that it is pointless to try the commands one by one.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether a client may come again with the same request.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Contended { .. } | Self::TooManyOverdue)
+    }
+}
+
+/// Whether a batch is to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Write and commit.
+    Commit,
+    /// Say what would happen, then roll back.
+    DryRun,
+}
+
+/// What became of a batch that committed (or had nothing to commit).
+#[derive(Debug)]
+pub struct Executed {
+    /// One outcome per command, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// How many holds were expired on demand, to sell their units on.
+    pub expired_on_demand: u64,
+    /// How many events were written to the outbox.
+    pub events: u64,
+}
+
+/// Holds whose time is up, and when to look again.
+#[derive(Debug)]
+pub struct Due {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Overdue holds, oldest first.
+    pub tokens: Vec<Token>,
+    /// When the first hold that is not overdue yet will be.
+    pub next: Option<Timestamp>,
+}
+
+/// A page of resources in id order.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Start after this id.
+    pub after: Option<ResourceId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// The state of the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxCount {
+    /// Rows that await publication.
+    pub unpublished: u64,
+}
+
+/// The books, durably kept. One conformance suite (feature `conformance`) says what every back end must do.
+///
+/// No method is cancel-safe unless it says so: a caller that may go away must spawn it ([`crate::lanes`] does).
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Brings the schema to this version. Safe to run at any time and from several processes.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Runs commands, in order, in one transaction; all of what they change lasts, or none of it.
+    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError>;
+
+    /// A resource; `available` counts overdue holds as given back (I6). Cancel-safe.
+    async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, StoreError>;
+
+    /// A page of resources, each as [`Self::resource`] gives it. Cancel-safe.
+    async fn resources(&self, page: &Page) -> Result<Vec<Resource>, StoreError>;
+
+    /// A reservation; an overdue hold is shown as EXPIRED (I6). Cancel-safe.
+    async fn reservation(&self, token: Token) -> Result<Option<Reservation>, StoreError>;
+
+    /// Overdue holds, oldest first, at most `limit` of them. Cancel-safe.
+    async fn due(&self, limit: u32) -> Result<Due, StoreError>;
+
+    /// Counts the outbox. Cancel-safe.
+    async fn outbox(&self) -> Result<OutboxCount, StoreError>;
+
+    /// Audits the books against I1 to I3 and I7, in one consistent view. Cancel-safe.
+    async fn audit(&self) -> Result<Audit, StoreError>;
+
+    /// Whether the database can be written to now: takes and returns the write path once. Cancel-safe.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Closes connections; later calls fail. Waits for those under way.
+    async fn close(&self);
+}

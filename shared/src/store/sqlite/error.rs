@@ -1,0 +1,29 @@
+//! What `SQLite`'s result codes mean to an operator (<https://www.sqlite.org/rescode.html>).
+
+use super::StoreError;
+
+/// Names a driver's error.
+pub(super) fn failed(error: sqlx::Error) -> StoreError {
+    let unavailable = |reason, error: sqlx::Error| StoreError::Unavailable { reason, source: error.into() };
+    match &error {
+        sqlx::Error::PoolTimedOut => unavailable("no connection became free in time", error),
+        sqlx::Error::PoolClosed => unavailable("the store is closed", error),
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => unavailable("the connection broke", error),
+        sqlx::Error::Database(database) => {
+            // Extended result codes: the primary code is the low byte.
+            let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
+            match code {
+                5 | 6 => unavailable("locked by another process", error),
+                8 => unavailable("the database is read-only", error),
+                10 => unavailable("disk input or output failed", error),
+                13 => unavailable("the disk is full", error),
+                14 => unavailable("the file cannot be opened", error),
+                11 | 26 => unavailable("the file is damaged or is no database", error),
+                // Another process inserted the same key between our look-up and our insert.
+                19 if database.is_unique_violation() => StoreError::Contended { attempts: 1, source: error.into() },
+                _ => StoreError::Statement { source: error.into() },
+            }
+        }
+        _ => StoreError::Statement { source: error.into() },
+    }
+}

@@ -1,0 +1,93 @@
+//! Views: what readers see at an instant, overdue holds counted as given back (I6). Nothing here writes.
+
+use sqlx::SqlitePool;
+
+use super::{Due, OutboxCount, Page, StoreError, decode, error::failed, session::reservation_columns};
+use crate::engine::{Reservation, Resource, ResourceId, Timestamp, Token};
+
+macro_rules! resource_view {
+    () => {
+        "SELECT r.id, r.total, r.available + coalesce((SELECT sum(h.quantity) FROM reservations h
+            WHERE h.resource_id = r.id AND h.status = 'HELD' AND h.expires_at <= ?1), 0),
+        r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r "
+    };
+}
+
+pub(super) async fn resource(
+    pool: &SqlitePool,
+    id: &ResourceId,
+    now: Timestamp,
+) -> Result<Option<Resource>, StoreError> {
+    sqlx::query(concat!(resource_view!(), "WHERE r.id = ?2"))
+        .bind(now.as_microsecond())
+        .bind(id.as_str())
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?
+        .map(|row| decode::resource(&row))
+        .transpose()
+}
+
+pub(super) async fn resources(
+    pool: &SqlitePool,
+    page: &Page,
+    now: Timestamp,
+) -> Result<Vec<Resource>, StoreError> {
+    sqlx::query(concat!(resource_view!(), "WHERE r.id > ?2 ORDER BY r.id LIMIT ?3"))
+        .bind(now.as_microsecond())
+        .bind(page.after.as_ref().map_or("", ResourceId::as_str))
+        .bind(page.limit)
+        .fetch_all(pool)
+        .await
+        .map_err(failed)?
+        .iter()
+        .map(decode::resource)
+        .collect()
+}
+
+pub(super) async fn reservation(
+    pool: &SqlitePool,
+    token: Token,
+    now: Timestamp,
+) -> Result<Option<Reservation>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        reservation_columns!("r"),
+        " FROM reservations r WHERE r.token = ?1 ORDER BY r.item_no"
+    ))
+    .bind(token.uuid().as_bytes().as_slice())
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    Ok(decode::reservations(&rows)?.pop().map(|reservation| reservation.as_of(now)))
+}
+
+pub(super) async fn due(pool: &SqlitePool, limit: u32, now: Timestamp) -> Result<Due, StoreError> {
+    // One more than asked for: either it is overdue too, or it says when to look again.
+    let rows = sqlx::query(
+        "SELECT token, expires_at FROM reservations WHERE status = 'HELD' AND item_no = 0
+        ORDER BY expires_at LIMIT ?1",
+    )
+    .bind(i64::from(limit) + 1)
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    let mut due = Due { now, tokens: Vec::new(), next: None };
+    for row in &rows {
+        let expires_at = decode::timestamp(row, 1)?;
+        if expires_at > now || due.tokens.len() == limit as usize {
+            due.next = Some(expires_at);
+            break;
+        }
+        due.tokens.push(decode::token(row)?);
+    }
+    Ok(due)
+}
+
+pub(super) async fn outbox(pool: &SqlitePool) -> Result<OutboxCount, StoreError> {
+    let (unpublished,): (i64,) = sqlx::query_as("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+        .fetch_one(pool)
+        .await
+        .map_err(failed)?;
+    Ok(OutboxCount { unpublished: u64::try_from(unpublished).unwrap_or(0) })
+}

@@ -1,0 +1,210 @@
+//! The write path: the statements of one batch's transaction.
+//!
+//! Each statement takes one JSON array, so their number is fixed whatever the size of the batch. `CROSS JOIN` keeps
+//! `SQLite` from reordering: the array drives, the table is looked up by its key.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::{Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
+
+use super::{Clock, StoreError, decode, error::failed};
+use crate::{
+    engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
+    store::{batch, rows},
+};
+
+/// One `BEGIN IMMEDIATE` transaction: it holds the database's only write lock, so whatever it reads is locked.
+pub(in crate::store) struct SqliteSession {
+    transaction: Transaction<'static, Sqlite>,
+    clock: Clock,
+}
+
+macro_rules! reservation_columns {
+    ($table:literal) => {
+        concat!(
+            $table, ".token, ", $table, ".item_no, ", $table, ".resource_id, ", $table, ".quantity, ", $table,
+            ".status, ", $table, ".version, ", $table, ".created_at, ", $table, ".expires_at, ", $table,
+            ".updated_at, ", $table, ".idempotency_key, ", $table, ".fingerprint, ", $table, ".holder, ", $table,
+            ".metadata"
+        )
+    };
+}
+pub(super) use reservation_columns;
+
+const RESOURCES_BY_ID: &str = "SELECT r.id, r.total, r.available, r.version, r.fulfilment, r.created_at, r.updated_at
+    FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value";
+
+const RESERVATIONS_BY_TOKEN: &str = concat!(
+    "SELECT ",
+    reservation_columns!("r"),
+    " FROM json_each(?1) j CROSS JOIN reservations r ON r.token = unhex(j.value) ORDER BY r.token, r.item_no"
+);
+
+const RESERVATIONS_BY_KEY: &str = concat!(
+    "SELECT ",
+    reservation_columns!("r"),
+    " FROM json_each(?1) j
+    CROSS JOIN reservations k ON k.scope = '' AND k.idempotency_key = j.value AND k.idempotency_key IS NOT NULL
+    CROSS JOIN reservations r ON r.token = k.token
+    ORDER BY r.token, r.item_no"
+);
+
+const NEXT_ENDS: &str = "SELECT j.value, (SELECT min(r.expires_at) FROM reservations r
+        WHERE r.resource_id = j.value AND r.status = 'HELD')
+    FROM json_each(?1) j";
+
+const OVERDUE_OF_RESOURCE: &str = "SELECT r.token FROM reservations r
+    WHERE r.resource_id = ?1 AND r.status = 'HELD' AND r.expires_at <= ?2 ORDER BY r.expires_at, r.token LIMIT ?3";
+
+const CREATE_RESOURCES: &str =
+    "INSERT INTO resources (id, total, available, version, fulfilment, created_at, updated_at)
+    SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6
+    FROM json_each(?1) j";
+
+const UPDATE_RESOURCES: &str = "UPDATE resources SET total = j.value ->> 2, available = j.value ->> 3,
+        version = j.value ->> 4, fulfilment = j.value ->> 5, updated_at = j.value ->> 6
+    FROM json_each(?1) j WHERE resources.id = j.value ->> 0 AND resources.version = j.value ->> 1";
+
+const CREATE_RESERVATIONS: &str = "INSERT INTO reservations (token, item_no, resource_id, quantity, status, version,
+        created_at, expires_at, updated_at, idempotency_key, fingerprint, holder, metadata)
+    SELECT unhex(j.value ->> 0), j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5,
+        j.value ->> 6, j.value ->> 7, j.value ->> 8, j.value ->> 9, unhex(j.value ->> 10), j.value ->> 11,
+        j.value ->> 12
+    FROM json_each(?1) j";
+
+const CHANGE_RESERVATIONS: &str = "UPDATE reservations SET status = j.value ->> 3, version = j.value ->> 4,
+        expires_at = j.value ->> 5, updated_at = j.value ->> 6
+    FROM json_each(?1) j WHERE reservations.token = unhex(j.value ->> 0)
+        AND reservations.status = j.value ->> 1 AND reservations.version = j.value ->> 2";
+
+const ADD_EVENTS: &str = "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at)
+    SELECT unhex(j.value ->> 0), j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5,
+        j.value ->> 6
+    FROM json_each(?1) j";
+
+impl SqliteSession {
+    pub(super) async fn begin(writer: &SqlitePool, clock: Clock) -> Result<Self, StoreError> {
+        Ok(Self { transaction: writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?, clock })
+    }
+
+    async fn rows(&mut self, sql: &'static str, json: String) -> Result<Vec<SqliteRow>, StoreError> {
+        sqlx::query(sql).bind(json).fetch_all(&mut *self.transaction).await.map_err(failed)
+    }
+
+    /// Runs a statement that must touch exactly `rows` rows: each change must find what it was decided on.
+    async fn change(&mut self, sql: &'static str, json: String, rows: u64) -> Result<(), StoreError> {
+        let done = sqlx::query(sql).bind(json).execute(&mut *self.transaction).await.map_err(failed)?;
+        if done.rows_affected() == rows {
+            Ok(())
+        } else {
+            let source = format!("{} of {rows} rows were as they had been read", done.rows_affected());
+            Err(StoreError::Contended { attempts: 1, source: source.into() })
+        }
+    }
+}
+
+impl batch::Session for SqliteSession {
+    async fn load(&mut self, plan: &batch::Plan) -> Result<WorkingSet, StoreError> {
+        let mut set = WorkingSet::new();
+        let mut resources = plan.resources.clone();
+        if !plan.tokens.is_empty() {
+            let rows = self.rows(RESERVATIONS_BY_TOKEN, rows::tokens_json(&plan.tokens)?).await?;
+            for reservation in decode::reservations(&rows)? {
+                if plan.with_resources.contains(&reservation.token) {
+                    resources.extend(reservation.items.iter().map(|item| item.resource_id.clone()));
+                }
+                set.add_reservation(reservation);
+            }
+        }
+        if !plan.keys.is_empty() {
+            let rows = self.rows(RESERVATIONS_BY_KEY, rows::keys_json(&plan.keys)?).await?;
+            for reservation in decode::reservations(&rows)? {
+                set.add_reservation(reservation);
+            }
+        }
+        if !resources.is_empty() {
+            for row in self.rows(RESOURCES_BY_ID, rows::ids_json(&resources)?).await? {
+                set.add_resource(decode::resource(&row)?);
+            }
+        }
+        for token in &plan.overdue {
+            set.offer_overdue(*token);
+        }
+        Ok(set)
+    }
+
+    async fn now(&mut self) -> Result<Timestamp, StoreError> {
+        Ok(super::now(&self.clock))
+    }
+
+    async fn next_ends(
+        &mut self,
+        resources: &BTreeSet<ResourceId>,
+    ) -> Result<HashMap<ResourceId, Timestamp>, StoreError> {
+        let json = rows::ids_json(resources)?;
+        let rows: Vec<(String, Option<i64>)> =
+            sqlx::query_as(NEXT_ENDS).bind(json).fetch_all(&mut *self.transaction).await.map_err(failed)?;
+        let mut ends = HashMap::with_capacity(rows.len());
+        for (id, end) in rows {
+            let known = resources.iter().find(|known| known.as_str() == id);
+            if let (Some(id), Some(end)) = (known, end) {
+                ends.insert(id.clone(), decode::micros(end)?);
+            }
+        }
+        Ok(ends)
+    }
+
+    async fn overdue(
+        &mut self,
+        resources: &BTreeSet<ResourceId>,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Token>, StoreError> {
+        let mut tokens = Vec::new();
+        for id in resources {
+            let rows = sqlx::query(OVERDUE_OF_RESOURCE)
+                .bind(id.as_str())
+                .bind(now.as_microsecond())
+                .bind(limit)
+                .fetch_all(&mut *self.transaction)
+                .await
+                .map_err(failed)?;
+            for row in &rows {
+                tokens.push(decode::token(row)?);
+            }
+        }
+        Ok(tokens)
+    }
+
+    async fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
+        if !changes.created_resources.is_empty() {
+            let rows = changes.created_resources.len() as u64;
+            self.change(CREATE_RESOURCES, rows::created_resources_json(&changes.created_resources)?, rows).await?;
+        }
+        if !changes.created_reservations.is_empty() {
+            let rows = changes.created_reservations.iter().map(|made| made.items.len() as u64).sum();
+            let json = rows::created_reservations_json(&changes.created_reservations)?;
+            self.change(CREATE_RESERVATIONS, json, rows).await?;
+        }
+        if !changes.transitions.is_empty() {
+            let (json, rows) = rows::transitions_json(&changes.transitions)?;
+            self.change(CHANGE_RESERVATIONS, json, rows).await?;
+        }
+        if !changes.events.is_empty() {
+            self.change(ADD_EVENTS, rows::events_json(&changes.events)?, changes.events.len() as u64).await?;
+        }
+        if !changes.updated_resources.is_empty() {
+            let rows = changes.updated_resources.len() as u64;
+            self.change(UPDATE_RESOURCES, rows::updated_resources_json(&changes.updated_resources)?, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await.map_err(failed)
+    }
+
+    async fn rollback(self) -> Result<(), StoreError> {
+        self.transaction.rollback().await.map_err(failed)
+    }
+}

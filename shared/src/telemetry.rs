@@ -1,0 +1,129 @@
+//! What an operator sees: logs and metrics. The one place that names metrics.
+//!
+//! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
+
+use std::{sync::OnceLock, time::Duration};
+
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    engine::{Accepted, Change, Outcome},
+    lanes::DispatchError,
+};
+
+/// Seconds, from a lone commit on a fast disk to the longest time-out.
+const SECONDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Commands per transaction, doubling.
+const COMMANDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error. `filter` is in the notation of `tracing_subscriber::EnvFilter`.
+///
+/// # Errors
+/// A filter that is not understood, with what is wrong about it.
+pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}
+
+/// The process's metrics; started at the first call, the same ever after.
+///
+/// # Errors
+/// Another recorder was installed before.
+pub fn metrics() -> Result<PrometheusHandle, BuildError> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_commands".to_owned()), &COMMANDS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_ok() {
+        describe();
+    }
+    Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+fn describe() {
+    describe_counter!("bespeak_http_requests_total", Unit::Count, "Requests answered, by method, route and status.");
+    describe_histogram!("bespeak_http_request_seconds", Unit::Seconds, "From a request's head to its answer, by route.");
+    describe_counter!("bespeak_commands_total", Unit::Count, "Commands, by kind and outcome.");
+    describe_histogram!("bespeak_lane_batch_commands", Unit::Count, "Commands that shared one transaction.");
+    describe_gauge!("bespeak_lane_queue_commands", Unit::Count, "Commands that waited when the last batch began.");
+    describe_histogram!("bespeak_store_transaction_seconds", Unit::Seconds, "A batch's transaction, retries included.");
+    describe_counter!("bespeak_store_retries_total", Unit::Count, "Batches run again after losing to another process.");
+    describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
+    describe_gauge!("bespeak_outbox_unpublished_events", Unit::Count, "Events in the outbox that await publication.");
+}
+
+/// Counts an answered request.
+pub fn count_request(method: &str, route: &str, status: u16, took: Duration) {
+    let labels =
+        [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+    counter!("bespeak_http_requests_total", &labels).increment(1);
+    histogram!("bespeak_http_request_seconds", "route" => route.to_owned()).record(took);
+}
+
+/// Counts a command by what became of it.
+pub(crate) fn count_command(name: &'static str, outcome: &Result<Outcome, DispatchError>) {
+    let became = match outcome {
+        Ok(Ok(Accepted::Reservation { change: Change::Replayed, .. })) => "replayed",
+        Ok(Ok(_)) => "accepted",
+        Ok(Err(refusal)) => refusal.slug(),
+        Err(DispatchError::Full) => "overloaded",
+        Err(DispatchError::Stopping) => "stopping",
+        Err(DispatchError::Store(_) | DispatchError::Panicked) => "failed",
+    };
+    counter!("bespeak_commands_total", "command" => name, "outcome" => became).increment(1);
+}
+
+/// Counts a transaction.
+pub(crate) fn count_batch(commands: usize, took: Duration) {
+    static HANDLES: OnceLock<(Histogram, Histogram)> = OnceLock::new();
+    let (sizes, times) = HANDLES.get_or_init(|| {
+        (histogram!("bespeak_lane_batch_commands"), histogram!("bespeak_store_transaction_seconds"))
+    });
+    // A batch is far below 2^52 commands.
+    #[expect(clippy::cast_precision_loss)]
+    sizes.record(commands as f64);
+    times.record(took);
+}
+
+/// Counts expired holds by the path that expired them.
+pub(crate) fn count_expired(path: &'static str, holds: u64) {
+    if holds > 0 {
+        let expired: Counter = counter!("bespeak_expiries_total", "path" => path);
+        expired.increment(holds);
+    }
+}
+
+/// How many commands wait in a lane.
+#[expect(clippy::cast_precision_loss, reason = "queues are bounded far below 2^52")]
+pub(crate) fn queue_depth(commands: usize) {
+    gauge!("bespeak_lane_queue_commands").set(commands as f64);
+}
+
+/// How many events wait in the outbox.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
+pub fn outbox_backlog(events: u64) {
+    gauge!("bespeak_outbox_unpublished_events").set(events as f64);
+}
