@@ -1,9 +1,16 @@
 //! What is measured.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bespeak::{
-    engine::{Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft, ResourceId, Token},
+    engine::{
+        Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, Reserve, ReserveDraft, ResourceId,
+        Token,
+    },
     store::{
         Mode, Store,
         sqlite::{SqliteOptions, SqliteStore},
@@ -33,6 +40,7 @@ pub(crate) struct Bench {
 #[derive(Clone, Copy)]
 pub(crate) enum Case {
     Engine,
+    Store,
     HotResource,
     SoldOut,
     Pairs,
@@ -40,13 +48,14 @@ pub(crate) enum Case {
     Idle,
 }
 
-pub(crate) const ALL: [Case; 6] =
-    [Case::Engine, Case::HotResource, Case::SoldOut, Case::Pairs, Case::Million, Case::Idle];
+pub(crate) const ALL: [Case; 7] =
+    [Case::Engine, Case::Store, Case::HotResource, Case::SoldOut, Case::Pairs, Case::Million, Case::Idle];
 
 impl Case {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
+            Self::Store => "store",
             Self::HotResource => "hot-resource",
             Self::SoldOut => "sold-out",
             Self::Pairs => "pairs",
@@ -58,6 +67,7 @@ impl Case {
     pub(crate) async fn run(self, bench: &Bench) -> Result<Section, Error> {
         match self {
             Self::Engine => engine_alone(bench),
+            Self::Store => store_alone().await,
             Self::HotResource => hot_resource(bench).await,
             Self::SoldOut => sold_out(bench).await,
             Self::Pairs => pairs(bench).await,
@@ -79,6 +89,44 @@ fn engine_alone(bench: &Bench) -> Result<Section, Error> {
         header: vec!["commands/s"],
         rows: vec![vec![thousands(rate)]],
         verdict: verdict(rate >= 1e6, "at least 1,000,000 commands/s"),
+    })
+}
+
+async fn store_alone() -> Result<Section, Error> {
+    const HOLDS: usize = 40_960;
+    let mut rows = Vec::new();
+    for size in [1, 16, 64, 256, 1024] {
+        let folder = TempDir::new()?;
+        let store = open(&folder).await?;
+        let hot = ResourceId::new("id", "hot")?;
+        define_directly(&store, std::slice::from_ref(&hot)).await?;
+        let holds = if size == 1 { HOLDS / 10 } else { HOLDS };
+        let mut times = Vec::new();
+        let started = Instant::now();
+        for _ in 0..holds / size {
+            let batch = (0..size)
+                .map(|_| Ok(Command::Reserve(random_hold(&hot)?)))
+                .collect::<Result<Vec<_>, Error>>()?;
+            let began = Instant::now();
+            let executed = store.execute(&batch, Mode::Commit).await?;
+            times.push(began.elapsed().as_secs_f64() * 1000.0);
+            if !executed.outcomes.iter().all(Result::is_ok) {
+                return Err("a hold was refused".into());
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let rate = holds as f64 / started.elapsed().as_secs_f64();
+        rows.push(vec![size.to_string(), thousands(rate), format!("{:.2}", median(times))]);
+        store.close().await;
+    }
+    Ok(Section {
+        title: "The store alone",
+        what:
+            "Batches of holds on one hot resource, one caller, no HTTP, SQLite with WAL and synchronous FULL."
+                .to_owned(),
+        header: vec!["holds per batch", "holds/s", "ms per batch, median"],
+        rows,
+        verdict: "No target: what one transaction costs, by its size.".to_owned(),
     })
 }
 
@@ -180,11 +228,13 @@ async fn pairs(bench: &Bench) -> Result<Section, Error> {
             define(&target, &format!("r{n}"), 1_000_000_000).await?;
         }
         let summary = load(bench, &target, 256, |connection, number, turn| async move {
-            let resource = format!("r{}", (number * 7919 + usize::try_from(turn).unwrap_or(0) * 104_729) % RESOURCES);
-            let (connection, held) = hold(connection, &resource, &format!("{number}-{turn}")).await;
+            let resource =
+                format!("r{}", (number * 7919 + usize::try_from(turn).unwrap_or(0) * 104_729) % RESOURCES);
+            let (connection, held) = hold(connection, &resource, &random_key()).await;
             match held {
                 Ok(answer) if answer.status == 200 => {
-                    let token = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["token"].clone();
+                    let token =
+                        serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["token"].clone();
                     connection.post("/api/v1/commit", &[], json!({"token": token}).to_string()).await
                 }
                 other => (connection, other),
@@ -264,18 +314,25 @@ where
 /// A hold of one unit, under a key that no other request of this benchmark has.
 fn hold_request(
     resource: Arc<str>,
-) -> impl Fn(Connection, usize, u64) -> std::pin::Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>
+) -> impl Fn(
+    Connection,
+    usize,
+    u64,
+) -> std::pin::Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>
 + Send
 + Sync
 + 'static {
-    let run = Uuid::now_v7().simple().to_string();
-    move |connection, number, turn| {
-        let (resource, key) = (resource.clone(), format!("{run}-{number}-{turn}"));
+    move |connection, _, _| {
+        let (resource, key) = (resource.clone(), random_key());
         Box::pin(async move { hold(connection, &resource, &key).await })
     }
 }
 
-async fn hold(connection: Connection, resource: &str, key: &str) -> (Connection, Result<Answer, TargetError>) {
+async fn hold(
+    connection: Connection,
+    resource: &str,
+    key: &str,
+) -> (Connection, Result<Answer, TargetError>) {
     let body = format!(r#"{{"resourceId":"{resource}","quantity":1,"ttlSeconds":3600}}"#);
     connection.post("/api/v1/reserve", &[("idempotency-key", key)], body).await
 }
@@ -303,32 +360,14 @@ fn row(what: &str, connections: usize, (rate, p50, p99): (f64, f64, f64)) -> Vec
 async fn fill(folder: &TempDir, reservations: usize) -> Result<(), Error> {
     const BATCH: usize = 1_000;
     const RESOURCES: usize = 1_000;
-    let url = format!("sqlite://{}", folder.path().join("bench.db").display());
-    let store = SqliteStore::open(&url, SqliteOptions::default()).await?;
-    store.migrate().await?;
-    let limits = Limits::default();
-    let ids = (0..RESOURCES).map(|n| ResourceId::new("id", &format!("old-{n}"))).collect::<Result<Vec<_>, _>>()?;
-    let defines: Vec<Command> = ids
-        .iter()
-        .map(|id| Command::Define(Define { resource_id: id.clone(), total: 1_000_000_000, fulfilment: None }))
-        .collect();
-    store.execute(&defines, Mode::Commit).await?;
+    let store = open(folder).await?;
+    let ids =
+        (0..RESOURCES).map(|n| ResourceId::new("id", &format!("old-{n}"))).collect::<Result<Vec<_>, _>>()?;
+    define_directly(&store, &ids).await?;
     for batch in 0..reservations / BATCH {
-        let mut commands = Vec::with_capacity(2 * BATCH);
-        let mut commits = Vec::with_capacity(BATCH);
-        for n in 0..BATCH {
-            let item = Item { resource_id: ids[n % RESOURCES].clone(), quantity: Quantity::new("quantity", 1)? };
-            let draft = ReserveDraft {
-                items: Items::new(vec![item], &limits)?,
-                ttl: limits.ttl("ttlSeconds", None)?,
-                holder: None,
-                metadata: None,
-                key: IdempotencyKey::new(&random_key())?,
-            };
-            let token = Token::from_uuid(Uuid::now_v7());
-            commands.push(Command::Reserve(draft.with_token(token)));
-            commits.push(Command::Commit(token));
-        }
+        let holds = (0..BATCH).map(|n| random_hold(&ids[n % RESOURCES])).collect::<Result<Vec<_>, _>>()?;
+        let commits: Vec<Command> = holds.iter().map(|hold| Command::Commit(hold.token)).collect();
+        let mut commands: Vec<Command> = holds.into_iter().map(Command::Reserve).collect();
         commands.extend(commits);
         let executed = store.execute(&commands, Mode::Commit).await?;
         if !executed.outcomes.iter().all(Result::is_ok) {
@@ -339,9 +378,34 @@ async fn fill(folder: &TempDir, reservations: usize) -> Result<(), Error> {
     Ok(())
 }
 
+async fn open(folder: &TempDir) -> Result<SqliteStore, Error> {
+    let url = format!("sqlite://{}", folder.path().join("bench.db").display());
+    let store = SqliteStore::open(&url, SqliteOptions::default()).await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+async fn define_directly(store: &SqliteStore, ids: &[ResourceId]) -> Result<(), Error> {
+    let define = |id: &ResourceId| Define { resource_id: id.clone(), total: 1_000_000_000, fulfilment: None };
+    let defines: Vec<Command> = ids.iter().map(|id| Command::Define(define(id))).collect();
+    store.execute(&defines, Mode::Commit).await?;
+    Ok(())
+}
+
+fn random_hold(id: &ResourceId) -> Result<Reserve, Error> {
+    let limits = Limits::default();
+    let item = Item { resource_id: id.clone(), quantity: Quantity::new("quantity", 1)? };
+    let draft = ReserveDraft {
+        items: Items::new(vec![item], &limits)?,
+        ttl: limits.ttl("ttlSeconds", None)?,
+        holder: None,
+        metadata: None,
+        key: IdempotencyKey::new(&random_key())?,
+    };
+    Ok(draft.with_token(Token::from_uuid(Uuid::now_v7())))
+}
+
 /// A random key, as clients draw them: they scatter over the whole index.
 fn random_key() -> String {
-    let mut bytes = *Uuid::now_v7().as_bytes();
-    bytes.reverse();
-    Uuid::from_bytes(bytes).to_string()
+    Uuid::from_u128(fastrand::u128(..)).to_string()
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use bespeak::engine::{
-    Command, IdempotencyKey, Item, Items, Limits, Quantity, Reserve, ReserveDraft, Resource, ResourceId, Timestamp,
-    Token, Violation, WorkingSet, apply,
+    Command, IdempotencyKey, Item, Items, Limits, Quantity, Reserve, ReserveDraft, Resource, ResourceId,
+    Timestamp, Token, Violation, WorkingSet, apply,
 };
 use uuid::Uuid;
 

@@ -9,7 +9,9 @@ pub(crate) fn describe() -> Result<String, Error> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()))
+        .find_map(|line| {
+            line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned())
+        })
         .unwrap_or_else(|| "unknown processor".to_owned());
     let cores = std::thread::available_parallelism()?.get();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

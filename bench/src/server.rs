@@ -24,7 +24,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `bespeak serve` on a free port, with a database in `folder`.
-    pub(crate) async fn bespeak(binary: &Path, folder: TempDir, settings: &[(&str, &str)]) -> Result<Self, Error> {
+    pub(crate) async fn bespeak(
+        binary: &Path,
+        folder: TempDir,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Error> {
         let port = free_port().await?;
         let mut command = Command::new(binary);
         command
@@ -98,8 +102,8 @@ async fn free_port() -> Result<u16, Error> {
 pub(crate) async fn echo() -> Result<(), Error> {
     let port: u16 = std::env::var("BENCH_ECHO_PORT")?.parse()?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-    let router =
-        Router::new().route("/api/v1/reserve", post(|Json(body): Json<serde_json::Value>| async { Json(body) }));
+    let router = Router::new()
+        .route("/api/v1/reserve", post(|Json(body): Json<serde_json::Value>| async { Json(body) }));
     bespeak_reserve::serve(listener, router, Duration::from_secs(10), CancellationToken::new()).await;
     Ok(())
 }

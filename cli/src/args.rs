@@ -78,7 +78,11 @@ impl ServerArgs {
     pub(crate) fn url(&self) -> String {
         self.server
             .clone()
-            .or_else(|| ["BESPEAK_SERVER_URL", "OPENRESERVE_SERVER_URL"].iter().find_map(|name| std::env::var(name).ok()))
+            .or_else(|| {
+                ["BESPEAK_SERVER_URL", "OPENRESERVE_SERVER_URL"]
+                    .iter()
+                    .find_map(|name| std::env::var(name).ok())
+            })
             .unwrap_or_else(|| "http://127.0.0.1:8080".to_owned())
             .trim_end_matches('/')
             .to_owned()
@@ -245,5 +249,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => number * 60.0,
         _ => return Err(wrong()),
     };
-    Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= Duration::from_hours(1)).ok_or_else(wrong)
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|span| *span <= Duration::from_hours(1))
+        .ok_or_else(wrong)
 }

@@ -25,7 +25,8 @@ impl Output {
     /// Prints a result: as JSON, or as the text that `text` makes.
     pub(crate) fn print(self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let printed = if self.json {
-            serde_json::to_string_pretty(result).map_err(|error| Failure::caused("the result is no JSON", &error))?
+            serde_json::to_string_pretty(result)
+                .map_err(|error| Failure::caused("the result is no JSON", &error))?
         } else {
             text()
         };

@@ -34,12 +34,13 @@ impl Server {
     pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
         // More than a thousand clients need more descriptors than most shells allow by default; the hard limit bounds it.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
-        let metrics = telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
+        let metrics =
+            telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
         let listener = listen(config)?;
         let address = listener.local_addr().map_err(|error| Failure::caused("no address", &error))?;
-        let store = open_store(config, Access::Serve).await.map_err(|error| {
-            Failure::caused(format!("{} cannot be opened", config.database_url), &error)
-        })?;
+        let store = open_store(config, Access::Serve)
+            .await
+            .map_err(|error| Failure::caused(format!("{} cannot be opened", config.database_url), &error))?;
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
         app.start_timer();
@@ -72,7 +73,9 @@ fn listen(config: &Config) -> Result<TcpListener, Failure> {
         socket.bind(config.listen)?;
         socket.listen(BACKLOG)
     });
-    listening.map_err(|error| Failure::caused(format!("BESPEAK_LISTEN={} cannot be listened on", config.listen), &error))
+    listening.map_err(|error| {
+        Failure::caused(format!("BESPEAK_LISTEN={} cannot be listened on", config.listen), &error)
+    })
 }
 
 /// Serves until told to stop (SIGINT, SIGTERM).

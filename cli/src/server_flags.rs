@@ -10,7 +10,8 @@ pub(crate) struct ServerFlags(Vec<(&'static str, String)>);
 impl ServerFlags {
     /// All settings: flags over environment over defaults. Warns of variables that are misspelt.
     pub(crate) fn values(&self) -> Values {
-        let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        let names: Vec<String> =
+            std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         for (name, meant) in unknown_variables(names.iter().map(String::as_str)) {
             let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
             eprintln!("bespeak: warning: {name} is not a setting{hint}");

@@ -82,8 +82,10 @@ impl Target {
         let tls = match url.scheme() {
             "http" => None,
             "https" => {
-                let config = ClientConfig::with_platform_verifier().map_err(|error| TargetError::Tls(error.into()))?;
-                let name = ServerName::try_from(host.clone()).map_err(|error| TargetError::Tls(error.into()))?;
+                let config =
+                    ClientConfig::with_platform_verifier().map_err(|error| TargetError::Tls(error.into()))?;
+                let name =
+                    ServerName::try_from(host.clone()).map_err(|error| TargetError::Tls(error.into()))?;
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
             _ => return Err(wrong()),

@@ -36,7 +36,10 @@ impl Server {
     /// Sends a request and reads the JSON of a success.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
         let response = request.send().await.map_err(|error| {
-            Failure::caused(format!("{} cannot be asked; is `bespeak serve` running there?", self.base), &error)
+            Failure::caused(
+                format!("{} cannot be asked; is `bespeak serve` running there?", self.base),
+                &error,
+            )
         })?;
         if response.status().is_success() {
             return response.json().await.map_err(|error| {

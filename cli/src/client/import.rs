@@ -104,7 +104,9 @@ fn split(csv: &[u8]) -> (Vec<Part>, Vec<Line>) {
     let mut repeated = Vec::new();
     let mut seen: HashMap<&[u8], (u64, usize)> = HashMap::new();
     for (number, line) in (1..).zip(csv.split_inclusive(|byte| *byte == b'\n')) {
-        let full = |part: &Part| part.lines as usize >= LINES_PER_PART || part.body.len() + line.len() > BYTES_PER_PART;
+        let full = |part: &Part| {
+            part.lines as usize >= LINES_PER_PART || part.body.len() + line.len() > BYTES_PER_PART
+        };
         if parts.last().is_none_or(full) {
             parts.push(Part { lines_before: number - 1, lines: 0, body: Vec::new() });
         }
@@ -140,7 +142,9 @@ fn progress(output: Output, lines: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(lines), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} lines, {per_sec}, {eta} left") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} lines, {per_sec}, {eta} left")
+    {
         bar.set_style(style);
     }
     bar
@@ -196,5 +200,9 @@ impl Report {
 }
 
 fn rest(lines: usize) -> String {
-    if lines > LINES_SHOWN { format!("and {} more; --json lists all\n", lines - LINES_SHOWN) } else { String::new() }
+    if lines > LINES_SHOWN {
+        format!("and {} more; --json lists all\n", lines - LINES_SHOWN)
+    } else {
+        String::new()
+    }
 }

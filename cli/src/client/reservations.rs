@@ -40,7 +40,8 @@ pub(super) async fn reserve(output: Output, args: ReserveArgs) -> Result<ExitCod
 
 pub(super) async fn act(output: Output, verb: &str, args: TokenArgs) -> Result<ExitCode, Failure> {
     let server = Server::new(args.server.url())?;
-    let request = server.request(Method::POST, &format!("/api/v1/{verb}")).json(&json!({"token": args.token}));
+    let request =
+        server.request(Method::POST, &format!("/api/v1/{verb}")).json(&json!({"token": args.token}));
     print(output, &server.send(request).await?)
 }
 
@@ -59,8 +60,10 @@ pub(super) async fn show(output: Output, args: TokenArgs) -> Result<ExitCode, Fa
 fn print(output: Output, reservation: &Value) -> Result<ExitCode, Failure> {
     output.print(reservation, || {
         let items = reservation["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let items: Vec<String> =
-            items.iter().map(|item| format!("{} x {}", text(&item["quantity"]), text(&item["resourceId"]))).collect();
+        let items: Vec<String> = items
+            .iter()
+            .map(|item| format!("{} x {}", text(&item["quantity"]), text(&item["resourceId"])))
+            .collect();
         let mut rows = vec![
             ("token", text(&reservation["token"])),
             ("status", text(&reservation["status"])),

@@ -57,7 +57,10 @@ pub(super) async fn list(output: Output, args: ListArgs) -> Result<ExitCode, Fai
     output.print(&resources, || {
         let mut rows = table(&["resource", "available", "total", "version", "updated"]);
         for resource in &resources {
-            rows.add_row(["resourceId", "availableStock", "totalStock", "version", "updatedAt"].map(|f| text(&resource[f])));
+            rows.add_row(
+                ["resourceId", "availableStock", "totalStock", "version", "updatedAt"]
+                    .map(|f| text(&resource[f])),
+            );
         }
         rows.to_string()
     })?;

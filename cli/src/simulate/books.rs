@@ -69,7 +69,11 @@ pub(crate) async fn read(target: &Target, resource: &str, winners: &[Winner]) ->
     for winner in winners {
         let path = format!("/api/v1/reservations/{}", winner.token);
         let found = ask(&mut connection, Method::GET, &path, Bytes::new()).await?;
-        let units: u64 = found["items"].as_array().map(Vec::as_slice).unwrap_or_default().iter()
+        let units: u64 = found["items"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+            .iter()
             .filter_map(|item| item["quantity"].as_u64())
             .sum();
         match found["status"].as_str() {
@@ -102,5 +106,8 @@ async fn ask(connection: &mut Connection, method: Method, path: &str, body: Byte
     if status.is_success() {
         return Ok(json);
     }
-    Err(Failure::new(format!("{path} was answered {status}: {}", json["detail"].as_str().unwrap_or("no details"))))
+    Err(Failure::new(format!(
+        "{path} was answered {status}: {}",
+        json["detail"].as_str().unwrap_or("no details")
+    )))
 }

@@ -97,7 +97,9 @@ fn stacked(bins: &[(u32, u32)], end: f64, highest: u32, x: &str, y: &str) -> Dra
             let (low, high) = (f64::from(*refused), f64::from(refused + accepted));
             let bars = [([(left, 0.0), (right, low)], REFUSED), ([(left, low), (right, high)], ACCEPTED)];
             chart.draw_series(
-                bars.into_iter().filter(|(bar, _)| bar[1].1 > bar[0].1).map(|(bar, color)| Rectangle::new(bar, color.filled())),
+                bars.into_iter()
+                    .filter(|(bar, _)| bar[1].1 > bar[0].1)
+                    .map(|(bar, color)| Rectangle::new(bar, color.filled())),
             )?;
         }
         area.present()?;

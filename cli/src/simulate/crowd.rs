@@ -139,8 +139,14 @@ impl Crowd {
 /// One buyer's visit. Response times count from when each request should have been sent.
 async fn buy(mut buyer: Buyer, start: Instant, body: Bytes, timeout: Duration) -> Bought {
     let due = start + buyer.arrives;
-    let mut bought =
-        Bought { arrives: buyer.arrives, reserve: Err(String::new()), won: None, refused: false, commit: None, trouble: None };
+    let mut bought = Bought {
+        arrives: buyer.arrives,
+        reserve: Err(String::new()),
+        won: None,
+        refused: false,
+        commit: None,
+        trouble: None,
+    };
     let headers = [("idempotency-key", buyer.key.as_str())];
     let answer = ask(&mut buyer.connection, "/api/v1/reserve", &headers, body, timeout).await;
     let answer = match answer {
@@ -157,7 +163,9 @@ async fn buy(mut buyer: Buyer, start: Instant, body: Bytes, timeout: Duration) -
             bought.won = Some(Winner { token: token.to_owned(), status: "HELD".to_owned() });
         }
         (409, _, Some("out-of-stock")) => bought.refused = true,
-        (status, _, slug) => bought.trouble = Some(format!("reserve: {status} {}", slug.unwrap_or("unknown"))),
+        (status, _, slug) => {
+            bought.trouble = Some(format!("reserve: {status} {}", slug.unwrap_or("unknown")))
+        }
     }
     if let (Some(winner), true) = (&mut bought.won, buyer.commits) {
         let asked = Instant::now();

@@ -94,7 +94,12 @@ async fn on_embedded(output: Output, args: SimulateArgs) -> Result<ExitCode, Fai
     finish(output, &args, sale?)
 }
 
-async fn simulate(output: Output, args: &SimulateArgs, server: String, embedded: bool) -> Result<Sale, Failure> {
+async fn simulate(
+    output: Output,
+    args: &SimulateArgs,
+    server: String,
+    embedded: bool,
+) -> Result<Sale, Failure> {
     let target = Target::new(&server).map_err(|error| match error {
         TargetError::Url { .. } => Failure::usage(format!("--server: {error}")),
         other => Failure::caused("the server cannot be used", &other),
@@ -155,19 +160,27 @@ fn text(sale: &Sale) -> String {
         ("books", sale.books.text()),
     ]);
     let mut times = table(&["", "answers", "per second", "mean ms", "p50", "p95", "p99", "max"]);
-    for (name, summary) in std::iter::once(("reserve", &sale.reserve)).chain(sale.commit.iter().map(|c| ("commit", c))) {
-        let mut row = vec![name.to_owned(), summary.answers.to_string(), format!("{:.0}", summary.requests_per_second)];
+    for (name, summary) in
+        std::iter::once(("reserve", &sale.reserve)).chain(sale.commit.iter().map(|c| ("commit", c)))
+    {
+        let mut row =
+            vec![name.to_owned(), summary.answers.to_string(), format!("{:.0}", summary.requests_per_second)];
         let ms = [summary.mean_ms, summary.p50_ms, summary.p95_ms, summary.p99_ms, summary.max_ms];
         row.extend(ms.map(|ms| format!("{ms:.1}")));
         times.add_row(row);
     }
-    let mut wrong: Vec<String> = sale.errors.iter().map(|(what, count)| format!("{count} x {what}")).collect();
+    let mut wrong: Vec<String> =
+        sale.errors.iter().map(|(what, count)| format!("{count} x {what}")).collect();
     wrong.extend(sale.books.problems.iter().cloned());
     if sale.accepted != sale.winners_expected {
         wrong.push(format!("{} winners, {} expected", sale.accepted, sale.winners_expected));
     }
     let verdict = if sale.passed { "passed".to_owned() } else { format!("FAILED: {}", wrong.join("; ")) };
-    format!("{counts}\n{times}\n{verdict} (seed {}, {:.1} s)", sale.seed, Duration::from_millis(sale.elapsed_ms).as_secs_f64())
+    format!(
+        "{counts}\n{times}\n{verdict} (seed {}, {:.1} s)",
+        sale.seed,
+        Duration::from_millis(sale.elapsed_ms).as_secs_f64()
+    )
 }
 
 fn millis(span: Duration) -> u64 {

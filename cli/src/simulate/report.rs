@@ -98,11 +98,13 @@ fn key() -> Markup {
 }
 
 fn times(sale: &Sale) -> Markup {
-    let row = |name: &str, summary: &Summary| html! {
-        tr {
-            td { (name) } td { (summary.answers) }
-            @for ms in [summary.mean_ms, summary.p50_ms, summary.p95_ms, summary.p99_ms, summary.max_ms] {
-                td { (format!("{ms:.1}")) }
+    let row = |name: &str, summary: &Summary| {
+        html! {
+            tr {
+                td { (name) } td { (summary.answers) }
+                @for ms in [summary.mean_ms, summary.p50_ms, summary.p95_ms, summary.p99_ms, summary.max_ms] {
+                    td { (format!("{ms:.1}")) }
+                }
             }
         }
     };

@@ -46,7 +46,8 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 fn is_json(media_type: &str) -> bool {
-    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 async fn read(request: Request, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {

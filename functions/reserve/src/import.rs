@@ -91,7 +91,8 @@ pub(crate) async fn import(
     let mode = mode(query.as_deref())?;
     let mut report = ImportReport { dry_run: mode == Mode::DryRun, ..ImportReport::default() };
     let lines = parse(&csv, api.app.limits(), &mut report);
-    let (numbers, defines): (Vec<_>, Vec<_>) = lines.into_iter().map(|line| (line.number, line.define)).unzip();
+    let (numbers, defines): (Vec<_>, Vec<_>) =
+        lines.into_iter().map(|line| (line.number, line.define)).unzip();
     let asked: Vec<_> = defines.iter().map(|define| (define.resource_id.clone(), define.total)).collect();
     let results = api.app.import(defines, mode).await?;
     for ((number, (id, total)), result) in numbers.into_iter().zip(asked).zip(results) {

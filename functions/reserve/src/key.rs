@@ -20,9 +20,9 @@ pub(crate) fn required(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     }
     let text = value.to_str().map_err(|_| malformed("the key must be printable ASCII"))?.trim();
     let key = if text.starts_with('"') {
-        let item: Item = Parser::new(text)
-            .parse()
-            .map_err(|_| malformed("a key that starts with a quote must be a Structured-Field string (RFC 9651)"))?;
+        let item: Item = Parser::new(text).parse().map_err(|_| {
+            malformed("a key that starts with a quote must be a Structured-Field string (RFC 9651)")
+        })?;
         match item.bare_item {
             BareItem::String(string) => string.as_str().to_owned(),
             _ => return Err(malformed("the key must be a string")),

@@ -2,11 +2,7 @@
 
 mod head;
 
-use std::{
-    convert::Infallible,
-    io,
-    time::Duration,
-};
+use std::{convert::Infallible, io, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -33,7 +29,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A client that takes longer than `request_timeout` to send a request's head is answered 408 and cut off (bodies have
 /// their own limit in the handlers). A client may close its sending side and still gets its answers; pipelined requests
 /// are answered in order.
-pub async fn serve(listener: TcpListener, router: Router, request_timeout: Duration, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    request_timeout: Duration,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
     loop {
         let stream = tokio::select! {
@@ -53,7 +54,10 @@ pub async fn serve(listener: TcpListener, router: Router, request_timeout: Durat
     drop(listener);
     connections.close();
     if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "some clients did not finish in time and are cut off");
+        tracing::warn!(
+            connections = connections.len(),
+            "some clients did not finish in time and are cut off"
+        );
     }
 }
 
@@ -64,7 +68,8 @@ async fn connection(stream: TcpStream, router: Router, request_timeout: Duration
         served.complete();
         let (router, served) = (router.clone(), served.clone());
         async move {
-            let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
+            let response =
+                router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
             served.answered();
             Ok::<_, Infallible>(response)
         }

@@ -12,7 +12,8 @@ long as its reservation is kept: committed ones for ever; released, expired and 
 
 /// The part that no handler describes.
 pub(crate) fn head() -> OpenApi {
-    let tag = |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
+    let tag =
+        |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
     OpenApiBuilder::new()
         .info(
             InfoBuilder::new()

@@ -45,7 +45,8 @@ pub(crate) async fn ready(State(api): State<Api>) -> Result<Json<Health>, Proble
 pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let Ok(metrics) = telemetry::metrics() else { return Err(Problem::internal()) };
     api.app.refresh_metrics().await;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response())
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+        .into_response())
 }
 
 /// The OpenAPI document.

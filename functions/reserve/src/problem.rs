@@ -149,8 +149,13 @@ impl Problem {
     /// 415.
     pub(crate) fn unsupported(wanted: &str) -> Self {
         let detail = format!("the body must be sent with Content-Type: {wanted}");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type", detail)
-            .with(|members| members.field = Some("Content-Type".to_owned()))
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Unsupported media type",
+            detail,
+        )
+        .with(|members| members.field = Some("Content-Type".to_owned()))
     }
 
     /// 422: a value is not acceptable.
@@ -178,7 +183,8 @@ impl Problem {
             Refusal::ResourceNotFound { resource_id } => Self::no_resource(resource_id.as_str()),
             Refusal::ReservationNotFound => Self::no_reservation(),
             Refusal::OutOfStock { resource_id, requested, available, next_release_at } => {
-                let detail = format!("{requested} of {resource_id} were asked for, {available} are available");
+                let detail =
+                    format!("{requested} of {resource_id} were asked for, {available} are available");
                 let problem = conflict("Out of stock", detail).with(|members| {
                     members.resource_id = Some(resource_id.to_string());
                     members.requested = Some(requested);
@@ -198,8 +204,9 @@ impl Problem {
             )
             .with(|members| members.field = Some("Idempotency-Key".to_owned())),
             Refusal::StockInUse { resource_id, requested_total, in_use } => {
-                let detail =
-                    format!("{in_use} of {resource_id} are held or committed; the total cannot be {requested_total}");
+                let detail = format!(
+                    "{in_use} of {resource_id} are held or committed; the total cannot be {requested_total}"
+                );
                 conflict("Stock in use", detail).with(|members| {
                     members.resource_id = Some(resource_id.to_string());
                     members.requested = Some(requested_total);
@@ -211,13 +218,18 @@ impl Problem {
                 Self::new(StatusCode::GONE, slug, "Hold expired", detail)
                     .with(|members| members.expired_at = Some(expired_at))
             }
-            Refusal::AlreadyCommitted => conflict("Already committed", "the reservation was committed before".into()),
-            Refusal::AlreadyReleased => conflict("Already released", "the hold was released before".into()),
-            Refusal::AlreadyCancelled => conflict("Already cancelled", "the reservation was cancelled before".into()),
-            Refusal::NotCommitted { status } => {
-                conflict("Not committed", format!("only a committed reservation can be cancelled; this is {status}"))
-                    .with(|members| members.reservation_status = Some(status.as_str()))
+            Refusal::AlreadyCommitted => {
+                conflict("Already committed", "the reservation was committed before".into())
             }
+            Refusal::AlreadyReleased => conflict("Already released", "the hold was released before".into()),
+            Refusal::AlreadyCancelled => {
+                conflict("Already cancelled", "the reservation was cancelled before".into())
+            }
+            Refusal::NotCommitted { status } => conflict(
+                "Not committed",
+                format!("only a committed reservation can be cancelled; this is {status}"),
+            )
+            .with(|members| members.reservation_status = Some(status.as_str())),
             Refusal::NotDue { expires_at } => conflict("Not due", format!("the hold ends at {expires_at}")),
         }
     }

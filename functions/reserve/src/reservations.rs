@@ -82,9 +82,14 @@ impl ReserveRequest {
                 .map(|(n, given)| item(&format!("items[{n}]."), &given.resource_id, given.quantity, limits))
                 .collect::<Result<_, _>>()?,
             (_, _, Some(_)) => {
-                return Err(Problem::invalid("items", "items cannot be sent together with resourceId or quantity"));
+                return Err(Problem::invalid(
+                    "items",
+                    "items cannot be sent together with resourceId or quantity",
+                ));
             }
-            (None, _, None) => return Err(Problem::invalid("resourceId", "resourceId (or items) is required")),
+            (None, _, None) => {
+                return Err(Problem::invalid("resourceId", "resourceId (or items) is required"));
+            }
             (Some(_), None, None) => return Err(Problem::invalid("quantity", "quantity is required")),
         };
         Ok(ReserveDraft {

@@ -105,13 +105,20 @@ pub(crate) async fn list(
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
             "limit" => {
-                page.limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or_else(|| {
-                    Problem::invalid("limit", format!("limit must be a whole number from 1 to {PAGE_MAX}"))
-                })?;
+                page.limit =
+                    value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or_else(|| {
+                        Problem::invalid(
+                            "limit",
+                            format!("limit must be a whole number from 1 to {PAGE_MAX}"),
+                        )
+                    })?;
             }
             "after" => page.after = Some(ResourceId::new("after", &value)?),
             other => {
-                return Err(Problem::invalid(other, format!("unknown parameter {other:?}; known are limit, after")));
+                return Err(Problem::invalid(
+                    other,
+                    format!("unknown parameter {other:?}; known are limit, after"),
+                ));
             }
         }
     }

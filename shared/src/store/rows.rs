@@ -1,13 +1,12 @@
-//! How records are written to rows, the same for every dialect: one JSON array per table, which the database unpacks,
-//! so that the number of distinct statements does not grow with the sizes of batches.
+//! How records are written to rows, the same for every dialect: JSON arrays, which the database unpacks, so that the
+//! number of distinct statements does not grow with the sizes of batches.
 
 use std::fmt::Write;
 
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::StoreError;
-use crate::engine::{Event, IdempotencyKey, Reservation, ResourceId, ResourceUpdate, Resource, Token, Transition};
+use crate::engine::{Event, IdempotencyKey, Resource, ResourceId, ResourceUpdate, Token, Transition};
 
 /// How many shards the outbox has: the unit in which relays share it.
 const SHARDS: u8 = 64;
@@ -79,34 +78,6 @@ pub(super) fn updated_resources_json(updates: &[ResourceUpdate]) -> Result<Strin
     )
 }
 
-/// `[token, item_no, resource_id, quantity, status, version, created_at, expires_at, updated_at, idempotency_key,
-/// fingerprint, holder, metadata]` of each item of new reservations; the last four are null but on item 0.
-pub(super) fn created_reservations_json(reservations: &[Reservation]) -> Result<String, StoreError> {
-    let mut rows = Vec::with_capacity(reservations.len());
-    for reservation in reservations {
-        let token = hex(reservation.token.uuid().as_bytes());
-        for (item_no, item) in reservation.items.iter().enumerate() {
-            let first = (item_no == 0).then_some(reservation);
-            rows.push((
-                token.clone(),
-                item_no,
-                &item.resource_id,
-                item.quantity,
-                reservation.status.as_str(),
-                reservation.version,
-                reservation.created_at.as_microsecond(),
-                reservation.expires_at.as_microsecond(),
-                reservation.updated_at.as_microsecond(),
-                first.map(|first| first.key.as_str()),
-                first.map(|first| hex(first.fingerprint.bytes())),
-                first.and_then(|first| first.holder.as_ref()),
-                first.and_then(|first| first.metadata.as_ref()),
-            ));
-        }
-    }
-    json(&rows)
-}
-
 /// `[token, from_status, from_version, status, version, expires_at, updated_at]` of each changed reservation, and how
 /// many item rows they have in all: the number of rows that the update must match.
 pub(super) fn transitions_json(transitions: &[Transition]) -> Result<(String, u64), StoreError> {
@@ -131,25 +102,9 @@ pub(super) fn transitions_json(transitions: &[Transition]) -> Result<(String, u6
     Ok((text, rows))
 }
 
-/// `[event_id, shard, event_key, key_version, type, payload, created_at]` of each event; ids are drawn here.
-pub(super) fn events_json(events: &[Event]) -> Result<String, StoreError> {
-    json(
-        &events
-            .iter()
-            .map(|event| {
-                let key = event.key.text();
-                (
-                    hex(Uuid::now_v7().as_bytes()),
-                    shard(&key),
-                    key,
-                    event.version,
-                    event.kind.as_str(),
-                    &event.payload,
-                    event.at.as_microsecond(),
-                )
-            })
-            .collect::<Vec<_>>(),
-    )
+/// The `data` of an event, as JSON.
+pub(super) fn payload(event: &Event) -> Result<String, StoreError> {
+    json(&event.payload)
 }
 
 fn json(value: &impl Serialize) -> Result<String, StoreError> {

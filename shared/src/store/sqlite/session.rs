@@ -1,13 +1,14 @@
 //! The write path: the statements of one batch's transaction.
 //!
-//! Each statement takes one JSON array, so their number is fixed whatever the size of the batch. `CROSS JOIN` keeps
-//! `SQLite` from reordering: the array drives, the table is looked up by its key.
+//! Each statement takes one JSON array (inserts: see `insert.rs`), so their number is fixed whatever the batch's size. `CROSS JOIN` keeps
+//! `SQLite` from reordering: the array drives, the table is looked up by its key. `OR FAIL` spares the statement journal
+//! that undoing one statement alone would need: a statement that fails takes the whole transaction with it.
 
 use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
 
-use super::{Clock, StoreError, decode, error::failed};
+use super::{Clock, StoreError, decode, error::failed, insert};
 use crate::{
     engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
     store::{batch, rows},
@@ -57,30 +58,18 @@ const OVERDUE_OF_RESOURCE: &str = "SELECT r.token FROM reservations r
     WHERE r.resource_id = ?1 AND r.status = 'HELD' AND r.expires_at <= ?2 ORDER BY r.expires_at, r.token LIMIT ?3";
 
 const CREATE_RESOURCES: &str =
-    "INSERT INTO resources (id, total, available, version, fulfilment, created_at, updated_at)
+    "INSERT OR FAIL INTO resources (id, total, available, version, fulfilment, created_at, updated_at)
     SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6
     FROM json_each(?1) j";
 
-const UPDATE_RESOURCES: &str = "UPDATE resources SET total = j.value ->> 2, available = j.value ->> 3,
+const UPDATE_RESOURCES: &str = "UPDATE OR FAIL resources SET total = j.value ->> 2, available = j.value ->> 3,
         version = j.value ->> 4, fulfilment = j.value ->> 5, updated_at = j.value ->> 6
     FROM json_each(?1) j WHERE resources.id = j.value ->> 0 AND resources.version = j.value ->> 1";
 
-const CREATE_RESERVATIONS: &str = "INSERT INTO reservations (token, item_no, resource_id, quantity, status, version,
-        created_at, expires_at, updated_at, idempotency_key, fingerprint, holder, metadata)
-    SELECT unhex(j.value ->> 0), j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5,
-        j.value ->> 6, j.value ->> 7, j.value ->> 8, j.value ->> 9, unhex(j.value ->> 10), j.value ->> 11,
-        j.value ->> 12
-    FROM json_each(?1) j";
-
-const CHANGE_RESERVATIONS: &str = "UPDATE reservations SET status = j.value ->> 3, version = j.value ->> 4,
+const CHANGE_RESERVATIONS: &str = "UPDATE OR FAIL reservations SET status = j.value ->> 3, version = j.value ->> 4,
         expires_at = j.value ->> 5, updated_at = j.value ->> 6
     FROM json_each(?1) j WHERE reservations.token = unhex(j.value ->> 0)
         AND reservations.status = j.value ->> 1 AND reservations.version = j.value ->> 2";
-
-const ADD_EVENTS: &str = "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at)
-    SELECT unhex(j.value ->> 0), j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5,
-        j.value ->> 6
-    FROM json_each(?1) j";
 
 impl SqliteSession {
     pub(super) async fn begin(writer: &SqlitePool, clock: Clock) -> Result<Self, StoreError> {
@@ -182,16 +171,14 @@ impl batch::Session for SqliteSession {
             self.change(CREATE_RESOURCES, rows::created_resources_json(&changes.created_resources)?, rows).await?;
         }
         if !changes.created_reservations.is_empty() {
-            let rows = changes.created_reservations.iter().map(|made| made.items.len() as u64).sum();
-            let json = rows::created_reservations_json(&changes.created_reservations)?;
-            self.change(CREATE_RESERVATIONS, json, rows).await?;
+            insert::reservations(&mut self.transaction, &changes.created_reservations).await?;
         }
         if !changes.transitions.is_empty() {
             let (json, rows) = rows::transitions_json(&changes.transitions)?;
             self.change(CHANGE_RESERVATIONS, json, rows).await?;
         }
         if !changes.events.is_empty() {
-            self.change(ADD_EVENTS, rows::events_json(&changes.events)?, changes.events.len() as u64).await?;
+            insert::events(&mut self.transaction, &changes.events).await?;
         }
         if !changes.updated_resources.is_empty() {
             let rows = changes.updated_resources.len() as u64;
