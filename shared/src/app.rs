@@ -10,12 +10,15 @@ use uuid::{NoContext, Uuid};
 use crate::{
     config::Config,
     engine::{
-        Accepted, Change, Command, Define, Extend, Limits, Outcome, Refusal, Reservation, ReserveDraft, Resource,
-        ResourceChange, ResourceId, Token, Ttl,
+        Accepted, Change, Command, Define, Extend, Limits, Outcome, Refusal, Reservation, ReserveDraft,
+        Resource, ResourceChange, ResourceId, Token, Ttl,
     },
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
-    store::{Clock, Mode, Page, Store, StoreError, sqlite::{SqliteOptions, SqliteStore}},
+    store::{
+        Clock, Mode, Page, Store, StoreError,
+        sqlite::{SqliteOptions, SqliteStore},
+    },
     telemetry,
 };
 

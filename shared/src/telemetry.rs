@@ -4,7 +4,9 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -64,21 +66,44 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
-    describe_counter!("bespeak_http_requests_total", Unit::Count, "Requests answered, by method, route and status.");
-    describe_histogram!("bespeak_http_request_seconds", Unit::Seconds, "From a request's head to its answer, by route.");
+    describe_counter!(
+        "bespeak_http_requests_total",
+        Unit::Count,
+        "Requests answered, by method, route and status."
+    );
+    describe_histogram!(
+        "bespeak_http_request_seconds",
+        Unit::Seconds,
+        "From a request's head to its answer, by route."
+    );
     describe_counter!("bespeak_commands_total", Unit::Count, "Commands, by kind and outcome.");
     describe_histogram!("bespeak_lane_batch_commands", Unit::Count, "Commands that shared one transaction.");
-    describe_gauge!("bespeak_lane_queue_commands", Unit::Count, "Commands that waited when the last batch began.");
-    describe_histogram!("bespeak_store_transaction_seconds", Unit::Seconds, "A batch's transaction, retries included.");
-    describe_counter!("bespeak_store_retries_total", Unit::Count, "Batches run again after losing to another process.");
+    describe_gauge!(
+        "bespeak_lane_queue_commands",
+        Unit::Count,
+        "Commands that waited when the last batch began."
+    );
+    describe_histogram!(
+        "bespeak_store_transaction_seconds",
+        Unit::Seconds,
+        "A batch's transaction, retries included."
+    );
+    describe_counter!(
+        "bespeak_store_retries_total",
+        Unit::Count,
+        "Batches run again after losing to another process."
+    );
     describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
-    describe_gauge!("bespeak_outbox_unpublished_events", Unit::Count, "Events in the outbox that await publication.");
+    describe_gauge!(
+        "bespeak_outbox_unpublished_events",
+        Unit::Count,
+        "Events in the outbox that await publication."
+    );
 }
 
 /// Counts an answered request.
 pub fn count_request(method: &str, route: &str, status: u16, took: Duration) {
-    let labels =
-        [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
     counter!("bespeak_http_requests_total", &labels).increment(1);
     histogram!("bespeak_http_request_seconds", "route" => route.to_owned()).record(took);
 }

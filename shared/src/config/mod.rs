@@ -216,7 +216,11 @@ impl Config {
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
                 import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,
-                request_timeout: Duration::from_secs(values.number("BESPEAK_REQUEST_TIMEOUT_SECONDS", 1, 300)?),
+                request_timeout: Duration::from_secs(values.number(
+                    "BESPEAK_REQUEST_TIMEOUT_SECONDS",
+                    1,
+                    300,
+                )?),
             },
             log: values.text("BESPEAK_LOG").to_owned(),
             log_format: values

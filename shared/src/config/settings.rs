@@ -31,7 +31,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 takes a free one"),
     Setting {
         secret: true,
-        ..setting("BESPEAK_DATABASE_URL", "sqlite://bespeak.db", "Where the books are; the file is created if missing")
+        ..setting(
+            "BESPEAK_DATABASE_URL",
+            "sqlite://bespeak.db",
+            "Where the books are; the file is created if missing",
+        )
     },
     setting("BESPEAK_READ_CONNECTIONS", "4", "Database connections that serve reads (1 to 256)"),
     setting(
@@ -43,7 +47,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_LANE_BATCH", "512", "Commands that one transaction takes at the most (1 to 10000)"),
     setting("BESPEAK_LANE_QUEUE", "8192", "Commands that may wait; more are answered 503 (1 to 1000000)"),
     setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),
-    setting("BESPEAK_TOTAL_MAX", "9007199254740991", "Largest total of a resource, in units (2^53 - 1 at most)"),
+    setting(
+        "BESPEAK_TOTAL_MAX",
+        "9007199254740991",
+        "Largest total of a resource, in units (2^53 - 1 at most)",
+    ),
     setting("BESPEAK_TTL_DEFAULT_SECONDS", "300", "TTL of a hold that names none, in seconds"),
     setting("BESPEAK_TTL_MAX_SECONDS", "86400", "Longest TTL, in seconds"),
     setting("BESPEAK_LIFE_MAX_SECONDS", "172800", "Longest life of a hold, extensions included, in seconds"),
@@ -52,8 +60,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_METADATA_BYTES_MAX", "4096", "Longest metadata, in bytes of JSON"),
     setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes"),
     setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest import, in bytes"),
-    setting("BESPEAK_REQUEST_TIMEOUT_SECONDS", "10", "How long a client may take to send a request, in seconds"),
-    setting("BESPEAK_LOG", "info", "Which log lines are written: error, warn, info, debug, trace, or target=level,.."),
+    setting(
+        "BESPEAK_REQUEST_TIMEOUT_SECONDS",
+        "10",
+        "How long a client may take to send a request, in seconds",
+    ),
+    setting(
+        "BESPEAK_LOG",
+        "info",
+        "Which log lines are written: error, warn, info, debug, trace, or target=level,..",
+    ),
     setting("BESPEAK_LOG_FORMAT", "text", "How they are written: text or json"),
     Setting {
         of_server: false,

@@ -52,9 +52,13 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
 
 #[test]
 fn a_misspelt_variable_is_named_with_what_it_may_have_meant() {
-    let found = unknown_variables(["BESPEAK_LANE_QUEU", "BESPEAK_SERVICE_HOST", "BESPEAK_LANES", "PATH"].into_iter());
+    let found =
+        unknown_variables(["BESPEAK_LANE_QUEU", "BESPEAK_SERVICE_HOST", "BESPEAK_LANES", "PATH"].into_iter());
     assert_eq!(
         found,
-        [("BESPEAK_LANE_QUEU".to_owned(), Some("BESPEAK_LANE_QUEUE")), ("BESPEAK_SERVICE_HOST".to_owned(), None)]
+        [
+            ("BESPEAK_LANE_QUEU".to_owned(), Some("BESPEAK_LANE_QUEUE")),
+            ("BESPEAK_SERVICE_HOST".to_owned(), None)
+        ]
     );
 }

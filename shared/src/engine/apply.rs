@@ -4,8 +4,8 @@
 //! changes. What must hold before and after is asserted in debug builds.
 
 use super::{
-    Accepted, Change, Command, Define, Event, EventType, Extend, Item, Outcome, Refusal, Reservation, Reserve, Resource,
-    ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet,
+    Accepted, Change, Command, Define, Event, EventType, Extend, Item, Outcome, Refusal, Reservation,
+    Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet,
 };
 
 /// Applies one command at `now` and says what became of it.
@@ -35,8 +35,11 @@ fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Out
     if let Some(item) = command.items.iter().find(|item| set.resource(&item.resource_id).is_none()) {
         return Err(Refusal::ResourceNotFound { resource_id: item.resource_id.clone() });
     }
-    let wanted: Vec<Want<'_>> =
-        command.items.iter().map(|item| Want { id: &item.resource_id, units: item.quantity.units() }).collect();
+    let wanted: Vec<Want<'_>> = command
+        .items
+        .iter()
+        .map(|item| Want { id: &item.resource_id, units: item.quantity.units() })
+        .collect();
     let expiring = match cover(set, &wanted, now) {
         Ok(expiring) => expiring,
         Err(short) => {
@@ -186,10 +189,8 @@ fn apply_extend(set: &mut WorkingSet, command: &Extend, now: Timestamp) -> Outco
         Status::Held if hold.is_overdue(now) => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
         Status::Held => {
             let life = i64::try_from(command.life_max_seconds).unwrap_or(i64::MAX);
-            let life_end = hold
-                .created_at
-                .checked_add(jiff::SignedDuration::from_secs(life))
-                .unwrap_or(Timestamp::MAX);
+            let life_end =
+                hold.created_at.checked_add(jiff::SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX);
             let expires_at = hold.expires_at.max((now + command.ttl.duration()).min(life_end));
             if expires_at == hold.expires_at {
                 return accepted(hold.clone(), Change::Unchanged);
@@ -276,7 +277,8 @@ struct Short {
 /// Chooses the overdue holds to expire, oldest first, so that every want is met; none where enough is available.
 /// Changes nothing but the set's note of what fell short.
 fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Vec<Token>, Short> {
-    let available = |set: &WorkingSet, id: &ResourceId| set.resource(id).map_or(0, |resource| resource.available);
+    let available =
+        |set: &WorkingSet, id: &ResourceId| set.resource(id).map_or(0, |resource| resource.available);
     let mut missing: Vec<(usize, u64)> = wanted
         .iter()
         .enumerate()
@@ -292,7 +294,9 @@ fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Ve
     let mut given: Vec<u64> = vec![0; wanted.len()];
     for token in set.overdue() {
         let Some(hold) = set.reservation(token).filter(|hold| hold.is_overdue(now)) else { continue };
-        let helps = |item: &Item| missing.iter().any(|(n, still)| *wanted[*n].id == item.resource_id && given[*n] < *still);
+        let helps = |item: &Item| {
+            missing.iter().any(|(n, still)| *wanted[*n].id == item.resource_id && given[*n] < *still)
+        };
         if hold.items.iter().any(helps) {
             for item in hold.items.iter() {
                 if let Some(n) = wanted.iter().position(|want| *want.id == item.resource_id) {
@@ -339,7 +343,10 @@ impl Movement {
         for item in items {
             self.touch(set, &item.resource_id);
             if let Some(resource) = set.resource_mut(&item.resource_id) {
-                debug_assert!(item.quantity.units() <= resource.available, "oversold: {item:?} of {resource:?}");
+                debug_assert!(
+                    item.quantity.units() <= resource.available,
+                    "oversold: {item:?} of {resource:?}"
+                );
                 resource.available -= item.quantity.units();
             }
         }

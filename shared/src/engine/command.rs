@@ -5,7 +5,8 @@ use std::{ops::Deref, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Limits, Metadata, ResourceId, Token, Ttl, Violation,
+    Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Limits, Metadata, ResourceId, Token, Ttl,
+    Violation,
 };
 
 /// The items of a reservation: at least one, in id order, each resource once. Cheap to clone.
@@ -170,7 +171,9 @@ impl Command {
     /// The reservation that it acts on; `None` for those that name resources.
     pub fn token(&self) -> Option<Token> {
         match self {
-            Self::Commit(token) | Self::Release(token) | Self::Cancel(token) | Self::Expire(token) => Some(*token),
+            Self::Commit(token) | Self::Release(token) | Self::Cancel(token) | Self::Expire(token) => {
+                Some(*token)
+            }
             Self::Extend(extend) => Some(extend.token),
             Self::Define(_) | Self::Reserve(_) => None,
         }

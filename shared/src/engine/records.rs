@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fingerprint, Holder, IdempotencyKey, Items, Metadata, Quantity, ResourceId, Timestamp, Token, limits::Violation,
+    Fingerprint, Holder, IdempotencyKey, Items, Metadata, Quantity, ResourceId, Timestamp, Token,
+    limits::Violation,
 };
 
 /// What a commit of a resource sets off.

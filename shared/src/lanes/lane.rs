@@ -84,9 +84,9 @@ async fn settle(store: &Arc<dyn Store>, tasks: &TaskTracker, jobs: &mut Vec<Job>
             tracing::warn!(commands = commands.len(), %error, "a batch failed; its commands are run one by one");
             for (command, reply) in commands.iter().zip(replies) {
                 let alone: Arc<[Command]> = [command.clone()].into();
-                let outcome = execute(store, tasks, &alone).await.and_then(|mut outcomes| {
-                    outcomes.pop().ok_or(DispatchError::Panicked)
-                });
+                let outcome = execute(store, tasks, &alone)
+                    .await
+                    .and_then(|mut outcomes| outcomes.pop().ok_or(DispatchError::Panicked));
                 let _ = reply.send(outcome);
             }
         }

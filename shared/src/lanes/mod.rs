@@ -130,7 +130,10 @@ fn route(command: &Command, lanes: usize) -> usize {
         Command::Reserve(reserve) => {
             reserve.items.first().map(|item| item.resource_id.as_str()).unwrap_or_default().hash(&mut hasher);
         }
-        Command::Commit(token) | Command::Release(token) | Command::Cancel(token) | Command::Expire(token) => {
+        Command::Commit(token)
+        | Command::Release(token)
+        | Command::Cancel(token)
+        | Command::Expire(token) => {
             token.hash(&mut hasher);
         }
         Command::Extend(extend) => extend.token.hash(&mut hasher),

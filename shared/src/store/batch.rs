@@ -12,7 +12,8 @@ use std::{
 
 use super::{Executed, Mode, StoreError};
 use crate::engine::{
-    Accepted, Change, Changes, Command, EventType, IdempotencyKey, Outcome, Refusal, ResourceId, Timestamp, Token, WorkingSet, apply,
+    Accepted, Change, Changes, Command, EventType, IdempotencyKey, Outcome, Refusal, ResourceId, Timestamp,
+    Token, WorkingSet, apply,
 };
 
 /// How often a batch that lost to another process is run before that is an error.
@@ -156,7 +157,8 @@ async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Re
         let mut session = backend.begin().await?;
         let mut set = session.load(&plan).await?;
         let now = session.now().await?;
-        let mut outcomes: Vec<Outcome> = commands.iter().map(|command| apply(&mut set, command, now)).collect();
+        let mut outcomes: Vec<Outcome> =
+            commands.iter().map(|command| apply(&mut set, command, now)).collect();
 
         if !set.short().is_empty() {
             let next_ends = session.next_ends(set.short()).await?;

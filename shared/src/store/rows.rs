@@ -29,7 +29,9 @@ pub(super) fn tokens_json<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> Re
     json(&tokens.into_iter().map(|token| hex(token.uuid().as_bytes())).collect::<Vec<_>>())
 }
 
-pub(super) fn keys_json<'a>(keys: impl IntoIterator<Item = &'a IdempotencyKey>) -> Result<String, StoreError> {
+pub(super) fn keys_json<'a>(
+    keys: impl IntoIterator<Item = &'a IdempotencyKey>,
+) -> Result<String, StoreError> {
     json(&keys.into_iter().map(IdempotencyKey::as_str).collect::<Vec<_>>())
 }
 

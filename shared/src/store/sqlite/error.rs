@@ -20,7 +20,9 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
                 14 => unavailable("the file cannot be opened", error),
                 11 | 26 => unavailable("the file is damaged or is no database", error),
                 // Another process inserted the same key between our look-up and our insert.
-                19 if database.is_unique_violation() => StoreError::Contended { attempts: 1, source: error.into() },
+                19 if database.is_unique_violation() => {
+                    StoreError::Contended { attempts: 1, source: error.into() }
+                }
                 _ => StoreError::Statement { source: error.into() },
             }
         }

@@ -37,7 +37,8 @@ const RESERVATION_COLUMNS: [&str; 13] = [
 const EVENT_COLUMNS: [&str; 7] =
     ["event_id", "shard", "event_key", "key_version", "type", "payload", "created_at"];
 
-static RESERVATIONS: LazyLock<[String; 3]> = LazyLock::new(|| statements("reservations", &RESERVATION_COLUMNS));
+static RESERVATIONS: LazyLock<[String; 3]> =
+    LazyLock::new(|| statements("reservations", &RESERVATION_COLUMNS));
 static EVENTS: LazyLock<[String; 3]> = LazyLock::new(|| statements("outbox", &EVENT_COLUMNS));
 
 type Bound = Query<'static, Sqlite, SqliteArguments>;
@@ -80,7 +81,9 @@ pub(super) async fn reservations(
             .bind(first.map(|first| first.key.shared()))
             .bind(first.map(|first| first.fingerprint.bytes().to_vec()))
             .bind(first.and_then(|first| first.holder.as_ref()).map(|holder| holder.as_str().to_owned()))
-            .bind(first.and_then(|first| first.metadata.as_ref()).map(|metadata| metadata.as_str().to_owned()))
+            .bind(
+                first.and_then(|first| first.metadata.as_ref()).map(|metadata| metadata.as_str().to_owned()),
+            )
     })
     .await
 }

@@ -72,7 +72,10 @@ impl SqliteStore {
     /// A URL that names no file, or a file that cannot be opened.
     pub async fn open(url: &str, options: SqliteOptions) -> Result<Self, StoreError> {
         let connect = SqliteConnectOptions::from_str(url)
-            .map_err(|source| StoreError::Unavailable { reason: "the URL is not understood", source: source.into() })?
+            .map_err(|source| StoreError::Unavailable {
+                reason: "the URL is not understood",
+                source: source.into(),
+            })?
             .create_if_missing(options.create)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(false)

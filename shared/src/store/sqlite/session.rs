@@ -23,16 +23,39 @@ pub(in crate::store) struct SqliteSession {
 macro_rules! reservation_columns {
     ($table:literal) => {
         concat!(
-            $table, ".token, ", $table, ".item_no, ", $table, ".resource_id, ", $table, ".quantity, ", $table,
-            ".status, ", $table, ".version, ", $table, ".created_at, ", $table, ".expires_at, ", $table,
-            ".updated_at, ", $table, ".idempotency_key, ", $table, ".fingerprint, ", $table, ".holder, ", $table,
+            $table,
+            ".token, ",
+            $table,
+            ".item_no, ",
+            $table,
+            ".resource_id, ",
+            $table,
+            ".quantity, ",
+            $table,
+            ".status, ",
+            $table,
+            ".version, ",
+            $table,
+            ".created_at, ",
+            $table,
+            ".expires_at, ",
+            $table,
+            ".updated_at, ",
+            $table,
+            ".idempotency_key, ",
+            $table,
+            ".fingerprint, ",
+            $table,
+            ".holder, ",
+            $table,
             ".metadata"
         )
     };
 }
 pub(super) use reservation_columns;
 
-const RESOURCES_BY_ID: &str = "SELECT r.id, r.total, r.available, r.version, r.fulfilment, r.created_at, r.updated_at
+const RESOURCES_BY_ID: &str =
+    "SELECT r.id, r.total, r.available, r.version, r.fulfilment, r.created_at, r.updated_at
     FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value";
 
 const RESERVATIONS_BY_TOKEN: &str = concat!(
@@ -62,11 +85,13 @@ const CREATE_RESOURCES: &str =
     SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6
     FROM json_each(?1) j";
 
-const UPDATE_RESOURCES: &str = "UPDATE OR FAIL resources SET total = j.value ->> 2, available = j.value ->> 3,
+const UPDATE_RESOURCES: &str =
+    "UPDATE OR FAIL resources SET total = j.value ->> 2, available = j.value ->> 3,
         version = j.value ->> 4, fulfilment = j.value ->> 5, updated_at = j.value ->> 6
     FROM json_each(?1) j WHERE resources.id = j.value ->> 0 AND resources.version = j.value ->> 1";
 
-const CHANGE_RESERVATIONS: &str = "UPDATE OR FAIL reservations SET status = j.value ->> 3, version = j.value ->> 4,
+const CHANGE_RESERVATIONS: &str =
+    "UPDATE OR FAIL reservations SET status = j.value ->> 3, version = j.value ->> 4,
         expires_at = j.value ->> 5, updated_at = j.value ->> 6
     FROM json_each(?1) j WHERE reservations.token = unhex(j.value ->> 0)
         AND reservations.status = j.value ->> 1 AND reservations.version = j.value ->> 2";
@@ -168,7 +193,8 @@ impl batch::Session for SqliteSession {
     async fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
         if !changes.created_resources.is_empty() {
             let rows = changes.created_resources.len() as u64;
-            self.change(CREATE_RESOURCES, rows::created_resources_json(&changes.created_resources)?, rows).await?;
+            self.change(CREATE_RESOURCES, rows::created_resources_json(&changes.created_resources)?, rows)
+                .await?;
         }
         if !changes.created_reservations.is_empty() {
             insert::reservations(&mut self.transaction, &changes.created_reservations).await?;
@@ -182,7 +208,8 @@ impl batch::Session for SqliteSession {
         }
         if !changes.updated_resources.is_empty() {
             let rows = changes.updated_resources.len() as u64;
-            self.change(UPDATE_RESOURCES, rows::updated_resources_json(&changes.updated_resources)?, rows).await?;
+            self.change(UPDATE_RESOURCES, rows::updated_resources_json(&changes.updated_resources)?, rows)
+                .await?;
         }
         Ok(())
     }

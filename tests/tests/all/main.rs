@@ -1,0 +1,3 @@
+//! Everything that must hold, seen from outside.
+
+mod conformance;
