@@ -1,25 +1,29 @@
 //! Why a command ends without having done its job, and with which exit code.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, io::Write, process::ExitCode};
 
-use bespeak::{config::ConfigError, store::StoreError};
+use bespeak::{
+    config::{Config, ConfigError, without_password},
+    store::StoreError,
+};
 
 /// A failure, told in one line on standard error.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
     code: u8,
+    problem: Option<serde_json::Value>,
 }
 
 impl Failure {
     /// Something was refused or is wrong: exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self { message: message.into(), code: 1, problem: None }
     }
 
     /// The command line or a setting is wrong: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 2 }
+        Self { message: message.into(), code: 2, problem: None }
     }
 
     /// An error and what caused it, after what was tried.
@@ -43,12 +47,30 @@ impl Failure {
         self
     }
 
+    /// What a server refused: told with its problem details.
+    pub(crate) fn refused(message: String, problem: serde_json::Value) -> Self {
+        Self { message, code: 1, problem: Some(problem) }
+    }
+
+    /// The database that the settings name cannot be opened.
+    pub(crate) fn database(config: &Config, error: &StoreError) -> Self {
+        let shown = without_password(&config.database_url);
+        Self { code: 2, ..Self::caused(format!("BESPEAK_DATABASE_URL={shown:?} cannot be opened"), error) }
+    }
+
     pub(crate) fn runtime(error: std::io::Error) -> Self {
         Self::caused("the runtime cannot be started", &error)
     }
 
-    pub(crate) fn report(self) -> ExitCode {
-        eprintln!("bespeak: {}", self.message);
+    /// Says it on standard error, or as JSON on standard output; there as problem details, like the server's.
+    pub(crate) fn report(self, json: bool) -> ExitCode {
+        if json {
+            let problem = self.problem.unwrap_or_else(|| serde_json::json!({"detail": self.message}));
+            // Where standard output is closed, the exit code still tells.
+            let _ = writeln!(std::io::stdout().lock(), "{problem:#}");
+        } else {
+            eprintln!("bespeak: {}", self.message);
+        }
         ExitCode::from(self.code)
     }
 }

@@ -21,19 +21,20 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let json = cli.json;
     match run(cli) {
         Ok(code) => code,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json),
     }
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let output = output::Output::new(cli.json);
     match cli.command {
-        Command::Serve(flags) => on_all_cores(serve::serve(flags.values())),
-        Command::Config(flags) => config::show(output, &flags.values()),
-        Command::Migrate(flags) => on_one_thread(verify::migrate(output, flags.values())),
-        Command::Verify(flags) => on_one_thread(verify::verify(output, flags.values())),
+        Command::Serve(flags) => on_all_cores(serve::serve(output, flags.values()?)),
+        Command::Config(flags) => config::show(output, &flags.values()?),
+        Command::Migrate(flags) => on_one_thread(verify::migrate(output, flags.values()?)),
+        Command::Verify(flags) => on_one_thread(verify::verify(output, flags.values()?)),
         Command::Simulate(args) => on_all_cores(simulate::run(output, args)),
         Command::Client(command) => on_one_thread(client::run(output, command)),
     }

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use bespeak::{
     app::{Access, App, open_store},
     config::{Config, Values},
-    telemetry,
+    telemetry::{self, LogFormat},
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, output::Output};
 
 /// How many connections the kernel may queue: a crowd that arrives at once must not be sent away. The kernel lowers it
 /// to its own limit (`net.core.somaxconn`).
@@ -38,9 +38,8 @@ impl Server {
             telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
         let listener = listen(config)?;
         let address = listener.local_addr().map_err(|error| Failure::caused("no address", &error))?;
-        let store = open_store(config, Access::Serve)
-            .await
-            .map_err(|error| Failure::caused(format!("{} cannot be opened", config.database_url), &error))?;
+        let store =
+            open_store(config, Access::Serve).await.map_err(|error| Failure::database(config, &error))?;
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
         app.start_timer();
@@ -79,8 +78,11 @@ fn listen(config: &Config) -> Result<TcpListener, Failure> {
 }
 
 /// Serves until told to stop (SIGINT, SIGTERM).
-pub(crate) async fn serve(values: Values) -> Result<ExitCode, Failure> {
-    let config = Config::parse(&values)?;
+pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Failure> {
+    let mut config = Config::parse(&values)?;
+    if output.is_json() {
+        config.log_format = LogFormat::Json;
+    }
     telemetry::start_logs(&config.log, config.log_format)
         .map_err(|error| Failure::usage(format!("BESPEAK_LOG={:?} is not valid: {error}", config.log)))?;
     let server = Server::start(&config).await?;

@@ -1,7 +1,11 @@
 //! The flags of `serve`, made from the table of settings: one for each, so that neither can have what the other lacks.
 
+use std::env::VarError;
+
 use bespeak::config::{SETTINGS, Values, unknown_variables};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+
+use crate::failure::Failure;
 
 /// What flags were given, by the variable that each stands for.
 #[derive(Clone, Debug, Default)]
@@ -9,17 +13,28 @@ pub(crate) struct ServerFlags(Vec<(&'static str, String)>);
 
 impl ServerFlags {
     /// All settings: flags over environment over defaults. Warns of variables that are misspelt.
-    pub(crate) fn values(&self) -> Values {
+    ///
+    /// # Errors
+    /// A variable that is no text.
+    pub(crate) fn values(&self) -> Result<Values, Failure> {
         let names: Vec<String> =
             std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         for (name, meant) in unknown_variables(names.iter().map(String::as_str)) {
             let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
             eprintln!("bespeak: warning: {name} is not a setting{hint}");
         }
-        Values::collect(
+        for setting in SETTINGS {
+            if let Err(VarError::NotUnicode(value)) = std::env::var(setting.name) {
+                return Err(Failure::usage(format!(
+                    "{}={value:?} is not valid: must be UTF-8 text",
+                    setting.name
+                )));
+            }
+        }
+        Ok(Values::collect(
             |asked| self.0.iter().find(|(name, _)| *name == asked).map(|(_, value)| value.clone()),
             |asked| std::env::var(asked).ok(),
-        )
+        ))
     }
 }
 

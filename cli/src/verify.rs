@@ -16,9 +16,8 @@ use crate::{
 /// Audits the books; exit code 1 where something is wrong.
 pub(crate) async fn verify(output: Output, values: Values) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
-    let store = open_store(&config, Access::Audit)
-        .await
-        .map_err(|error| Failure::caused(format!("{} cannot be opened", config.database_url), &error))?;
+    let store =
+        open_store(&config, Access::Audit).await.map_err(|error| Failure::database(&config, &error))?;
     let audited = store.audit().await;
     store.close().await;
     let audit = audited?;
@@ -42,9 +41,8 @@ pub(crate) async fn verify(output: Output, values: Values) -> Result<ExitCode, F
 /// Migrates the books.
 pub(crate) async fn migrate(output: Output, values: Values) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
-    let store = open_store(&config, Access::Serve)
-        .await
-        .map_err(|error| Failure::caused(format!("{} cannot be opened", config.database_url), &error))?;
+    let store =
+        open_store(&config, Access::Serve).await.map_err(|error| Failure::database(&config, &error))?;
     let migrated = store.migrate().await;
     store.close().await;
     migrated?;

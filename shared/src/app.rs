@@ -2,7 +2,10 @@
 //!
 //! Never: rules, SQL, HTTP.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::{NoContext, Uuid};
@@ -15,15 +18,14 @@ use crate::{
     },
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
-    store::{
-        Clock, Mode, Page, Store, StoreError,
-        sqlite::{SqliteOptions, SqliteStore},
-    },
+    store::{Mode, Page, Store, StoreError},
     telemetry,
 };
 
 /// Commands per transaction of an import: others wait no longer for it than for a full lane.
 const IMPORT_BATCH: usize = 500;
+/// How often the metrics ask the database.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 /// How the books are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +39,28 @@ pub enum Access {
 /// Opens the books that a configuration names; does not migrate them.
 ///
 /// # Errors
-/// The database cannot be opened.
+/// The database cannot be opened, or this build has no back end for it.
 pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Store>, StoreError> {
-    let options = SqliteOptions {
-        create: access == Access::Serve,
-        read_only: access == Access::Audit,
-        readers: config.read_connections,
-        clock: Clock::Own,
-    };
-    Ok(Arc::new(SqliteStore::open(&config.database_url, options).await?))
+    #[cfg(feature = "sqlite")]
+    if config.database_url.starts_with("sqlite:") {
+        use crate::store::{
+            Clock,
+            sqlite::{SqliteOptions, SqliteStore},
+        };
+        let options = SqliteOptions {
+            create: access == Access::Serve,
+            read_only: access == Access::Audit,
+            readers: config.read_connections,
+            clock: Clock::Own,
+        };
+        return Ok(Arc::new(SqliteStore::open(&config.database_url, options).await?));
+    }
+    let _ = access;
+    let source = format!("no back end for {:?} in this build", config.database_url.split(':').next());
+    Err(StoreError::Unavailable {
+        reason: "the URL names a database that this build does not have",
+        source: source.into(),
+    })
 }
 
 /// A running engine.
@@ -55,6 +70,7 @@ pub struct App {
     limits: Limits,
     timer: CancellationToken,
     tasks: TaskTracker,
+    refreshed: Mutex<Option<Instant>>,
 }
 
 /// A reservation, and whether an earlier request under the same key made it.
@@ -88,6 +104,7 @@ impl App {
             limits: config.limits.clone(),
             timer: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            refreshed: Mutex::default(),
         };
         app.tasks.close();
         app
@@ -149,10 +166,8 @@ impl App {
         let mut results = Vec::with_capacity(defines.len());
         let mut commands = defines.into_iter().map(Command::Define).peekable();
         while commands.peek().is_some() {
-            let batch: Vec<Command> = commands.by_ref().take(IMPORT_BATCH).collect();
-            let store = self.store.clone();
-            let executed = self.tasks.spawn(async move { store.execute(&batch, mode).await }).await;
-            for outcome in executed.map_err(|_panicked| DispatchError::Panicked)??.outcomes {
+            let batch = commands.by_ref().take(IMPORT_BATCH).collect();
+            for outcome in self.dispatch.submit_batch(batch, mode).await? {
                 results.push(defined(Ok(outcome))?);
             }
         }
@@ -161,34 +176,39 @@ impl App {
 
     /// A resource as a customer sees it. Cancel-safe.
     pub async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, DispatchError> {
-        Ok(self.store.resource(id).await?)
+        self.dispatch.read(self.store.resource(id)).await
     }
 
     /// A page of resources, in id order. Cancel-safe.
     pub async fn resources(&self, page: &Page) -> Result<Vec<Resource>, DispatchError> {
-        Ok(self.store.resources(page).await?)
+        self.dispatch.read(self.store.resources(page)).await
     }
 
     /// A reservation as a customer sees it. Cancel-safe.
     pub async fn reservation(&self, token: Token) -> Result<Option<Reservation>, DispatchError> {
-        Ok(self.store.reservation(token).await?)
+        self.dispatch.read(self.store.reservation(token)).await
     }
 
     /// Whether commands can be served now. Cancel-safe.
     pub async fn ready(&self) -> Result<(), DispatchError> {
+        // The ping opens a transaction, which must end even if the caller goes away.
         let store = self.store.clone();
         let ping = self.tasks.spawn(async move { store.ping().await });
-        Ok(ping.await.map_err(|_panicked| DispatchError::Panicked)??)
+        self.dispatch.read(async { ping.await.unwrap_or_else(|_| Err(StoreError::panicked())) }).await
     }
 
-    /// Reads what only the database knows into the metrics. Cancel-safe.
+    /// Reads what only the database knows into the metrics; not more often than every five seconds, because counting
+    /// costs the more the longer the outbox is. Cancel-safe.
     pub async fn refresh_metrics(&self) {
-        match self.store.outbox().await {
-            Ok(outbox) => telemetry::outbox_backlog(outbox.unpublished),
-            Err(error) => {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::warn!(error, "the outbox could not be counted; its metric is stale");
+        {
+            let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
+            if refreshed.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
+                return;
             }
+            *refreshed = Some(Instant::now());
+        }
+        if let Ok(outbox) = self.dispatch.read(self.store.outbox()).await {
+            telemetry::outbox_backlog(outbox.unpublished);
         }
     }
 

@@ -4,13 +4,17 @@
 //! every [`LOOK_AGAIN`], which is shorter than the shortest TTL, so it sees the holds of other processes before they are
 //! due, and a lone hold is expired within milliseconds of its time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{task::JoinSet, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Accepted, Change, Command},
+    engine::{Accepted, Change, Command, Token},
     lanes::{Dispatch, DispatchError},
     store::Store,
     telemetry,
@@ -21,83 +25,79 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Holds per step: they share the lanes with customers.
 const HOLDS_PER_STEP: u32 = 256;
 
+/// When a full queue is tried again.
+const QUEUE_FULL_AGAIN: Duration = Duration::from_millis(10);
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Holds that it expired.
     pub expired: u64,
     /// When to take the next.
-    pub next_in: Duration,
+    pub next_at: Instant,
 }
 
 /// The timer.
 pub struct Expiry {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
+    /// Holds whose expiry failed by themselves, which must not stand in the way of others.
+    set_aside: HashSet<Token>,
 }
 
 impl Expiry {
     /// A timer over a store, whose expiries go the way of all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch }
+        Self { store, dispatch, set_aside: HashSet::new() }
     }
 
-    /// Expires holds that are due.
+    /// Expires holds that are due. Not cancel-safe: what it had begun goes on.
     ///
     /// # Errors
-    /// The store cannot be read, or a command failed in it.
-    pub async fn step(&self) -> Result<Step, DispatchError> {
-        let due = self.store.due(HOLDS_PER_STEP).await?;
+    /// The database is away, or the process is stopping.
+    pub async fn step(&mut self) -> Result<Step, DispatchError> {
+        let read_at = Instant::now();
+        let limit = HOLDS_PER_STEP.saturating_add(u32::try_from(self.set_aside.len()).unwrap_or(u32::MAX));
+        let due = self.dispatch.read(self.store.due(limit)).await?;
         let mut commands = JoinSet::new();
-        for token in due.tokens {
+        for token in due.tokens.into_iter().filter(|token| !self.set_aside.contains(token)) {
             let dispatch = self.dispatch.clone();
-            commands.spawn(async move { dispatch.submit(Command::Expire(token)).await });
+            commands.spawn(async move { (token, dispatch.submit(Command::Expire(token)).await) });
         }
         let mut expired = 0;
-        let mut failed = None;
+        let mut full = false;
         while let Some(outcome) = commands.join_next().await {
-            match outcome.unwrap_or(Err(DispatchError::Panicked)) {
-                Ok(Ok(Accepted::Reservation { change: Change::Changed, .. })) => expired += 1,
+            match outcome {
+                Ok((_, Ok(Ok(Accepted::Reservation { change: Change::Changed, .. })))) => expired += 1,
                 // Somebody else was first: that is what it means to be one of several.
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
+                Ok((_, Ok(_))) => {}
+                Ok((_, Err(DispatchError::Full))) => full = true,
+                Ok((_, Err(error))) if error.is_outage() => return Err(error),
+                Ok((token, Err(_logged))) => {
+                    self.set_aside.insert(token);
+                }
+                Err(_panicked) => return Err(DispatchError::Panicked),
             }
         }
         telemetry::count_expired("timer", expired);
-        if let Some(error) = failed {
-            return Err(error);
-        }
         let until_next = due.next.map_or(LOOK_AGAIN, |next| {
             Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO)
         });
-        Ok(Step { expired, next_in: until_next.min(LOOK_AGAIN) })
+        let next_in = if full { QUEUE_FULL_AGAIN } else { until_next.min(LOOK_AGAIN) };
+        Ok(Step { expired, next_at: read_at + next_in })
     }
 
-    /// Takes steps until told to stop. A failure is logged once, when it begins, and retried.
-    pub async fn run(&self, stop: CancellationToken) {
-        let mut failing = false;
+    /// Takes steps until told to stop. Failures were logged where they were met, and are retried.
+    pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let next_in = match self.step().await {
-                Ok(step) => {
-                    if failing {
-                        tracing::info!("holds are expired on time again");
-                    }
-                    failing = false;
-                    step.next_in
-                }
+            let next_at = match self.step().await {
+                Ok(step) => step.next_at,
                 Err(DispatchError::Stopping) => return,
-                Err(error) => {
-                    if !failing {
-                        let error: &(dyn std::error::Error + 'static) = &error;
-                        tracing::error!(error, "due holds cannot be expired; trying on");
-                    }
-                    failing = true;
-                    LOOK_AGAIN
-                }
+                Err(_logged) => Instant::now() + LOOK_AGAIN,
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(next_in) => {}
+                () = sleep_until(next_at.into()) => {}
             }
         }
     }

@@ -2,7 +2,13 @@
 //!
 //! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -13,6 +19,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 use crate::{
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
+    store::StoreError,
 };
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
@@ -103,7 +110,12 @@ fn describe() {
 
 /// Counts an answered request.
 pub fn count_request(method: &str, route: &str, status: u16, took: Duration) {
-    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+    // A client may invent methods; labels must stay few.
+    let known = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"]
+        .into_iter()
+        .find(|known| *known == method);
+    let method = known.unwrap_or("other").to_owned();
+    let labels = [("method", method), ("route", route.to_owned()), ("status", status.to_string())];
     counter!("bespeak_http_requests_total", &labels).increment(1);
     histogram!("bespeak_http_request_seconds", "route" => route.to_owned()).record(took);
 }
@@ -138,6 +150,47 @@ pub(crate) fn count_expired(path: &'static str, holds: u64) {
     if holds > 0 {
         let expired: Counter = counter!("bespeak_expiries_total", "path" => path);
         expired.increment(holds);
+    }
+}
+
+/// Counts a batch that is run again because it lost to another process.
+pub(crate) fn count_retry() {
+    counter!("bespeak_store_retries_total").increment(1);
+}
+
+/// Logs failures of the store where they are met: an outage once when it begins and once when it is over, anything else
+/// each time, with what caused it.
+#[derive(Debug, Default)]
+pub(crate) struct FailureLog {
+    away: AtomicBool,
+}
+
+impl FailureLog {
+    /// Looks at how a call to the store ended.
+    pub(crate) fn note<T>(&self, ended: &Result<T, StoreError>) {
+        match ended {
+            Ok(_) => {
+                if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the database is available again");
+                }
+            }
+            Err(error) if error.is_outage() => {
+                if !self.away.swap(true, Ordering::Relaxed) {
+                    let error: &(dyn std::error::Error + 'static) = error;
+                    tracing::error!(
+                        error,
+                        "the database is unavailable; requests are answered 503 until it is back"
+                    );
+                }
+            }
+            Err(StoreError::Contended { .. }) => {
+                tracing::warn!("a batch lost to other writers until it gave up")
+            }
+            Err(error) => {
+                let error: &(dyn std::error::Error + 'static) = error;
+                tracing::error!(error, "the store failed");
+            }
+        }
     }
 }
 

@@ -1,1 +1,34 @@
-//! The harness.
+//! The harness: an API in this process, a server in its own, a fresh database for each test.
+//!
+//! Nothing here sleeps to synchronise: [`until`] waits for a condition, with a deadline.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a harness of tests: what it cannot set up fails the test"
+)]
+
+mod api;
+mod binary;
+mod books;
+mod server;
+
+use std::time::{Duration, Instant};
+
+pub use api::{Api, Reply};
+pub use binary::{Ran, bespeak};
+pub use books::Books;
+pub use server::Server;
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// It does not within ten seconds.
+pub async fn until<Fut: Future<Output = bool>>(what: &str, condition: impl Fn() -> Fut) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut ticks = tokio::time::interval(Duration::from_millis(2));
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        ticks.tick().await;
+    }
+}

@@ -20,11 +20,14 @@ impl Server {
     pub(crate) fn new(base: String) -> Result<Self, Failure> {
         // The first to set the process's cryptography wins; there is only one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .user_agent(concat!("bespeak/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Failure::caused("the HTTP client cannot be started", &error))?;
+        let mut client =
+            Client::builder().timeout(TIMEOUT).user_agent(concat!("bespeak/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&base) {
+            // No proxy reaches what is on this machine.
+            client = client.no_proxy();
+        }
+        let client =
+            client.build().map_err(|error| Failure::caused("the HTTP client cannot be started", &error))?;
         Ok(Self { base, client })
     }
 
@@ -54,13 +57,20 @@ async fn refusal(response: Response) -> Failure {
     let status = response.status();
     let body = response.text().await.unwrap_or_default();
     let problem: Value = serde_json::from_str(&body).unwrap_or_default();
-    match (problem["type"].as_str(), problem["detail"].as_str()) {
+    match (problem["type"].as_str().map(str::to_owned), problem["detail"].as_str().map(str::to_owned)) {
         (Some(slug), Some(detail)) => {
             let hint = problem["nextReleaseAt"].as_str().map(|at| format!("; the next hold ends at {at}"));
-            Failure::new(format!("{detail}{} ({slug}, {})", hint.unwrap_or_default(), status.as_u16()))
+            let message = format!("{detail}{} ({slug}, {})", hint.unwrap_or_default(), status.as_u16());
+            Failure::refused(message, problem)
         }
         _ => Failure::new(format!("the server answered {status}")),
     }
+}
+
+fn is_loopback(base: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(base) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// An id as a path segment.

@@ -74,7 +74,12 @@ pub(super) async fn import(output: Output, args: ImportArgs) -> Result<ExitCode,
         let request = server.request(Method::POST, &path).header("Content-Type", "text/csv").body(part.body);
         let answer = server.send(request).await.map_err(|failure| {
             progress.abandon();
-            failure.after(&format!("lines up to {} were imported", part.lines_before))
+            let done = if args.dry_run {
+                "nothing was changed".to_owned()
+            } else {
+                format!("lines up to {} were imported", part.lines_before)
+            };
+            failure.after(&done)
         })?;
         let answer: Report = serde_json::from_value(answer)
             .map_err(|error| Failure::caused("the server's report is not understood", &error))?;

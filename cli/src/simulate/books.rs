@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{client::segment, failure::Failure};
 
+/// How often the books are read again where they moved meanwhile.
+const READS_MAX: u32 = 5;
+
 /// What the server's books say after the sale.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,47 +44,65 @@ pub(crate) struct Winner {
     pub(crate) status: String,
 }
 
-/// Puts the units on sale; the resource must not be in use.
+/// Puts the units on sale. A resource that is there already is touched only if nothing of it is in use.
 pub(crate) async fn open(target: &Target, resource: &str, stock: u64) -> Result<(), Failure> {
     let mut connection = connect(target).await?;
-    let body = json!({"resourceId": resource, "totalStock": stock}).to_string();
-    let defined = ask(&mut connection, Method::POST, "/api/v1/resources", body.into()).await?;
-    let available = defined["availableStock"].as_u64();
-    if available == Some(stock) {
-        return Ok(());
+    let path = format!("/api/v1/resources/{}", segment(resource));
+    let found = send(&mut connection, Method::GET, &path, Bytes::new()).await?;
+    if found.status.is_success() {
+        let known = json_of(&found);
+        let (available, total) = (known["availableStock"].as_u64(), known["totalStock"].as_u64());
+        if available != total {
+            return Err(Failure::usage(format!(
+                "{resource} is in use: {} of {} are available; name another --resource",
+                available.unwrap_or(0),
+                total.unwrap_or(0)
+            )));
+        }
     }
-    Err(Failure::usage(format!(
-        "{resource} is in use: {} of {stock} are available; name another --resource",
-        available.unwrap_or(0)
-    )))
+    let body = json!({"resourceId": resource, "totalStock": stock}).to_string();
+    ask(&mut connection, Method::POST, "/api/v1/resources", body.into()).await?;
+    Ok(())
 }
 
-/// Reads the resource and every winner's reservation back.
+/// Reads the resource and every winner's reservation back; again where something moved meanwhile, such as a hold whose
+/// time was up.
 pub(crate) async fn read(target: &Target, resource: &str, winners: &[Winner]) -> Result<Books, Failure> {
     let mut connection = connect(target).await?;
     let path = format!("/api/v1/resources/{}", segment(resource));
-    let found = ask(&mut connection, Method::GET, &path, Bytes::new()).await?;
+    let mut before = ask(&mut connection, Method::GET, &path, Bytes::new()).await?;
+    for _ in 1..READS_MAX {
+        let books = read_once(&mut connection, &before, winners).await?;
+        let after = ask(&mut connection, Method::GET, &path, Bytes::new()).await?;
+        if (&after["version"], &after["availableStock"]) == (&before["version"], &before["availableStock"]) {
+            return Ok(books);
+        }
+        before = after;
+    }
+    read_once(&mut connection, &before, winners).await
+}
+
+async fn read_once(
+    connection: &mut Connection,
+    resource: &Value,
+    winners: &[Winner],
+) -> Result<Books, Failure> {
     let mut books = Books {
-        total: found["totalStock"].as_u64().unwrap_or(0),
-        available: found["availableStock"].as_u64().unwrap_or(0),
+        total: resource["totalStock"].as_u64().unwrap_or(0),
+        available: resource["availableStock"].as_u64().unwrap_or(0),
         ..Books::default()
     };
     for winner in winners {
         let path = format!("/api/v1/reservations/{}", winner.token);
-        let found = ask(&mut connection, Method::GET, &path, Bytes::new()).await?;
-        let units: u64 = found["items"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|item| item["quantity"].as_u64())
-            .sum();
-        match found["status"].as_str() {
-            Some("HELD") => books.held += units,
-            Some("COMMITTED") => books.committed += units,
+        let found = ask(connection, Method::GET, &path, Bytes::new()).await?;
+        let items = found["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let units: u64 = items.iter().filter_map(|item| item["quantity"].as_u64()).sum();
+        let status = found["status"].as_str().unwrap_or("nothing");
+        match status {
+            "HELD" => books.held += units,
+            "COMMITTED" => books.committed += units,
             _ => {}
         }
-        let status = found["status"].as_str().unwrap_or("nothing");
         if status != winner.status && !(winner.status == "HELD" && status == "EXPIRED") {
             books.problems.push(format!("{} was told {} and is {status}", winner.token, winner.status));
         }
@@ -97,17 +118,26 @@ async fn connect(target: &Target) -> Result<Connection, Failure> {
     target.connect().await.map_err(|error| Failure::caused("the server cannot be reached", &error))
 }
 
+async fn send(
+    connection: &mut Connection,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Answer, Failure> {
+    let sent = connection.send(method, path, &[], body).await;
+    sent.map_err(|error| Failure::caused(format!("{path} got no answer"), &error))
+}
+
 async fn ask(connection: &mut Connection, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
-    let Answer { status, body, .. } = connection
-        .send(method, path, &[], body)
-        .await
-        .map_err(|error| Failure::caused(format!("{path} got no answer"), &error))?;
-    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if status.is_success() {
+    let answer = send(connection, method, path, body).await?;
+    let json = json_of(&answer);
+    if answer.status.is_success() {
         return Ok(json);
     }
-    Err(Failure::new(format!(
-        "{path} was answered {status}: {}",
-        json["detail"].as_str().unwrap_or("no details")
-    )))
+    let detail = json["detail"].as_str().unwrap_or("no details");
+    Err(Failure::new(format!("{path} was answered {}: {detail}", answer.status)))
+}
+
+fn json_of(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
 }

@@ -157,6 +157,7 @@ fn text(sale: &Sale) -> String {
         ("accepted", sale.accepted.to_string()),
         ("refused", sale.refused.to_string()),
         ("errors", errors.to_string()),
+        ("answers", counts_of(&sale.reserve)),
         ("books", sale.books.text()),
     ]);
     let mut times = table(&["", "answers", "per second", "mean ms", "p50", "p95", "p99", "max"]);
@@ -181,6 +182,11 @@ fn text(sale: &Sale) -> String {
         sale.seed,
         Duration::from_millis(sale.elapsed_ms).as_secs_f64()
     )
+}
+
+/// `200 x 100, 409 x 1900`: what was answered, and how often.
+fn counts_of(summary: &Summary) -> String {
+    summary.counts.iter().map(|(what, count)| format!("{what} x {count}")).collect::<Vec<_>>().join(", ")
 }
 
 fn millis(span: Duration) -> u64 {

@@ -1,12 +1,17 @@
 //! Reads a request's body: its type, its size, its time, its JSON. What is wrong is told with the field's path.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, Request},
     http::{HeaderMap, header},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{problem::Problem, router::Api};
 
@@ -21,7 +26,31 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             return Err(Problem::unsupported("application/json"));
         }
         let bytes = read(request, api.http.body_bytes_max, api).await?;
-        parse(&bytes).map(Self)
+        parse::<Object<T>>(&bytes).map(|Object(value)| Self(value))
+    }
+}
+
+/// A JSON object. (A derived type also takes an array of its fields in order, which no client means.)
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+struct OnlyMaps<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyMaps<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OnlyMaps(PhantomData))
     }
 }
 

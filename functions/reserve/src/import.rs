@@ -117,33 +117,23 @@ fn mode(query: Option<&str>) -> Result<Mode, Problem> {
     Ok(mode)
 }
 
+/// Parses line by line, not as one CSV document: an id or a number has no line break in it, and so one unbalanced quote
+/// spoils one line, and each line keeps its number.
 fn parse(csv: &[u8], limits: &Limits, report: &mut ImportReport) -> Vec<Line> {
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .comment(Some(b'#'))
-        .trim(Trim::All)
-        .from_reader(csv.strip_prefix(b"\xef\xbb\xbf").unwrap_or(csv));
+    let csv = csv.strip_prefix(b"\xef\xbb\xbf").unwrap_or(csv);
     let mut lines = Vec::new();
     let mut seen: HashMap<ResourceId, u64> = HashMap::new();
-    let mut record = ByteRecord::new();
     let mut first = true;
-    loop {
-        match reader.read_byte_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => return lines,
-            Err(error) => {
-                // Reading from memory with flexible records leaves nothing to fail; if it does, say so.
-                report.refuse(reader.position().line(), None, error.to_string());
-                return lines;
-            }
-        }
-        let number = record.position().map_or(0, csv::Position::line);
-        let header = std::mem::take(&mut first) && record.iter().eq(HEADER);
-        if header || (record.len() == 1 && record[0].is_empty()) {
+    for (number, text) in (1..).zip(csv.split(|byte| *byte == b'\n')) {
+        let text = text.trim_ascii();
+        if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
-        match parse_line(&record, limits) {
+        let record = fields(text);
+        if std::mem::take(&mut first) && record.as_ref().is_ok_and(|record| record.iter().eq(HEADER)) {
+            continue;
+        }
+        match record.map_err(|problem| (None, problem)).and_then(|record| parse_line(&record, limits)) {
             Ok(define) => {
                 if let Some(earlier) = seen.insert(define.resource_id.clone(), number) {
                     let problem = format!("{} stands on line {earlier} already", define.resource_id);
@@ -154,6 +144,21 @@ fn parse(csv: &[u8], limits: &Limits, report: &mut ImportReport) -> Vec<Line> {
             }
             Err((id, problem)) => report.refuse(number, id, problem),
         }
+    }
+    lines
+}
+
+/// The fields of one line.
+fn fields(line: &[u8]) -> Result<ByteRecord, String> {
+    let mut reader =
+        ReaderBuilder::new().has_headers(false).buffer_capacity(line.len()).trim(Trim::All).from_reader(line);
+    let mut record = ByteRecord::new();
+    match reader.read_byte_record(&mut record) {
+        Ok(_) if line.iter().filter(|byte| **byte == b'"').count() % 2 == 1 => {
+            Err("has a quote without its counterpart".to_owned())
+        }
+        Ok(_) => Ok(record),
+        Err(error) => Err(error.to_string()),
     }
 }
 

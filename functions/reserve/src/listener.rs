@@ -5,7 +5,11 @@ mod head;
 use std::{convert::Infallible, io, time::Duration};
 
 use axum::{Router, body::Body};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::AsyncWriteExt,
@@ -83,20 +87,34 @@ async fn connection(stream: TcpStream, router: Router, request_timeout: Duration
         ended = &mut connection => ended,
         () = stop.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
-            connection.await
+            (&mut connection).await
         }
         () = head.too_slow(request_timeout) => {
-            let mut stream = connection.into_parts().io.into_inner().into_inner();
-            // Whether the client reads it or not, the connection ends here.
-            let _ = stream.write_all(head::too_slow_answer(request_timeout).as_bytes()).await;
-            let _ = stream.shutdown().await;
-            return;
+            let detail = format!("the request's head did not arrive within {} s", request_timeout.as_secs());
+            return last_words(connection, &head::answer(408, "request-timeout", "Request timeout", &detail)).await;
         }
     };
     if let Err(error) = ended {
         // A client's doing: it went away, or spoke no HTTP.
         tracing::debug!(%error, "a connection ended early");
+        if error.is_incomplete_message() {
+            let detail = "the request ended before its head was complete";
+            last_words(connection, &head::answer(400, "malformed-request", "Malformed request", detail))
+                .await;
+        }
     }
+}
+
+/// Answers a request that never became one, and ends the connection.
+async fn last_words<S>(connection: http1::Connection<TokioIo<Timed>, S>, answer: &str)
+where
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Error: std::error::Error + Send + Sync,
+{
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    // Whether the client reads it or not, the connection ends here.
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
 }
 
 async fn pause(error: &io::Error) {

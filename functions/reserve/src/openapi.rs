@@ -59,6 +59,7 @@ pub fn document(limits: &Limits, http: HttpConfig) -> Value {
     set("ReserveRequest", "items", json!({"minItems": 1, "maxItems": limits.items_max}));
     set("ReserveRequest", "holder", json!({"minLength": 1, "maxLength": limits.holder_length_max}));
     set("ReserveRequest", "metadata", json!({"x-max-bytes": limits.metadata_bytes_max}));
+    add_common_responses(&mut document);
     document["info"]["x-limits"] = json!({
         "reservation": limits,
         "bodyBytesMax": http.body_bytes_max,
@@ -67,4 +68,43 @@ pub fn document(limits: &Limits, http: HttpConfig) -> Value {
         "resourceIdLengthMax": 128,
     });
     document
+}
+
+/// Adds what every operation, or every one with a body, may answer.
+fn add_common_responses(document: &mut Value) {
+    let problem = |description: &str| {
+        let schema = json!({"$ref": "#/components/schemas/Problem"});
+        json!({"description": description, "content": {"application/problem+json": {"schema": schema}}})
+    };
+    let retry_after =
+        json!({"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}});
+    let operations = document["paths"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|paths| paths.values_mut())
+        .filter_map(Value::as_object_mut)
+        .flat_map(|path| path.values_mut());
+    for operation in operations {
+        let has_body = !operation["requestBody"].is_null();
+        let Some(responses) = operation["responses"].as_object_mut() else { continue };
+        let mut common = vec![("500", "internal-error"), ("503", "unavailable, expiry-backlog")];
+        if has_body {
+            common.extend([
+                ("400", "malformed-body"),
+                ("408", "request-timeout"),
+                ("413", "body-too-large"),
+                ("415", "unsupported-media-type"),
+                ("422", "invalid-value"),
+            ]);
+        }
+        for (status, description) in common {
+            responses.entry(status).or_insert_with(|| problem(description));
+        }
+        for (status, response) in responses.iter_mut() {
+            let description = response["description"].as_str().unwrap_or_default();
+            if status == "503" || description.contains("Retry-After") {
+                response["headers"] = retry_after.clone();
+            }
+        }
+    }
 }

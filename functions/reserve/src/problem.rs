@@ -196,6 +196,12 @@ impl Problem {
                     None => problem,
                 }
             }
+            Refusal::Backlogged { resource_id } => {
+                let detail = format!("expired holds of {resource_id} are being given back; come again");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, slug, "Expired holds are being given back", detail)
+                    .with(|members| members.resource_id = Some(resource_id.to_string()))
+                    .retry_after(COME_AGAIN_SECONDS)
+            }
             Refusal::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 slug,
@@ -267,9 +273,6 @@ impl From<DispatchError> for Problem {
                 }
                 StoreError::Contended { .. } => {
                     Self::unavailable("too many writers at once; a retry with the same key is safe")
-                }
-                StoreError::TooManyOverdue => {
-                    Self::unavailable("expired holds are being given back; nothing was done")
                 }
                 StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Migration { .. } => {
                     Self::internal()

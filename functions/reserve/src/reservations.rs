@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
-    body::JsonBody,
+    body::{JsonBody, Object},
     key,
     problem::{Problem, ProblemBody},
     router::Api,
@@ -32,7 +32,8 @@ pub(crate) struct ReserveRequest {
     #[schema(example = 1)]
     quantity: Option<u64>,
     /// What to hold where there is more than one resource, all or nothing; the same resource twice is merged.
-    items: Option<Vec<ItemRequest>>,
+    #[schema(value_type = Option<Vec<ItemRequest>>)]
+    items: Option<Vec<Object<ItemRequest>>>,
     /// For how long, in seconds.
     #[schema(example = 300)]
     ttl_seconds: Option<u64>,
@@ -79,7 +80,9 @@ impl ReserveRequest {
             (None, None, Some(items)) => items
                 .iter()
                 .enumerate()
-                .map(|(n, given)| item(&format!("items[{n}]."), &given.resource_id, given.quantity, limits))
+                .map(|(n, Object(given))| {
+                    item(&format!("items[{n}]."), &given.resource_id, given.quantity, limits)
+                })
                 .collect::<Result<_, _>>()?,
             (_, _, Some(_)) => {
                 return Err(Problem::invalid(

@@ -120,7 +120,7 @@ impl Values {
 }
 
 /// A URL with its password hidden; other text as it is.
-fn without_password(text: &str) -> String {
+pub fn without_password(text: &str) -> String {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
             // A URL that has a password can have another.
@@ -187,13 +187,13 @@ impl Config {
         )?;
         // SQLite has one writer, so a second lane would only wait for the first.
         let lanes = values.size("BESPEAK_LANES", 1, 1)?;
-        let hours_max = 366 * 24 * 60 * 60;
+        let seconds_max = 366 * 24 * 60 * 60;
         let limits = Limits {
             quantity_max: values.number("BESPEAK_QUANTITY_MAX", 1, crate::engine::TOTAL_MAX)?,
             total_max: values.number("BESPEAK_TOTAL_MAX", 1, crate::engine::TOTAL_MAX)?,
-            ttl_default_seconds: values.number("BESPEAK_TTL_DEFAULT_SECONDS", 1, hours_max)?,
-            ttl_max_seconds: values.number("BESPEAK_TTL_MAX_SECONDS", 1, hours_max)?,
-            life_max_seconds: values.number("BESPEAK_LIFE_MAX_SECONDS", 1, hours_max)?,
+            ttl_default_seconds: values.number("BESPEAK_TTL_DEFAULT_SECONDS", 1, seconds_max)?,
+            ttl_max_seconds: values.number("BESPEAK_TTL_MAX_SECONDS", 1, seconds_max)?,
+            life_max_seconds: values.number("BESPEAK_LIFE_MAX_SECONDS", 1, seconds_max)?,
             items_max: values.size("BESPEAK_ITEMS_MAX", 1, 1_000)?,
             holder_length_max: values.size("BESPEAK_HOLDER_LENGTH_MAX", 1, 128)?,
             metadata_bytes_max: values.size("BESPEAK_METADATA_BYTES_MAX", 2, 1024 * 1024)?,

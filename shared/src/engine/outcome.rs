@@ -68,6 +68,12 @@ pub enum Refusal {
         /// When the next hold of that resource ends, unless it is committed before: a hint, filled in by the store.
         next_release_at: Option<Timestamp>,
     },
+    /// The units are there, but behind more overdue holds than one transaction may expire; the timer is at work on them.
+    /// Told by the store, which alone knows; a client may come again.
+    Backlogged {
+        /// The resource.
+        resource_id: ResourceId,
+    },
     /// The idempotency key belongs to a reservation that asked for something else.
     KeyReused,
     /// A total below what is held and committed.
@@ -110,6 +116,7 @@ impl Refusal {
         match self {
             Self::ResourceNotFound { .. } => "resource-not-found",
             Self::OutOfStock { .. } => "out-of-stock",
+            Self::Backlogged { .. } => "expiry-backlog",
             Self::KeyReused => "idempotency-key-reused",
             Self::StockInUse { .. } => "stock-in-use",
             Self::ReservationNotFound => "reservation-not-found",

@@ -14,7 +14,7 @@ pub struct WorkingSet {
     resources: BTreeMap<ResourceId, Entry<Resource>>,
     reservations: HashMap<Token, Entry<Reservation>>,
     keys: HashMap<IdempotencyKey, Token>,
-    overdue: Vec<(Timestamp, Token)>,
+    overdue: BTreeSet<(Timestamp, Token)>,
     short: BTreeSet<ResourceId>,
     events: Vec<Event>,
 }
@@ -105,8 +105,7 @@ impl WorkingSet {
     /// lock, and so must all its resources be.
     pub fn offer_overdue(&mut self, token: Token) {
         if let Some(entry) = self.reservations.get(&token) {
-            self.overdue.push((entry.record.expires_at, token));
-            self.overdue.sort_unstable();
+            self.overdue.insert((entry.record.expires_at, token));
         }
     }
 

@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
 
-use super::{DispatchError, execute};
+use super::{DispatchError, Way};
 use crate::{
     engine::{Command, Outcome},
-    store::Store,
+    store::Mode,
     telemetry,
 };
 
@@ -26,9 +25,9 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn start(store: Arc<dyn Store>, queue: usize, batch: usize, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(way: &Way, queue: usize, batch: usize) -> Self {
         let (sender, receiver) = mpsc::channel(queue);
-        tasks.spawn(run(store, receiver, batch, tasks.clone()));
+        way.tasks.spawn(run(way.clone(), receiver, batch));
         Self { queue: Mutex::new(Some(sender)) }
     }
 
@@ -51,7 +50,7 @@ impl Lane {
     }
 }
 
-async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Job>, batch: usize, tasks: TaskTracker) {
+async fn run(way: Way, mut queue: mpsc::Receiver<Job>, batch: usize) {
     let mut jobs = Vec::with_capacity(batch);
     // Takes what waits, at least one; 0 means that the lane was closed and is empty.
     while queue.recv_many(&mut jobs, batch).await > 0 {
@@ -59,16 +58,16 @@ async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Job>, batch: usize
         // Who went away before a transaction began for them is not served.
         jobs.retain(|job| !job.reply.is_closed());
         if !jobs.is_empty() {
-            settle(&store, &tasks, &mut jobs).await;
+            settle(&way, &mut jobs).await;
         }
     }
 }
 
 /// Runs a batch and answers everybody in it. A command that makes the batch fail is run again alone, so it fails alone.
-async fn settle(store: &Arc<dyn Store>, tasks: &TaskTracker, jobs: &mut Vec<Job>) {
+async fn settle(way: &Way, jobs: &mut Vec<Job>) {
     let (commands, replies): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.command, job.reply)).unzip();
     let commands: Arc<[Command]> = commands.into();
-    match execute(store, tasks, &commands).await {
+    match way.execute(&commands, Mode::Commit).await {
         Ok(outcomes) => {
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 // A caller that went away meanwhile is told nothing; its retry finds what was done.
@@ -80,11 +79,11 @@ async fn settle(store: &Arc<dyn Store>, tasks: &TaskTracker, jobs: &mut Vec<Job>
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        Err(error) => {
-            tracing::warn!(commands = commands.len(), %error, "a batch failed; its commands are run one by one");
+        Err(_not_for_all) => {
             for (command, reply) in commands.iter().zip(replies) {
                 let alone: Arc<[Command]> = [command.clone()].into();
-                let outcome = execute(store, tasks, &alone)
+                let outcome = way
+                    .execute(&alone, Mode::Commit)
                     .await
                     .and_then(|mut outcomes| outcomes.pop().ok_or(DispatchError::Panicked));
                 let _ = reply.send(outcome);

@@ -14,15 +14,19 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     engine::{Command, Outcome},
     store::{Executed, Mode, Store, StoreError},
-    telemetry,
+    telemetry::{self, FailureLog},
 };
 use lane::Lane;
 use single::Singles;
+
+/// How many imports may be under way or wait for their next transaction.
+const IMPORTS_MAX: usize = 8;
 
 /// Why a command has no outcome.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,7 +53,7 @@ impl From<StoreError> for DispatchError {
 
 impl DispatchError {
     /// Whether every other command would meet the same failure.
-    fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Store(error) => error.is_outage(),
             Self::Full | Self::Stopping => true,
@@ -76,7 +80,23 @@ pub enum Plan {
 #[derive(Debug)]
 pub struct Dispatch {
     to: To,
+    way: Way,
+    /// Imports under way or waiting: they have transactions of their own, beside the lanes.
+    imports: Semaphore,
+}
+
+/// The way to the store, shared by all that use it.
+#[derive(Clone)]
+struct Way {
+    store: Arc<dyn Store>,
     tasks: TaskTracker,
+    failures: Arc<FailureLog>,
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Way").field("tasks", &self.tasks).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -88,19 +108,19 @@ enum To {
 impl Dispatch {
     /// Starts it. `queue` bounds how many commands wait: per lane, or in all where each has its own transaction.
     pub fn start(store: &Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
-        let tasks = TaskTracker::new();
+        let way = Way { store: store.clone(), tasks: TaskTracker::new(), failures: Arc::default() };
         let to = match plan {
             Plan::Lanes { lanes, batch } => {
-                To::Lanes((0..lanes).map(|_| Lane::start(store.clone(), queue, batch, &tasks)).collect())
+                To::Lanes((0..lanes).map(|_| Lane::start(&way, queue, batch)).collect())
             }
-            Plan::Single => To::Singles(Singles::new(store.clone(), queue, tasks.clone())),
+            Plan::Single => To::Singles(Singles::new(way.clone(), queue)),
         };
-        Self { to, tasks }
+        Self { to, way, imports: Semaphore::new(IMPORTS_MAX) }
     }
 
     /// Runs a command and waits for its outcome.
     ///
-    /// Cancel-safe: a caller that goes away cancels its command if no transaction has begun for it, and nothing else.
+    /// Cancel-safe: a caller that goes away cancels its command only while that waits in a lane, and nothing else.
     pub async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
         let name = command.name();
         let outcome = match &self.to {
@@ -111,14 +131,44 @@ impl Dispatch {
         outcome
     }
 
+    /// Runs commands in a transaction of their own, beside the lanes: for imports, whose batches are ready made.
+    ///
+    /// Cancel-safe: the transaction is finished even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`DispatchError::Full`] where too many wait for such transactions already.
+    pub async fn submit_batch(
+        &self,
+        commands: Vec<Command>,
+        mode: Mode,
+    ) -> Result<Vec<Outcome>, DispatchError> {
+        let _place = self.imports.try_acquire().map_err(|_| DispatchError::Full)?;
+        let names: Vec<_> = commands.iter().map(Command::name).collect();
+        let outcomes = self.way.execute(&commands.into(), mode).await?;
+        for (name, outcome) in names.into_iter().zip(&outcomes) {
+            telemetry::count_command(name, &Ok(outcome.clone()));
+        }
+        Ok(outcomes)
+    }
+
+    /// Reads from the store; a failure is logged here.
+    pub(crate) async fn read<T>(
+        &self,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, DispatchError> {
+        let read = read.await;
+        self.way.failures.note(&read);
+        Ok(read?)
+    }
+
     /// Lets what is queued finish, and ends. Commands that come later are refused.
     pub async fn stop(&self) {
         match &self.to {
             To::Lanes(lanes) => lanes.iter().for_each(Lane::close),
             To::Singles(singles) => singles.close(),
         }
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.way.tasks.close();
+        self.way.tasks.wait().await;
     }
 }
 
@@ -142,28 +192,31 @@ fn route(command: &Command, lanes: usize) -> usize {
     usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
 }
 
-/// Runs one transaction in a task of its own, so that neither a caller that goes away nor a panic reaches further than
-/// this batch.
-async fn execute(
-    store: &Arc<dyn Store>,
-    tasks: &TaskTracker,
-    commands: &Arc<[Command]>,
-) -> Result<Vec<Outcome>, DispatchError> {
-    let started = std::time::Instant::now();
-    let (store, batch) = (store.clone(), commands.clone());
-    let executed = tasks.spawn(async move { store.execute(&batch, Mode::Commit).await }).await;
-    telemetry::count_batch(commands.len(), started.elapsed());
-    let Executed { outcomes, expired_on_demand, .. } = match executed {
-        Ok(Ok(executed)) => executed,
-        Ok(Err(error)) => return Err(error.into()),
-        Err(_panicked) => return Err(DispatchError::Panicked),
-    };
-    telemetry::count_expired("on_demand", expired_on_demand);
-    if outcomes.len() == commands.len() {
-        Ok(outcomes)
-    } else {
-        let what = format!("{} outcomes of {} commands", outcomes.len(), commands.len());
-        Err(StoreError::Corrupt { what }.into())
+impl Way {
+    /// Runs one transaction in a task of its own, so that neither a caller that goes away nor a panic reaches further
+    /// than this batch. What goes wrong is logged here, once.
+    async fn execute(&self, commands: &Arc<[Command]>, mode: Mode) -> Result<Vec<Outcome>, DispatchError> {
+        let started = std::time::Instant::now();
+        let (store, batch) = (self.store.clone(), commands.clone());
+        let executed = self.tasks.spawn(async move { store.execute(&batch, mode).await }).await;
+        telemetry::count_batch(commands.len(), started.elapsed());
+        let Ok(executed) = executed else {
+            tracing::error!(commands = commands.len(), "a transaction panicked");
+            return Err(DispatchError::Panicked);
+        };
+        self.failures.note(&executed);
+        let Executed { outcomes, expired_on_demand, .. } = executed?;
+        if mode == Mode::Commit {
+            telemetry::count_expired("on_demand", expired_on_demand);
+        }
+        if outcomes.len() == commands.len() {
+            return Ok(outcomes);
+        }
+        let corrupt: Result<(), _> = Err(StoreError::Corrupt {
+            what: format!("{} outcomes of {} commands", outcomes.len(), commands.len()),
+        });
+        self.failures.note(&corrupt);
+        corrupt.map(|()| Vec::new()).map_err(DispatchError::from)
     }
 }
 

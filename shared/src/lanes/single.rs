@@ -3,33 +3,22 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
 
-use super::{DispatchError, execute};
+use super::{DispatchError, Way};
 use crate::{
     engine::{Command, Outcome},
-    store::Store,
+    store::Mode,
 };
 
 #[derive(Debug)]
 pub(super) struct Singles {
-    store: StoreHandle,
+    way: Way,
     waiting: Arc<Semaphore>,
-    tasks: TaskTracker,
-}
-
-/// A store is not `Debug`; its handle stands in.
-struct StoreHandle(Arc<dyn Store>);
-
-impl std::fmt::Debug for StoreHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Store")
-    }
 }
 
 impl Singles {
-    pub(super) fn new(store: Arc<dyn Store>, queue: usize, tasks: TaskTracker) -> Self {
-        Self { store: StoreHandle(store), waiting: Arc::new(Semaphore::new(queue)), tasks }
+    pub(super) fn new(way: Way, queue: usize) -> Self {
+        Self { way, waiting: Arc::new(Semaphore::new(queue)) }
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
@@ -38,11 +27,11 @@ impl Singles {
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(DispatchError::Full),
             Err(tokio::sync::TryAcquireError::Closed) => return Err(DispatchError::Stopping),
         };
-        let (store, tasks) = (self.store.0.clone(), self.tasks.clone());
+        let way = self.way.clone();
         let alone: Arc<[Command]> = [command].into();
         // A task of its own keeps the place until the transaction ended, whether or not the caller stays.
-        let task = self.tasks.spawn(async move {
-            let outcome = execute(&store, &tasks, &alone).await;
+        let task = self.way.tasks.spawn(async move {
+            let outcome = way.execute(&alone, Mode::Commit).await;
             drop(place);
             outcome
         });

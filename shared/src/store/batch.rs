@@ -18,10 +18,10 @@ use crate::engine::{
 
 /// How often a batch that lost to another process is run before that is an error.
 const ATTEMPTS_MAX: u32 = 10;
-/// How many overdue holds join the lock set in one round.
-const OVERDUE_PER_ROUND: u32 = 256;
-/// How often a batch is run again for more overdue holds.
-const ROUNDS_MAX: u32 = 16;
+/// How many overdue holds join the lock set in the first round; twice as many in each that follows.
+const OVERDUE_IN_FIRST_ROUND: u32 = 256;
+/// How often a batch is run again for more overdue holds: with 3,840 of them in the end.
+const ROUNDS_MAX: u32 = 4;
 
 /// What a batch must lock and read. Back ends lock resources in id order, then reservations in token order.
 #[derive(Debug)]
@@ -82,6 +82,15 @@ impl Plan {
     }
 }
 
+/// The holds of a resource, as stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HoldsOf {
+    /// Whether any is overdue.
+    pub(super) overdue: bool,
+    /// When the first that is not overdue ends.
+    pub(super) next_end: Option<Timestamp>,
+}
+
 /// One open transaction of a back end. Dropped without [`Session::commit`], it must roll back.
 pub(super) trait Session: Send + Sized {
     /// Locks and reads what the plan names, into a working set.
@@ -91,11 +100,12 @@ pub(super) trait Session: Send + Sized {
     /// stale as that statement waited.
     fn now(&mut self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
 
-    /// When the first hold of each resource ends or ended, as stored; without locks.
-    fn next_ends(
+    /// What the holds of each resource have to give, as stored; without locks.
+    fn holds_of(
         &mut self,
         resources: &BTreeSet<ResourceId>,
-    ) -> impl Future<Output = Result<HashMap<ResourceId, Timestamp>, StoreError>> + Send;
+        now: Timestamp,
+    ) -> impl Future<Output = Result<HashMap<ResourceId, HoldsOf>, StoreError>> + Send;
 
     /// Overdue holds of resources, as stored, oldest first, without locks, at most `limit` of each resource.
     fn overdue(
@@ -135,7 +145,7 @@ pub(super) async fn execute<B: Backend>(
         match settle(backend, commands, mode).await {
             Err(StoreError::Contended { source, .. }) => {
                 attempts += 1;
-                metrics::counter!("bespeak_store_retries_total").increment(1);
+                crate::telemetry::count_retry();
                 if attempts == ATTEMPTS_MAX {
                     return Err(StoreError::Contended { attempts, source });
                 }
@@ -153,7 +163,8 @@ fn jittered(attempts: u32) -> Duration {
 
 async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
     let mut plan = Plan::of(commands);
-    for _ in 0..ROUNDS_MAX {
+    let mut round = 0;
+    loop {
         let mut session = backend.begin().await?;
         let mut set = session.load(&plan).await?;
         let now = session.now().await?;
@@ -161,53 +172,65 @@ async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Re
             commands.iter().map(|command| apply(&mut set, command, now)).collect();
 
         if !set.short().is_empty() {
-            let next_ends = session.next_ends(set.short()).await?;
-            let more = more_overdue(&mut session, &set, &plan, &next_ends, now).await?;
-            if !more.is_empty() {
+            let holds = session.holds_of(set.short(), now).await?;
+            let limit = OVERDUE_IN_FIRST_ROUND << round;
+            let more = more_overdue(&mut session, &plan, &holds, now, limit).await?;
+            if !more.is_empty() && round < ROUNDS_MAX {
                 session.rollback().await?;
                 plan.add_overdue(more);
+                round += 1;
                 continue;
             }
-            say_when(&mut outcomes, &set, &next_ends, now);
+            let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
+            explain(&mut outcomes, &set, &holds, &backlogged);
         }
         return finish(session, set, outcomes, commands, mode).await;
     }
-    Err(StoreError::TooManyOverdue)
 }
 
 /// Overdue holds of the resources that fell short which are not in the lock set yet.
 async fn more_overdue<S: Session>(
     session: &mut S,
-    set: &WorkingSet,
     plan: &Plan,
-    next_ends: &HashMap<ResourceId, Timestamp>,
+    holds: &HashMap<ResourceId, HoldsOf>,
     now: Timestamp,
+    limit: u32,
 ) -> Result<Vec<Token>, StoreError> {
     let overdue: BTreeSet<ResourceId> =
-        set.short().iter().filter(|id| next_ends.get(*id).is_some_and(|end| *end <= now)).cloned().collect();
+        holds.iter().filter(|(_, holds)| holds.overdue).map(|(id, _)| id.clone()).collect();
     if overdue.is_empty() {
         return Ok(Vec::new());
     }
     let known = u32::try_from(plan.overdue.len()).unwrap_or(u32::MAX);
-    let mut found = session.overdue(&overdue, now, known.saturating_add(OVERDUE_PER_ROUND)).await?;
+    let mut found = session.overdue(&overdue, now, known.saturating_add(limit)).await?;
     found.retain(|token| !plan.overdue.contains(token));
     Ok(found)
 }
 
-/// Tells those who were refused for want of stock when the next hold ends.
-fn say_when(
+/// Tells those who were refused for want of stock when the next hold ends; and those whose units are there, behind more
+/// overdue holds than one transaction may expire, that this is so: they must never be told that it is sold out.
+fn explain(
     outcomes: &mut [Outcome],
     set: &WorkingSet,
-    next_ends: &HashMap<ResourceId, Timestamp>,
-    now: Timestamp,
+    holds: &HashMap<ResourceId, HoldsOf>,
+    backlogged: &HashMap<ResourceId, HoldsOf>,
 ) {
+    let behind = |id: &ResourceId| backlogged.get(id).is_some_and(|holds| holds.overdue);
     let mut known: HashMap<ResourceId, Option<Timestamp>> = HashMap::new();
     for outcome in outcomes {
-        if let Err(Refusal::OutOfStock { resource_id, next_release_at, .. }) = outcome {
-            *next_release_at = *known.entry(resource_id.clone()).or_insert_with(|| {
-                let stored = next_ends.get(resource_id).copied().filter(|end| *end > now);
-                stored.into_iter().chain(set.next_release_of_new(resource_id)).min()
-            });
+        match outcome {
+            Err(Refusal::OutOfStock { resource_id, .. } | Refusal::StockInUse { resource_id, .. })
+                if behind(resource_id) =>
+            {
+                *outcome = Err(Refusal::Backlogged { resource_id: resource_id.clone() });
+            }
+            Err(Refusal::OutOfStock { resource_id, next_release_at, .. }) => {
+                *next_release_at = *known.entry(resource_id.clone()).or_insert_with(|| {
+                    let stored = holds.get(resource_id).and_then(|holds| holds.next_end);
+                    stored.into_iter().chain(set.next_release_of_new(resource_id)).min()
+                });
+            }
+            _ => {}
         }
     }
 }

@@ -43,10 +43,6 @@ pub enum StoreError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// So many overdue holds stand before the units that were asked for that they could not be expired in one
-    /// transaction. Nothing was changed; the expiry timer is at work on them.
-    #[error("more overdue holds than one transaction may expire")]
-    TooManyOverdue,
     /// The books hold something that the engine could not have written.
     #[error("the books are corrupt: {what}")]
     Corrupt {
@@ -75,9 +71,14 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. })
     }
 
+    /// A task of the store that panicked: a defect.
+    pub(crate) fn panicked() -> Self {
+        Self::Statement { source: "a task panicked".into() }
+    }
+
     /// Whether a client may come again with the same request.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Contended { .. } | Self::TooManyOverdue)
+        matches!(self, Self::Unavailable { .. } | Self::Contended { .. })
     }
 }
 

@@ -68,15 +68,12 @@ impl HeadClock {
     }
 }
 
-/// The answer to a head that did not come in time.
-pub(super) fn too_slow_answer(limit: Duration) -> String {
-    let body = format!(
-        r#"{{"type":"request-timeout","title":"Request timeout","status":408,"detail":"the request's head did not arrive within {} s"}}"#,
-        limit.as_secs()
-    );
+/// A whole answer, as bytes go: where there is no request there is no router to make one. The texts have no quotes.
+pub(super) fn answer(status: u16, slug: &str, title: &str, detail: &str) -> String {
+    let body = format!(r#"{{"type":"{slug}","title":"{title}","status":{status},"detail":"{detail}"}}"#);
+    let length = body.len();
     format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
+        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
     )
 }
 

@@ -1,10 +1,7 @@
 //! I3, I6: one winner, and a hold ends on time.
 
 use super::*;
-use crate::{
-    engine::{Extend, Status},
-    store::StoreError,
-};
+use crate::engine::{Extend, Status};
 
 /// I3: commit, release and expire race on one hold, from two handles, while its time is running out: exactly one takes
 /// effect, and the others are told which.
@@ -160,8 +157,8 @@ pub async fn many_overdue_holds_are_given_back_at_once(subject: &Subject) {
     subject.in_order().await;
 }
 
-/// I6: where more overdue holds stand in the way than one transaction may expire, the answer is a failure that may be
-/// retried, never `out-of-stock`; nothing is written.
+/// I6: where more overdue holds stand in the way than one transaction may expire, the answer is to come again, never
+/// `out-of-stock`; nothing is written.
 pub async fn too_many_overdue_holds_are_no_out_of_stock(subject: &Subject) {
     const HOLDS: u64 = 5_000;
     subject.stock("seat", HOLDS).await;
@@ -172,16 +169,17 @@ pub async fn too_many_overdue_holds_are_no_out_of_stock(subject: &Subject) {
     }
     subject.pass(Duration::from_secs(1)).await;
     let outbox = subject.store.outbox().await.expect("counted");
-    let all = [Command::Reserve(reserve("all", &[("seat", HOLDS)], 60))];
-    let error = subject.store.execute(&all, Mode::Commit).await.expect_err("too many");
-    assert!(matches!(error, StoreError::TooManyOverdue), "{error}");
-    assert!(error.is_retryable());
+    let all = reserve("all", &[("seat", HOLDS)], 60);
+    let batch = [Command::Reserve(all.clone()), Command::Commit(Token::from_uuid(Uuid::now_v7()))];
+    let told = subject.store.execute(&batch, Mode::Commit).await.expect("executed").outcomes;
+    assert_eq!(told[0], Err(Refusal::Backlogged { resource_id: id("seat") }));
+    assert_eq!(slug(&told[1]), "reservation-not-found", "the others of the batch are answered");
     assert_eq!(subject.store.outbox().await.expect("counted"), outbox);
     // The timer takes them in parts, and then the hold goes through.
     let due = subject.store.due(1_500).await.expect("due").tokens;
     let expire: Vec<Command> = due.into_iter().map(Command::Expire).collect();
     subject.store.execute(&expire, Mode::Commit).await.expect("executed");
-    accepted(subject.one(all[0].clone()).await);
+    accepted(subject.one(Command::Reserve(all)).await);
     subject.in_order().await;
 }
 

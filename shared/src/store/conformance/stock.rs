@@ -157,6 +157,17 @@ pub async fn a_refusal_says_when_to_come_again(subject: &Subject) {
     assert_eq!(ends(subject.one(want("second", "seat")).await), Some(held.expires_at), "made before");
     accepted(subject.one(Command::Commit(held.token)).await);
     assert_eq!(ends(subject.one(want("second", "seat")).await), None, "committed, so nothing will end");
+
+    subject.stock("two", 2).await;
+    accepted(subject.one(Command::Reserve(reserve("short", &[("two", 1)], 1))).await);
+    let (long, _) = accepted(subject.one(Command::Reserve(reserve("long", &[("two", 1)], 60))).await);
+    subject.pass(Duration::from_secs(1)).await;
+    let both = Command::Reserve(reserve("both", &[("two", 2)], 10));
+    assert_eq!(
+        ends(subject.one(both).await),
+        Some(long.expires_at),
+        "an overdue hold is not what to wait for"
+    );
 }
 
 /// A dry run says what would happen, and changes nothing.

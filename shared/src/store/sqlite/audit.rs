@@ -7,7 +7,10 @@ use super::{Audit, StoreError, error::failed};
 use crate::store::Finding;
 
 /// An invariant, and a query whose rows `(id, problem)` break it.
-const CHECKS: [(&str, &str); 9] = [
+///
+/// Events are looked at only as far back as the outbox goes: a record whose first event is not there any more is held
+/// against those that are. `kept` is the instant from which on every event must be there.
+const CHECKS: [(&str, &str); 12] = [
     (
         "I1",
         "SELECT r.id, format('total %d is not available %d + held and committed %d', r.total, r.available,
@@ -29,12 +32,13 @@ const CHECKS: [(&str, &str); 9] = [
     ),
     (
         "I2",
-        "SELECT e.event_key, format('was made with %d items and has %d', json_array_length(e.payload, '$.items'),
-            (SELECT count(*) FROM reservations i WHERE i.token = unhex(replace(e.event_key, '-', ''))))
-        FROM outbox e WHERE e.type = 'bespeak.reservation.held.v1'
+        "SELECT e.event_key, 'does not have the items that it was made with' FROM outbox e
+        WHERE e.type = 'bespeak.reservation.held.v1'
             AND EXISTS (SELECT 1 FROM reservations i WHERE i.token = unhex(replace(e.event_key, '-', '')))
-            AND json_array_length(e.payload, '$.items') <>
-                (SELECT count(*) FROM reservations i WHERE i.token = unhex(replace(e.event_key, '-', '')))",
+            AND (SELECT group_concat(v.value ->> 'resourceId' || '=' || (v.value ->> 'quantity'), ',' ORDER BY v.key)
+                FROM json_each(e.payload, '$.items') v) IS NOT
+                (SELECT group_concat(i.resource_id || '=' || i.quantity, ',' ORDER BY i.item_no) FROM reservations i
+                WHERE i.token = unhex(replace(e.event_key, '-', '')))",
     ),
     (
         "I3",
@@ -44,24 +48,38 @@ const CHECKS: [(&str, &str); 9] = [
         GROUP BY event_key HAVING count(*) > 1",
     ),
     (
-        "I7",
-        "SELECT lower(hex(i.token)), format('has version %d and %d events, %d of them distinct', i.version,
-            count(e.key_version), count(DISTINCT e.key_version))
-        FROM reservations i LEFT JOIN (SELECT unhex(replace(event_key, '-', '')) AS token, key_version FROM outbox
-            WHERE type LIKE 'bespeak.reservation.%') e ON e.token = i.token
-        WHERE i.item_no = 0 GROUP BY i.token
-        HAVING count(e.key_version) <> i.version OR count(DISTINCT e.key_version) <> i.version
-            OR max(e.key_version) <> i.version",
+        "I3",
+        "SELECT e.event_key, format('%s came after %s', e.type, e.before) FROM (SELECT event_key, type,
+            lag(type) OVER (PARTITION BY event_key ORDER BY key_version) AS before
+            FROM outbox WHERE type LIKE 'bespeak.reservation.%') e
+        WHERE e.before IS NOT NULL AND NOT CASE e.type
+            WHEN 'bespeak.reservation.held.v1' THEN 0
+            WHEN 'bespeak.reservation.cancelled.v1' THEN e.before = 'bespeak.reservation.committed.v1'
+            ELSE e.before IN ('bespeak.reservation.held.v1', 'bespeak.reservation.extended.v1') END",
     ),
     (
         "I7",
-        "SELECT lower(hex(i.token)), format('is %s, and its last event is %s', i.status, e.type)
+        "SELECT lower(hex(i.token)), format('has version %d, and its events are %s', i.version,
+            coalesce(group_concat(e.key_version, ', ' ORDER BY e.key_version), 'none'))
+        FROM reservations i LEFT JOIN (SELECT unhex(replace(event_key, '-', '')) AS token, key_version FROM outbox
+            WHERE type LIKE 'bespeak.reservation.%') e ON e.token = i.token
+        WHERE i.item_no = 0 GROUP BY i.token
+        HAVING count(e.key_version) <> count(DISTINCT e.key_version)
+            OR count(e.key_version) <> i.version - coalesce(min(e.key_version), i.version + 1) + 1
+            OR max(e.key_version) <> i.version
+            OR (i.created_at >= ?1 AND count(e.key_version) <> i.version)
+            OR (i.updated_at >= ?1 AND count(e.key_version) = 0)",
+    ),
+    (
+        "I7",
+        "SELECT lower(hex(i.token)), format('is %s, and its last event is %s of %s', i.status, e.type,
+            coalesce(e.payload ->> 'status', 'nothing'))
         FROM outbox e JOIN reservations i ON i.token = unhex(replace(e.event_key, '-', '')) AND i.item_no = 0
             AND i.version = e.key_version
-        WHERE e.type LIKE 'bespeak.reservation.%' AND e.type <> CASE i.status
+        WHERE e.type LIKE 'bespeak.reservation.%' AND (e.payload ->> 'status' IS NOT i.status OR e.type <> CASE i.status
             WHEN 'HELD' THEN CASE i.version WHEN 1 THEN 'bespeak.reservation.held.v1'
                 ELSE 'bespeak.reservation.extended.v1' END
-            ELSE 'bespeak.reservation.' || lower(i.status) || '.v1' END",
+            ELSE 'bespeak.reservation.' || lower(i.status) || '.v1' END)",
     ),
     (
         "I7",
@@ -71,12 +89,30 @@ const CHECKS: [(&str, &str); 9] = [
     ),
     (
         "I7",
-        "SELECT r.id, format('has %d available, and its last edge is %s', r.available, e.type) FROM resources r
-        JOIN (SELECT event_key, type, max(key_version) FROM outbox WHERE type LIKE 'bespeak.stock.%'
-            GROUP BY event_key) e ON e.event_key = r.id
-        WHERE (r.available = 0) <> (e.type = 'bespeak.stock.depleted.v1')",
+        "SELECT r.id, format('has %d available, and its last edge is %s', r.available, coalesce(e.type, 'none'))
+        FROM resources r LEFT JOIN (SELECT event_key, type, max(key_version) FROM outbox
+            WHERE type LIKE 'bespeak.stock.%' GROUP BY event_key) e ON e.event_key = r.id
+        WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.updated_at >= ?1
+            ELSE (r.available = 0) <> (e.type = 'bespeak.stock.depleted.v1') END",
+    ),
+    (
+        "I7",
+        "SELECT e.event_key, format('%s twice running, at version %d', e.type, e.key_version) FROM (SELECT event_key,
+            type, key_version, lag(type) OVER (PARTITION BY event_key ORDER BY key_version) AS before
+            FROM outbox WHERE type LIKE 'bespeak.stock.%') e WHERE e.type = e.before",
+    ),
+    (
+        "I7",
+        "SELECT e.event_key, format('has an edge at version %d and is at version %d', max(e.key_version), r.version)
+        FROM outbox e JOIN resources r ON r.id = e.event_key WHERE e.type LIKE 'bespeak.stock.%'
+        GROUP BY e.event_key HAVING max(e.key_version) > r.version",
     ),
 ];
+
+/// From when on every event must be there: always, until the first published row was purged. Rows are purged oldest
+/// first, so what remains is complete from its oldest on.
+const KEPT_SINCE: &str = "SELECT CASE WHEN (SELECT min(id) FROM outbox) > 1 THEN (SELECT min(created_at) FROM outbox)
+    ELSE 0 END";
 
 pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
     let mut view = pool.begin().await.map_err(failed)?;
@@ -86,8 +122,9 @@ pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
         events: count(&mut view, "SELECT count(*) FROM outbox").await?,
         findings: Vec::new(),
     };
+    let (kept,): (i64,) = sqlx::query_as(KEPT_SINCE).fetch_one(&mut *view).await.map_err(failed)?;
     for (invariant, sql) in CHECKS {
-        let rows: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(&mut *view).await.map_err(failed)?;
+        let rows: Vec<(String, String)> = sqlx::query_as(sql).bind(kept).fetch_all(&mut *view).await.map_err(failed)?;
         audit.findings.extend(rows.into_iter().map(|(id, problem)| Finding {
             invariant,
             id: hyphenated(id),

@@ -120,7 +120,10 @@ async fn in_chunks<T>(
         let statement = AssertSqlSafe(statements[fits].as_str());
         let query = chunk.iter().fold(sqlx::query(statement), &bind);
         let inserted = query.execute(&mut *connection).await.map_err(failed)?.rows_affected();
-        debug_assert_eq!(inserted, chunk.len() as u64);
+        if inserted != chunk.len() as u64 {
+            let source = format!("{inserted} of {} rows were inserted", chunk.len());
+            return Err(StoreError::Statement { source: source.into() });
+        }
         rest = others;
     }
     Ok(())

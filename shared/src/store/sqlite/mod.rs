@@ -167,8 +167,7 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        transaction.rollback().await.map_err(failed)
+        batch::Session::rollback(batch::Backend::begin(self).await?).await
     }
 
     async fn close(&self) {

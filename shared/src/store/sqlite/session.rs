@@ -6,18 +6,34 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sqlx::{Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
+use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, sqlite::SqliteRow};
 
 use super::{Clock, StoreError, decode, error::failed, insert};
 use crate::{
     engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
-    store::{batch, rows},
+    store::{
+        batch::{self, HoldsOf},
+        rows,
+    },
 };
 
 /// One `BEGIN IMMEDIATE` transaction: it holds the database's only write lock, so whatever it reads is locked.
+///
+/// A connection goes back to the pool only after a COMMIT or ROLLBACK that succeeded; else it is closed, which undoes what
+/// it had begun. (After a COMMIT that failed for want of space `SQLite` has rolled back by itself, and sqlx's own
+/// transaction would count itself open for ever.)
 pub(in crate::store) struct SqliteSession {
-    transaction: Transaction<'static, Sqlite>,
+    connection: PoolConnection<Sqlite>,
+    clean: bool,
     clock: Clock,
+}
+
+impl Drop for SqliteSession {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 macro_rules! reservation_columns {
@@ -73,8 +89,11 @@ const RESERVATIONS_BY_KEY: &str = concat!(
     ORDER BY r.token, r.item_no"
 );
 
-const NEXT_ENDS: &str = "SELECT j.value, (SELECT min(r.expires_at) FROM reservations r
-        WHERE r.resource_id = j.value AND r.status = 'HELD')
+const HOLDS_OF: &str = "SELECT j.value,
+        EXISTS (SELECT 1 FROM reservations r
+            WHERE r.resource_id = j.value AND r.status = 'HELD' AND r.expires_at <= ?2),
+        (SELECT min(r.expires_at) FROM reservations r
+            WHERE r.resource_id = j.value AND r.status = 'HELD' AND r.expires_at > ?2)
     FROM json_each(?1) j";
 
 const OVERDUE_OF_RESOURCE: &str = "SELECT r.token FROM reservations r
@@ -98,16 +117,23 @@ const CHANGE_RESERVATIONS: &str =
 
 impl SqliteSession {
     pub(super) async fn begin(writer: &SqlitePool, clock: Clock) -> Result<Self, StoreError> {
-        Ok(Self { transaction: writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?, clock })
+        let connection = writer.acquire().await.map_err(failed)?;
+        let mut session = Self { connection, clean: false, clock };
+        session.control("BEGIN IMMEDIATE").await?;
+        Ok(session)
+    }
+
+    async fn control(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        sqlx::query(sql).execute(&mut *self.connection).await.map(drop).map_err(failed)
     }
 
     async fn rows(&mut self, sql: &'static str, json: String) -> Result<Vec<SqliteRow>, StoreError> {
-        sqlx::query(sql).bind(json).fetch_all(&mut *self.transaction).await.map_err(failed)
+        sqlx::query(sql).bind(json).fetch_all(&mut *self.connection).await.map_err(failed)
     }
 
     /// Runs a statement that must touch exactly `rows` rows: each change must find what it was decided on.
     async fn change(&mut self, sql: &'static str, json: String, rows: u64) -> Result<(), StoreError> {
-        let done = sqlx::query(sql).bind(json).execute(&mut *self.transaction).await.map_err(failed)?;
+        let done = sqlx::query(sql).bind(json).execute(&mut *self.connection).await.map_err(failed)?;
         if done.rows_affected() == rows {
             Ok(())
         } else {
@@ -151,21 +177,25 @@ impl batch::Session for SqliteSession {
         Ok(super::now(&self.clock))
     }
 
-    async fn next_ends(
+    async fn holds_of(
         &mut self,
         resources: &BTreeSet<ResourceId>,
-    ) -> Result<HashMap<ResourceId, Timestamp>, StoreError> {
-        let json = rows::ids_json(resources)?;
-        let rows: Vec<(String, Option<i64>)> =
-            sqlx::query_as(NEXT_ENDS).bind(json).fetch_all(&mut *self.transaction).await.map_err(failed)?;
-        let mut ends = HashMap::with_capacity(rows.len());
-        for (id, end) in rows {
-            let known = resources.iter().find(|known| known.as_str() == id);
-            if let (Some(id), Some(end)) = (known, end) {
-                ends.insert(id.clone(), decode::micros(end)?);
+        now: Timestamp,
+    ) -> Result<HashMap<ResourceId, HoldsOf>, StoreError> {
+        let rows: Vec<(String, bool, Option<i64>)> = sqlx::query_as(HOLDS_OF)
+            .bind(rows::ids_json(resources)?)
+            .bind(now.as_microsecond())
+            .fetch_all(&mut *self.connection)
+            .await
+            .map_err(failed)?;
+        let mut holds = HashMap::with_capacity(rows.len());
+        for (id, overdue, next_end) in rows {
+            if let Some(id) = resources.iter().find(|known| known.as_str() == id) {
+                let next_end = next_end.map(decode::micros).transpose()?;
+                holds.insert(id.clone(), HoldsOf { overdue, next_end });
             }
         }
-        Ok(ends)
+        Ok(holds)
     }
 
     async fn overdue(
@@ -180,7 +210,7 @@ impl batch::Session for SqliteSession {
                 .bind(id.as_str())
                 .bind(now.as_microsecond())
                 .bind(limit)
-                .fetch_all(&mut *self.transaction)
+                .fetch_all(&mut *self.connection)
                 .await
                 .map_err(failed)?;
             for row in &rows {
@@ -197,14 +227,14 @@ impl batch::Session for SqliteSession {
                 .await?;
         }
         if !changes.created_reservations.is_empty() {
-            insert::reservations(&mut self.transaction, &changes.created_reservations).await?;
+            insert::reservations(&mut self.connection, &changes.created_reservations).await?;
         }
         if !changes.transitions.is_empty() {
             let (json, rows) = rows::transitions_json(&changes.transitions)?;
             self.change(CHANGE_RESERVATIONS, json, rows).await?;
         }
         if !changes.events.is_empty() {
-            insert::events(&mut self.transaction, &changes.events).await?;
+            insert::events(&mut self.connection, &changes.events).await?;
         }
         if !changes.updated_resources.is_empty() {
             let rows = changes.updated_resources.len() as u64;
@@ -214,11 +244,15 @@ impl batch::Session for SqliteSession {
         Ok(())
     }
 
-    async fn commit(self) -> Result<(), StoreError> {
-        self.transaction.commit().await.map_err(failed)
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.control("COMMIT").await?;
+        self.clean = true;
+        Ok(())
     }
 
-    async fn rollback(self) -> Result<(), StoreError> {
-        self.transaction.rollback().await.map_err(failed)
+    async fn rollback(mut self) -> Result<(), StoreError> {
+        self.control("ROLLBACK").await?;
+        self.clean = true;
+        Ok(())
     }
 }

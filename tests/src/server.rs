@@ -1,0 +1,146 @@
+//! `bespeak serve` as a process of its own, that can be killed.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bespeak_load::{Answer, Connection, Target};
+use http::Method;
+use serde_json::Value;
+
+use crate::{Books, binary};
+
+/// A server; killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Its base URL.
+    pub url: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts on a free port, on these books.
+    pub async fn start(books: &Books, settings: &[(&str, &str)]) -> Self {
+        let mut command = binary::clean(&["serve"]);
+        command.envs(settings.iter().copied());
+        Self::spawn(command, books).await
+    }
+
+    /// Starts with a limit on the size of any file that it writes, in KiB, as a disk that is nearly full; the limit can be
+    /// lifted while it runs.
+    pub async fn start_with_little_disk(books: &Books, kib: u64) -> Self {
+        let mut command = Command::new("sh");
+        // The signal that the limit raises is ignored, so that the write fails as on a full disk.
+        let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" serve", kib * 2);
+        command.arg("-c").arg(script).arg(binary::path());
+        Self::spawn(command, books).await
+    }
+
+    async fn spawn(mut command: Command, books: &Books) -> Self {
+        command
+            .env("BESPEAK_LISTEN", "127.0.0.1:0")
+            .env("BESPEAK_DATABASE_URL", books.url())
+            .env("BESPEAK_LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("bespeak serve can be started");
+        let stderr = child.stderr.take().expect("piped");
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let lines = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().expect("no panic under the lock").push(line);
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut ticks = tokio::time::interval(Duration::from_millis(2));
+        loop {
+            let address = log.lock().expect("no panic under the lock").iter().find_map(|line| {
+                serde_json::from_str::<Value>(line).ok()?["address"].as_str().map(str::to_owned)
+            });
+            if let Some(address) = address {
+                return Self { child, url: format!("http://{address}"), log };
+            }
+            let ended = child.try_wait().expect("a child");
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "not listening: {ended:?}, {:?}",
+                log.lock()
+            );
+            ticks.tick().await;
+        }
+    }
+
+    /// Where to send load.
+    pub fn target(&self) -> Target {
+        Target::new(&self.url).expect("a base URL")
+    }
+
+    /// Opens a connection.
+    pub async fn connect(&self) -> Connection {
+        self.target().connect().await.expect("connected")
+    }
+
+    /// Sends a request on a connection of its own.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
+        let body = hyper::body::Bytes::copy_from_slice(body.as_bytes());
+        let Answer { status, body, .. } =
+            self.connect().await.send(method, path, headers, body).await.expect("answered");
+        (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// Defines a resource.
+    pub async fn stock(&self, resource: &str, total: u64) {
+        let body = serde_json::json!({"resourceId": resource, "totalStock": total}).to_string();
+        assert_eq!(self.ask(Method::POST, "/api/v1/resources", &[], &body).await.0, 200);
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The log's lines of a level, such as `ERROR`.
+    pub fn logged(&self, level: &str) -> Vec<String> {
+        let log = self.log.lock().expect("no panic under the lock");
+        log.iter().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).cloned().collect()
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// Tells it to stop (SIGTERM) and waits; returns its exit code.
+    pub async fn stop(mut self) -> i32 {
+        let told = Command::new("kill").arg(self.pid().to_string()).status().expect("kill can be run");
+        assert!(told.success());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not stop");
+            ticks.tick().await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have been stopped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
