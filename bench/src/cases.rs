@@ -2,6 +2,7 @@
 
 use std::{
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -311,17 +312,10 @@ where
     Ok(closed_loop(target, &load, step).await?)
 }
 
+type Sent = Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>;
+
 /// A hold of one unit, under a key that no other request of this benchmark has.
-fn hold_request(
-    resource: Arc<str>,
-) -> impl Fn(
-    Connection,
-    usize,
-    u64,
-) -> std::pin::Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>
-+ Send
-+ Sync
-+ 'static {
+fn hold_request(resource: Arc<str>) -> impl Fn(Connection, usize, u64) -> Sent + Send + Sync + 'static {
     move |connection, _, _| {
         let (resource, key) = (resource.clone(), random_key());
         Box::pin(async move { hold(connection, &resource, &key).await })

@@ -9,7 +9,7 @@ pub(crate) struct Section {
     pub(crate) what: String,
     pub(crate) header: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
-    /// What the issue asked for, and whether it was reached.
+    /// What was aimed at, and whether it was reached.
     pub(crate) verdict: String,
 }
 

@@ -68,7 +68,7 @@ pub(crate) enum StockCommand {
 /// Which server.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// The server's base URL [env: BESPEAK_SERVER_URL, OPENRESERVE_SERVER_URL] [default: http://127.0.0.1:8080]
+    /// The server's base URL [env: BESPEAK_SERVER_URL, OPENRESERVE_SERVER_URL] [default: <http://127.0.0.1:8080>]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 }

@@ -26,8 +26,9 @@ impl ServerFlags {
         for setting in SETTINGS {
             if let Err(VarError::NotUnicode(value)) = std::env::var(setting.name) {
                 return Err(Failure::usage(format!(
-                    "{}={value:?} is not valid: must be UTF-8 text",
-                    setting.name
+                    "{}={} is not valid: must be UTF-8 text",
+                    setting.name,
+                    value.display()
                 )));
             }
         }

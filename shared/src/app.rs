@@ -191,10 +191,7 @@ impl App {
 
     /// Whether commands can be served now. Cancel-safe.
     pub async fn ready(&self) -> Result<(), DispatchError> {
-        // The ping opens a transaction, which must end even if the caller goes away.
-        let store = self.store.clone();
-        let ping = self.tasks.spawn(async move { store.ping().await });
-        self.dispatch.read(async { ping.await.unwrap_or_else(|_| Err(StoreError::panicked())) }).await
+        self.dispatch.ping().await
     }
 
     /// Reads what only the database knows into the metrics; not more often than every five seconds, because counting

@@ -1,7 +1,7 @@
 //! Ends holds on time when nobody asks for their units: the timer beside expiry on demand.
 //!
 //! A step expires what is due and says when to come back; the loop around it sleeps until then. It looks again at least
-//! every [`LOOK_AGAIN`], which is shorter than the shortest TTL, so it sees the holds of other processes before they are
+//! every half second, which is shorter than the shortest TTL, so it sees the holds of other processes before they are
 //! due, and a lone hold is expired within milliseconds of its time.
 
 use std::{

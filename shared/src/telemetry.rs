@@ -184,7 +184,7 @@ impl FailureLog {
                 }
             }
             Err(StoreError::Contended { .. }) => {
-                tracing::warn!("a batch lost to other writers until it gave up")
+                tracing::warn!("a batch lost to other writers until it gave up");
             }
             Err(error) => {
                 let error: &(dyn std::error::Error + 'static) = error;

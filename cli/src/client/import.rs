@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Lines per request: far below the server's 4 MiB, and progress is seen.
-const LINES_PER_PART: usize = 5_000;
+const LINES_PER_PART: u64 = 5_000;
 /// Bytes per request, where lines are long.
 const BYTES_PER_PART: usize = 1024 * 1024;
 /// How many refused or changed lines are shown; all of them are in the JSON.
@@ -109,9 +109,8 @@ fn split(csv: &[u8]) -> (Vec<Part>, Vec<Line>) {
     let mut repeated = Vec::new();
     let mut seen: HashMap<&[u8], (u64, usize)> = HashMap::new();
     for (number, line) in (1..).zip(csv.split_inclusive(|byte| *byte == b'\n')) {
-        let full = |part: &Part| {
-            part.lines as usize >= LINES_PER_PART || part.body.len() + line.len() > BYTES_PER_PART
-        };
+        let full =
+            |part: &Part| part.lines >= LINES_PER_PART || part.body.len() + line.len() > BYTES_PER_PART;
         if parts.last().is_none_or(full) {
             parts.push(Part { lines_before: number - 1, lines: 0, body: Vec::new() });
         }

@@ -1,4 +1,10 @@
 //! The charts of a report, as SVG text.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "pixels and bins: small, positive, and no figure of the report"
+)]
 
 use std::error::Error;
 

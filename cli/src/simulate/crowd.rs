@@ -164,7 +164,7 @@ async fn buy(mut buyer: Buyer, start: Instant, body: Bytes, timeout: Duration) -
         }
         (409, _, Some("out-of-stock")) => bought.refused = true,
         (status, _, slug) => {
-            bought.trouble = Some(format!("reserve: {status} {}", slug.unwrap_or("unknown")))
+            bought.trouble = Some(format!("reserve: {status} {}", slug.unwrap_or("unknown")));
         }
     }
     if let (Some(winner), true) = (&mut bought.won, buyer.commits) {

@@ -109,7 +109,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Err(error) => {
                 let detail = without_position(&error.inner().to_string());
                 let path = error.path().to_string();
-                match (path.as_str(), missing_field(&detail)) {
+                match (path.as_str(), named_field(&detail)) {
                     (".", Some(field)) => Problem::invalid(field, detail),
                     (".", None) => Problem::invalid("body", detail),
                     (at, Some(field)) => Problem::invalid(format!("{at}.{field}"), detail),
@@ -120,9 +120,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The field that serde misses, which is not on the path of its error.
-fn missing_field(detail: &str) -> Option<String> {
-    detail.strip_prefix("missing field `")?.split('`').next().map(str::to_owned)
+/// The field that serde misses or met twice, which is not on the path of its error.
+fn named_field(detail: &str) -> Option<String> {
+    let named =
+        detail.strip_prefix("missing field `").or_else(|| detail.strip_prefix("duplicate field `"))?;
+    named.split('`').next().map(str::to_owned)
 }
 
 fn without_position(detail: &str) -> String {

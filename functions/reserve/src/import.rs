@@ -154,7 +154,7 @@ fn fields(line: &[u8]) -> Result<ByteRecord, String> {
         ReaderBuilder::new().has_headers(false).buffer_capacity(line.len()).trim(Trim::All).from_reader(line);
     let mut record = ByteRecord::new();
     match reader.read_byte_record(&mut record) {
-        Ok(_) if line.iter().filter(|byte| **byte == b'"').count() % 2 == 1 => {
+        Ok(_) if line.iter().fold(false, |open, byte| open ^ (*byte == b'"')) => {
             Err("has a quote without its counterpart".to_owned())
         }
         Ok(_) => Ok(record),

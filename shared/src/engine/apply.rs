@@ -208,6 +208,7 @@ fn find(set: &WorkingSet, token: Token) -> Result<&Reservation, Refusal> {
     set.reservation(token).ok_or(Refusal::ReservationNotFound)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every rule ends in an outcome")]
 fn accepted(reservation: Reservation, change: Change) -> Outcome {
     Ok(Accepted::Reservation { reservation, change })
 }

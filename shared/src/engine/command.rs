@@ -135,7 +135,7 @@ pub struct Extend {
     pub life_max_seconds: u64,
 }
 
-/// One thing to do, decided by [`apply`](super::apply).
+/// One thing to do, decided by [`apply`](super::apply()).
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Create a resource or change it.

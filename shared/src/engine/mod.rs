@@ -1,7 +1,7 @@
 //! The rules of reservation: a pure, synchronous state machine over a slice of the books.
 //!
 //! Never: I/O, a clock, randomness. Time and ids come in as arguments; what changed goes out as data.
-//! Next: [`apply`] for the rules, [`WorkingSet`] for what they work on, `store/batch.rs` for who calls them.
+//! Next: [`apply()`] for the rules, [`WorkingSet`] for what they work on, `store/batch.rs` for who calls them.
 
 mod apply;
 mod command;

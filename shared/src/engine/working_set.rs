@@ -1,6 +1,6 @@
 //! The slice of the books that a batch of commands needs, and what the commands changed in it.
 //!
-//! A store fills it (resources and reservations under lock), [`apply`](super::apply) changes it, and
+//! A store fills it (resources and reservations under lock), [`apply`](super::apply()) changes it, and
 //! [`WorkingSet::into_changes`] says what to write. It must hold everything that the commands name and that exists:
 //! what it lacks, does not exist.
 

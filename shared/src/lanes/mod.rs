@@ -91,6 +91,8 @@ struct Way {
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     failures: Arc<FailureLog>,
+    /// Reads may go on while writes cannot, so their outages are told apart.
+    read_failures: Arc<FailureLog>,
 }
 
 impl std::fmt::Debug for Way {
@@ -108,7 +110,12 @@ enum To {
 impl Dispatch {
     /// Starts it. `queue` bounds how many commands wait: per lane, or in all where each has its own transaction.
     pub fn start(store: &Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
-        let way = Way { store: store.clone(), tasks: TaskTracker::new(), failures: Arc::default() };
+        let way = Way {
+            store: store.clone(),
+            tasks: TaskTracker::new(),
+            failures: Arc::default(),
+            read_failures: Arc::default(),
+        };
         let to = match plan {
             Plan::Lanes { lanes, batch } => {
                 To::Lanes((0..lanes).map(|_| Lane::start(&way, queue, batch)).collect())
@@ -157,8 +164,18 @@ impl Dispatch {
         read: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, DispatchError> {
         let read = read.await;
-        self.way.failures.note(&read);
+        self.way.read_failures.note(&read);
         Ok(read?)
+    }
+
+    /// Takes and returns the store's write path once. Cancel-safe: what it opens, it closes.
+    pub(crate) async fn ping(&self) -> Result<(), DispatchError> {
+        let store = self.way.store.clone();
+        let Ok(ping) = self.way.tasks.spawn(async move { store.ping().await }).await else {
+            return Err(DispatchError::Panicked);
+        };
+        self.way.failures.note(&ping);
+        Ok(ping?)
     }
 
     /// Lets what is queued finish, and ends. Commands that come later are refused.

@@ -71,11 +71,6 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// A task of the store that panicked: a defect.
-    pub(crate) fn panicked() -> Self {
-        Self::Statement { source: "a task panicked".into() }
-    }
-
     /// Whether a client may come again with the same request.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Contended { .. })

@@ -1,3 +1,16 @@
-//! Everything that must hold, seen from outside.
+//! Everything that must hold, seen from outside. One binary, so that it is linked once.
+#![allow(clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "tests fail by panicking")]
 
+mod api;
+mod audit;
+mod cli;
 mod conformance;
+mod crowd;
+mod events;
+mod faults;
+mod import;
+mod openapi;
+mod problems;
+mod races;
+mod timer;
+mod wire;

@@ -10,7 +10,10 @@ use proptest::{
 };
 use uuid::Uuid;
 
-use crate::engine::*;
+use crate::engine::{
+    Status::{Cancelled, Committed, Expired, Held, Released},
+    *,
+};
 
 const RESOURCES: usize = 3;
 const KEYS: usize = 40;
@@ -152,7 +155,6 @@ impl Model {
         let Some(known) = self.reservations.iter_mut().find(|known| known.token == token) else {
             return Err("reservation-not-found");
         };
-        use Status::{Cancelled, Committed, Expired, Held, Released};
         match (command, known.status) {
             (Command::Commit(_), Held) => known.status = Committed,
             (Command::Release(_), Held) => known.status = Released,
@@ -314,9 +316,9 @@ impl Run {
         let mut all_refused = true;
         for symbol in &step.batch {
             let command = self.command(symbol);
-            let before: Vec<_> = self.available(&set);
+            let before: Vec<_> = available(&set);
             let outcome = apply(&mut set, &command, self.now);
-            let after = self.available(&set);
+            let after = available(&set);
             // An edge is where a command made `available` 0, or made it leave 0.
             for (id, now) in &after {
                 if let Some((_, before)) = before.iter().find(|(known, _)| known == id)
@@ -359,13 +361,6 @@ impl Run {
         self.compare_views();
     }
 
-    fn available(&self, set: &WorkingSet) -> Vec<(ResourceId, u64)> {
-        (0..=RESOURCES)
-            .filter_map(|n| set.resource(&ResourceId::new("id", &format!("r{n}")).expect("valid")))
-            .map(|resource| (resource.id.clone(), resource.available))
-            .collect()
-    }
-
     /// What readers see is what the model knows.
     fn compare_views(&self) {
         assert_eq!(self.model.reservations.len(), self.books.reservations.len());
@@ -377,6 +372,13 @@ impl Run {
             self.books.reservations.values().map(|reservation| reservation.key.clone()).collect();
         assert_eq!(keys.len(), self.books.reservations.len(), "I5: a key made two reservations");
     }
+}
+
+fn available(set: &WorkingSet) -> Vec<(ResourceId, u64)> {
+    (0..=RESOURCES)
+        .filter_map(|n| set.resource(&ResourceId::new("id", &format!("r{n}")).expect("valid")))
+        .map(|resource| (resource.id.clone(), resource.available))
+        .collect()
 }
 
 fn compare(command: &Command, outcome: &Outcome, expected: Result<&str, &str>) {

@@ -111,7 +111,8 @@ const CHECKS: [(&str, &str); 12] = [
 
 /// From when on every event must be there: always, until the first published row was purged. Rows are purged oldest
 /// first, so what remains is complete from its oldest on.
-const KEPT_SINCE: &str = "SELECT CASE WHEN (SELECT min(id) FROM outbox) > 1 THEN (SELECT min(created_at) FROM outbox)
+const KEPT_SINCE: &str =
+    "SELECT CASE WHEN (SELECT min(id) FROM outbox) > 1 THEN (SELECT min(created_at) FROM outbox)
     ELSE 0 END";
 
 pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
@@ -124,7 +125,8 @@ pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
     };
     let (kept,): (i64,) = sqlx::query_as(KEPT_SINCE).fetch_one(&mut *view).await.map_err(failed)?;
     for (invariant, sql) in CHECKS {
-        let rows: Vec<(String, String)> = sqlx::query_as(sql).bind(kept).fetch_all(&mut *view).await.map_err(failed)?;
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(sql).bind(kept).fetch_all(&mut *view).await.map_err(failed)?;
         audit.findings.extend(rows.into_iter().map(|(id, problem)| Finding {
             invariant,
             id: hyphenated(id),

@@ -1,0 +1,191 @@
+//! The API as a client uses it, through the router.
+
+use std::time::Duration;
+
+use bespeak::store::FixedClock;
+use bespeak_tests::{Api, Books, Server};
+use http::Method;
+use serde_json::json;
+
+fn clock() -> FixedClock {
+    FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"))
+}
+
+#[tokio::test]
+async fn the_life_of_a_reservation() {
+    let clock = clock();
+    let api = Api::at(&clock).await;
+    api.stock("room-101", 3).await;
+    let held =
+        api.reserve("order-1", &json!({"resourceId": "room-101", "quantity": 2, "ttlSeconds": 60})).await;
+    assert_eq!(held.status, 200);
+    let token = held.json()["token"].as_str().expect("a token").to_owned();
+    let mut shown = held.json();
+    shown["token"] = "TOKEN".into();
+    insta::assert_json_snapshot!(shown);
+    assert_eq!(api.get(&format!("/api/v1/reservations/{token}")).await.json(), held.json());
+    insta::assert_json_snapshot!(api.get("/api/v1/resources/room-101").await.json());
+
+    clock.advance(Duration::from_secs(1));
+    let committed = api.act("commit", &token).await;
+    assert_eq!((committed.status.as_u16(), &committed.json()["status"]), (200, &json!("COMMITTED")));
+    let again = api.act("commit", &token).await;
+    assert_eq!((again.status.as_u16(), again.json()), (200, committed.json()), "again: the same answer");
+    let cancelled = api.act("cancel", &token).await;
+    assert_eq!((cancelled.status.as_u16(), &cancelled.json()["status"]), (200, &json!("CANCELLED")));
+    assert_eq!(api.act("cancel", &token).await.json(), cancelled.json());
+    assert_eq!(api.available("room-101").await, 3);
+
+    let other = api.hold("order-2", "room-101", 1).await;
+    let released = api.act("release", &other).await;
+    assert_eq!((released.status.as_u16(), &released.json()["status"]), (200, &json!("RELEASED")));
+    assert_eq!(api.act("release", &other).await.json(), released.json());
+    api.books.in_order().await;
+}
+
+#[tokio::test]
+async fn several_items_with_holder_and_metadata() {
+    let api = Api::at(&clock()).await;
+    api.stock("car/7", 2).await;
+    api.stock("driver", 1).await;
+    let body = json!({
+        "items": [{"resourceId": "driver", "quantity": 1}, {"resourceId": "car/7", "quantity": 1}, {"resourceId": "car/7", "quantity": 1}],
+        "holder": "ann", "metadata": {"trip": {"to": "Zürich", "from": "Bern"}},
+    });
+    let mut made = api.reserve("k", &body).await.json();
+    made["token"] = "TOKEN".into();
+    insta::assert_json_snapshot!(made);
+    assert_eq!(api.get("/api/v1/resources/car%2F7").await.json()["availableStock"], 0);
+}
+
+#[tokio::test]
+async fn a_retry_gets_its_reservation_as_it_is_now() {
+    let clock = clock();
+    let api = Api::at(&clock).await;
+    api.stock("seat", 1).await;
+    let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60});
+    let first = api.reserve("k", &body).await;
+    assert_eq!(first.header("idempotent-replayed"), "");
+    // The same request, spelt in another way, under the key as a Structured-Field string.
+    let spelt = json!({"ttlSeconds": 60, "items": [{"quantity": 1, "resourceId": "seat"}]});
+    for key in ["k", "\"k\"", " k "] {
+        let again = api.reserve(key, &spelt).await;
+        assert_eq!((again.status.as_u16(), again.header("idempotent-replayed")), (200, "true"), "{key}");
+        assert_eq!(again.json(), first.json());
+    }
+    clock.advance(Duration::from_secs(60));
+    let again = api.reserve("k", &body).await;
+    assert_eq!((again.status.as_u16(), &again.json()["status"]), (200, &json!("EXPIRED")));
+    assert_eq!(again.json()["token"], first.json()["token"]);
+    let other = api.reserve("k", &json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 61})).await;
+    assert_eq!(other.problem(), (422, "idempotency-key-reused".to_owned()));
+}
+
+#[tokio::test]
+async fn a_hold_can_be_extended_up_to_its_longest_life() {
+    let clock = clock();
+    let api = Api::at(&clock).await;
+    api.stock("seat", 1).await;
+    let token = api.hold("k", "seat", 1).await;
+    let extend =
+        async |ttl: u64| api.post("/api/v1/extend", &json!({"token": token, "ttlSeconds": ttl})).await;
+    assert_eq!(extend(30).await.json()["expiresAt"], "2026-01-01T00:01:00Z", "never shorter");
+    assert_eq!(extend(90).await.json()["expiresAt"], "2026-01-01T00:01:30Z");
+    for _ in 0..3 {
+        assert_eq!(extend(86_400).await.status, 200);
+        clock.advance(Duration::from_secs(80_000));
+    }
+    let shown = api.get(&format!("/api/v1/reservations/{token}")).await.json();
+    assert_eq!((&shown["expiresAt"], &shown["status"]), (&json!("2026-01-03T00:00:00Z"), &json!("EXPIRED")));
+    assert_eq!(extend(60).await.problem(), (410, "hold-expired".to_owned()));
+}
+
+#[tokio::test]
+async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that_instant() {
+    let clock = clock();
+    let api = Api::at(&clock).await;
+    api.stock("seat", 1).await;
+    api.hold("1", "seat", 1).await;
+    clock.advance(Duration::from_millis(500));
+    let refused = api.reserve("2", &json!({"resourceId": "seat", "quantity": 1})).await;
+    assert_eq!(refused.problem(), (409, "out-of-stock".to_owned()));
+    assert_eq!(refused.json()["nextReleaseAt"], "2026-01-01T00:01:00Z");
+    assert!(!refused.header("retry-after").is_empty());
+    clock.advance(Duration::from_millis(59_500));
+    assert_eq!(api.available("seat").await, 1);
+    api.hold("2", "seat", 1).await;
+    api.books.in_order().await;
+}
+
+#[tokio::test]
+async fn resources_are_listed_in_pages() {
+    let api = Api::start().await;
+    for name in ["b", "a", "d", "c", "import"] {
+        api.stock(name, 1).await;
+    }
+    let ids = |page: &serde_json::Value| -> Vec<String> {
+        let resources = page["resources"].as_array().expect("a list");
+        resources.iter().map(|resource| resource["resourceId"].as_str().expect("an id").to_owned()).collect()
+    };
+    let first = api.get("/api/v1/resources?limit=2").await.json();
+    assert_eq!((ids(&first), &first["next"]), (vec!["a".to_owned(), "b".to_owned()], &json!("b")));
+    let rest = api.get("/api/v1/resources?limit=3&after=b").await.json();
+    assert_eq!((ids(&rest).len(), &rest["next"]), (3, &json!(null)));
+    assert_eq!(api.get("/api/v1/resources/import").await.json()["resourceId"], "import", "a path of its own");
+}
+
+#[tokio::test]
+async fn setting_a_total_keeps_what_is_taken() {
+    let api = Api::start().await;
+    api.stock("seat", 5).await;
+    api.hold("k", "seat", 3).await;
+    let set = async |total: u64| {
+        api.post("/api/v1/resources", &json!({"resourceId": "seat", "totalStock": total})).await
+    };
+    let refused = set(2).await;
+    assert_eq!(refused.problem(), (409, "stock-in-use".to_owned()));
+    assert_eq!(refused.json()["inUse"], 3);
+    assert_eq!(set(3).await.json()["availableStock"], 0);
+    let smart = api
+        .post("/api/v1/resources", &json!({"resourceId": "seat", "totalStock": 9, "fulfilment": "SMART_KEY"}))
+        .await;
+    assert_eq!(
+        (&smart.json()["availableStock"], &smart.json()["fulfilment"]),
+        (&json!(6), &json!("SMART_KEY"))
+    );
+    assert_eq!(set(9).await.json()["fulfilment"], "SMART_KEY", "left as it is");
+    api.books.in_order().await;
+}
+
+#[tokio::test]
+async fn health_and_metrics() {
+    let books = Books::new();
+    let server = Server::start(&books, &[]).await;
+    let get = async |path: &str| server.ask(Method::GET, path, &[], "").await;
+    assert_eq!(get("/health/live").await, (200, json!({"status": "ok"})));
+    assert_eq!(get("/health/ready").await, (200, json!({"status": "ok"})));
+    server.stock("seat", 1).await;
+    let order = r#"{"resourceId":"seat","quantity":1}"#;
+    for (key, status) in [("k", 200), ("l", 409)] {
+        let reply = server.ask(Method::POST, "/api/v1/reserve", &[("idempotency-key", key)], order).await;
+        assert_eq!(reply.0, status);
+    }
+    get("/invented-by-a-client").await;
+    server.ask(Method::from_bytes(b"INVENTED").expect("a method"), "/", &[], "").await;
+    let answer =
+        server.connect().await.send(Method::GET, "/metrics", &[], "".into()).await.expect("answered");
+    let metrics = String::from_utf8(answer.body.to_vec()).expect("text");
+    for line in [
+        r#"bespeak_commands_total{command="reserve",outcome="accepted"} 1"#,
+        r#"bespeak_commands_total{command="reserve",outcome="out-of-stock"} 1"#,
+        r#"bespeak_http_requests_total{method="POST",route="/api/v1/reserve",status="409"} 1"#,
+        r#"bespeak_http_requests_total{method="other",route="unmatched",status="404"} 1"#,
+        r#"bespeak_lane_batch_commands_bucket{le="1"} 3"#,
+        "bespeak_store_transaction_seconds_sum",
+        "bespeak_outbox_unpublished_events 2",
+        "# HELP bespeak_lane_queue_commands",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("nvented"));
+}

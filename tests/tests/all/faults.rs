@@ -1,0 +1,235 @@
+//! What happens to processes and disks.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bespeak_tests::{Books, Server, until};
+use http::Method;
+use serde_json::{Value, json};
+
+fn order(quantity: u64) -> String {
+    json!({"resourceId": "seat", "quantity": quantity, "ttlSeconds": 3600}).to_string()
+}
+
+/// I4, I5: a server is killed in mid-load and started again, several times. Every hold that was answered 200 is there, and
+/// a retry under its key gives the same token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_mid_load() {
+    let books = Books::new();
+    let mut acknowledged: Vec<(String, String)> = Vec::new();
+    let mut unanswered: Vec<String> = Vec::new();
+    for life in 0..3 {
+        let server = Server::start(&books, &[]).await;
+        server.stock("seat", 1_000_000).await;
+        let answered = Arc::new(AtomicUsize::new(0));
+        let mut tasks = Vec::new();
+        for client in 0..64 {
+            let mut connection = server.connect().await;
+            let answered = answered.clone();
+            tasks.push(tokio::spawn(async move {
+                let mut held = Vec::new();
+                for turn in 0.. {
+                    let key = format!("{life}-{client}-{turn}");
+                    let headers = [("idempotency-key", key.as_str())];
+                    let Ok(answer) =
+                        connection.send(Method::POST, "/api/v1/reserve", &headers, order(1).into()).await
+                    else {
+                        return (held, Some(key));
+                    };
+                    assert_eq!(answer.status, 200);
+                    let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+                    held.push((key, json["token"].as_str().expect("a token").to_owned()));
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+                (held, None)
+            }));
+        }
+        until("the load is under way", || async { answered.load(Ordering::Relaxed) > 500 }).await;
+        server.kill();
+        for task in tasks {
+            let (held, cut) = task.await.expect("no panic");
+            acknowledged.extend(held);
+            unanswered.extend(cut);
+        }
+        books.in_order().await;
+    }
+
+    let server = Server::start(&books, &[]).await;
+    let mut connection = server.connect().await;
+    for (key, token) in &acknowledged {
+        let headers = [("idempotency-key", key.as_str())];
+        let answer = connection
+            .send(Method::POST, "/api/v1/reserve", &headers, order(1).into())
+            .await
+            .expect("answered");
+        let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!(json["token"].as_str(), Some(token.as_str()), "{key}");
+        assert_eq!(answer.headers["idempotent-replayed"], "true");
+    }
+    // Whether these were committed nobody knows; asking twice takes stock once.
+    let mut tokens = std::collections::HashSet::new();
+    for key in unanswered.iter().chain(&unanswered) {
+        let headers = [("idempotency-key", key.as_str())];
+        let answer = connection
+            .send(Method::POST, "/api/v1/reserve", &headers, order(1).into())
+            .await
+            .expect("answered");
+        let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        tokens.insert(json["token"].as_str().expect("a token").to_owned());
+    }
+    assert_eq!(tokens.len(), unanswered.len());
+    let (_, seat) = server.ask(Method::GET, "/api/v1/resources/seat", &[], "").await;
+    let taken =
+        seat["totalStock"].as_u64().expect("a number") - seat["availableStock"].as_u64().expect("a number");
+    assert_eq!(taken, (acknowledged.len() + unanswered.len()) as u64);
+    books.in_order().await;
+}
+
+/// A server that is told to stop answers what it accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_in_mid_load() {
+    let books = Books::new();
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 1_000_000).await;
+    let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut tasks = Vec::new();
+    for client in 0..32 {
+        let mut connection = server.connect().await;
+        let (stopping, answered) = (stopping.clone(), answered.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut held = 0;
+            for turn in 0.. {
+                let key = format!("{client}-{turn}");
+                let headers = [("idempotency-key", key.as_str())];
+                match connection.send(Method::POST, "/api/v1/reserve", &headers, order(1).into()).await {
+                    Ok(answer) if answer.status == 200 => held += 1,
+                    Ok(answer) => assert!(stopping.load(Ordering::Relaxed), "{}", answer.status),
+                    Err(_closed) => break,
+                }
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            held
+        }));
+    }
+    until("the load is under way", || async { answered.load(Ordering::Relaxed) > 200 }).await;
+    stopping.store(true, Ordering::Relaxed);
+    assert_eq!(server.stop().await, 0, "a clean exit");
+    let mut held = 0;
+    for task in tasks {
+        held += task.await.expect("no panic");
+    }
+    let audit = books.audit().await;
+    assert!(audit.is_clean(), "{audit:#?}");
+    assert_eq!(audit.reservations, held, "each hold was answered, and each answer was a hold");
+}
+
+/// A database that somebody else keeps locked gives 503, and is served again when it is free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_database() {
+    let books = Books::new();
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 5).await;
+    let mut thief = books.connection().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut thief).await.expect("locked");
+    let key = [("idempotency-key", "k")];
+    let (status, problem) = server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await;
+    assert_eq!((status, &problem["type"]), (503, &json!("unavailable")));
+    assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 503);
+    assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
+    assert_eq!(
+        server.ask(Method::GET, "/api/v1/resources/seat", &[], "").await.1["availableStock"],
+        5,
+        "reads go on"
+    );
+    sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
+    assert_eq!(server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await.0, 200);
+    assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
+    assert_eq!(server.logged("ERROR").len(), 1, "the outage is logged once: {:?}", server.logged("ERROR"));
+    books.in_order().await;
+}
+
+/// A disk that is full gives 503, changes nothing, and the process recovers by itself when there is space.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk() {
+    let books = Books::new();
+    let server = Server::start_with_little_disk(&books, 400).await;
+    server.stock("seat", 1_000_000).await;
+    let hold = async |key: String| {
+        server.ask(Method::POST, "/api/v1/reserve", &[("idempotency-key", &key)], &order(1)).await
+    };
+    let mut held = 0_u64;
+    let full = loop {
+        let (status, problem) = hold(format!("before-{held}")).await;
+        if status != 200 {
+            break (status, problem["type"].clone());
+        }
+        held += 1;
+        assert!(held < 20_000, "the disk never fills");
+    };
+    assert_eq!(full, (503, json!("unavailable")), "after {held} holds");
+    for n in 0..5 {
+        assert_eq!(hold(format!("full-{n}")).await.0, 503);
+    }
+    let (_, seat) = server.ask(Method::GET, "/api/v1/resources/seat", &[], "").await;
+    assert_eq!(seat["availableStock"].as_u64(), Some(1_000_000 - held), "reads go on, and nothing changed");
+
+    let lifted = Command::new("prlimit")
+        .args(["--pid", &server.pid().to_string(), "--fsize=unlimited"])
+        .status()
+        .expect("prlimit (package util-linux) can be run");
+    assert!(lifted.success());
+    assert_eq!(hold("full-0".to_owned()).await.0, 200, "it recovers by itself");
+    assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
+    let audit = books.audit().await;
+    assert!(audit.is_clean(), "{audit:#?}");
+    assert_eq!(audit.reservations, held + 1);
+    assert!(!server.logged("ERROR").is_empty(), "the operator is told");
+}
+
+/// A crowd beyond the queue is sent away with 503 and `Retry-After`, and what was accepted is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_the_queue_holds() {
+    let books = Books::new();
+    let server = Server::start(&books, &[("BESPEAK_LANE_QUEUE", "8"), ("BESPEAK_LANE_BATCH", "4")]).await;
+    server.stock("seat", 1_000).await;
+    // While somebody else has the write lock, commands pile up.
+    let mut thief = books.connection().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut thief).await.expect("locked");
+    let mut tasks = Vec::new();
+    for client in 0..40 {
+        let mut connection = server.connect().await;
+        tasks.push(tokio::spawn(async move {
+            let key = format!("{client}");
+            let headers = [("idempotency-key", key.as_str())];
+            let answer = connection
+                .send(Method::POST, "/api/v1/reserve", &headers, order(1).into())
+                .await
+                .expect("answered");
+            let waits = answer.headers.get("retry-after").is_some();
+            (answer.status.as_u16(), waits)
+        }));
+    }
+    let refused = Arc::new(AtomicUsize::new(0));
+    until("the queue is full", || async { tasks.iter().filter(|task| task.is_finished()).count() >= 28 })
+        .await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
+    let mut held = 0;
+    for task in tasks {
+        match tokio::time::timeout(Duration::from_secs(20), task).await.expect("answered").expect("no panic")
+        {
+            (200, _) => held += 1,
+            (503, true) => drop(refused.fetch_add(1, Ordering::Relaxed)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Up to 4 were under way (as many as had come when the first transaction began), and 8 in the queue.
+    assert!((9..=12).contains(&held), "{held} were held");
+    assert_eq!(refused.load(Ordering::Relaxed), 40 - held);
+    books.in_order().await;
+}

@@ -1,0 +1,50 @@
+//! The API's description is served, is true to the configuration, and is shown without a network.
+
+use bespeak_tests::Api;
+
+#[tokio::test]
+async fn the_document_names_every_route_and_the_limits_that_are_set() {
+    let api = Api::with(&[("BESPEAK_QUANTITY_MAX", "7"), ("BESPEAK_TTL_DEFAULT_SECONDS", "42")], None).await;
+    let document = api.get("/openapi.json").await.json();
+    let paths = document["paths"].as_object().expect("paths");
+    let mut routes: Vec<String> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().expect("an item").keys().map(move |method| format!("{method} {path}"))
+        })
+        .collect();
+    routes.sort();
+    insta::assert_json_snapshot!(routes);
+    let property =
+        |schema: &str, name: &str| document["components"]["schemas"][schema]["properties"][name].clone();
+    assert_eq!(property("ReserveRequest", "quantity")["maximum"], 7);
+    assert_eq!(property("ItemRequest", "quantity")["maximum"], 7);
+    assert_eq!(property("ReserveRequest", "ttlSeconds")["default"], 42);
+    assert_eq!(property("DefineRequest", "totalStock")["maximum"], 9_007_199_254_740_991_u64);
+    assert_eq!(document["info"]["x-limits"]["bodyBytesMax"], 65_536);
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().expect("an item") {
+            let responses = operation["responses"].as_object().expect("responses");
+            assert!(responses.contains_key("200") && responses.contains_key("503"), "{method} {path}");
+            assert!(operation["summary"].is_string(), "{method} {path} says nothing of itself");
+        }
+    }
+    assert!(
+        property("Problem", "type").is_object()
+            || document["components"]["schemas"]["Problem"]["allOf"].is_array()
+    );
+}
+
+#[tokio::test]
+async fn the_documentation_needs_no_network() {
+    let api = Api::start().await;
+    let page = api.get("/docs/").await;
+    assert_eq!(page.status, 200);
+    assert!(!page.text.contains("//unpkg") && !page.text.contains("https://"), "{}", page.text);
+    for asset in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js"] {
+        assert!(page.text.contains(asset), "{asset}");
+        assert_eq!(api.get(&format!("/docs/{asset}")).await.status, 200, "{asset}");
+    }
+    assert!(api.get("/docs/swagger-initializer.js").await.text.contains("/openapi.json"));
+    assert!(api.get("/docs").await.status.is_redirection());
+}

@@ -1,0 +1,99 @@
+//! Commit, release and expire race on one token, a thousand times, through lanes and one per transaction.
+
+use std::{sync::Arc, time::Duration};
+
+use bespeak::{
+    engine::{
+        Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft,
+        ResourceId, Token,
+    },
+    lanes::{Dispatch, Plan},
+    store::{
+        Clock, FixedClock, Store,
+        sqlite::{SqliteOptions, SqliteStore},
+    },
+};
+use bespeak_tests::Books;
+use uuid::Uuid;
+
+const ROUNDS: usize = 1_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes() {
+    race(Plan::Lanes { lanes: 1, batch: 64 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_command_per_transaction() {
+    race(Plan::Single).await;
+}
+
+async fn race(plan: Plan) {
+    let books = Books::new();
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let options = SqliteOptions { clock: Clock::Fixed(clock.clone()), ..SqliteOptions::default() };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&books.url(), options).await.expect("opened"));
+    store.migrate().await.expect("migrated");
+    let dispatch = Arc::new(Dispatch::start(&store, plan, 1_000));
+    let id = ResourceId::new("id", "seat").expect("valid");
+    let define = Define { resource_id: id.clone(), total: 1, fulfilment: None };
+    dispatch.submit(Command::Define(define)).await.expect("answered").expect("defined");
+
+    let mut ends = [0_usize; 3];
+    for round in 0..ROUNDS {
+        let token = hold(&dispatch, &id, round).await;
+        // The clock passes the hold's end while they race.
+        let racers = [Command::Commit(token), Command::Release(token), Command::Expire(token)];
+        let mut tasks = Vec::new();
+        for turn in 0..3 {
+            let (dispatch, command) = (dispatch.clone(), racers[(round + turn) % 3].clone());
+            tasks.push((
+                (round + turn) % 3,
+                tokio::spawn(async move { dispatch.submit(command).await.expect("answered") }),
+            ));
+            if round % 4 == turn {
+                clock.advance(Duration::from_secs(1));
+            }
+        }
+        let mut winners = Vec::new();
+        for (who, task) in tasks {
+            if let Ok(Accepted::Reservation { change: Change::Changed, .. }) = task.await.expect("no panic") {
+                winners.push(who);
+            }
+        }
+        clock.advance(Duration::from_secs(1));
+        // Where commit and release came too late and expire too early, the hold is overdue now.
+        if winners.is_empty() {
+            dispatch.submit(Command::Expire(token)).await.expect("answered").expect("overdue");
+            winners.push(2);
+        }
+        assert_eq!(winners.len(), 1, "round {round}");
+        ends[winners[0]] += 1;
+        if winners[0] == 0 {
+            dispatch.submit(Command::Cancel(token)).await.expect("answered").expect("committed before");
+        }
+    }
+    assert!(ends.iter().all(|count| *count > 0), "each must win sometimes: {ends:?}");
+    dispatch.stop().await;
+    assert_eq!(store.resource(&id).await.expect("read").expect("known").available, 1);
+    books.in_order().await;
+}
+
+async fn hold(dispatch: &Dispatch, id: &ResourceId, round: usize) -> Token {
+    let limits = Limits::default();
+    let item = Item { resource_id: id.clone(), quantity: Quantity::new("quantity", 1).expect("valid") };
+    let draft = ReserveDraft {
+        items: Items::new(vec![item], &limits).expect("valid"),
+        ttl: limits.ttl("ttl", Some(1)).expect("valid"),
+        holder: None,
+        metadata: None,
+        key: IdempotencyKey::new(&format!("round-{round}")).expect("valid"),
+    };
+    let token = Token::from_uuid(Uuid::now_v7());
+    dispatch
+        .submit(Command::Reserve(draft.with_token(token)))
+        .await
+        .expect("answered")
+        .expect("one unit is free");
+    token
+}
