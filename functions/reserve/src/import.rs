@@ -79,7 +79,6 @@ struct Line {
     responses(
         (status = 200, body = ImportReport),
         (status = 413, body = ProblemBody, content_type = "application/problem+json", description = "body-too-large: send it in parts"),
-        (status = 415, body = ProblemBody, content_type = "application/problem+json", description = "unsupported-media-type"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
         (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable; parts may have been imported, and importing them again changes nothing"),
     ))]

@@ -130,10 +130,7 @@ fn answer(answer: Answer<Booked>) -> Result<Json<ReservationView>, Problem> {
         (status = 400, body = ProblemBody, content_type = "application/problem+json", description = "malformed-body, idempotency-key-missing, idempotency-key-malformed"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "resource-not-found"),
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "out-of-stock; with Retry-After and nextReleaseAt when a hold will end"),
-        (status = 413, body = ProblemBody, content_type = "application/problem+json", description = "body-too-large"),
-        (status = 415, body = ProblemBody, content_type = "application/problem+json", description = "unsupported-media-type"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value, idempotency-key-reused"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable; with Retry-After"),
     ))]
 pub(crate) async fn reserve(
     State(api): State<Api>,
@@ -158,7 +155,6 @@ pub(crate) async fn reserve(
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "already-released, already-cancelled"),
         (status = 410, body = ProblemBody, content_type = "application/problem+json", description = "hold-expired"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn commit(
     State(api): State<Api>,
@@ -175,7 +171,6 @@ pub(crate) async fn commit(
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "already-committed, already-cancelled"),
         (status = 410, body = ProblemBody, content_type = "application/problem+json", description = "hold-expired"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn release(
     State(api): State<Api>,
@@ -193,7 +188,6 @@ pub(crate) async fn release(
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "already-committed, already-released, already-cancelled"),
         (status = 410, body = ProblemBody, content_type = "application/problem+json", description = "hold-expired"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn extend(
     State(api): State<Api>,
@@ -211,7 +205,6 @@ pub(crate) async fn extend(
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "not-committed; reservationStatus says what it is"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn cancel(
     State(api): State<Api>,
@@ -227,7 +220,6 @@ pub(crate) async fn cancel(
         (status = 200, body = ReservationView),
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn show(
     State(api): State<Api>,

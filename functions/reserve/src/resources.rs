@@ -42,7 +42,6 @@ pub(crate) struct DefineRequest {
         (status = 200, body = ResourceView),
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "stock-in-use: the total would fall below what is held or committed"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn define(
     State(api): State<Api>,
@@ -63,7 +62,6 @@ pub(crate) async fn define(
         (status = 200, body = ResourceView),
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "resource-not-found"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn show(
     State(api): State<Api>,
@@ -95,7 +93,6 @@ async fn show_one(api: &Api, id: &str) -> Result<Json<ResourceView>, Problem> {
     responses(
         (status = 200, body = ResourcePage),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
     ))]
 pub(crate) async fn list(
     State(api): State<Api>,

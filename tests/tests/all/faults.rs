@@ -233,3 +233,38 @@ async fn more_than_the_queue_holds() {
     assert_eq!(refused.load(Ordering::Relaxed), 40 - held);
     books.in_order().await;
 }
+
+/// A record that somebody damaged fails the requests that need it, and none else: neither those that share their
+/// transaction nor those that come after it on the same connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_fails_alone() {
+    let books = Books::new();
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 10).await;
+    let mut tokens = Vec::new();
+    for n in 0..9 {
+        let key = format!("{n}");
+        let (_, held) =
+            server.ask(Method::POST, "/api/v1/reserve", &[("idempotency-key", &key)], &order(1)).await;
+        tokens.push(held["token"].as_str().expect("a token").to_owned());
+    }
+    books.tamper("UPDATE reservations SET resource_id = 'no id' WHERE idempotency_key = '4'").await;
+    for round in 0..3 {
+        let mut tasks = Vec::new();
+        for token in &tokens {
+            let (mut connection, body) = (server.connect().await, json!({"token": token}).to_string());
+            tasks.push(tokio::spawn(async move {
+                let answer = connection
+                    .send(Method::POST, "/api/v1/commit", &[], body.into())
+                    .await
+                    .expect("answered");
+                answer.status.as_u16()
+            }));
+        }
+        for (n, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.await.expect("no panic"), if n == 4 { 500 } else { 200 }, "{n} in round {round}");
+        }
+    }
+    let told = server.logged("ERROR");
+    assert!(told.iter().any(|line| line.contains(&tokens[4]) && line.contains("no id")), "{told:?}");
+}
