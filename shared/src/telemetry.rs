@@ -158,6 +158,17 @@ pub(crate) fn count_retry() {
     counter!("bespeak_store_retries_total").increment(1);
 }
 
+/// An error with what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// Logs failures of the store where they are met: an outage once when it begins and once when it is over, anything else
 /// each time, with what caused it.
 #[derive(Debug, Default)]
@@ -176,19 +187,17 @@ impl FailureLog {
             }
             Err(error) if error.is_outage() => {
                 if !self.away.swap(true, Ordering::Relaxed) {
-                    let error: &(dyn std::error::Error + 'static) = error;
                     tracing::error!(
-                        error,
+                        error = chain(error),
                         "the database is unavailable; requests are answered 503 until it is back"
                     );
                 }
             }
-            Err(StoreError::Contended { .. }) => {
-                tracing::warn!("a batch lost to other writers until it gave up");
+            Err(error @ StoreError::Contended { .. }) => {
+                tracing::warn!(error = chain(error), "a batch lost to other writers until it gave up");
             }
             Err(error) => {
-                let error: &(dyn std::error::Error + 'static) = error;
-                tracing::error!(error, "the store failed");
+                tracing::error!(error = chain(error), "the store failed");
             }
         }
     }
