@@ -63,6 +63,10 @@ async fn run(args: Args) -> Result<(), Error> {
     if args.echo {
         return server::echo().await;
     }
+    // A report that cannot be written is found out now, not after the measurements.
+    if let Some(folder) = args.report.as_ref().and_then(|path| path.parent()) {
+        std::fs::create_dir_all(folder)?;
+    }
     let bench = cases::Bench {
         binary: args.binary.clone(),
         warm_up: Duration::from_secs(1),

@@ -4,6 +4,7 @@
 //! so a batch cannot lose to another process half-way. Next: `session.rs` for the write path, `read.rs` for views.
 
 mod audit;
+mod checkpoint;
 mod decode;
 mod error;
 mod insert;
@@ -21,6 +22,7 @@ use sqlx::{
 
 use super::{Audit, Clock, Due, Executed, Mode, OutboxCount, Page, Store, StoreError, batch};
 use crate::engine::{Command, Reservation, Resource, ResourceId, Timestamp, Token};
+use checkpoint::Checkpoints;
 use error::failed;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -29,8 +31,8 @@ static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a command or a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pages of WAL after which a commit moves them into the database file: 128 MiB. Random idempotency keys change a page
-/// each; the more of these changes meet in the WAL, the fewer pages are written twice.
+/// Pages of WAL after which a commit itself moves what is left of them into the database file: 128 MiB. The task that
+/// does so behind the writer's back (`checkpoint.rs`) leaves it little to move.
 const CHECKPOINT_PAGES: &str = "32000";
 /// What the WAL is cut back to, in bytes, once it was moved.
 const WAL_BYTES_KEPT: &str = "67108864";
@@ -62,6 +64,7 @@ impl Default for SqliteOptions {
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    checkpoints: Option<Checkpoints>,
     clock: Clock,
 }
 
@@ -80,6 +83,8 @@ impl SqliteStore {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(false)
             .pragma("temp_store", "memory");
+        let file = connect.get_filename().to_owned();
+        let connect_behind = connect.clone().synchronous(SqliteSynchronous::Full);
         let readers = connect.clone().pragma("query_only", "on").pragma("cache_size", READER_CACHE_KIB);
         let writer = if options.read_only {
             readers.clone()
@@ -94,7 +99,9 @@ impl SqliteStore {
         // The writer comes first: it creates the file and switches it to WAL.
         let writer = pool(1).connect_with(writer).await.map_err(failed)?;
         let readers = pool(options.readers).connect_with(readers).await.map_err(failed)?;
-        Ok(Self { writer, readers, clock: options.clock })
+        let checkpoints =
+            if options.read_only { None } else { Some(Checkpoints::start(&file, connect_behind).await?) };
+        Ok(Self { writer, readers, checkpoints, clock: options.clock })
     }
 
     fn now(&self) -> Timestamp {
@@ -171,6 +178,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.stop().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }

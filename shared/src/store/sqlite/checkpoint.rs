@@ -1,0 +1,56 @@
+//! Moves the WAL into the database file behind the writer's back, so that few commits wait for it.
+//!
+//! A PASSIVE checkpoint (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>) blocks nobody: it copies what was
+//! committed when it began. Left to commits alone, a large one made every hundredth batch wait for tens of milliseconds.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+
+use super::{StoreError, error::failed, pool};
+
+/// How often to look.
+const EVERY: Duration = Duration::from_millis(200);
+/// Below this many bytes the WAL is left alone: moving little costs as many disk syncs as moving much.
+const BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// The task, and the connection that it uses.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    pool: SqlitePool,
+    task: JoinHandle<()>,
+}
+
+impl Checkpoints {
+    pub(super) async fn start(file: &Path, connect: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let mut wal = file.as_os_str().to_owned();
+        wal.push("-wal");
+        let pool = pool(1).connect_with(connect).await.map_err(failed)?;
+        let task = tokio::spawn(run(pool.clone(), wal.into()));
+        Ok(Self { pool, task })
+    }
+
+    /// Ends it; a checkpoint under way is finished.
+    pub(super) async fn stop(&self) {
+        self.task.abort();
+        self.pool.close().await;
+    }
+}
+
+async fn run(pool: SqlitePool, wal: PathBuf) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() >= BYTES_MIN)
+            && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&pool).await
+        {
+            // The writer's own checkpoints go on, and its commits say what is wrong with the disk.
+            tracing::debug!(%error, "a checkpoint failed");
+        }
+    }
+}
