@@ -3,6 +3,7 @@
 //! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
 
 use std::{
+    io::IsTerminal,
     sync::{
         OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -44,7 +45,9 @@ pub enum LogFormat {
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
