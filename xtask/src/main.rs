@@ -64,6 +64,8 @@ fn test() -> Result<(), String> {
         "tests",
         cargo()
             .args(["test", "--workspace", "--locked", "--", "--show-output"])
+            // One at a time: a crowd of thousands must not make another test's second pass too soon.
+            .env("RUST_TEST_THREADS", "1")
             // A snapshot that differs fails; it is never written here.
             .env("INSTA_UPDATE", "no"),
     )?;

@@ -179,8 +179,10 @@ pub(crate) async fn release(
     answer(api.app.release(Token::parse("token", &request.token)?).await)
 }
 
-/// Lengthen a hold: it ends at the later of its present end and `ttlSeconds` from now, but never later than its longest
-/// life after it was made.
+/// Lengthen a hold.
+///
+/// It ends at the later of its present end and `ttlSeconds` from now, but never later than its longest life after it was
+/// made.
 #[utoipa::path(post, path = "/api/v1/extend", tag = "reservations", request_body = ExtendRequest,
     responses(
         (status = 200, body = ReservationView),
