@@ -1,6 +1,6 @@
 //! Inserts of many rows, bound row by row, in chunks of fixed sizes.
 //!
-//! Measured on batches of 1,024 holds: binding takes two thirds of the time that unpacking one JSON array in `SQLite`
+//! Measured on batches of 1,024 holds: binding takes three quarters of the time that unpacking one JSON array in `SQLite`
 //! took. The last chunk is padded with rows of NULL that the statement leaves out (`SQLite` treats parameters that were
 //! not bound as NULL), so each table has three statements, whatever the size of the batch.
 
