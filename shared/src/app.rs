@@ -55,6 +55,20 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Store
         };
         return Ok(Arc::new(SqliteStore::open(&config.database_url, options).await?));
     }
+    #[cfg(feature = "mysql")]
+    if config.database_url.starts_with("mysql:") {
+        use crate::store::{
+            Clock,
+            mysql::{MysqlOptions, MysqlStore},
+        };
+        let options = MysqlOptions {
+            writers: config.write_connections,
+            readers: config.read_connections,
+            guard: config.strategy.guard(),
+            clock: Clock::Own,
+        };
+        return Ok(Arc::new(MysqlStore::new(&config.database_url, options)?));
+    }
     let _ = access;
     let source = format!("no back end for {:?} in this build", config.database_url.split(':').next());
     Err(StoreError::Unavailable {

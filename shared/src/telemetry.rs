@@ -101,7 +101,17 @@ fn describe() {
     describe_counter!(
         "bespeak_store_retries_total",
         Unit::Count,
-        "Batches run again after losing to another process."
+        "Batches run again, by why: they lost to another writer, or their connection broke."
+    );
+    describe_counter!(
+        "bespeak_store_round_trips_total",
+        Unit::Count,
+        "Packets of statements sent to the database, each with one answer."
+    );
+    describe_counter!(
+        "bespeak_refusals_from_memory_total",
+        Unit::Count,
+        "Holds refused without a lock: their resource was known to be sold out."
     );
     describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
     describe_gauge!(
@@ -148,6 +158,13 @@ pub(crate) fn count_batch(commands: usize, took: Duration) {
     times.record(took);
 }
 
+/// Counts refusals that locked nothing.
+pub(crate) fn count_refused_from_memory(refusals: u64) {
+    if refusals > 0 {
+        counter!("bespeak_refusals_from_memory_total").increment(refusals);
+    }
+}
+
 /// Counts expired holds by the path that expired them.
 pub(crate) fn count_expired(path: &'static str, holds: u64) {
     if holds > 0 {
@@ -156,9 +173,21 @@ pub(crate) fn count_expired(path: &'static str, holds: u64) {
     }
 }
 
-/// Counts a batch that is run again because it lost to another process.
-pub(crate) fn count_retry() {
-    counter!("bespeak_store_retries_total").increment(1);
+/// Counts a batch that is run again, by why.
+pub(crate) fn count_retry(failure: &StoreError) {
+    let cause = match failure {
+        StoreError::Contended { by, .. } => by.as_str(),
+        StoreError::Lost { .. } => "connection",
+        _ => "other",
+    };
+    counter!("bespeak_store_retries_total", "cause" => cause).increment(1);
+}
+
+/// Counts a question to a database that is not in this process.
+#[cfg(feature = "mysql")]
+pub(crate) fn count_round_trip() {
+    static ROUND_TRIPS: OnceLock<Counter> = OnceLock::new();
+    ROUND_TRIPS.get_or_init(|| counter!("bespeak_store_round_trips_total")).increment(1);
 }
 
 /// An error with what caused it, in one line.

@@ -6,10 +6,7 @@ use axum::{Router, body::Body};
 use bespeak::{
     app::App,
     config::{Config, Values},
-    store::{
-        Clock, FixedClock, Store,
-        sqlite::{SqliteOptions, SqliteStore},
-    },
+    store::FixedClock,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -61,18 +58,17 @@ impl Reply {
 
 impl Api {
     /// With default settings, on the database's own clock.
-    pub async fn start() -> Self {
-        Self::with(&[], None).await
+    pub async fn start(books: Books) -> Self {
+        Self::with(books, &[], None).await
     }
 
     /// With a clock that moves only when told.
-    pub async fn at(clock: &FixedClock) -> Self {
-        Self::with(&[], Some(clock)).await
+    pub async fn at(books: Books, clock: &FixedClock) -> Self {
+        Self::with(books, &[], Some(clock)).await
     }
 
     /// With some settings.
-    pub async fn with(settings: &[(&str, &str)], clock: Option<&FixedClock>) -> Self {
-        let books = Books::new();
+    pub async fn with(books: Books, settings: &[(&str, &str)], clock: Option<&FixedClock>) -> Self {
         let url = books.url();
         let values = Values::collect(
             |asked| match asked {
@@ -82,13 +78,9 @@ impl Api {
             |_| None,
         );
         let config = Config::parse(&values).expect("valid settings");
-        let options = SqliteOptions {
-            clock: clock.cloned().map_or(Clock::Own, Clock::Fixed),
-            ..SqliteOptions::default()
-        };
-        let store = SqliteStore::open(&url, options).await.expect("opened");
+        let store = books.open(clock, config.strategy.guard()).await;
         store.migrate().await.expect("migrated");
-        let app = Arc::new(App::start(Arc::new(store), &config));
+        let app = Arc::new(App::start(store, &config));
         Self { router: bespeak_reserve::router(app.clone(), config.http), app, books, config }
     }
 

@@ -1,54 +1,211 @@
-//! A database in a folder of its own, and a look at it from outside.
+//! A database of a test's own, and a look at it from outside.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bespeak::store::{
-    Audit, Clock, Store,
+    Audit, Clock, FixedClock, Guard, Store,
+    mysql::{MysqlOptions, MysqlStore},
     sqlite::{SqliteOptions, SqliteStore},
 };
+use bespeak_services::Mysql;
 use serde_json::{Value, json};
-use sqlx::{ConnectOptions, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Database, Decode, MySqlConnection, Row,
+    SqliteConnection, Type, mysql::MySqlConnectOptions, sqlite::SqliteConnectOptions,
+};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use url::Url;
 
-/// A database file.
-pub struct Books {
-    folder: TempDir,
+/// A database: a file, or one on a server.
+pub struct Books(Place);
+
+enum Place {
+    File(TempDir),
+    Server { root: Url, name: String },
 }
 
-impl Default for Books {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Holds up all who write; ends when dropped.
+pub struct Thief {
+    connection: Connected,
 }
+
+enum Connected {
+    Sqlite(SqliteConnection),
+    Mysql(MySqlConnection),
+}
+
+/// The server that all tests of this process share.
+///
+/// # Panics
+/// There is none, and none can be started; says what to install.
+pub async fn mysql_server() -> &'static Mysql {
+    static SERVER: OnceCell<Mysql> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| async { Mysql::provide().await.unwrap_or_else(|missing| panic!("{missing}")) })
+        .await
+}
+
+/// The account that servers under test use: it owns its databases, and is no administrator.
+const USER: &str = "bespeak";
+const PASSWORD: &str = "be'speak";
 
 impl Books {
     /// A file that is not there yet.
-    pub fn new() -> Self {
-        Self { folder: TempDir::new().expect("a folder for the database") }
+    pub fn sqlite() -> Self {
+        Self(Place::File(TempDir::new().expect("a folder for the database")))
+    }
+
+    /// An empty database on the shared server.
+    pub async fn mysql() -> Self {
+        Self::on(mysql_server().await).await
+    }
+
+    /// An empty database on a server.
+    pub async fn on(server: &Mysql) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bespeak_test_{}_{number}", std::process::id());
+        let root: Url = server.url().parse().expect("a URL");
+        let script = format!(
+            "CREATE DATABASE {name};
+            CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY 'be''speak';
+            CREATE USER IF NOT EXISTS '{USER}'@'localhost' IDENTIFIED BY 'be''speak';
+            GRANT ALL ON {name}.* TO '{USER}'@'%';
+            GRANT ALL ON {name}.* TO '{USER}'@'localhost'"
+        );
+        let books = Self(Place::Server { root, name });
+        let mut root = books.root().await;
+        sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut root).await.expect("an empty database");
+        books
+    }
+
+    /// Another empty one of its kind, on the shared server where it is on a server.
+    pub async fn another(&self) -> Self {
+        if self.is_file() { Self::sqlite() } else { Self::mysql().await }
+    }
+
+    /// Whether it is a file.
+    pub fn is_file(&self) -> bool {
+        matches!(self.0, Place::File(_))
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("sqlite://{}", self.path().display())
+        match &self.0 {
+            Place::File(_) => format!("sqlite://{}", self.path().display()),
+            Place::Server { root, .. } => {
+                self.url_at(root.host_str().expect("a host"), root.port_or_known_default().unwrap_or(3306))
+            }
+        }
     }
 
-    /// Its path.
+    /// The URL by which the database is reached at another address: that of a proxy.
+    pub fn url_at(&self, host: &str, port: u16) -> String {
+        let Place::Server { root, name } = &self.0 else { panic!("a file has no address") };
+        let mut url = root.clone();
+        url.set_username(USER).expect("a username");
+        url.set_password(Some(PASSWORD)).expect("a password");
+        url.set_host(Some(host)).expect("a host");
+        url.set_port(Some(port)).expect("a port");
+        url.set_path(name);
+        url.to_string()
+    }
+
+    /// Its path, where it is a file.
     pub fn path(&self) -> std::path::PathBuf {
-        self.folder.path().join("books.db")
+        let Place::File(folder) = &self.0 else { panic!("a database on a server has no path") };
+        folder.path().join("books.db")
     }
 
-    /// A connection of the test's own.
-    pub async fn connection(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(self.path()).connect().await.expect("connected")
+    /// Opens it, as a process does. Does not migrate.
+    pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Store> {
+        let clock = clock.cloned().map_or(Clock::Own, Clock::Fixed);
+        if self.is_file() {
+            let options = SqliteOptions { clock, ..SqliteOptions::default() };
+            return Arc::new(SqliteStore::open(&self.url(), options).await.expect("opened"));
+        }
+        let options = MysqlOptions { clock, guard, ..MysqlOptions::default() };
+        Arc::new(MysqlStore::new(&self.url(), options).expect("a valid URL"))
+    }
+
+    /// A connection of the administrator, to the server as a whole.
+    pub async fn root(&self) -> MySqlConnection {
+        let Place::Server { root, .. } = &self.0 else { panic!("a file has no administrator") };
+        MySqlConnectOptions::from_url(root).expect("a URL").connect().await.expect("connected")
+    }
+
+    async fn connected(&self) -> Connected {
+        match &self.0 {
+            Place::File(_) => Connected::Sqlite(
+                SqliteConnectOptions::new().filename(self.path()).connect().await.expect("connected"),
+            ),
+            Place::Server { name, .. } => {
+                let mut root = self.root().await;
+                let script = format!("USE {name}; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+                sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut root).await.expect("used");
+                Connected::Mysql(root)
+            }
+        }
     }
 
     /// Runs SQL, as nobody should.
-    pub async fn tamper(&self, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(&mut self.connection().await).await.expect("tampered");
+    pub async fn tamper(&self, sql: &str) {
+        let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self.connected().await {
+            Connected::Sqlite(mut connection) => script.execute(&mut connection).await.map(drop),
+            Connected::Mysql(mut connection) => script.execute(&mut connection).await.map(drop),
+        }
+        .expect("tampered");
+    }
+
+    /// Runs SQL that the schema must refuse; says why it did.
+    pub async fn refused(&self, sql: &'static str) -> String {
+        let refusal = match self.connected().await {
+            Connected::Sqlite(mut connection) => sqlx::raw_sql(sql).execute(&mut connection).await.map(drop),
+            Connected::Mysql(mut connection) => sqlx::raw_sql(sql).execute(&mut connection).await.map(drop),
+        };
+        refusal.expect_err("refused").to_string()
+    }
+
+    /// Keeps everybody from writing, while reads go on.
+    pub async fn block_writers(&self) -> Thief {
+        let mut connection = self.connected().await;
+        match &mut connection {
+            Connected::Sqlite(connection) => {
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(connection).await.map(drop)
+            }
+            Connected::Mysql(connection) => {
+                sqlx::raw_sql("BEGIN; SELECT * FROM resources FOR UPDATE").execute(connection).await.map(drop)
+            }
+        }
+        .expect("locked");
+        Thief { connection }
+    }
+
+    /// The whole numbers that a query returns in its first column.
+    pub async fn integers(&self, sql: &'static str) -> Vec<i64> {
+        match self.connected().await {
+            Connected::Sqlite(mut connection) => {
+                column(&sqlx::query(sql).fetch_all(&mut connection).await.expect("read"))
+            }
+            Connected::Mysql(mut connection) => {
+                column(&sqlx::query(sql).fetch_all(&mut connection).await.expect("read"))
+            }
+        }
     }
 
     /// The audit's findings.
     pub async fn audit(&self) -> Audit {
-        let options = SqliteOptions { create: false, read_only: true, readers: 1, clock: Clock::Own };
-        let store = SqliteStore::open(&self.url(), options).await.expect("opened");
+        let store: Arc<dyn Store> = if self.is_file() {
+            let options = SqliteOptions { create: false, read_only: true, readers: 1, clock: Clock::Own };
+            Arc::new(SqliteStore::open(&self.url(), options).await.expect("opened"))
+        } else {
+            self.open(None, Guard::RowLock).await
+        };
         let audit = store.audit().await.expect("audited");
         store.close().await;
         audit
@@ -62,20 +219,70 @@ impl Books {
 
     /// The outbox in order: key, version, type, payload.
     pub async fn events(&self) -> Vec<Value> {
-        let rows = sqlx::query("SELECT event_key, key_version, type, payload FROM outbox ORDER BY id")
-            .fetch_all(&mut self.connection().await)
-            .await
-            .expect("read");
-        rows.iter()
-            .map(|row| {
-                let payload: &str = row.get(3);
-                json!({
-                    "key": row.get::<&str, _>(0),
-                    "version": row.get::<i64, _>(1),
-                    "type": row.get::<&str, _>(2),
-                    "payload": serde_json::from_str::<Value>(payload).expect("JSON"),
-                })
-            })
-            .collect()
+        const EVENTS: &str = "SELECT event_key, key_version, type, payload FROM outbox ORDER BY id";
+        match self.connected().await {
+            Connected::Sqlite(mut connection) => {
+                let rows = sqlx::query(EVENTS).fetch_all(&mut connection).await.expect("read");
+                rows.iter().map(event).collect()
+            }
+            Connected::Mysql(mut connection) => {
+                let rows = sqlx::query(EVENTS).fetch_all(&mut connection).await.expect("read");
+                rows.iter().map(event).collect()
+            }
+        }
     }
+}
+
+impl Thief {
+    /// Lets them write again.
+    pub async fn release(self) {
+        match self.connection {
+            Connected::Sqlite(connection) => connection.close().await,
+            Connected::Mysql(connection) => connection.close().await,
+        }
+        .expect("closed");
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        let Place::Server { root, name } = &self.0 else { return };
+        let options = MySqlConnectOptions::from_url(root).expect("a URL");
+        let script = format!("DROP DATABASE IF EXISTS {name}");
+        // A runtime of its own: this may be dropped inside of one. The server may be gone, and with it the database.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = options.connect().await?;
+                sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await.map(drop)
+            })
+        });
+        if let Ok(Err(error)) = dropped.join() {
+            eprintln!("{name} was left behind: {error}");
+        }
+    }
+}
+
+fn column<R: Row>(rows: &[R]) -> Vec<i64>
+where
+    usize: ColumnIndex<R>,
+    i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+{
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+fn event<R: Row>(row: &R) -> Value
+where
+    usize: ColumnIndex<R>,
+    i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    String: for<'r> Decode<'r, R::Database> + Type<R::Database>,
+    R::Database: Database,
+{
+    let payload: String = row.get(3);
+    json!({
+        "key": row.get::<String, _>(0),
+        "version": row.get::<i64, _>(1),
+        "type": row.get::<String, _>(2),
+        "payload": serde_json::from_str::<Value>(&payload).expect("JSON"),
+    })
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
-pub use books::Books;
+pub use books::{Books, Thief, mysql_server};
 pub use server::Server;
 
 /// Waits until `condition` holds.
@@ -31,4 +31,22 @@ pub async fn until<Fut: Future<Output = bool>>(what: &str, condition: impl Fn() 
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         ticks.tick().await;
     }
+}
+
+/// Makes two tests of each function that takes [`Books`]: `sqlite` and `mysql`, in a module of its name.
+#[macro_export]
+macro_rules! each_store {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$test($crate::Books::sqlite()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mysql() {
+                super::$test($crate::Books::mysql().await).await;
+            }
+        }
+    )+};
 }

@@ -268,7 +268,7 @@ impl From<DispatchError> for Problem {
             DispatchError::Stopping => Self::unavailable("the server is stopping; nothing was done"),
             DispatchError::Panicked => Self::internal(),
             DispatchError::Store(error) => match &*error {
-                StoreError::Unavailable { .. } => {
+                StoreError::Unavailable { .. } | StoreError::Lost { .. } => {
                     Self::unavailable("the database is unavailable; a retry with the same key is safe")
                 }
                 StoreError::Contended { .. } => {

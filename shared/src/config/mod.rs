@@ -6,7 +6,7 @@ mod settings;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use crate::{engine::Limits, lanes, telemetry::LogFormat};
+use crate::{engine::Limits, lanes, store::Guard, telemetry::LogFormat};
 pub use settings::{SETTINGS, Setting};
 
 /// A value that stops the start.
@@ -33,6 +33,35 @@ pub enum Strategy {
     Lanes,
     /// Row locks, one command per transaction.
     Pessimistic,
+    /// The update says what must still be available; one command per transaction.
+    Conditional,
+    /// The update says which version it was decided on; one command per transaction.
+    Optimistic,
+}
+
+impl Strategy {
+    const ALL: [(&str, Self); 4] = [
+        ("lanes", Self::Lanes),
+        ("conditional", Self::Conditional),
+        ("pessimistic", Self::Pessimistic),
+        ("optimistic", Self::Optimistic),
+    ];
+
+    /// What the store guards its writes by.
+    pub fn guard(self) -> Guard {
+        match self {
+            Self::Lanes | Self::Pessimistic => Guard::RowLock,
+            Self::Conditional => Guard::Conditional,
+            Self::Optimistic => Guard::Optimistic,
+        }
+    }
+}
+
+/// What kind of database keeps the books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Database {
+    Sqlite,
+    Mysql,
 }
 
 /// Where a value came from.
@@ -112,6 +141,21 @@ impl Values {
         usize::try_from(number).map_err(|_| self.error(name, "smaller on this machine"))
     }
 
+    /// A size, or what `auto` stands for.
+    fn size_or(&self, name: &'static str, auto: usize, min: u64, max: u64) -> Result<usize, ConfigError> {
+        if self.text(name) == "auto" {
+            return Ok(auto);
+        }
+        self.size(name, min, max).map_err(|_| {
+            self.error(name, format!("auto or a whole number from {min} to {max} with this database"))
+        })
+    }
+
+    fn connections(&self, name: &'static str) -> Result<u32, ConfigError> {
+        // In the range of a u32.
+        self.number(name, 1, 1_000).map(|number| u32::try_from(number).unwrap_or(1))
+    }
+
     fn choice<T: Copy>(&self, name: &'static str, choices: &[(&str, T)]) -> Result<T, ConfigError> {
         choices.iter().find(|(text, _)| *text == self.text(name)).map(|(_, value)| *value).ok_or_else(|| {
             self.error(name, choices.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(" or "))
@@ -140,6 +184,8 @@ pub struct Config {
     pub database_url: String,
     /// How many connections serve reads.
     pub read_connections: u32,
+    /// How many connections write, at most; `SQLite` has one.
+    pub write_connections: u32,
     /// How concurrent reservations are kept apart.
     pub strategy: Strategy,
     /// How many lanes.
@@ -180,13 +226,18 @@ impl Config {
             .parse()
             .map_err(|_| values.error("BESPEAK_LISTEN", "an address and a port, such as 127.0.0.1:8080"))?;
         let database_url = values.text("BESPEAK_DATABASE_URL").to_owned();
-        check_database_url(values, &database_url)?;
-        let strategy = values.choice(
-            "BESPEAK_STRATEGY",
-            &[("lanes", Strategy::Lanes), ("pessimistic", Strategy::Pessimistic)],
-        )?;
-        // SQLite has one writer, so a second lane would only wait for the first.
-        let lanes = values.size("BESPEAK_LANES", 1, 1)?;
+        let database = check_database_url(values, &database_url)?;
+        let strategy = values.choice("BESPEAK_STRATEGY", &Strategy::ALL)?;
+        let by_lock = strategy.guard() == Guard::RowLock;
+        let lanes = match database {
+            // SQLite locks the whole file before it reads, so there is nothing else to guard by.
+            Database::Sqlite if !by_lock => {
+                return Err(values.error("BESPEAK_STRATEGY", "lanes or pessimistic with SQLite"));
+            }
+            // It has one writer, so a second lane would only wait for the first.
+            Database::Sqlite => values.size_or("BESPEAK_LANES", 1, 1, 1)?,
+            Database::Mysql => values.size_or("BESPEAK_LANES", 8, 1, 256)?,
+        };
         let seconds_max = 366 * 24 * 60 * 60;
         let limits = Limits {
             quantity_max: values.number("BESPEAK_QUANTITY_MAX", 1, crate::engine::TOTAL_MAX)?,
@@ -207,7 +258,8 @@ impl Config {
         Ok(Self {
             listen,
             database_url,
-            read_connections: u32::try_from(values.number("BESPEAK_READ_CONNECTIONS", 1, 256)?).unwrap_or(1),
+            read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
+            write_connections: values.connections("BESPEAK_WRITE_CONNECTIONS")?,
             strategy,
             lanes,
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
@@ -232,22 +284,32 @@ impl Config {
     pub fn dispatch_plan(&self) -> lanes::Plan {
         match self.strategy {
             Strategy::Lanes => lanes::Plan::Lanes { lanes: self.lanes, batch: self.lane_batch },
-            Strategy::Pessimistic => lanes::Plan::Single,
+            Strategy::Pessimistic | Strategy::Conditional | Strategy::Optimistic => {
+                lanes::Plan::Single { at_once: self.write_connections as usize }
+            }
         }
     }
 }
 
-fn check_database_url(values: &Values, url: &str) -> Result<(), ConfigError> {
+fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigError> {
     let wrong = |expected: &str| Err(values.error("BESPEAK_DATABASE_URL", expected));
+    if url.starts_with("mysql:") {
+        let names_database = url::Url::parse(url)
+            .is_ok_and(|url| url.has_host() && url.path().len() > 1 && !url.path()[1..].contains('/'));
+        if names_database {
+            return Ok(Database::Mysql);
+        }
+        return wrong("a URL that names a database, such as mysql://user:password@host:3306/bespeak");
+    }
     let Some(rest) = url.strip_prefix("sqlite:") else {
-        return wrong("a URL such as sqlite://bespeak.db (mysql:// is not in this version)");
+        return wrong("a URL such as sqlite://bespeak.db or mysql://user:password@host:3306/bespeak");
     };
     let path = rest.strip_prefix("//").unwrap_or(rest);
     let path = path.split('?').next().unwrap_or(path);
     if path.is_empty() || path.starts_with(":memory:") || rest.contains("mode=memory") {
         return wrong("the URL of a file, such as sqlite://bespeak.db: what was answered must survive");
     }
-    Ok(())
+    Ok(Database::Sqlite)
 }
 
 /// Variables that start with `BESPEAK_` and are no setting, each with the setting that it may have meant.

@@ -34,16 +34,22 @@ pub const SETTINGS: &[Setting] = &[
         ..setting(
             "BESPEAK_DATABASE_URL",
             "sqlite://bespeak.db",
-            "Where the books are; the file is created if missing",
+            "Where the books are: sqlite://FILE (created if missing) or mysql://USER:PASSWORD@HOST:PORT/DATABASE",
         )
     },
-    setting("BESPEAK_READ_CONNECTIONS", "4", "Database connections that serve reads (1 to 256)"),
+    setting("BESPEAK_READ_CONNECTIONS", "4", "Database connections that serve reads (1 to 1000)"),
+    setting(
+        "BESPEAK_WRITE_CONNECTIONS",
+        "16",
+        "Database connections that write, at most (1 to 1000); SQLite has one",
+    ),
     setting(
         "BESPEAK_STRATEGY",
         "lanes",
-        "How reservations are kept apart: lanes (waiting commands share a transaction) or pessimistic (one each)",
+        "How reservations are kept apart: lanes (waiting commands share a transaction), or one transaction each: pessimistic \
+         (row lock), conditional (the update is the guard) or optimistic (version check)",
     ),
-    setting("BESPEAK_LANES", "1", "Lanes; SQLite has one writer, so 1"),
+    setting("BESPEAK_LANES", "auto", "Lanes (1 to 256); auto is 8, and 1 for SQLite, which has one writer"),
     setting("BESPEAK_LANE_BATCH", "512", "Commands that one transaction takes at the most (1 to 10000)"),
     setting("BESPEAK_LANE_QUEUE", "8192", "Commands that may wait; more are answered 503 (1 to 1000000)"),
     setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),

@@ -26,11 +26,7 @@ pub fn apply(set: &mut WorkingSet, command: &Command, now: Timestamp) -> Outcome
 
 fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Outcome {
     if let Some(earlier) = set.reservation_by_key(&command.key) {
-        return if earlier.fingerprint == command.fingerprint {
-            accepted(earlier.clone().as_of(now), Change::Replayed)
-        } else {
-            Err(Refusal::KeyReused)
-        };
+        return replay(earlier, command, now);
     }
     if let Some(item) = command.items.iter().find(|item| set.resource(&item.resource_id).is_none()) {
         return Err(Refusal::ResourceNotFound { resource_id: item.resource_id.clone() });
@@ -75,6 +71,16 @@ fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Out
     set.create_reservation(reservation.clone());
     movement.finish(set, now);
     accepted(reservation, Change::Changed)
+}
+
+/// What a reserve is told whose key bears a reservation already.
+pub(crate) fn replay(earlier: &Reservation, command: &Reserve, now: Timestamp) -> Outcome {
+    if earlier.fingerprint != command.fingerprint {
+        return Err(Refusal::KeyReused);
+    }
+    // The same token: this very command made it, in an attempt whose COMMIT was not answered.
+    let change = if earlier.token == command.token { Change::Changed } else { Change::Replayed };
+    accepted(earlier.clone().as_of(now), change)
 }
 
 fn apply_define(set: &mut WorkingSet, command: &Define, now: Timestamp) -> Outcome {
@@ -369,14 +375,8 @@ impl Movement {
             let Some(resource) = set.resource_mut(&id) else { continue };
             resource.version += 1;
             resource.updated_at = now;
-            let edge = match (before, resource.available) {
-                (1.., 0) => Some(EventType::Depleted),
-                (0, 1..) => Some(EventType::Restored),
-                _ => None,
-            };
-            if let Some(kind) = edge {
-                let event = Event::of_resource(kind, resource);
-                set.push_event(event);
+            if let Some(edge) = Event::edge(before, resource) {
+                set.push_event(edge);
             }
         }
     }

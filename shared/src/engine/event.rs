@@ -138,8 +138,19 @@ impl Event {
         }
     }
 
+    /// The edge that a command made, which moved a resource's `available` from `before` to what it is now; none where it
+    /// neither became 0 nor left 0.
+    pub(crate) fn edge(before: u64, resource: &Resource) -> Option<Self> {
+        let kind = match (before, resource.available) {
+            (1.., 0) => EventType::Depleted,
+            (0, 1..) => EventType::Restored,
+            _ => return None,
+        };
+        Some(Self::of_resource(kind, resource))
+    }
+
     /// An event about a resource, as it is after the change.
-    pub(super) fn of_resource(kind: EventType, resource: &Resource) -> Self {
+    fn of_resource(kind: EventType, resource: &Resource) -> Self {
         Self {
             kind,
             key: EventKey::Resource(resource.id.clone()),

@@ -15,6 +15,7 @@ mod units;
 mod working_set;
 
 pub use apply::apply;
+pub(crate) use apply::replay;
 pub use command::{Command, Define, Extend, Items, Reserve, ReserveDraft};
 pub use event::{Event, EventKey, EventType, Payload};
 pub use limits::{Limits, Violation};

@@ -30,7 +30,10 @@ struct Entry<T> {
 #[derive(Clone, Copy, Debug)]
 struct Stored {
     version: u64,
+    /// Of a reservation.
     status: Option<Status>,
+    /// Of a resource.
+    available: u64,
 }
 
 /// What a batch changed, in lock order: resources by id, reservations by token. Events are in the order in which the
@@ -56,6 +59,8 @@ pub struct ResourceUpdate {
     pub resource: Resource,
     /// The version that the change was decided on.
     pub from_version: u64,
+    /// What was available then.
+    pub from_available: u64,
 }
 
 /// A reservation that changed.
@@ -89,14 +94,15 @@ impl WorkingSet {
     /// Adds a resource as the store has it.
     pub fn add_resource(&mut self, resource: Resource) {
         debug_assert!(resource.available <= resource.total, "{resource:?}");
-        let stored = Some(Stored { version: resource.version, status: None });
+        let stored = Some(Stored { version: resource.version, status: None, available: resource.available });
         self.resources.insert(resource.id.clone(), Entry { record: resource, stored, dirty: false });
     }
 
     /// Adds a reservation as the store has it: one that a command names, or one that bears a command's key.
     pub fn add_reservation(&mut self, reservation: Reservation) {
         debug_assert!(!reservation.items.is_empty(), "{reservation:?}");
-        let stored = Some(Stored { version: reservation.version, status: Some(reservation.status) });
+        let stored =
+            Some(Stored { version: reservation.version, status: Some(reservation.status), available: 0 });
         self.keys.insert(reservation.key.clone(), reservation.token);
         self.reservations.insert(reservation.token, Entry { record: reservation, stored, dirty: false });
     }
@@ -146,18 +152,18 @@ impl WorkingSet {
         for entry in self.resources.into_values().filter(|entry| entry.dirty) {
             match entry.stored {
                 None => changes.created_resources.push(entry.record),
-                Some(stored) => changes
-                    .updated_resources
-                    .push(ResourceUpdate { resource: entry.record, from_version: stored.version }),
+                Some(stored) => changes.updated_resources.push(ResourceUpdate {
+                    resource: entry.record,
+                    from_version: stored.version,
+                    from_available: stored.available,
+                }),
             }
         }
         for entry in self.reservations.into_values().filter(|entry| entry.dirty) {
             match entry.stored {
-                Some(Stored { version, status: Some(from_status) }) => changes.transitions.push(Transition {
-                    reservation: entry.record,
-                    from_status,
-                    from_version: version,
-                }),
+                Some(Stored { version, status: Some(from_status), .. }) => changes
+                    .transitions
+                    .push(Transition { reservation: entry.record, from_status, from_version: version }),
                 _ => changes.created_reservations.push(entry.record),
             }
         }

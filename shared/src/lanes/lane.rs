@@ -6,35 +6,43 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{DispatchError, Way};
 use crate::{
-    engine::{Command, Outcome},
+    engine::{Command, Outcome, replay},
     store::Mode,
     telemetry,
 };
 
 /// A command that waits, and who for.
 #[derive(Debug)]
-struct Job {
-    command: Command,
+pub(super) struct Job {
+    pub(super) command: Command,
     reply: oneshot::Sender<Result<Outcome, DispatchError>>,
 }
 
-/// The sending side of a lane.
-#[derive(Debug)]
-pub(super) struct Lane {
-    queue: Mutex<Option<mpsc::Sender<Job>>>,
+impl Job {
+    /// Whether somebody still waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    pub(super) fn answer(self, outcome: Result<Outcome, DispatchError>) {
+        // A caller that went away meanwhile is told nothing; its retry finds what was done.
+        let _ = self.reply.send(outcome);
+    }
 }
 
-impl Lane {
-    pub(super) fn start(way: &Way, queue: usize, batch: usize) -> Self {
-        let (sender, receiver) = mpsc::channel(queue);
-        way.tasks.spawn(run(way.clone(), receiver, batch));
-        Self { queue: Mutex::new(Some(sender)) }
+/// The sending side of a bounded queue of commands.
+#[derive(Debug)]
+pub(super) struct Queue(Mutex<Option<mpsc::Sender<Job>>>);
+
+impl Queue {
+    pub(super) fn new(sender: mpsc::Sender<Job>) -> Self {
+        Self(Mutex::new(Some(sender)))
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
         let (reply, outcome) = oneshot::channel();
         // The lock is held for as long as a channel takes a message: it never spans an await.
-        let queued = match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+        let queued = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(queue) => queue.try_send(Job { command, reply }),
             None => return Err(DispatchError::Stopping),
         };
@@ -46,8 +54,15 @@ impl Lane {
     }
 
     pub(super) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
+}
+
+/// Starts the task of a lane; returns its queue. It ends when all senders are gone and the queue is empty.
+pub(super) fn start(way: &Way, queue: usize, batch: usize) -> mpsc::Sender<Job> {
+    let (sender, receiver) = mpsc::channel(queue);
+    way.tasks.spawn(run(way.clone(), receiver, batch));
+    sender
 }
 
 async fn run(way: Way, mut queue: mpsc::Receiver<Job>, batch: usize) {
@@ -56,11 +71,58 @@ async fn run(way: Way, mut queue: mpsc::Receiver<Job>, batch: usize) {
     while queue.recv_many(&mut jobs, batch).await > 0 {
         telemetry::queue_depth(queue.len());
         // Who went away before a transaction began for them is not served.
-        jobs.retain(|job| !job.reply.is_closed());
+        jobs.retain(Job::is_awaited);
+        refuse_from_memory(&way, &mut jobs).await;
         if !jobs.is_empty() {
             settle(&way, &mut jobs).await;
         }
     }
+}
+
+/// Answers the holds of what is known to be sold out, after one unlocked look for all their keys; leaves the others.
+async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
+    let covered =
+        |job: &Job| matches!(&job.command, Command::Reserve(reserve) if way.sold_out.covers(reserve));
+    if !jobs.iter().any(covered) {
+        return;
+    }
+    let (candidates, mut others): (Vec<Job>, Vec<Job>) = jobs.drain(..).partition(covered);
+    let keys: Vec<_> = candidates
+        .iter()
+        .filter_map(|job| match &job.command {
+            Command::Reserve(reserve) => Some(reserve.key.clone()),
+            _ => None,
+        })
+        .collect();
+    let store = way.store.clone();
+    let (found, now) = match way.ask(async move { store.by_keys(&keys).await }).await {
+        Ok((found, now)) => (found.into_iter().map(|made| (made.key.clone(), made)).collect(), now),
+        Err(error) => {
+            candidates.into_iter().for_each(|job| job.answer(Err(error.clone())));
+            jobs.append(&mut others);
+            return;
+        }
+    };
+    let found: std::collections::HashMap<_, _> = found;
+    let mut refused = 0;
+    for job in candidates {
+        let outcome = match &job.command {
+            Command::Reserve(reserve) => match found.get(&reserve.key) {
+                Some(earlier) => Some(replay(earlier, reserve, now)),
+                None => way.sold_out.refusal(reserve, now).map(Err),
+            },
+            _ => None,
+        };
+        match outcome {
+            Some(outcome) => {
+                refused += u64::from(outcome.is_err());
+                job.answer(Ok(outcome));
+            }
+            None => others.push(job),
+        }
+    }
+    telemetry::count_refused_from_memory(refused);
+    jobs.append(&mut others);
 }
 
 /// Runs a batch and answers everybody in it. A command that makes the batch fail is run again alone, so it fails alone.
@@ -74,7 +136,7 @@ async fn settle(way: &Way, jobs: &mut Vec<Job>) {
                 let _ = reply.send(Ok(outcome));
             }
         }
-        Err(error) if commands.len() == 1 || error.is_outage() => {
+        Err(error) if commands.len() == 1 || error.meets_others() => {
             for reply in replies {
                 let _ = reply.send(Err(error.clone()));
             }

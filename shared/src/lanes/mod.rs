@@ -6,8 +6,10 @@
 //!
 //! Never: rules, SQL. The task that runs a transaction is never the caller's, so a caller that hangs up cancels nothing.
 
+mod giver;
 mod lane;
 mod single;
+mod sold_out;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -22,8 +24,9 @@ use crate::{
     store::{Executed, Mode, Store, StoreError},
     telemetry::{self, FailureLog},
 };
-use lane::Lane;
+use lane::Queue;
 use single::Singles;
+use sold_out::SoldOut;
 
 /// How many imports may be under way or wait for their next transaction.
 const IMPORTS_MAX: usize = 8;
@@ -52,6 +55,12 @@ impl From<StoreError> for DispatchError {
 }
 
 impl DispatchError {
+    /// Whether the commands of the same batch would meet the same failure if they were run again now: it is an outage, or
+    /// somebody holds a lock for longer than anyone should wait.
+    fn meets_others(&self) -> bool {
+        self.is_outage() || matches!(self, Self::Store(error) if error.is_retryable())
+    }
+
     /// Whether every other command would meet the same failure.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
@@ -72,8 +81,11 @@ pub enum Plan {
         /// How many commands one transaction takes at the most.
         batch: usize,
     },
-    /// Each has its own: the base that lanes are compared with.
-    Single,
+    /// Each has its own.
+    Single {
+        /// How many run at the same time.
+        at_once: usize,
+    },
 }
 
 /// The way to the store.
@@ -90,6 +102,7 @@ pub struct Dispatch {
 struct Way {
     store: Arc<dyn Store>,
     tasks: TaskTracker,
+    sold_out: Arc<SoldOut>,
     failures: Arc<FailureLog>,
     /// Reads may go on while writes cannot, so their outages are told apart.
     read_failures: Arc<FailureLog>,
@@ -103,7 +116,11 @@ impl std::fmt::Debug for Way {
 
 #[derive(Debug)]
 enum To {
-    Lanes(Vec<Lane>),
+    Lanes {
+        lanes: Vec<Queue>,
+        /// Commands whose lane must be looked up; none where there is but one lane.
+        giver: Option<Queue>,
+    },
     Singles(Singles),
 }
 
@@ -113,14 +130,17 @@ impl Dispatch {
         let way = Way {
             store: store.clone(),
             tasks: TaskTracker::new(),
+            sold_out: Arc::default(),
             failures: Arc::default(),
             read_failures: Arc::default(),
         };
         let to = match plan {
             Plan::Lanes { lanes, batch } => {
-                To::Lanes((0..lanes).map(|_| Lane::start(&way, queue, batch)).collect())
+                let lanes: Vec<_> = (0..lanes).map(|_| lane::start(&way, queue, batch)).collect();
+                let giver = (lanes.len() > 1).then(|| giver::start(&way, lanes.clone(), queue, batch));
+                To::Lanes { lanes: lanes.into_iter().map(Queue::new).collect(), giver }
             }
-            Plan::Single => To::Singles(Singles::new(way.clone(), queue)),
+            Plan::Single { at_once } => To::Singles(Singles::new(way.clone(), queue, at_once)),
         };
         Self { to, way, imports: Semaphore::new(IMPORTS_MAX) }
     }
@@ -131,7 +151,8 @@ impl Dispatch {
     pub async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
         let name = command.name();
         let outcome = match &self.to {
-            To::Lanes(lanes) => lanes[route(&command, lanes.len())].submit(command).await,
+            To::Lanes { giver: Some(giver), .. } if command.gives_back() => giver.submit(command).await,
+            To::Lanes { lanes, .. } => lanes[route(&command, lanes.len())].submit(command).await,
             To::Singles(singles) => singles.submit(command).await,
         };
         telemetry::count_command(name, &outcome);
@@ -163,9 +184,7 @@ impl Dispatch {
         &self,
         read: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, DispatchError> {
-        let read = read.await;
-        self.way.read_failures.note(&read);
-        Ok(read?)
+        self.way.read(read).await
     }
 
     /// Takes and returns the store's write path once. Cancel-safe: what it opens, it closes.
@@ -181,7 +200,8 @@ impl Dispatch {
     /// Lets what is queued finish, and ends. Commands that come later are refused.
     pub async fn stop(&self) {
         match &self.to {
-            To::Lanes(lanes) => lanes.iter().for_each(Lane::close),
+            // The giver keeps the lanes open until what waits in it was passed on.
+            To::Lanes { lanes, giver } => giver.iter().chain(lanes).for_each(Queue::close),
             To::Singles(singles) => singles.close(),
         }
         self.way.tasks.close();
@@ -189,27 +209,49 @@ impl Dispatch {
     }
 }
 
-/// Commands of one resource share a lane, by its smallest id; commands of one token share one too.
+/// Commands of one resource share a lane, by its smallest id; commit and extend, which lock no resource, share one by
+/// token. Those that give back are looked up first: see `giver.rs`.
 fn route(command: &Command, lanes: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
     match command {
-        Command::Define(define) => define.resource_id.hash(&mut hasher),
+        Command::Define(define) => lane_of(&define.resource_id, lanes),
         Command::Reserve(reserve) => {
-            reserve.items.first().map(|item| item.resource_id.as_str()).unwrap_or_default().hash(&mut hasher);
+            reserve.items.first().map_or(0, |item| lane_of(&item.resource_id, lanes))
         }
         Command::Commit(token)
         | Command::Release(token)
         | Command::Cancel(token)
-        | Command::Expire(token) => {
-            token.hash(&mut hasher);
-        }
-        Command::Extend(extend) => extend.token.hash(&mut hasher),
+        | Command::Expire(token) => lane_of(token, lanes),
+        Command::Extend(extend) => lane_of(&extend.token, lanes),
     }
+}
+
+fn lane_of(what: &impl Hash, lanes: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
     // The remainder is below `lanes`, which is a usize.
     usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
 }
 
 impl Way {
+    /// Asks the store something in a task of its own, so that a panic reaches no further than those who wait for it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, DispatchError> {
+        let Ok(answer) = self.tasks.spawn(question).await else {
+            tracing::error!("a question to the store panicked");
+            return Err(DispatchError::Panicked);
+        };
+        self.read(async { answer }).await
+    }
+
+    /// Reads from the store; a failure is logged here.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, DispatchError> {
+        let read = read.await;
+        self.read_failures.note(&read);
+        Ok(read?)
+    }
+
     /// Runs one transaction in a task of its own, so that neither a caller that goes away nor a panic reaches further
     /// than this batch. What goes wrong is logged here, once.
     async fn execute(&self, commands: &Arc<[Command]>, mode: Mode) -> Result<Vec<Outcome>, DispatchError> {
@@ -222,10 +264,12 @@ impl Way {
             return Err(DispatchError::Panicked);
         };
         self.failures.note(&executed);
-        let Executed { outcomes, expired_on_demand, .. } = executed?;
+        let executed = executed?;
         if mode == Mode::Commit {
-            telemetry::count_expired("on_demand", expired_on_demand);
+            telemetry::count_expired("on_demand", executed.expired_on_demand);
+            self.sold_out.note(&executed);
         }
+        let Executed { outcomes, .. } = executed;
         if outcomes.len() == commands.len() {
             return Ok(outcomes);
         }

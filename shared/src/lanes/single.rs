@@ -1,4 +1,4 @@
-//! One command per transaction, as many at once as the store has connections.
+//! One command per transaction, so many at once, the others waiting in the order in which they came.
 
 use std::sync::Arc;
 
@@ -14,11 +14,13 @@ use crate::{
 pub(super) struct Singles {
     way: Way,
     waiting: Arc<Semaphore>,
+    /// As many as the store has connections: who waits for a connection would do so against a time-out.
+    running: Arc<Semaphore>,
 }
 
 impl Singles {
-    pub(super) fn new(way: Way, queue: usize) -> Self {
-        Self { way, waiting: Arc::new(Semaphore::new(queue)) }
+    pub(super) fn new(way: Way, queue: usize, at_once: usize) -> Self {
+        Self { way, waiting: Arc::new(Semaphore::new(queue)), running: Arc::new(Semaphore::new(at_once)) }
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
@@ -27,12 +29,13 @@ impl Singles {
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(DispatchError::Full),
             Err(tokio::sync::TryAcquireError::Closed) => return Err(DispatchError::Stopping),
         };
-        let way = self.way.clone();
+        let (way, running) = (self.way.clone(), self.running.clone());
         let alone: Arc<[Command]> = [command].into();
         // A task of its own keeps the place until the transaction ended, whether or not the caller stays.
         let task = self.way.tasks.spawn(async move {
+            let turn = running.acquire_owned().await;
             let outcome = way.execute(&alone, Mode::Commit).await;
-            drop(place);
+            drop((turn, place));
             outcome
         });
         let mut outcomes = task.await.unwrap_or(Err(DispatchError::Panicked))?;

@@ -2,6 +2,7 @@
 //! on command: it is what cannot be asked of a real one.
 
 use std::{
+    collections::HashMap,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    engine::{Refusal, Reservation, Resource, ResourceId, Token},
+    engine::{IdempotencyKey, Refusal, Reservation, Resource, ResourceId, Timestamp, Token},
     store::{Audit, Due, OutboxCount, Page},
 };
 
@@ -74,7 +75,14 @@ impl Store for Fake {
             return Err(StoreError::Statement { source: "poison".into() });
         }
         let outcomes = commands.iter().map(|command| own(command.token().expect("a token"))).collect();
-        Ok(Executed { outcomes, expired_on_demand: 0, events: 0 })
+        Ok(Executed {
+            outcomes,
+            expired_on_demand: 0,
+            events: 0,
+            round_trips: 0,
+            read_at: std::time::Instant::now(),
+            now: jiff::Timestamp::UNIX_EPOCH,
+        })
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -88,6 +96,12 @@ impl Store for Fake {
     }
     async fn reservation(&self, _: Token) -> Result<Option<Reservation>, StoreError> {
         unreachable!()
+    }
+    async fn by_keys(&self, _: &[IdempotencyKey]) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
+        unreachable!()
+    }
+    async fn first_resources(&self, _: &[Token]) -> Result<HashMap<Token, ResourceId>, StoreError> {
+        Ok(HashMap::new())
     }
     async fn due(&self, _: u32) -> Result<Due, StoreError> {
         unreachable!()
@@ -185,7 +199,7 @@ async fn an_outage_is_told_to_everybody_at_once() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_loses_nothing() {
-    for plan in [LANES, Plan::Single] {
+    for plan in [LANES, Plan::Single { at_once: 16 }] {
         let (fake, dispatch) = start(Fake::closed(), plan, 4);
         let tasks: Vec<_> = (0..20).map(|n| submit(&dispatch, n)).collect();
         until("the store to be reached", || fake.started.load(Ordering::SeqCst) > 0).await;
@@ -229,7 +243,7 @@ async fn a_caller_that_goes_away_cancels_its_own_command_and_nothing_else() {
 
 #[tokio::test]
 async fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
-    for plan in [LANES, Plan::Single] {
+    for plan in [LANES, Plan::Single { at_once: 16 }] {
         let (fake, dispatch) = start(Fake::closed(), plan, 1_000);
         let tasks: Vec<_> = (0..10).map(|n| submit(&dispatch, n)).collect();
         until("the store to be reached", || fake.started.load(Ordering::SeqCst) > 0).await;

@@ -34,3 +34,10 @@ impl Audit {
         self.findings.is_empty()
     }
 }
+
+/// A token as clients know it, from the database's plain hexadecimal.
+pub(super) fn hyphenated(id: impl Into<String>) -> String {
+    let id = id.into();
+    let plain = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if plain { uuid::Uuid::try_parse(&id).map_or(id, |token| token.to_string()) } else { id }
+}

@@ -7,10 +7,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Executed, Mode, StoreError};
+use super::{Executed, Guard, Mode, StoreError};
 use crate::engine::{
     Accepted, Change, Changes, Command, EventType, IdempotencyKey, Outcome, Refusal, ResourceId, Timestamp,
     Token, WorkingSet, apply,
@@ -18,6 +18,8 @@ use crate::engine::{
 
 /// How often a batch that lost to another process is run before that is an error.
 const ATTEMPTS_MAX: u32 = 10;
+/// For how long: a lock that somebody holds for longer is worth an answer, so that clients can decide for themselves.
+const ATTEMPTS_FOR: Duration = Duration::from_secs(5);
 /// How many overdue holds join the lock set in the first round; twice as many in each that follows.
 const OVERDUE_IN_FIRST_ROUND: u32 = 256;
 /// How often a batch is run again for more overdue holds: with 3,840 of them in the end.
@@ -26,6 +28,8 @@ const ROUNDS_MAX: u32 = 4;
 /// What a batch must lock and read. Back ends lock resources in id order, then reservations in token order.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// What the changes of resources are guarded by.
+    pub(super) guard: Guard,
     /// Resources that commands name.
     pub(super) resources: BTreeSet<ResourceId>,
     /// Reservations that commands name.
@@ -39,8 +43,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn of(commands: &[Command]) -> Self {
+    fn of(commands: &[Command], guard: Guard) -> Self {
         let mut plan = Self {
+            guard,
             resources: BTreeSet::new(),
             tokens: BTreeSet::new(),
             with_resources: BTreeSet::new(),
@@ -51,6 +56,8 @@ impl Plan {
             match command {
                 Command::Define(define) => {
                     plan.resources.insert(define.resource_id.clone());
+                    // Its answer tells what the resource is now.
+                    plan.guard = Guard::RowLock;
                 }
                 Command::Reserve(reserve) => {
                     plan.resources.extend(reserve.items.iter().map(|item| item.resource_id.clone()));
@@ -74,6 +81,7 @@ impl Plan {
     }
 
     fn add_overdue(&mut self, tokens: impl IntoIterator<Item = Token>) {
+        self.guard = Guard::RowLock;
         for token in tokens {
             self.tokens.insert(token);
             self.with_resources.insert(token);
@@ -118,6 +126,14 @@ pub(super) trait Session: Send + Sized {
     /// Writes changes. Each must find the version that it was decided on.
     fn write(&mut self, changes: Changes) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// How often the database was asked so far.
+    fn round_trips(&self) -> u32 {
+        0
+    }
+
+    /// How often it will be asked to commit or to roll back.
+    const ROUND_TRIPS_TO_END: u32 = 0;
+
     /// Makes it last.
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -130,29 +146,39 @@ pub(super) trait Backend: Sync {
     /// Its transactions.
     type Session: Session;
 
+    /// What its transactions are guarded by.
+    fn guard(&self) -> Guard {
+        Guard::RowLock
+    }
+
     /// Opens one that may write.
     fn begin(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
 }
 
-/// Runs a batch; whole again, bounded and jittered, where it lost to another process.
+/// Runs a batch; whole again, bounded and jittered, where it lost to another process or its connection broke. The tokens
+/// and keys are those of the first attempt, so an attempt whose COMMIT arrived unseen is found by the next.
 pub(super) async fn execute<B: Backend>(
     backend: &B,
     commands: &[Command],
     mode: Mode,
 ) -> Result<Executed, StoreError> {
+    let began = Instant::now();
     let mut attempts = 0;
     loop {
-        match settle(backend, commands, mode).await {
-            Err(StoreError::Contended { source, .. }) => {
-                attempts += 1;
-                crate::telemetry::count_retry();
-                if attempts == ATTEMPTS_MAX {
-                    return Err(StoreError::Contended { attempts, source });
-                }
-                tokio::time::sleep(jittered(attempts)).await;
-            }
+        let guard = match backend.guard() {
+            Guard::Conditional if attempts > 0 => Guard::RowLock,
+            guard => guard,
+        };
+        let failure = match settle(backend, commands, mode, guard).await {
+            Err(failure @ (StoreError::Contended { .. } | StoreError::Lost { .. })) => failure,
             settled => return settled,
+        };
+        attempts += 1;
+        crate::telemetry::count_retry(&failure);
+        if attempts == ATTEMPTS_MAX || began.elapsed() >= ATTEMPTS_FOR {
+            return Err(failure.after(attempts));
         }
+        tokio::time::sleep(jittered(attempts)).await;
     }
 }
 
@@ -161,11 +187,18 @@ fn jittered(attempts: u32) -> Duration {
     Duration::from_micros(fastrand::u64(0..1_000 << attempts.min(8)))
 }
 
-async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
-    let mut plan = Plan::of(commands);
+async fn settle<B: Backend>(
+    backend: &B,
+    commands: &[Command],
+    mode: Mode,
+    guard: Guard,
+) -> Result<Executed, StoreError> {
+    let mut plan = Plan::of(commands, guard);
     let mut round = 0;
+    let mut round_trips = 0;
     loop {
         let mut session = backend.begin().await?;
+        let read_at = Instant::now();
         let mut set = session.load(&plan).await?;
         let now = session.now().await?;
         let mut outcomes: Vec<Outcome> =
@@ -176,6 +209,7 @@ async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Re
             let limit = OVERDUE_IN_FIRST_ROUND << round;
             let more = more_overdue(&mut session, &plan, &holds, now, limit).await?;
             if !more.is_empty() && round < ROUNDS_MAX {
+                round_trips += session.round_trips() + B::Session::ROUND_TRIPS_TO_END;
                 session.rollback().await?;
                 plan.add_overdue(more);
                 round += 1;
@@ -184,7 +218,10 @@ async fn settle<B: Backend>(backend: &B, commands: &[Command], mode: Mode) -> Re
             let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
             explain(&mut outcomes, &set, &holds, &backlogged);
         }
-        return finish(session, set, outcomes, commands, mode).await;
+        let applied = Applied { set, outcomes, read_at, now };
+        let mut executed = finish(session, applied, commands, mode).await?;
+        executed.round_trips += round_trips;
+        return Ok(executed);
     }
 }
 
@@ -235,13 +272,21 @@ fn explain(
     }
 }
 
-async fn finish<S: Session>(
-    mut session: S,
+/// What a batch came to, before it is written.
+struct Applied {
     set: WorkingSet,
     outcomes: Vec<Outcome>,
+    read_at: Instant,
+    now: Timestamp,
+}
+
+async fn finish<S: Session>(
+    mut session: S,
+    applied: Applied,
     commands: &[Command],
     mode: Mode,
 ) -> Result<Executed, StoreError> {
+    let Applied { set, outcomes, read_at, now } = applied;
     debug_assert_eq!(outcomes.len(), commands.len());
     let changes = set.into_changes();
     let expired = changes.events.iter().filter(|event| event.kind == EventType::Expired).count() as u64;
@@ -251,11 +296,15 @@ async fn finish<S: Session>(
     });
     let expired_on_demand = expired - (on_command.count() as u64).min(expired);
     let events = changes.events.len() as u64;
-    if mode == Mode::DryRun || changes.is_empty() {
+    let round_trips = if mode == Mode::DryRun || changes.is_empty() {
+        let round_trips = session.round_trips();
         session.rollback().await?;
+        round_trips
     } else {
         session.write(changes).await?;
+        let round_trips = session.round_trips();
         session.commit().await?;
-    }
-    Ok(Executed { outcomes, expired_on_demand, events })
+        round_trips
+    } + S::ROUND_TRIPS_TO_END;
+    Ok(Executed { outcomes, expired_on_demand, events, round_trips, read_at, now })
 }

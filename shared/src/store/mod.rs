@@ -8,18 +8,21 @@ mod batch;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod decode;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::error::Error;
+use std::{collections::HashMap, error::Error, time::Instant};
 
 use async_trait::async_trait;
 
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
 
-use crate::engine::{Command, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
 
 /// What goes wrong in a store: what an operator must know, never what a customer is told.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +38,20 @@ pub enum StoreError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The batch lost to another process again and again. Nothing was changed.
-    #[error("lost to other writers {attempts} times in a row")]
+    #[error("lost to other writers {attempts} times in a row, at last by {}", .by.as_str())]
     Contended {
+        /// How it lost at last.
+        by: Contention,
+        /// How often it was tried.
+        attempts: u32,
+        /// What the driver said last.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The connection broke again and again. Nothing was changed, or it is not known whether COMMIT arrived; a retry under
+    /// the same key finds out.
+    #[error("the connection to the database broke {attempts} times in a row")]
+    Lost {
         /// How often it was tried.
         attempts: u32,
         /// What the driver said last.
@@ -65,15 +80,76 @@ pub enum StoreError {
     },
 }
 
+/// How a batch lost to another writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contention {
+    /// The database chose it as the victim of a deadlock.
+    Deadlock,
+    /// It waited too long for a lock.
+    LockTimeout,
+    /// What it read was changed by a transaction that its snapshot does not see.
+    Snapshot,
+    /// Another writer inserted the same key first.
+    DuplicateKey,
+    /// A record was not as it had been read.
+    Changed,
+}
+
+impl Contention {
+    /// The metrics' label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadlock => "deadlock",
+            Self::LockTimeout => "lock_timeout",
+            Self::Snapshot => "snapshot",
+            Self::DuplicateKey => "duplicate_key",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+/// What keeps two transactions from selling the same unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Resources are locked before they are read.
+    #[default]
+    RowLock,
+    /// Resources are read without a lock; the update says what must still be available. Where it is not, the batch runs
+    /// again under row locks.
+    Conditional,
+    /// Resources are read without a lock; the update says which version it was decided on.
+    Optimistic,
+    /// None: what was read is overwritten. Oversells; for the lock lab.
+    Unguarded,
+}
+
 impl StoreError {
+    fn contended(by: Contention, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Contended { by, attempts: 1, source: source.into() }
+    }
+
+    /// A change did not find what it was decided on.
+    fn changed_meanwhile(found: u64, expected: u64) -> Self {
+        Self::contended(Contention::Changed, format!("{found} of {expected} rows were as they had been read"))
+    }
+
+    /// The same, after so many attempts.
+    fn after(self, attempts: u32) -> Self {
+        match self {
+            Self::Contended { by, source, .. } => Self::Contended { by, attempts, source },
+            Self::Lost { source, .. } => Self::Lost { attempts, source },
+            other => other,
+        }
+    }
+
     /// Whether the failure would meet any other batch too, so that it is pointless to try the commands one by one.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Lost { .. })
     }
 
     /// Whether a client may come again with the same request.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Contended { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Lost { .. } | Self::Contended { .. })
     }
 }
 
@@ -95,6 +171,12 @@ pub struct Executed {
     pub expired_on_demand: u64,
     /// How many events were written to the outbox.
     pub events: u64,
+    /// How often the database was asked, retries not counted; 0 where it is in this process.
+    pub round_trips: u32,
+    /// Shortly before the books were read: no outcome is based on anything older.
+    pub read_at: Instant,
+    /// The store's clock, when the batch was applied.
+    pub now: Timestamp,
 }
 
 /// Holds whose time is up, and when to look again.
@@ -143,6 +225,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// A reservation; an overdue hold is shown as EXPIRED (I6). Cancel-safe.
     async fn reservation(&self, token: Token) -> Result<Option<Reservation>, StoreError>;
+
+    /// The reservations that bear keys, as stored, and the clock when they were read. Without locks. Cancel-safe.
+    async fn by_keys(&self, keys: &[IdempotencyKey]) -> Result<(Vec<Reservation>, Timestamp), StoreError>;
+
+    /// The smallest resource of each of these reservations, where there is such a one. It never changes. Cancel-safe.
+    async fn first_resources(&self, tokens: &[Token]) -> Result<HashMap<Token, ResourceId>, StoreError>;
 
     /// Overdue holds, oldest first, at most `limit` of them. Cancel-safe.
     async fn due(&self, limit: u32) -> Result<Due, StoreError>;

@@ -3,18 +3,28 @@
 use std::time::Duration;
 
 use bespeak::store::FixedClock;
-use bespeak_tests::{Api, Books, Server};
+use bespeak_tests::{Api, Books, Server, each_store};
 use http::Method;
 use serde_json::json;
+
+each_store!(
+    the_life_of_a_reservation,
+    several_items_with_holder_and_metadata,
+    a_retry_gets_its_reservation_as_it_is_now,
+    a_hold_can_be_extended_up_to_its_longest_life,
+    sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that_instant,
+    resources_are_listed_in_pages,
+    setting_a_total_keeps_what_is_taken,
+    health_and_metrics,
+);
 
 fn clock() -> FixedClock {
     FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"))
 }
 
-#[tokio::test]
-async fn the_life_of_a_reservation() {
+async fn the_life_of_a_reservation(books: Books) {
     let clock = clock();
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("room-101", 3).await;
     let held =
         api.reserve("order-1", &json!({"resourceId": "room-101", "quantity": 2, "ttlSeconds": 60})).await;
@@ -22,9 +32,12 @@ async fn the_life_of_a_reservation() {
     let token = held.json()["token"].as_str().expect("a token").to_owned();
     let mut shown = held.json();
     shown["token"] = "TOKEN".into();
-    insta::assert_json_snapshot!(shown);
+    insta::assert_json_snapshot!("the_life_of_a_reservation", shown);
     assert_eq!(api.get(&format!("/api/v1/reservations/{token}")).await.json(), held.json());
-    insta::assert_json_snapshot!(api.get("/api/v1/resources/room-101").await.json());
+    insta::assert_json_snapshot!(
+        "the_life_of_a_reservation-2",
+        api.get("/api/v1/resources/room-101").await.json()
+    );
 
     clock.advance(Duration::from_secs(1));
     let committed = api.act("commit", &token).await;
@@ -43,9 +56,8 @@ async fn the_life_of_a_reservation() {
     api.books.in_order().await;
 }
 
-#[tokio::test]
-async fn several_items_with_holder_and_metadata() {
-    let api = Api::at(&clock()).await;
+async fn several_items_with_holder_and_metadata(books: Books) {
+    let api = Api::at(books, &clock()).await;
     api.stock("car/7", 2).await;
     api.stock("driver", 1).await;
     let body = json!({
@@ -54,14 +66,13 @@ async fn several_items_with_holder_and_metadata() {
     });
     let mut made = api.reserve("k", &body).await.json();
     made["token"] = "TOKEN".into();
-    insta::assert_json_snapshot!(made);
+    insta::assert_json_snapshot!("several_items_with_holder_and_metadata", made);
     assert_eq!(api.get("/api/v1/resources/car%2F7").await.json()["availableStock"], 0);
 }
 
-#[tokio::test]
-async fn a_retry_gets_its_reservation_as_it_is_now() {
+async fn a_retry_gets_its_reservation_as_it_is_now(books: Books) {
     let clock = clock();
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("seat", 1).await;
     let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60});
     let first = api.reserve("k", &body).await;
@@ -81,10 +92,9 @@ async fn a_retry_gets_its_reservation_as_it_is_now() {
     assert_eq!(other.problem(), (422, "idempotency-key-reused".to_owned()));
 }
 
-#[tokio::test]
-async fn a_hold_can_be_extended_up_to_its_longest_life() {
+async fn a_hold_can_be_extended_up_to_its_longest_life(books: Books) {
     let clock = clock();
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("seat", 1).await;
     let token = api.hold("k", "seat", 1).await;
     let extend =
@@ -100,10 +110,9 @@ async fn a_hold_can_be_extended_up_to_its_longest_life() {
     assert_eq!(extend(60).await.problem(), (410, "hold-expired".to_owned()));
 }
 
-#[tokio::test]
-async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that_instant() {
+async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that_instant(books: Books) {
     let clock = clock();
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("seat", 1).await;
     api.hold("1", "seat", 1).await;
     clock.advance(Duration::from_millis(500));
@@ -117,9 +126,8 @@ async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that
     api.books.in_order().await;
 }
 
-#[tokio::test]
-async fn resources_are_listed_in_pages() {
-    let api = Api::start().await;
+async fn resources_are_listed_in_pages(books: Books) {
+    let api = Api::start(books).await;
     for name in ["b", "a", "d", "c", "import"] {
         api.stock(name, 1).await;
     }
@@ -134,9 +142,8 @@ async fn resources_are_listed_in_pages() {
     assert_eq!(api.get("/api/v1/resources/import").await.json()["resourceId"], "import", "a path of its own");
 }
 
-#[tokio::test]
-async fn setting_a_total_keeps_what_is_taken() {
-    let api = Api::start().await;
+async fn setting_a_total_keeps_what_is_taken(books: Books) {
+    let api = Api::start(books).await;
     api.stock("seat", 5).await;
     api.hold("k", "seat", 3).await;
     let set = async |total: u64| {
@@ -157,9 +164,7 @@ async fn setting_a_total_keeps_what_is_taken() {
     api.books.in_order().await;
 }
 
-#[tokio::test]
-async fn health_and_metrics() {
-    let books = Books::new();
+async fn health_and_metrics(books: Books) {
     let server = Server::start(&books, &[]).await;
     let get = async |path: &str| server.ask(Method::GET, path, &[], "").await;
     assert_eq!(get("/health/live").await, (200, json!({"status": "ok"})));

@@ -11,7 +11,7 @@ async fn client(server: &Server, args: &[&str]) -> Ran {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stock_and_reservations_from_the_command_line() {
-    let books = Books::new();
+    let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
     let set = client(&server, &["stock", "set", "-r", "hotel/room 1", "-t", "1"]).await;
     assert_eq!(set.code, 1, "{set:?}");
@@ -76,7 +76,7 @@ async fn stock_and_reservations_from_the_command_line() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_import_in_parts_keeps_line_numbers() {
     const LINES: usize = 12_000;
-    let books = Books::new();
+    let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
     let folder = tempfile::TempDir::new().expect("a folder");
     let file = folder.path().join("stock.csv");
@@ -144,7 +144,7 @@ async fn a_simulated_sale_passes_and_its_report_is_whole() {
     assert_eq!(html.matches("<svg").count(), 3);
     assert!(!html.contains("src=") && !html.contains("href=\"http"), "needs no network");
 
-    let books = Books::new();
+    let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
     server.stock("mine", 5).await;
     let taken = client(&server, &["reserve", "-r", "mine"]).await;
@@ -210,7 +210,7 @@ async fn settings_are_shown_and_a_wrong_one_stops_the_start_with_one_line() {
 
 #[tokio::test]
 async fn migrate_and_usage() {
-    let books = Books::new();
+    let books = Books::sqlite();
     let url = books.url();
     for _ in 0..2 {
         assert_eq!(

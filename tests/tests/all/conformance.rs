@@ -1,26 +1,40 @@
-//! The conformance suite, on every back end.
+//! The conformance suite, on every back end, under every guard that must keep the books in order.
+
+use bespeak::store::{FixedClock, Guard, conformance::Subject};
+use bespeak_tests::Books;
+
+async fn open(books: Books, clock: Option<FixedClock>, guard: Guard) -> (Subject, Books) {
+    let store = books.open(clock.as_ref(), guard).await;
+    store.migrate().await.expect("migrated");
+    let other = books.open(clock.as_ref(), guard).await;
+    (Subject { store, other, clock }, books)
+}
 
 mod sqlite {
-    use bespeak::store::{
-        Clock, FixedClock, Store,
-        conformance::Subject,
-        sqlite::{SqliteOptions, SqliteStore},
-    };
-    use std::sync::Arc;
-    use tempfile::TempDir;
+    use super::*;
 
-    async fn open(clock: Option<FixedClock>) -> (Subject, TempDir) {
-        let folder = TempDir::new().expect("a folder");
-        let url = format!("sqlite://{}", folder.path().join("books.db").display());
-        let options = SqliteOptions {
-            clock: clock.clone().map_or(Clock::Own, Clock::Fixed),
-            ..SqliteOptions::default()
-        };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&url, options.clone()).await.expect("opened"));
-        store.migrate().await.expect("migrated");
-        let other: Arc<dyn Store> = Arc::new(SqliteStore::open(&url, options).await.expect("opened"));
-        (Subject { store, other, clock }, folder)
+    async fn open(clock: Option<FixedClock>) -> (Subject, Books) {
+        super::open(Books::sqlite(), clock, Guard::RowLock).await
     }
 
     bespeak::conformance_tests!(super::open);
 }
+
+/// A module of tests on MySQL, under a guard.
+macro_rules! mysql {
+    ($module:ident, $guard:expr) => {
+        mod $module {
+            use super::*;
+
+            async fn open(clock: Option<FixedClock>) -> (Subject, Books) {
+                super::open(Books::mysql().await, clock, $guard).await
+            }
+
+            bespeak::conformance_tests!(super::open);
+        }
+    };
+}
+
+mysql!(mysql_row_lock, Guard::RowLock);
+mysql!(mysql_conditional, Guard::Conditional);
+mysql!(mysql_optimistic, Guard::Optimistic);

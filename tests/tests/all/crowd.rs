@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bespeak_tests::{Books, Server, until};
+use bespeak_tests::{Books, Server, each_store, until};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
@@ -10,15 +10,27 @@ use tokio::sync::Barrier;
 const CLIENTS: usize = 2_000;
 const UNITS: usize = 100;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_clients_and_a_hundred_units() {
-    for strategy in ["lanes", "pessimistic"] {
-        crowd(strategy).await;
-    }
+each_store!(lanes, pessimistic, two_servers_sell_each_unit_once);
+
+async fn lanes(books: Books) {
+    crowd(books, "lanes").await;
 }
 
-async fn crowd(strategy: &str) {
-    let books = Books::new();
+async fn pessimistic(books: Books) {
+    crowd(books, "pessimistic").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditional() {
+    crowd(Books::mysql().await, "conditional").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn optimistic() {
+    crowd(Books::mysql().await, "optimistic").await;
+}
+
+async fn crowd(books: Books, strategy: &str) {
     let server = Server::start(&books, &[("BESPEAK_STRATEGY", strategy)]).await;
     server.stock("seat", UNITS as u64).await;
     let start = Arc::new(Barrier::new(CLIENTS));
@@ -56,9 +68,7 @@ async fn crowd(strategy: &str) {
     assert_eq!(server.stop().await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_on_one_file_sell_each_unit_once() {
-    let books = Books::new();
+async fn two_servers_sell_each_unit_once(books: Books) {
     let servers = [Server::start(&books, &[]).await, Server::start(&books, &[]).await];
     servers[0].stock("a", 60).await;
     servers[1].stock("b", 60).await;

@@ -3,13 +3,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use bespeak::store::FixedClock;
-use bespeak_tests::Api;
+use bespeak_tests::{Api, Books, each_store};
 use serde_json::{Value, json};
 
-#[tokio::test]
-async fn each_change_writes_its_event() {
+each_store!(each_change_writes_its_event,);
+
+async fn each_change_writes_its_event(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("seat", 2).await;
     api.stock("car", 5).await;
     let body = json!({
@@ -30,7 +31,7 @@ async fn each_change_writes_its_event() {
     let mut names: HashMap<String, String> = HashMap::new();
     let events: Vec<Value> =
         api.books.events().await.into_iter().map(|event| named(event, &mut names)).collect();
-    insta::assert_json_snapshot!(events);
+    insta::assert_json_snapshot!("each_change_writes_its_event", events);
     api.books.in_order().await;
 }
 

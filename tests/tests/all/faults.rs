@@ -9,9 +9,17 @@ use std::{
     time::Duration,
 };
 
-use bespeak_tests::{Books, Server, until};
+use bespeak_tests::{Books, Server, each_store, until};
 use http::Method;
 use serde_json::{Value, json};
+
+each_store!(
+    killed_in_mid_load,
+    stopped_in_mid_load,
+    a_locked_database,
+    more_than_the_queue_holds,
+    a_damaged_record_fails_alone,
+);
 
 fn order(quantity: u64) -> String {
     json!({"resourceId": "seat", "quantity": quantity, "ttlSeconds": 3600}).to_string()
@@ -19,9 +27,7 @@ fn order(quantity: u64) -> String {
 
 /// I4, I5: a server is killed in mid-load and started again, several times. Every hold that was answered 200 is there, and
 /// a retry under its key gives the same token.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_in_mid_load() {
-    let books = Books::new();
+async fn killed_in_mid_load(books: Books) {
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let mut unanswered: Vec<String> = Vec::new();
     for life in 0..3 {
@@ -92,9 +98,7 @@ async fn killed_in_mid_load() {
 }
 
 /// A server that is told to stop answers what it accepted.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_in_mid_load() {
-    let books = Books::new();
+async fn stopped_in_mid_load(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 1_000_000).await;
     let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -130,13 +134,10 @@ async fn stopped_in_mid_load() {
 }
 
 /// A database that somebody else keeps locked gives 503, and is served again when it is free.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_locked_database() {
-    let books = Books::new();
+async fn a_locked_database(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 5).await;
-    let mut thief = books.connection().await;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut thief).await.expect("locked");
+    let thief = books.block_writers().await;
     let key = [("idempotency-key", "k")];
     let (status, problem) = server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await;
     assert_eq!((status, &problem["type"]), (503, &json!("unavailable")));
@@ -147,7 +148,7 @@ async fn a_locked_database() {
         5,
         "reads go on"
     );
-    sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
+    thief.release().await;
     assert_eq!(server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await.0, 200);
     assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
     assert_eq!(server.logged("ERROR").len(), 1, "the outage is logged once: {:?}", server.logged("ERROR"));
@@ -157,7 +158,7 @@ async fn a_locked_database() {
 /// A disk that is full gives 503, changes nothing, and the process recovers by itself when there is space.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk() {
-    let books = Books::new();
+    let books = Books::sqlite();
     let server = Server::start_with_little_disk(&books, 400).await;
     server.stock("seat", 1_000_000).await;
     let hold = async |key: String| {
@@ -193,14 +194,11 @@ async fn a_full_disk() {
 }
 
 /// A crowd beyond the queue is sent away with 503 and `Retry-After`, and what was accepted is answered.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_than_the_queue_holds() {
-    let books = Books::new();
+async fn more_than_the_queue_holds(books: Books) {
     let server = Server::start(&books, &[("BESPEAK_LANE_QUEUE", "8"), ("BESPEAK_LANE_BATCH", "4")]).await;
     server.stock("seat", 1_000).await;
     // While somebody else has the write lock, commands pile up.
-    let mut thief = books.connection().await;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut thief).await.expect("locked");
+    let thief = books.block_writers().await;
     let mut tasks = Vec::new();
     for client in 0..40 {
         let mut connection = server.connect().await;
@@ -218,7 +216,7 @@ async fn more_than_the_queue_holds() {
     let refused = Arc::new(AtomicUsize::new(0));
     until("the queue is full", || async { tasks.iter().filter(|task| task.is_finished()).count() >= 28 })
         .await;
-    sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
+    thief.release().await;
     let mut held = 0;
     for task in tasks {
         match tokio::time::timeout(Duration::from_secs(20), task).await.expect("answered").expect("no panic")
@@ -236,9 +234,7 @@ async fn more_than_the_queue_holds() {
 
 /// A record that somebody damaged fails the requests that need it, and none else: neither those that share their
 /// transaction nor those that come after it on the same connection.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_record_fails_alone() {
-    let books = Books::new();
+async fn a_damaged_record_fails_alone(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 10).await;
     let mut tokens = Vec::new();

@@ -1,7 +1,13 @@
 //! Import over HTTP: line by line, numbers kept, nothing lost.
 
-use bespeak_tests::Api;
+use bespeak_tests::{Api, Books, each_store};
 use serde_json::{Value, json};
+
+each_store!(
+    good_lines_are_imported_and_bad_ones_refused_by_their_number,
+    a_dry_run_says_what_would_happen_and_changes_nothing,
+    what_is_no_import,
+);
 
 async fn import(api: &Api, query: &str, csv: &str) -> Value {
     let reply = api
@@ -11,15 +17,14 @@ async fn import(api: &Api, query: &str, csv: &str) -> Value {
     reply.json()
 }
 
-#[tokio::test]
-async fn good_lines_are_imported_and_bad_ones_refused_by_their_number() {
-    let api = Api::start().await;
+async fn good_lines_are_imported_and_bad_ones_refused_by_their_number(books: Books) {
+    let api = Api::start(books).await;
     api.stock("taken", 5).await;
     api.hold("k", "taken", 4).await;
     api.stock("same", 7).await;
     let csv = "\u{feff}resource_id,total_stock\r\n# a comment\r\n\r\nnew,10\r\nsame,7\r\n taken , 6 \r\nbad id,1\r\nfew\r\nmany,1,2\r\nnumber,ten\r\ntoo-much,9007199254740992\r\nnew,11\r\n\"quoted\",3\r\n\"open,4\r\nlast,5";
     let report = import(&api, "", csv).await;
-    insta::assert_json_snapshot!(report);
+    insta::assert_json_snapshot!("good_lines_are_imported_and_bad_ones_refused_by_their_number", report);
     assert_eq!(
         api.get("/api/v1/resources/last").await.json()["totalStock"],
         5,
@@ -33,9 +38,8 @@ async fn good_lines_are_imported_and_bad_ones_refused_by_their_number() {
     api.books.in_order().await;
 }
 
-#[tokio::test]
-async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
-    let api = Api::start().await;
+async fn a_dry_run_says_what_would_happen_and_changes_nothing(books: Books) {
+    let api = Api::start(books).await;
     api.stock("a", 1).await;
     let report = import(&api, "?dryRun=true", "a,2\nb,3\n").await;
     assert_eq!(
@@ -47,9 +51,8 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     assert_eq!(api.get("/api/v1/resources/b").await.status, 404);
 }
 
-#[tokio::test]
-async fn what_is_no_import() {
-    let api = Api::with(&[("BESPEAK_IMPORT_BYTES_MAX", "2048")], None).await;
+async fn what_is_no_import(books: Books) {
+    let api = Api::with(books, &[("BESPEAK_IMPORT_BYTES_MAX", "2048")], None).await;
     let path = "/api/v1/resources/import";
     let csv = ("content-type", "text/csv; charset=utf-8");
     assert_eq!(api.raw(path, &[("content-type", "application/json")], "a,1").await.problem().0, 415);

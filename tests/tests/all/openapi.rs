@@ -1,10 +1,15 @@
 //! The API's description is served, is true to the configuration, and is shown without a network.
 
-use bespeak_tests::Api;
+use bespeak_tests::{Api, Books};
 
 #[tokio::test]
 async fn the_document_names_every_route_and_the_limits_that_are_set() {
-    let api = Api::with(&[("BESPEAK_QUANTITY_MAX", "7"), ("BESPEAK_TTL_DEFAULT_SECONDS", "42")], None).await;
+    let api = Api::with(
+        Books::sqlite(),
+        &[("BESPEAK_QUANTITY_MAX", "7"), ("BESPEAK_TTL_DEFAULT_SECONDS", "42")],
+        None,
+    )
+    .await;
     let document = api.get("/openapi.json").await.json();
     let paths = document["paths"].as_object().expect("paths");
     let mut routes: Vec<String> = paths
@@ -37,7 +42,7 @@ async fn the_document_names_every_route_and_the_limits_that_are_set() {
 
 #[tokio::test]
 async fn the_documentation_needs_no_network() {
-    let api = Api::start().await;
+    let api = Api::start(Books::sqlite()).await;
     let page = api.get("/docs/").await;
     assert_eq!(page.status, 200);
     assert!(!page.text.contains("//unpkg") && !page.text.contains("https://"), "{}", page.text);

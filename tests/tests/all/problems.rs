@@ -3,9 +3,19 @@
 use std::time::Duration;
 
 use bespeak::store::FixedClock;
-use bespeak_tests::{Api, Reply};
+use bespeak_tests::{Api, Books, Reply, each_store};
 use http::{Method, Request};
 use serde_json::{Value, json};
+
+each_store!(
+    a_reserve_that_is_wrong_is_told_what_is_wrong,
+    bad_utf8_is_malformed,
+    tokens_that_are_none,
+    paths_methods_and_parameters_that_are_none,
+    resources_that_cannot_be_defined,
+    what_came_first_is_told_to_who_comes_later,
+    problem_bodies,
+);
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const KEY: (&str, &str) = ("idempotency-key", "k");
@@ -22,9 +32,8 @@ fn told(reply: &Reply) -> String {
     }
 }
 
-#[tokio::test]
-async fn a_reserve_that_is_wrong_is_told_what_is_wrong() {
-    let api = Api::start().await;
+async fn a_reserve_that_is_wrong_is_told_what_is_wrong(books: Books) {
+    let api = Api::start(books).await;
     api.stock("seat", 5).await;
     let long_key = "k".repeat(300);
     let good = r#"{"resourceId":"seat","quantity":1}"#;
@@ -104,17 +113,15 @@ async fn a_reserve_that_is_wrong_is_told_what_is_wrong() {
     assert!(api.books.events().await.is_empty());
 }
 
-#[tokio::test]
-async fn bad_utf8_is_malformed() {
-    let api = Api::start().await;
+async fn bad_utf8_is_malformed(books: Books) {
+    let api = Api::start(books).await;
     let reply =
         api.raw("/api/v1/reserve", &[JSON, KEY], b"{\"resourceId\":\"\xff\",\"quantity\":1}".to_vec()).await;
     assert_eq!(told(&reply), "400 malformed-body");
 }
 
-#[tokio::test]
-async fn tokens_that_are_none() {
-    let api = Api::start().await;
+async fn tokens_that_are_none(books: Books) {
+    let api = Api::start(books).await;
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     for verb in ["commit", "release", "cancel"] {
         assert_eq!(told(&api.act(verb, "not-a-uuid").await), "422 invalid-value: token", "{verb}");
@@ -132,9 +139,8 @@ async fn tokens_that_are_none() {
     assert_eq!(told(&api.get(&format!("/api/v1/reservations/{unknown}")).await), "404 reservation-not-found");
 }
 
-#[tokio::test]
-async fn paths_methods_and_parameters_that_are_none() {
-    let api = Api::start().await;
+async fn paths_methods_and_parameters_that_are_none(books: Books) {
+    let api = Api::start(books).await;
     for (expected, path) in [
         ("404 not-found", "/"),
         ("404 not-found", "/api/v1/nothing"),
@@ -158,9 +164,8 @@ async fn paths_methods_and_parameters_that_are_none() {
     assert_eq!(told(&api.send(request.expect("a request")).await), "405 method-not-allowed");
 }
 
-#[tokio::test]
-async fn resources_that_cannot_be_defined() {
-    let api = Api::start().await;
+async fn resources_that_cannot_be_defined(books: Books) {
+    let api = Api::start(books).await;
     for (expected, body) in [
         ("422 invalid-value: totalStock", json!({"resourceId": "a"})),
         ("422 invalid-value: totalStock", json!({"resourceId": "a", "totalStock": -1})),
@@ -178,10 +183,9 @@ async fn resources_that_cannot_be_defined() {
     assert_eq!(api.get("/api/v1/resources").await.json()["resources"], json!([]));
 }
 
-#[tokio::test]
-async fn what_came_first_is_told_to_who_comes_later() {
+async fn what_came_first_is_told_to_who_comes_later(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("seat", 9).await;
     let (committed, released, cancelled, held) = (
         api.hold("1", "seat", 1).await,
@@ -212,10 +216,9 @@ async fn what_came_first_is_told_to_who_comes_later() {
     assert_eq!(api.act("cancel", &held).await.json()["reservationStatus"], "EXPIRED");
 }
 
-#[tokio::test]
-async fn problem_bodies() {
+async fn problem_bodies(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
-    let api = Api::at(&clock).await;
+    let api = Api::at(books, &clock).await;
     api.stock("seat", 2).await;
     let held = api.hold("held", "seat", 1).await;
     let order = |quantity: u64| json!({"resourceId": "seat", "quantity": quantity, "ttlSeconds": 60});
@@ -236,5 +239,5 @@ async fn problem_bodies() {
     ];
     clock.advance(Duration::from_secs(60));
     seen.push(api.act("commit", &held).await.json());
-    insta::assert_json_snapshot!(seen);
+    insta::assert_json_snapshot!("problem_bodies", seen);
 }

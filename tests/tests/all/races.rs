@@ -8,31 +8,37 @@ use bespeak::{
         ResourceId, Token,
     },
     lanes::{Dispatch, Plan},
-    store::{
-        Clock, FixedClock, Store,
-        sqlite::{SqliteOptions, SqliteStore},
-    },
+    store::{FixedClock, Guard},
 };
-use bespeak_tests::Books;
+use bespeak_tests::{Books, each_store};
 use uuid::Uuid;
 
 const ROUNDS: usize = 1_000;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lanes() {
-    race(Plan::Lanes { lanes: 1, batch: 64 }).await;
+each_store!(lanes, pessimistic);
+
+async fn lanes(books: Books) {
+    let lanes = if books.is_file() { 1 } else { 8 };
+    race(books, Plan::Lanes { lanes, batch: 64 }, Guard::RowLock).await;
+}
+
+async fn pessimistic(books: Books) {
+    race(books, Plan::Single { at_once: 4 }, Guard::RowLock).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_command_per_transaction() {
-    race(Plan::Single).await;
+async fn conditional() {
+    race(Books::mysql().await, Plan::Single { at_once: 4 }, Guard::Conditional).await;
 }
 
-async fn race(plan: Plan) {
-    let books = Books::new();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn optimistic() {
+    race(Books::mysql().await, Plan::Single { at_once: 4 }, Guard::Optimistic).await;
+}
+
+async fn race(books: Books, plan: Plan, guard: Guard) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
-    let options = SqliteOptions { clock: Clock::Fixed(clock.clone()), ..SqliteOptions::default() };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&books.url(), options).await.expect("opened"));
+    let store = books.open(Some(&clock), guard).await;
     store.migrate().await.expect("migrated");
     let dispatch = Arc::new(Dispatch::start(&store, plan, 1_000));
     let id = ResourceId::new("id", "seat").expect("valid");

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use bespeak_tests::{Books, Server, until};
+use bespeak_tests::{Books, Server, each_store, until};
 use http::Method;
 use serde_json::json;
 
+each_store!(a_lone_hold_is_expired_on_time_by_the_timer_of_any_process,);
+
 const HOLDS: usize = 5;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lone_hold_is_expired_on_time_by_the_timer_of_any_process() {
-    let books = Books::new();
+async fn a_lone_hold_is_expired_on_time_by_the_timer_of_any_process(books: Books) {
     let server = Server::start(&books, &[]).await;
     let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 1}).to_string();
     server.stock("seat", HOLDS as u64).await;
@@ -37,12 +37,10 @@ async fn expired(books: &Books) -> usize {
 }
 
 async fn lateness(books: &Books) -> Vec<Duration> {
-    let rows: Vec<(i64,)> =
-        sqlx::query_as("SELECT updated_at - expires_at FROM reservations WHERE status = 'EXPIRED'")
-            .fetch_all(&mut books.connection().await)
-            .await
-            .expect("read");
-    rows.into_iter()
-        .map(|(micros,)| Duration::from_micros(u64::try_from(micros).expect("not early")))
+    let micros =
+        books.integers("SELECT updated_at - expires_at FROM reservations WHERE status = 'EXPIRED'").await;
+    micros
+        .into_iter()
+        .map(|micros| Duration::from_micros(u64::try_from(micros).expect("not early")))
         .collect()
 }

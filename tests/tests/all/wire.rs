@@ -9,7 +9,7 @@ use tokio::{
 };
 
 async fn server() -> (Server, Books) {
-    let books = Books::new();
+    let books = Books::sqlite();
     let server = Server::start(&books, &[("BESPEAK_REQUEST_TIMEOUT_SECONDS", "1")]).await;
     server.stock("seat", 10).await;
     (server, books)

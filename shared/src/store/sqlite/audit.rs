@@ -4,7 +4,7 @@
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use super::{Audit, StoreError, error::failed};
-use crate::store::Finding;
+use crate::store::{Finding, audit::hyphenated};
 
 /// An invariant, and a query whose rows `(id, problem)` break it.
 ///
@@ -140,10 +140,4 @@ pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
 async fn count(view: &mut Transaction<'static, Sqlite>, sql: &'static str) -> Result<u64, StoreError> {
     let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut **view).await.map_err(failed)?;
     Ok(u64::try_from(count).unwrap_or(0))
-}
-
-/// A token as clients know it, from the database's plain hexadecimal.
-fn hyphenated(id: String) -> String {
-    let plain = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if plain { uuid::Uuid::try_parse(&id).map_or(id, |token| token.to_string()) } else { id }
 }

@@ -1,6 +1,6 @@
 //! What `SQLite`'s result codes mean to an operator (<https://www.sqlite.org/rescode.html>).
 
-use super::StoreError;
+use super::{Contention, StoreError};
 
 /// Names a driver's error.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
@@ -21,7 +21,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
                 11 | 26 => unavailable("the file is damaged or is no database", error),
                 // Another process inserted the same key between our look-up and our insert.
                 19 if database.is_unique_violation() => {
-                    StoreError::Contended { attempts: 1, source: error.into() }
+                    StoreError::contended(Contention::DuplicateKey, error)
                 }
                 _ => StoreError::Statement { source: error.into() },
             }

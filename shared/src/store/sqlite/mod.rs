@@ -5,13 +5,14 @@
 
 mod audit;
 mod checkpoint;
-mod decode;
 mod error;
 mod insert;
+mod json;
 mod read;
+mod row;
 mod session;
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -20,8 +21,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Audit, Clock, Due, Executed, Mode, OutboxCount, Page, Store, StoreError, batch};
-use crate::engine::{Command, Reservation, Resource, ResourceId, Timestamp, Token};
+use super::{Audit, Clock, Contention, Due, Executed, Mode, OutboxCount, Page, Store, StoreError, batch};
+use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
 use checkpoint::Checkpoints;
 use error::failed;
 
@@ -159,6 +160,14 @@ impl Store for SqliteStore {
 
     async fn reservation(&self, token: Token) -> Result<Option<Reservation>, StoreError> {
         read::reservation(&self.readers, token, self.now()).await
+    }
+
+    async fn by_keys(&self, keys: &[IdempotencyKey]) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
+        read::by_keys(&self.readers, keys, self.now()).await
+    }
+
+    async fn first_resources(&self, tokens: &[Token]) -> Result<HashMap<Token, ResourceId>, StoreError> {
+        read::first_resources(&self.readers, tokens).await
     }
 
     async fn due(&self, limit: u32) -> Result<Due, StoreError> {

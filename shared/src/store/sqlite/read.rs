@@ -1,9 +1,19 @@
 //! Views: what readers see at an instant, overdue holds counted as given back (I6). Nothing here writes.
 
+use std::collections::HashMap;
+
 use sqlx::SqlitePool;
 
-use super::{Due, OutboxCount, Page, StoreError, decode, error::failed, session::reservation_columns};
-use crate::engine::{Reservation, Resource, ResourceId, Timestamp, Token};
+use super::{
+    Due, OutboxCount, Page, StoreError,
+    error::failed,
+    json,
+    session::{RESERVATIONS_BY_KEY, reservation_columns},
+};
+use crate::{
+    engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token},
+    store::decode,
+};
 
 macro_rules! resource_view {
     () => {
@@ -60,6 +70,34 @@ pub(super) async fn reservation(
     .await
     .map_err(failed)?;
     Ok(decode::reservations(&rows)?.pop().map(|reservation| reservation.as_of(now)))
+}
+
+pub(super) async fn by_keys(
+    pool: &SqlitePool,
+    keys: &[IdempotencyKey],
+    now: Timestamp,
+) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
+    let rows = sqlx::query(RESERVATIONS_BY_KEY)
+        .bind(json::keys_json(keys)?)
+        .fetch_all(pool)
+        .await
+        .map_err(failed)?;
+    Ok((decode::reservations(&rows)?, now))
+}
+
+pub(super) async fn first_resources(
+    pool: &SqlitePool,
+    tokens: &[Token],
+) -> Result<HashMap<Token, ResourceId>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT r.token, r.resource_id FROM json_each(?1) j
+        CROSS JOIN reservations r ON r.token = unhex(j.value) AND r.item_no = 0",
+    )
+    .bind(json::tokens_json(tokens)?)
+    .fetch_all(pool)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
 }
 
 pub(super) async fn due(pool: &SqlitePool, limit: u32, now: Timestamp) -> Result<Due, StoreError> {

@@ -8,12 +8,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, sqlite::SqliteRow};
 
-use super::{Clock, StoreError, decode, error::failed, insert};
+use super::{Clock, StoreError, error::failed, insert, json};
 use crate::{
     engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
     store::{
         batch::{self, HoldsOf},
-        rows,
+        decode,
     },
 };
 
@@ -80,7 +80,7 @@ const RESERVATIONS_BY_TOKEN: &str = concat!(
     " FROM json_each(?1) j CROSS JOIN reservations r ON r.token = unhex(j.value) ORDER BY r.token, r.item_no"
 );
 
-const RESERVATIONS_BY_KEY: &str = concat!(
+pub(super) const RESERVATIONS_BY_KEY: &str = concat!(
     "SELECT ",
     reservation_columns!("r"),
     " FROM json_each(?1) j
@@ -137,8 +137,7 @@ impl SqliteSession {
         if done.rows_affected() == rows {
             Ok(())
         } else {
-            let source = format!("{} of {rows} rows were as they had been read", done.rows_affected());
-            Err(StoreError::Contended { attempts: 1, source: source.into() })
+            Err(StoreError::changed_meanwhile(done.rows_affected(), rows))
         }
     }
 }
@@ -148,7 +147,7 @@ impl batch::Session for SqliteSession {
         let mut set = WorkingSet::new();
         let mut resources = plan.resources.clone();
         if !plan.tokens.is_empty() {
-            let rows = self.rows(RESERVATIONS_BY_TOKEN, rows::tokens_json(&plan.tokens)?).await?;
+            let rows = self.rows(RESERVATIONS_BY_TOKEN, json::tokens_json(&plan.tokens)?).await?;
             for reservation in decode::reservations(&rows)? {
                 if plan.with_resources.contains(&reservation.token) {
                     resources.extend(reservation.items.iter().map(|item| item.resource_id.clone()));
@@ -157,13 +156,13 @@ impl batch::Session for SqliteSession {
             }
         }
         if !plan.keys.is_empty() {
-            let rows = self.rows(RESERVATIONS_BY_KEY, rows::keys_json(&plan.keys)?).await?;
+            let rows = self.rows(RESERVATIONS_BY_KEY, json::keys_json(&plan.keys)?).await?;
             for reservation in decode::reservations(&rows)? {
                 set.add_reservation(reservation);
             }
         }
         if !resources.is_empty() {
-            for row in self.rows(RESOURCES_BY_ID, rows::ids_json(&resources)?).await? {
+            for row in self.rows(RESOURCES_BY_ID, json::ids_json(&resources)?).await? {
                 set.add_resource(decode::resource(&row)?);
             }
         }
@@ -183,7 +182,7 @@ impl batch::Session for SqliteSession {
         now: Timestamp,
     ) -> Result<HashMap<ResourceId, HoldsOf>, StoreError> {
         let rows: Vec<(String, bool, Option<i64>)> = sqlx::query_as(HOLDS_OF)
-            .bind(rows::ids_json(resources)?)
+            .bind(json::ids_json(resources)?)
             .bind(now.as_microsecond())
             .fetch_all(&mut *self.connection)
             .await
@@ -223,14 +222,14 @@ impl batch::Session for SqliteSession {
     async fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
         if !changes.created_resources.is_empty() {
             let rows = changes.created_resources.len() as u64;
-            self.change(CREATE_RESOURCES, rows::created_resources_json(&changes.created_resources)?, rows)
+            self.change(CREATE_RESOURCES, json::created_resources_json(&changes.created_resources)?, rows)
                 .await?;
         }
         if !changes.created_reservations.is_empty() {
             insert::reservations(&mut self.connection, &changes.created_reservations).await?;
         }
         if !changes.transitions.is_empty() {
-            let (json, rows) = rows::transitions_json(&changes.transitions)?;
+            let (json, rows) = json::transitions_json(&changes.transitions)?;
             self.change(CHANGE_RESERVATIONS, json, rows).await?;
         }
         if !changes.events.is_empty() {
@@ -238,7 +237,7 @@ impl batch::Session for SqliteSession {
         }
         if !changes.updated_resources.is_empty() {
             let rows = changes.updated_resources.len() as u64;
-            self.change(UPDATE_RESOURCES, rows::updated_resources_json(&changes.updated_resources)?, rows)
+            self.change(UPDATE_RESOURCES, json::updated_resources_json(&changes.updated_resources)?, rows)
                 .await?;
         }
         Ok(())

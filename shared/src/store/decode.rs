@@ -1,8 +1,8 @@
-//! Rows into records. A row that the engine could not have written is reported, never repaired.
+//! Rows into records, the same for every dialect. A row that the engine could not have written is reported, never
+//! repaired.
 
 use std::sync::Arc;
 
-use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -11,16 +11,36 @@ use crate::engine::{
     ResourceId, Status, Timestamp, Token,
 };
 
+/// The cells of a row, as a dialect's driver gives them. Columns are counted from 0.
+pub(super) trait Cells {
+    /// A whole number.
+    fn integer(&self, column: usize) -> Result<i64, StoreError>;
+
+    /// A whole number or NULL.
+    fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError>;
+
+    /// Text or NULL.
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;
+
+    /// Bytes.
+    fn bytes(&self, column: usize) -> Result<&[u8], StoreError>;
+
+    /// Text.
+    fn text(&self, column: usize) -> Result<&str, StoreError> {
+        self.optional_text(column)?.ok_or_else(|| corrupt(format!("NULL in column {column}")))
+    }
+}
+
 /// `id, total, available, version, fulfilment, created_at, updated_at`.
-pub(super) fn resource(row: &SqliteRow) -> Result<Resource, StoreError> {
-    let id: &str = row.try_get(0).map_err(unreadable)?;
+pub(super) fn resource(row: &impl Cells) -> Result<Resource, StoreError> {
+    let id = row.text(0)?;
     let wrong = |what: String| corrupt(format!("resource {id}: {what}"));
     Ok(Resource {
         id: ResourceId::new("id", id).map_err(|violation| wrong(violation.to_string()))?,
         total: unsigned(row, 1)?,
         available: unsigned(row, 2)?,
         version: unsigned(row, 3)?,
-        fulfilment: Fulfilment::parse("fulfilment", row.try_get(4).map_err(unreadable)?)
+        fulfilment: Fulfilment::parse("fulfilment", row.text(4)?)
             .map_err(|violation| wrong(violation.to_string()))?,
         created_at: timestamp(row, 5)?,
         updated_at: timestamp(row, 6)?,
@@ -28,8 +48,8 @@ pub(super) fn resource(row: &SqliteRow) -> Result<Resource, StoreError> {
 }
 
 /// `token, item_no, resource_id, quantity, status, version, created_at, expires_at, updated_at, idempotency_key,
-/// fingerprint, holder, metadata` of each item, in primary key order.
-pub(super) fn reservations(rows: &[SqliteRow]) -> Result<Vec<Reservation>, StoreError> {
+/// fingerprint, holder, metadata` of each item; the items of one reservation side by side, in the order of their numbers.
+pub(super) fn reservations<R: Cells>(rows: &[R]) -> Result<Vec<Reservation>, StoreError> {
     let mut reservations = Vec::with_capacity(rows.len());
     let mut rest = rows;
     while let Some(first) = rest.first() {
@@ -48,17 +68,17 @@ pub(super) fn reservations(rows: &[SqliteRow]) -> Result<Vec<Reservation>, Store
     Ok(reservations)
 }
 
-fn reservation(token: Token, first: &SqliteRow, rows: &[SqliteRow]) -> Result<Reservation, StoreError> {
+fn reservation<R: Cells>(token: Token, first: &R, rows: &[R]) -> Result<Reservation, StoreError> {
     let wrong = |what: String| corrupt(format!("reservation {token}: {what}"));
-    let status: &str = first.try_get(4).map_err(unreadable)?;
-    let key: &str = first.try_get(9).map_err(unreadable)?;
-    let fingerprint: &[u8] = first.try_get(10).map_err(unreadable)?;
-    let holder: Option<&str> = first.try_get(11).map_err(unreadable)?;
-    let metadata: Option<String> = first.try_get(12).map_err(unreadable)?;
+    let status = first.text(4)?;
+    let key = first.text(9)?;
+    let fingerprint = first.bytes(10)?;
+    let holder = first.optional_text(11)?;
+    let metadata = first.optional_text(12)?.map(str::to_owned);
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         items.push(Item {
-            resource_id: ResourceId::new("resource_id", row.try_get(2).map_err(unreadable)?)
+            resource_id: ResourceId::new("resource_id", row.text(2)?)
                 .map_err(|violation| wrong(violation.to_string()))?,
             quantity: Quantity::new("quantity", unsigned(row, 3)?)
                 .map_err(|violation| wrong(violation.to_string()))?,
@@ -85,29 +105,37 @@ fn reservation(token: Token, first: &SqliteRow, rows: &[SqliteRow]) -> Result<Re
     })
 }
 
-/// The token in column 0.
-pub(super) fn token(row: &SqliteRow) -> Result<Token, StoreError> {
-    let bytes: &[u8] = row.try_get(0).map_err(unreadable)?;
-    Uuid::from_slice(bytes).map(Token::from_uuid).map_err(|error| corrupt(format!("a token: {error}")))
+/// The id of a resource.
+pub(super) fn resource_id(row: &impl Cells, column: usize) -> Result<ResourceId, StoreError> {
+    ResourceId::new("resource_id", row.text(column)?)
+        .map_err(|violation| corrupt(format!("a resource's id: {violation}")))
 }
 
-pub(super) fn unsigned(row: &SqliteRow, column: usize) -> Result<u64, StoreError> {
-    let value: i64 = row.try_get(column).map_err(unreadable)?;
+/// The token in column 0.
+pub(super) fn token(row: &impl Cells) -> Result<Token, StoreError> {
+    Uuid::from_slice(row.bytes(0)?)
+        .map(Token::from_uuid)
+        .map_err(|error| corrupt(format!("a token: {error}")))
+}
+
+pub(super) fn unsigned(row: &impl Cells, column: usize) -> Result<u64, StoreError> {
+    let value = row.integer(column)?;
     u64::try_from(value).map_err(|_| corrupt(format!("a negative number in column {column}: {value}")))
 }
 
-pub(super) fn timestamp(row: &SqliteRow, column: usize) -> Result<Timestamp, StoreError> {
-    micros(row.try_get(column).map_err(unreadable)?)
+pub(super) fn timestamp(row: &impl Cells, column: usize) -> Result<Timestamp, StoreError> {
+    micros(row.integer(column)?)
 }
 
 pub(super) fn micros(micros: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_microsecond(micros).map_err(|error| corrupt(format!("a time: {error}")))
 }
 
-fn corrupt(what: String) -> StoreError {
+pub(super) fn corrupt(what: String) -> StoreError {
     StoreError::Corrupt { what }
 }
 
-fn unreadable(error: sqlx::Error) -> StoreError {
-    StoreError::Corrupt { what: format!("a row does not have this version's shape: {error}") }
+/// A column that is not there, or of another type than this version writes.
+pub(super) fn unreadable(error: sqlx::Error) -> StoreError {
+    corrupt(format!("a row does not have this version's shape: {error}"))
 }

@@ -1,0 +1,33 @@
+//! The cells of a row, as MySQL's driver gives them.
+
+use sqlx::{Row, mysql::MySqlRow};
+
+use crate::store::{
+    StoreError,
+    decode::{Cells, corrupt, unreadable},
+};
+
+impl Cells for MySqlRow {
+    fn integer(&self, column: usize) -> Result<i64, StoreError> {
+        self.try_get_unchecked(column).map_err(unreadable)
+    }
+
+    fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        self.try_get_unchecked(column).map_err(unreadable)
+    }
+
+    // Keys are VARBINARY, which the driver would not give as text.
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
+        let bytes: Option<&[u8]> = self.try_get_unchecked(column).map_err(unreadable)?;
+        bytes
+            .map(|bytes| {
+                std::str::from_utf8(bytes)
+                    .map_err(|error| corrupt(format!("column {column} is not text: {error}")))
+            })
+            .transpose()
+    }
+
+    fn bytes(&self, column: usize) -> Result<&[u8], StoreError> {
+        self.try_get_unchecked(column).map_err(unreadable)
+    }
+}

@@ -1,0 +1,26 @@
+//! The cells of a row, as `SQLite`'s driver gives them.
+
+use sqlx::{Row, sqlite::SqliteRow};
+
+use crate::store::{
+    StoreError,
+    decode::{Cells, unreadable},
+};
+
+impl Cells for SqliteRow {
+    fn integer(&self, column: usize) -> Result<i64, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn bytes(&self, column: usize) -> Result<&[u8], StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+}
