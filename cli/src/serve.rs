@@ -43,6 +43,7 @@ impl Server {
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
         app.start_timer();
+        app.start_purger();
         let stop = CancellationToken::new();
         let router = bespeak_reserve::router(app.clone(), config.http);
         let served = bespeak_reserve::serve(listener, router, config.http.request_timeout, stop.clone());

@@ -18,6 +18,7 @@ use crate::{
     },
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
+    retention::{Purger, Retention},
     store::{Mode, Page, Store, StoreError},
     telemetry,
 };
@@ -82,7 +83,8 @@ pub struct App {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
     limits: Limits,
-    timer: CancellationToken,
+    retention: Retention,
+    background: CancellationToken,
     tasks: TaskTracker,
     refreshed: Mutex<Option<Instant>>,
 }
@@ -116,7 +118,8 @@ impl App {
             store,
             dispatch,
             limits: config.limits.clone(),
-            timer: CancellationToken::new(),
+            retention: config.retention,
+            background: CancellationToken::new(),
             tasks: TaskTracker::new(),
             refreshed: Mutex::default(),
         };
@@ -127,8 +130,15 @@ impl App {
     /// Starts the timer that ends holds on time.
     pub fn start_timer(&self) {
         let expiry = Expiry::new(self.store.clone(), self.dispatch.clone());
-        let stop = self.timer.clone();
+        let stop = self.background.clone();
         self.tasks.spawn(async move { expiry.run(stop).await });
+    }
+
+    /// Starts the task that forgets what is old.
+    pub fn start_purger(&self) {
+        let purger = Purger::new(self.store.clone(), self.dispatch.clone(), self.retention);
+        let stop = self.background.clone();
+        self.tasks.spawn(async move { purger.run(stop).await });
     }
 
     /// What one request may ask for.
@@ -225,7 +235,7 @@ impl App {
 
     /// Lets what was accepted finish, then closes the store.
     pub async fn stop(&self) {
-        self.timer.cancel();
+        self.background.cancel();
         self.dispatch.stop().await;
         self.tasks.wait().await;
         self.store.close().await;

@@ -9,5 +9,6 @@ pub mod config;
 pub mod engine;
 pub mod expiry;
 pub mod lanes;
+pub mod retention;
 pub mod store;
 pub mod telemetry;

@@ -5,10 +5,10 @@
 use std::{
     io::IsTerminal,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use metrics::{
@@ -109,6 +109,11 @@ fn describe() {
         "Packets of statements sent to the database, each with one answer."
     );
     describe_counter!(
+        "bespeak_purged_total",
+        Unit::Count,
+        "Records forgotten because they were old: reservations or events."
+    );
+    describe_counter!(
         "bespeak_refusals_from_memory_total",
         Unit::Count,
         "Holds refused without a lock: their resource was known to be sold out."
@@ -156,6 +161,13 @@ pub(crate) fn count_batch(commands: usize, took: Duration) {
     #[expect(clippy::cast_precision_loss)]
     sizes.record(commands as f64);
     times.record(took);
+}
+
+/// Counts what was forgotten because it was old.
+pub(crate) fn count_purged(what: &'static str, records: u64) {
+    if records > 0 {
+        counter!("bespeak_purged_total", "what" => what).increment(records);
+    }
 }
 
 /// Counts refusals that locked nothing.
@@ -206,7 +218,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct FailureLog {
     away: AtomicBool,
+    contended: Mutex<Option<Contended>>,
 }
+
+/// Batches that gave up, since they were last logged.
+#[derive(Debug)]
+struct Contended {
+    logged_at: Instant,
+    unlogged: u64,
+}
+
+/// Under overload batches give up by the hundred; a line of this kind is enough for a while.
+const CONTENTION_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 impl FailureLog {
     /// Looks at how a call to the store ended.
@@ -225,11 +248,24 @@ impl FailureLog {
                     );
                 }
             }
-            Err(error @ StoreError::Contended { .. }) => {
-                tracing::warn!(error = chain(error), "a batch lost to other writers until it gave up");
-            }
+            Err(error @ StoreError::Contended { .. }) => self.note_contended(error),
             Err(error) => {
                 tracing::error!(error = chain(error), "the store failed");
+            }
+        }
+    }
+}
+
+impl FailureLog {
+    fn note_contended(&self, error: &StoreError) {
+        let mut contended = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *contended {
+            Some(earlier) if earlier.logged_at.elapsed() < CONTENTION_LOGGED_EVERY => earlier.unlogged += 1,
+            earlier => {
+                let others = earlier.as_ref().map_or(0, |earlier| earlier.unlogged);
+                let error = chain(error);
+                tracing::warn!(error, others, "a batch lost to other writers until it gave up");
+                *earlier = Some(Contended { logged_at: Instant::now(), unlogged: 0 });
             }
         }
     }

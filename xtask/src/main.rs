@@ -1,4 +1,12 @@
-//! `cargo xtask test | bench`: everything that must hold, and how fast it is.
+//! `cargo xtask test | bench | services`: everything that must hold, how fast it is, and the servers that both need.
+//!
+//! Never: a dependency that takes long to build, since this is built before everything else.
+//! Next: a file for each command, and `provision.rs` for what they need of the machine.
+
+mod bench;
+mod provision;
+mod services;
+mod test;
 
 use std::{
     env,
@@ -20,6 +28,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Everything that must hold: formatting, lints, tests, documentation, licences
+    ///
+    /// The tests need a MySQL server: that of BESPEAK_TEST_MYSQL_URL, else one in Docker, else a binary that is installed. If
+    /// there is none, and this runs as root on Debian or Ubuntu, it is installed.
+    #[command(verbatim_doc_comment)]
     Test,
     /// The benchmarks, with the release profile
     Bench {
@@ -27,12 +39,16 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The servers that tests need, to run tests by hand against them
+    #[command(subcommand)]
+    Services(services::Order),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Test => test(),
-        Task::Bench { arguments } => bench(&arguments),
+        Task::Test => test::run(),
+        Task::Bench { arguments } => bench::run(&arguments),
+        Task::Services(order) => services::run(order),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,85 +59,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn test() -> Result<(), String> {
-    let started = Instant::now();
-    step("formatting", cargo().args(["fmt", "--all", "--check"]))?;
-    step(
-        "lints",
-        cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--all-features",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-    )?;
-    // What passing tests print (seeds of random ones) is shown as well.
-    step(
-        "tests",
-        cargo()
-            .args(["test", "--workspace", "--locked", "--", "--show-output"])
-            // One at a time: a crowd of thousands must not make another test's second pass too soon.
-            .env("RUST_TEST_THREADS", "1")
-            // A snapshot that differs fails; it is never written here.
-            .env("INSTA_UPDATE", "no"),
-    )?;
-    step(
-        "documentation",
-        cargo()
-            .args(["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
-    licences()?;
-    eprintln!("xtask: everything holds ({} s)", started.elapsed().as_secs());
-    Ok(())
-}
-
-/// Licences, bans and sources need nothing but the lock file; advisories need a data base that cannot be had everywhere.
-fn licences() -> Result<(), String> {
-    if Command::new("cargo-deny").arg("--version").output().is_err() {
-        eprintln!(
-            "xtask: left out: licences and advisories (cargo-deny is not installed: cargo install cargo-deny)"
-        );
-        return Ok(());
-    }
-    step(
-        "licences, bans, sources",
-        cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]),
-    )?;
-    let fetched = cargo().args(["deny", "fetch", "db"]).status().is_ok_and(|status| status.success());
-    if fetched {
-        step("advisories", cargo().args(["deny", "check", "advisories"]))
-    } else {
-        eprintln!("xtask: left out: advisories (their data base cannot be fetched from here)");
-        Ok(())
-    }
-}
-
-fn bench(arguments: &[String]) -> Result<(), String> {
-    step(
-        "building",
-        cargo().args(["build", "--release", "--locked", "-p", "bespeak-cli", "-p", "bespeak-bench"]),
-    )?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let binary = target.join("release").join("bespeak");
-    let arguments = arguments.iter().filter(|argument| *argument != "--");
-    step(
-        "benchmarks",
-        Command::new(target.join("release").join("bespeak-bench"))
-            .arg("--binary")
-            .arg(binary)
-            .args(arguments)
-            .current_dir(root()),
-    )
-}
-
 fn root() -> PathBuf {
     // This crate lies one folder below the root.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Where Cargo puts what it builds.
+fn target() -> PathBuf {
+    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 fn cargo() -> Command {

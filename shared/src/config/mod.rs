@@ -6,7 +6,7 @@ mod settings;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use crate::{engine::Limits, lanes, store::Guard, telemetry::LogFormat};
+use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat};
 pub use settings::{SETTINGS, Setting};
 
 /// A value that stops the start.
@@ -196,6 +196,8 @@ pub struct Config {
     pub lane_queue: usize,
     /// What one request may ask for.
     pub limits: Limits,
+    /// For how long things are kept.
+    pub retention: Retention,
     /// What HTTP accepts.
     pub http: HttpConfig,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
@@ -255,6 +257,14 @@ impl Config {
         if limits.life_max_seconds < limits.ttl_max_seconds {
             return Err(values.error("BESPEAK_LIFE_MAX_SECONDS", "at least BESPEAK_TTL_MAX_SECONDS"));
         }
+        let hours = |name, min, max| Ok(Duration::from_secs(3_600 * values.number(name, min, max)?));
+        let retention = Retention {
+            reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
+            events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+        };
+        if retention.events > retention.reservations {
+            return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
+        }
         Ok(Self {
             listen,
             database_url,
@@ -265,6 +275,7 @@ impl Config {
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits,
+            retention,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
                 import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,

@@ -64,6 +64,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_ITEMS_MAX", "32", "Most items of one reservation (1 to 1000)"),
     setting("BESPEAK_HOLDER_LENGTH_MAX", "128", "Longest holder, in characters (1 to 128)"),
     setting("BESPEAK_METADATA_BYTES_MAX", "4096", "Longest metadata, in bytes of JSON"),
+    setting(
+        "BESPEAK_RETENTION_HOURS",
+        "168",
+        "How long released, expired and cancelled reservations are kept, and with them their idempotency keys, in hours (at \
+         least 72); committed ones are kept for ever",
+    ),
+    setting(
+        "BESPEAK_EVENT_RETENTION_HOURS",
+        "24",
+        "How long published events are kept, in hours (at most BESPEAK_RETENTION_HOURS)",
+    ),
     setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes"),
     setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest import, in bytes"),
     setting(

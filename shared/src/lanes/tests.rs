@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     engine::{IdempotencyKey, Refusal, Reservation, Resource, ResourceId, Timestamp, Token},
-    store::{Audit, Due, OutboxCount, Page},
+    store::{Audit, Due, OutboxCount, Page, Purged},
 };
 
 /// Answers each command with its own token's time; waits for `gate`; misbehaves for chosen tokens.
@@ -104,6 +104,12 @@ impl Store for Fake {
         Ok(HashMap::new())
     }
     async fn due(&self, _: u32) -> Result<Due, StoreError> {
+        unreachable!()
+    }
+    async fn purge_events(&self, _: Duration, _: u32) -> Result<Purged, StoreError> {
+        unreachable!()
+    }
+    async fn purge_reservations(&self, _: Duration, _: Option<Token>, _: u32) -> Result<Purged, StoreError> {
         unreachable!()
     }
     async fn outbox(&self) -> Result<OutboxCount, StoreError> {

@@ -11,16 +11,22 @@ pub mod conformance;
 mod decode;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+mod purge;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::{collections::HashMap, error::Error, time::Instant};
+use std::{
+    collections::HashMap,
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
+pub use purge::Purged;
 
 use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
 
@@ -234,6 +240,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Overdue holds, oldest first, at most `limit` of them. Cancel-safe.
     async fn due(&self, limit: u32) -> Result<Due, StoreError>;
+
+    /// Forgets events that were published longer than `kept_for` ago: at most `limit` of them.
+    async fn purge_events(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError>;
+
+    /// Forgets reservations that ended longer than `kept_for` ago and have no event left to publish, among the next `limit`
+    /// of all after `after`, in token order.
+    async fn purge_reservations(
+        &self,
+        kept_for: Duration,
+        after: Option<Token>,
+        limit: u32,
+    ) -> Result<Purged, StoreError>;
 
     /// Counts the outbox. Cancel-safe.
     async fn outbox(&self) -> Result<OutboxCount, StoreError>;

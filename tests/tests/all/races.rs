@@ -48,19 +48,21 @@ async fn race(books: Books, plan: Plan, guard: Guard) {
     let mut ends = [0_usize; 3];
     for round in 0..ROUNDS {
         let token = hold(&dispatch, &id, round).await;
-        // The clock passes the hold's end while they race.
-        let racers = [Command::Commit(token), Command::Release(token), Command::Expire(token)];
+        // The clock passes the hold's end while they race; who starts when is left to chance, because release has a longer
+        // way to its lane than commit.
         let mut tasks = Vec::new();
-        for turn in 0..3 {
-            let (dispatch, command) = (dispatch.clone(), racers[(round + turn) % 3].clone());
-            tasks.push((
-                (round + turn) % 3,
-                tokio::spawn(async move { dispatch.submit(command).await.expect("answered") }),
-            ));
-            if round % 4 == turn {
-                clock.advance(Duration::from_secs(1));
-            }
+        for (who, command) in
+            [Command::Commit(token), Command::Release(token), Command::Expire(token)].into_iter().enumerate()
+        {
+            let dispatch = dispatch.clone();
+            let race = async move {
+                tokio::time::sleep(Duration::from_micros(fastrand::u64(0..2_000))).await;
+                dispatch.submit(command).await.expect("answered")
+            };
+            tasks.push((who, tokio::spawn(race)));
         }
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..2_000))).await;
+        clock.advance(Duration::from_secs(1));
         let mut winners = Vec::new();
         for (who, task) in tasks {
             if let Ok(Accepted::Reservation { change: Change::Changed, .. }) = task.await.expect("no panic") {

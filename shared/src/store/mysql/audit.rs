@@ -123,9 +123,7 @@ const CHECKS: [(&str, &[&str]); 12] = [
 ];
 
 /// From when on every event must be there: always, until the first published row was purged.
-const KEPT_SINCE: &str =
-    "SELECT CASE WHEN (SELECT MIN(id) FROM outbox) > 1 THEN (SELECT MIN(created_at) FROM outbox)
-    ELSE 0 END";
+const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
 pub(super) async fn audit(pool: &MySqlPool) -> Result<Audit, StoreError> {
     let mut view = Wire::open(pool).await?;

@@ -7,6 +7,7 @@
 mod audit;
 mod connect;
 mod error;
+mod purge;
 mod read;
 mod row;
 mod session;
@@ -14,13 +15,14 @@ mod sql;
 mod wire;
 mod write;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{MySqlPool, migrate::Migrator};
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Guard, Mode, OutboxCount, Page, Store, StoreError, batch,
+    Audit, Clock, Contention, Due, Executed, Guard, Mode, OutboxCount, Page, Purged, Store, StoreError, batch,
+    purge::before,
 };
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
 use connect::For;
@@ -123,6 +125,21 @@ impl Store for MysqlStore {
 
     async fn due(&self, limit: u32) -> Result<Due, StoreError> {
         read::due(&self.readers, limit, &self.options.clock).await
+    }
+
+    async fn purge_events(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
+        let now = read::now(&self.readers, &self.options.clock).await?;
+        purge::events((&self.writers, &self.readers), before(now, kept_for), limit).await
+    }
+
+    async fn purge_reservations(
+        &self,
+        kept_for: Duration,
+        after: Option<Token>,
+        limit: u32,
+    ) -> Result<Purged, StoreError> {
+        let now = read::now(&self.readers, &self.options.clock).await?;
+        purge::reservations((&self.writers, &self.readers), before(now, kept_for), after, limit).await
     }
 
     async fn outbox(&self) -> Result<OutboxCount, StoreError> {

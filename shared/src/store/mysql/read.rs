@@ -34,6 +34,13 @@ pub(super) fn resource_view(clock: &Clock) -> Sql {
         .push("), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r FORCE INDEX (PRIMARY) WHERE ")
 }
 
+/// The clock.
+pub(super) async fn now(pool: &MySqlPool, clock: &Clock) -> Result<Timestamp, StoreError> {
+    let mut script = Script::default();
+    let place = script.add(Sql::new(CLOCK));
+    clock_of(&read(pool, script).await?, place, clock)
+}
+
 pub(super) async fn resource(
     pool: &MySqlPool,
     id: &ResourceId,

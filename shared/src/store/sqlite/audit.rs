@@ -109,11 +109,8 @@ const CHECKS: [(&str, &str); 12] = [
     ),
 ];
 
-/// From when on every event must be there: always, until the first published row was purged. Rows are purged oldest
-/// first, so what remains is complete from its oldest on.
-const KEPT_SINCE: &str =
-    "SELECT CASE WHEN (SELECT min(id) FROM outbox) > 1 THEN (SELECT min(created_at) FROM outbox)
-    ELSE 0 END";
+/// From when on every event must be there: always, until the first published row was purged.
+const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
 pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
     let mut view = pool.begin().await.map_err(failed)?;

@@ -8,6 +8,7 @@ mod checkpoint;
 mod error;
 mod insert;
 mod json;
+mod purge;
 mod read;
 mod row;
 mod session;
@@ -21,7 +22,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Audit, Clock, Contention, Due, Executed, Mode, OutboxCount, Page, Store, StoreError, batch};
+use super::{
+    Audit, Clock, Contention, Due, Executed, Mode, OutboxCount, Page, Purged, Store, StoreError, batch,
+    purge::before,
+};
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
 use checkpoint::Checkpoints;
 use error::failed;
@@ -172,6 +176,20 @@ impl Store for SqliteStore {
 
     async fn due(&self, limit: u32) -> Result<Due, StoreError> {
         read::due(&self.readers, limit, self.now()).await
+    }
+
+    async fn purge_events(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
+        purge::events(&self.writer, self.clock.clone(), before(self.now(), kept_for), limit).await
+    }
+
+    async fn purge_reservations(
+        &self,
+        kept_for: Duration,
+        after: Option<Token>,
+        limit: u32,
+    ) -> Result<Purged, StoreError> {
+        let cutoff = before(self.now(), kept_for);
+        purge::reservations((&self.writer, &self.readers), self.clock.clone(), cutoff, after, limit).await
     }
 
     async fn outbox(&self) -> Result<OutboxCount, StoreError> {

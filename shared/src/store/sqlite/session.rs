@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sqlx::{Sqlite, SqlitePool, pool::PoolConnection, sqlite::SqliteRow};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection, sqlite::SqliteRow};
 
 use super::{Clock, StoreError, error::failed, insert, json};
 use crate::{
@@ -121,6 +121,11 @@ impl SqliteSession {
         let mut session = Self { connection, clean: false, clock };
         session.control("BEGIN IMMEDIATE").await?;
         Ok(session)
+    }
+
+    /// The connection, inside of the transaction.
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
     }
 
     async fn control(&mut self, sql: &'static str) -> Result<(), StoreError> {

@@ -1,0 +1,190 @@
+//! A server binary of this machine, on a free port, with its data in a folder of its own.
+//!
+//! Never: the machine's own configuration or data (`--no-defaults`), nor a port that can be reached from outside.
+//! Next: `process.rs`, which runs it.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::PATIENCE;
+use crate::{
+    Process, ServiceError,
+    handshake::{self, Handshake},
+    port,
+};
+
+/// Beside PATH: where packages put servers, which is not on every account's PATH.
+const FOLDERS: [&str; 6] = [
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/libexec",
+    "/usr/local/mysql/bin",
+    "/opt/homebrew/bin",
+];
+/// How often another port is tried when the one that was free is not any more.
+const TRIES: usize = 5;
+
+/// A server program.
+pub(super) struct Program {
+    path: PathBuf,
+    mariadb: bool,
+    as_root: bool,
+}
+
+impl Program {
+    /// The first on this machine.
+    pub(super) async fn find() -> Option<Self> {
+        let path = ["mariadbd", "mysqld"].into_iter().find_map(find)?;
+        let version = said_by(&path, "--version").await;
+        let as_root = said_by(Path::new("id"), "-u").await.trim() == "0";
+        Some(Self { path, mariadb: version.contains("MariaDB"), as_root })
+    }
+
+    /// Starts it in a new folder and waits until it answers.
+    pub(super) async fn start(
+        &self,
+        options: &[&str],
+    ) -> Result<(Process, SocketAddr, Handshake), ServiceError> {
+        let mut tried = 0;
+        loop {
+            let folder =
+                TempDir::with_prefix("bespeak-mysql-").map_err(ServiceError::io("making a folder"))?;
+            let port = port::free().map_err(ServiceError::io("finding a free port"))?;
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let mut process = Process::new_for(self, folder, port, options)?;
+            self.prepare(process.folder()).await?;
+            process.start().await?;
+            tried += 1;
+            match ready(&mut process, address).await {
+                Ok(handshake) => return Ok((process, address, handshake)),
+                Err(ServiceError::NotStarted { log, .. })
+                    if tried < TRIES && log.contains("already in use") => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn arguments(&self, folder: &Path, port: u16, options: &[&str]) -> Vec<OsString> {
+        let mut arguments = vec!["--no-defaults".into()];
+        arguments.extend(self.common(folder));
+        arguments.push(with("--pid-file=", &pid_file(folder)));
+        arguments.push(format!("--port={port}").into());
+        let fixed = [
+            "--bind-address=127.0.0.1",
+            // Seen from the folder with the data: a path of any length would not fit into a socket's address.
+            "--socket=server.sock",
+            "--skip-name-resolve",
+            "--innodb-flush-log-at-trx-commit=1",
+            "--innodb-buffer-pool-size=256M",
+            "--max-connections=400",
+            "--performance-schema=OFF",
+        ];
+        arguments.extend(fixed.map(Into::into));
+        if !self.mariadb {
+            arguments.push("--loose-innodb-redo-log-capacity=256M".into());
+            // A second protocol, on a port that is the same for every server.
+            arguments.push("--loose-mysqlx=OFF".into());
+        }
+        arguments.extend(options.iter().map(Into::into));
+        arguments
+    }
+
+    /// What the server and the program that prepares its folder are told alike.
+    fn common(&self, folder: &Path) -> Vec<OsString> {
+        let mut arguments = vec![with("--datadir=", &folder.join("data"))];
+        if self.mariadb {
+            arguments.push("--innodb-log-file-size=256M".into());
+        }
+        if self.as_root {
+            arguments.push("--user=root".into());
+        }
+        arguments
+    }
+
+    /// Makes the system's tables, and a root account without a password.
+    async fn prepare(&self, folder: &Path) -> Result<(), ServiceError> {
+        let mut command = if self.mariadb {
+            let installer = ["mariadb-install-db", "mysql_install_db"].into_iter().find_map(find);
+            let mut command = Command::new(installer.unwrap_or_else(|| "mariadb-install-db".into()));
+            command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+            command
+        } else {
+            let accounts = folder.join("accounts.sql");
+            // Without name resolution 127.0.0.1 is not localhost, and MySQL makes a root account for that alone.
+            let sql = "CREATE USER 'root'@'127.0.0.1';\nGRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n";
+            fs::write(&accounts, sql).map_err(ServiceError::io("writing accounts.sql"))?;
+            let mut command = Command::new(&self.path);
+            command.args(["--no-defaults", "--initialize-insecure"]).arg(with("--init-file=", &accounts));
+            command
+        };
+        command.args(self.common(folder)).kill_on_drop(true);
+        let program = command.as_std().get_program().display().to_string();
+        let output = command.output().await.map_err(ServiceError::io(format!("running {program}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let log = [output.stdout, output.stderr].concat();
+        Err(ServiceError::NotStarted {
+            command: program,
+            log: String::from_utf8_lossy(&log).trim().to_owned(),
+        })
+    }
+}
+
+impl Process {
+    fn new_for(
+        program: &Program,
+        folder: TempDir,
+        port: u16,
+        options: &[&str],
+    ) -> Result<Self, ServiceError> {
+        let arguments = program.arguments(folder.path(), port, options);
+        Self::new(folder, &program.path, &arguments)
+    }
+}
+
+/// Waits until the server answers.
+pub(super) async fn ready(process: &mut Process, address: SocketAddr) -> Result<Handshake, ServiceError> {
+    let pid = process.pid().map(|pid| pid.to_string());
+    let pid_file = pid_file(process.folder());
+    let probe = async || {
+        // It is written when the port is bound: before, a stranger could be answering there.
+        let bound = fs::read_to_string(&pid_file).ok()?;
+        if Some(bound.trim()) != pid.as_deref() {
+            return None;
+        }
+        handshake::read(address).await.ok()
+    };
+    let late = |reason| ServiceError::NotAnswering { address, waited: PATIENCE, reason };
+    process.until_ready(PATIENCE, probe, late).await
+}
+
+fn pid_file(folder: &Path) -> PathBuf {
+    folder.join("server.pid")
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn with(option: &str, path: &Path) -> OsString {
+    let mut argument = OsString::from(option);
+    argument.push(path);
+    argument
+}
+
+async fn said_by(program: &Path, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output().await;
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,100 @@
+//! Forgets what is old: small steps with pauses between them, so that customers do not notice.
+//!
+//! A step says whether more is left; the loop around it paces them. What may be forgotten is `store/purge.rs`'s to say.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::Token,
+    lanes::{Dispatch, DispatchError},
+    store::Store,
+    telemetry,
+};
+
+/// Records per step.
+const STEP: u32 = 500;
+/// Between two steps, while there is more.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two passes.
+const PASS_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// For how long things are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Reservations that were released, expired or cancelled, since then; and with them their idempotency keys.
+    pub reservations: Duration,
+    /// Published events, since their publication.
+    pub events: Duration,
+}
+
+/// Where a pass is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Events,
+    Reservations(Option<Token>),
+}
+
+/// The task that forgets.
+pub struct Purger {
+    store: Arc<dyn Store>,
+    dispatch: Arc<Dispatch>,
+    retention: Retention,
+    at: At,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Records that are gone now.
+    pub deleted: u64,
+    /// Whether the pass goes on.
+    pub more: bool,
+}
+
+impl Purger {
+    /// One that stands at the beginning of a pass.
+    pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
+        Self { store, dispatch, retention, at: At::Events }
+    }
+
+    /// Takes the next step of a pass: events first, because a reservation goes only after its events. Not cancel-safe.
+    ///
+    /// # Errors
+    /// The database is away; the step may be taken again.
+    pub async fn step(&mut self) -> Result<Step, DispatchError> {
+        match self.at {
+            At::Events => {
+                let purged =
+                    self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
+                telemetry::count_purged("events", purged.deleted);
+                if purged.deleted < u64::from(STEP) {
+                    self.at = At::Reservations(None);
+                }
+                Ok(Step { deleted: purged.deleted, more: true })
+            }
+            At::Reservations(after) => {
+                let purge = self.store.purge_reservations(self.retention.reservations, after, STEP);
+                let purged = self.dispatch.read(purge).await?;
+                telemetry::count_purged("reservations", purged.deleted);
+                self.at = purged.next.map_or(At::Events, |token| At::Reservations(Some(token)));
+                Ok(Step { deleted: purged.deleted, more: purged.next.is_some() })
+            }
+        }
+    }
+
+    /// Takes steps until told to stop. Failures were logged where they were met; the pass goes on later.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let pause = match self.step().await {
+                Ok(Step { more: true, .. }) => PAUSE,
+                Ok(_) | Err(_) => PASS_EVERY,
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Forgets what is old, in small transactions that lock only what they delete.
+
+use sqlx::MySqlPool;
+
+use super::{
+    StoreError,
+    session::{self, rows},
+    sql::{Script, Sql},
+    wire::{Wire, read},
+};
+use crate::{
+    engine::{Timestamp, Token},
+    store::{
+        decode::Cells,
+        purge::{self, Purged, UNPUBLISHED_MAX},
+    },
+};
+
+/// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
+pub(super) async fn events(
+    (writers, readers): (&MySqlPool, &MySqlPool),
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<Purged, StoreError> {
+    let mut script = Script::default();
+    script.add(
+        Sql::new("SELECT id FROM outbox FORCE INDEX (outbox_unpublished) WHERE published_at < ")
+            .integer(cutoff.as_microsecond())
+            .push(" ORDER BY published_at LIMIT ")
+            .integer(i64::from(limit)),
+    );
+    let answers = read(readers, script).await?;
+    let ids = rows(&answers, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    if ids.is_empty() {
+        return Ok(Purged::default());
+    }
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    script.add_lists(&ids, |sql, id| sql.integer(*id), || Sql::new("DELETE FROM outbox WHERE id IN "), "");
+    script.add(
+        Sql::new("UPDATE retention SET kept_since = GREATEST(kept_since, ")
+            .integer(cutoff.as_microsecond())
+            .push(") WHERE what = 'outbox'"),
+    );
+    write(writers, script).await?;
+    Ok(Purged { deleted: ids.len() as u64, next: None })
+}
+
+/// Deletes what ended before `cutoff`, among the next `limit` reservations.
+pub(super) async fn reservations(
+    (writers, readers): (&MySqlPool, &MySqlPool),
+    cutoff: Timestamp,
+    after: Option<Token>,
+    limit: u32,
+) -> Result<Purged, StoreError> {
+    let mut script = Script::default();
+    let unpublished = script.add(
+        Sql::new(
+            "SELECT event_key, created_at FROM outbox FORCE INDEX (outbox_unpublished)
+            WHERE published_at IS NULL ORDER BY id LIMIT ",
+        )
+        .integer(i64::from(UNPUBLISHED_MAX)),
+    );
+    let page = script.add(
+        Sql::new(
+            "SELECT token, status, created_at, updated_at FROM reservations FORCE INDEX (PRIMARY)
+            WHERE item_no = 0 AND token > ",
+        )
+        .bytes(after.map(|token| *token.uuid().as_bytes()).unwrap_or_default().as_slice())
+        .push(" ORDER BY token LIMIT ")
+        .integer(i64::from(limit)),
+    );
+    let answers = read(readers, script).await?;
+    let Some(unpublished) = purge::unpublished(rows(&answers, unpublished), cutoff)? else {
+        return Ok(Purged::default());
+    };
+    let page = purge::page(rows(&answers, page), limit, cutoff, &unpublished)?;
+    if page.tokens.is_empty() {
+        return Ok(Purged { deleted: 0, next: page.next });
+    }
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    let head = || {
+        Sql::new("DELETE FROM reservations WHERE status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND updated_at < ")
+            .integer(cutoff.as_microsecond())
+            .push(" AND token IN ")
+    };
+    script.add_lists(&page.tokens, session::token, head, "");
+    write(writers, script).await?;
+    Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
+}
+
+async fn write(writers: &MySqlPool, mut script: Script) -> Result<(), StoreError> {
+    let mut wire = Wire::open(writers).await?;
+    script.add(Sql::new("COMMIT"));
+    wire.ask(script).await?;
+    wire.is_clean();
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Forgets what is old, in small transactions.
+
+use std::collections::HashSet;
+
+use sqlx::{SqlitePool, sqlite::SqliteRow};
+
+use super::{StoreError, error::failed, json, session::SqliteSession};
+use crate::{
+    engine::{Timestamp, Token},
+    store::{
+        Clock, batch,
+        purge::{self, Purged, UNPUBLISHED_MAX},
+    },
+};
+
+const PUBLISHED: &str = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
+    WHERE published_at < ?1 AND published_at IS NOT NULL ORDER BY published_at LIMIT ?2)";
+const KEPT_SINCE: &str = "UPDATE retention SET kept_since = max(kept_since, ?1) WHERE what = 'outbox'";
+const UNPUBLISHED: &str = "SELECT event_key, created_at FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT ?1";
+const PAGE: &str = "SELECT token, status, created_at, updated_at FROM reservations
+    WHERE token > ?1 AND item_no = 0 ORDER BY token LIMIT ?2";
+const ENDED: &str = "DELETE FROM reservations WHERE token IN (SELECT unhex(j.value) FROM json_each(?1) j)
+    AND status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND updated_at < ?2";
+
+/// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
+pub(super) async fn events(
+    writer: &SqlitePool,
+    clock: Clock,
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<Purged, StoreError> {
+    let mut session = SqliteSession::begin(writer, clock).await?;
+    let cutoff = cutoff.as_microsecond();
+    let purge = sqlx::query(PUBLISHED).bind(cutoff).bind(limit);
+    let deleted = purge.execute(session.connection()).await.map_err(failed)?.rows_affected();
+    if deleted == 0 {
+        batch::Session::rollback(session).await?;
+    } else {
+        sqlx::query(KEPT_SINCE).bind(cutoff).execute(session.connection()).await.map_err(failed)?;
+        batch::Session::commit(session).await?;
+    }
+    Ok(Purged { deleted, next: None })
+}
+
+/// Deletes what ended before `cutoff`, among the next `limit` reservations.
+pub(super) async fn reservations(
+    (writer, readers): (&SqlitePool, &SqlitePool),
+    clock: Clock,
+    cutoff: Timestamp,
+    after: Option<Token>,
+    limit: u32,
+) -> Result<Purged, StoreError> {
+    let Some(unpublished) = unpublished(readers, cutoff).await? else { return Ok(Purged::default()) };
+    let after = after.map(|token| token.uuid().as_bytes().to_vec()).unwrap_or_default();
+    let rows: Vec<SqliteRow> =
+        sqlx::query(PAGE).bind(after).bind(limit).fetch_all(readers).await.map_err(failed)?;
+    let page = purge::page(&rows, limit, cutoff, &unpublished)?;
+    if page.tokens.is_empty() {
+        return Ok(Purged { deleted: 0, next: page.next });
+    }
+    let mut session = SqliteSession::begin(writer, clock).await?;
+    let purge = sqlx::query(ENDED).bind(json::tokens_json(&page.tokens)?).bind(cutoff.as_microsecond());
+    purge.execute(session.connection()).await.map_err(failed)?;
+    batch::Session::commit(session).await?;
+    Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
+}
+
+/// The keys of old events that were not published yet; `None` where there are too many to go by.
+async fn unpublished(readers: &SqlitePool, cutoff: Timestamp) -> Result<Option<HashSet<String>>, StoreError> {
+    let rows: Vec<SqliteRow> =
+        sqlx::query(UNPUBLISHED).bind(UNPUBLISHED_MAX).fetch_all(readers).await.map_err(failed)?;
+    purge::unpublished(&rows, cutoff)
+}

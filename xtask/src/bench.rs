@@ -1,0 +1,25 @@
+//! `cargo xtask bench`: builds and runs the benchmarks, with the release profile.
+//!
+//! Never: a server of its own; each benchmark starts those that it measures. Next: `bench/`.
+
+use std::process::Command;
+
+use crate::{cargo, provision, root, step, target};
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    provision::ensure()?;
+    step(
+        "building",
+        cargo().args(["build", "--release", "--locked", "-p", "bespeak-cli", "-p", "bespeak-bench"]),
+    )?;
+    let release = target().join("release");
+    let arguments = arguments.iter().filter(|argument| *argument != "--");
+    step(
+        "benchmarks",
+        Command::new(release.join("bespeak-bench"))
+            .arg("--binary")
+            .arg(release.join("bespeak"))
+            .args(arguments)
+            .current_dir(root()),
+    )
+}
