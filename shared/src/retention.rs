@@ -66,8 +66,7 @@ impl Purger {
     pub async fn step(&mut self) -> Result<Step, DispatchError> {
         match self.at {
             At::Events => {
-                let purged =
-                    self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
+                let purged = self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
                 telemetry::count_purged("events", purged.deleted);
                 if purged.deleted < u64::from(STEP) {
                     self.at = At::Reservations(None);

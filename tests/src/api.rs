@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Router, body::Body};
 use bespeak::{
-    app::App,
+    app::{Access, App, open_store},
     config::{Config, Values},
     store::FixedClock,
 };
@@ -71,14 +71,14 @@ impl Api {
     pub async fn with(books: Books, settings: &[(&str, &str)], clock: Option<&FixedClock>) -> Self {
         let url = books.url();
         let values = Values::collect(
-            |asked| match asked {
-                "BESPEAK_DATABASE_URL" => Some(url.clone()),
-                _ => settings.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()),
-            },
-            |_| None,
+            |asked| settings.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()),
+            |asked| (asked == "BESPEAK_DATABASE_URL").then(|| url.clone()),
         );
         let config = Config::parse(&values).expect("valid settings");
-        let store = books.open(clock, config.strategy.guard()).await;
+        let store = match clock {
+            Some(_) => books.open(clock, config.strategy.guard()).await,
+            None => open_store(&config, Access::Serve).await.expect("opened"),
+        };
         store.migrate().await.expect("migrated");
         let app = Arc::new(App::start(store, &config));
         Self { router: bespeak_reserve::router(app.clone(), config.http), app, books, config }

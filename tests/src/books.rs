@@ -132,6 +132,30 @@ impl Books {
         Arc::new(MysqlStore::new(&self.url(), options).expect("a valid URL"))
     }
 
+    /// Its name on the server.
+    pub fn name(&self) -> &str {
+        let Place::Server { name, .. } = &self.0 else { panic!("a file has no name on a server") };
+        name
+    }
+
+    /// The server's address.
+    pub fn address(&self) -> std::net::SocketAddr {
+        let Place::Server { root, .. } = &self.0 else { panic!("a file has no address") };
+        let host = root.host_str().expect("a host");
+        let mut addresses =
+            std::net::ToSocketAddrs::to_socket_addrs(&(host, root.port_or_known_default().unwrap_or(3306)))
+                .expect("an address");
+        addresses.next().expect("an address")
+    }
+
+    /// A connection of the account that servers use.
+    ///
+    /// # Errors
+    /// The server takes none.
+    pub async fn customer(&self) -> Result<MySqlConnection, sqlx::Error> {
+        MySqlConnectOptions::from_url(&self.url().parse().expect("a URL"))?.connect().await
+    }
+
     /// A connection of the administrator, to the server as a whole.
     pub async fn root(&self) -> MySqlConnection {
         let Place::Server { root, .. } = &self.0 else { panic!("a file has no administrator") };
@@ -196,6 +220,11 @@ impl Books {
                 column(&sqlx::query(sql).fetch_all(&mut connection).await.expect("read"))
             }
         }
+    }
+
+    /// The one whole number that a query returns.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        self.integers(sql).await[0]
     }
 
     /// The audit's findings.

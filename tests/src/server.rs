@@ -25,8 +25,8 @@ impl Server {
     /// Starts on a free port, on these books.
     pub async fn start(books: &Books, settings: &[(&str, &str)]) -> Self {
         let mut command = binary::clean(&["serve"]);
-        command.envs(settings.iter().copied());
-        Self::spawn(command, books).await
+        command.env("BESPEAK_DATABASE_URL", books.url()).envs(settings.iter().copied());
+        Self::spawn(command).await
     }
 
     /// Starts with a limit on the size of any file that it writes, in KiB, as a disk that is nearly full; the limit can be
@@ -35,14 +35,29 @@ impl Server {
         let mut command = Command::new("sh");
         // The signal that the limit raises is ignored, so that the write fails as on a full disk.
         let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" serve", kib * 2);
-        command.arg("-c").arg(script).arg(binary::path());
-        Self::spawn(command, books).await
+        command.arg("-c").arg(script).arg(binary::path()).env("BESPEAK_DATABASE_URL", books.url());
+        Self::spawn(command).await
     }
 
-    async fn spawn(mut command: Command, books: &Books) -> Self {
+    /// Starts with a clock of its own that is `ahead` of everybody else's.
+    pub async fn start_with_wrong_clock(books: &Books, ahead: Duration) -> Self {
+        let library = ["x86_64", "aarch64"]
+            .map(|arch| format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1"))
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists())
+            .expect("libfaketime is not installed: apt-get install faketime (Debian, Ubuntu)");
+        let mut command = binary::clean(&["serve"]);
+        command
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME", format!("+{}s", ahead.as_secs()))
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("BESPEAK_DATABASE_URL", books.url());
+        Self::spawn(command).await
+    }
+
+    async fn spawn(mut command: Command) -> Self {
         command
             .env("BESPEAK_LISTEN", "127.0.0.1:0")
-            .env("BESPEAK_DATABASE_URL", books.url())
             .env("BESPEAK_LOG_FORMAT", "json")
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
@@ -119,6 +134,27 @@ impl Server {
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
+    }
+
+    /// Sends a signal, such as `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(sent.expect("kill can be run").success());
+    }
+
+    /// The value of a metric, all labels together; 0 where it was never counted.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let answer = self
+            .connect()
+            .await
+            .send(Method::GET, "/metrics", &[], hyper::body::Bytes::new())
+            .await
+            .expect("answered");
+        let text = String::from_utf8(answer.body.to_vec()).expect("text");
+        text.lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Tells it to stop (SIGTERM) and waits; returns its exit code.

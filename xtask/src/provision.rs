@@ -11,11 +11,11 @@ use std::{
 
 use crate::step;
 
-/// A server, and the ways to have it.
+/// A server or tool, and the ways to have it.
 struct Service {
     name: &'static str,
-    /// A URL of a running one.
-    variable: &'static str,
+    /// A URL of a running one, where it is a server.
+    variable: Option<&'static str>,
     /// Any of these, on PATH or in one of [`FOLDERS`].
     programs: &'static [&'static str],
     /// The package of Debian and Ubuntu.
@@ -24,13 +24,22 @@ struct Service {
     in_docker: bool,
 }
 
-const SERVICES: [Service; 1] = [Service {
-    name: "MySQL",
-    variable: "BESPEAK_TEST_MYSQL_URL",
-    programs: &["mariadbd", "mysqld"],
-    package: "mariadb-server",
-    in_docker: true,
-}];
+const SERVICES: [Service; 2] = [
+    Service {
+        name: "MySQL",
+        variable: Some("BESPEAK_TEST_MYSQL_URL"),
+        programs: &["mariadbd", "mysqld"],
+        package: "mariadb-server",
+        in_docker: true,
+    },
+    Service {
+        name: "faketime",
+        variable: None,
+        programs: &["faketime"],
+        package: "faketime",
+        in_docker: false,
+    },
+];
 
 /// Where packages put servers, which is not on every account's PATH.
 const FOLDERS: [&str; 6] = [
@@ -76,15 +85,18 @@ pub(crate) fn ensure() -> Result<(), String> {
 impl Service {
     /// It is named in the environment, or installed.
     fn is_there(&self) -> bool {
-        env::var_os(self.variable).is_some() || self.programs.iter().any(|program| is_installed(program))
+        self.variable.is_some_and(|variable| env::var_os(variable).is_some())
+            || self.programs.iter().any(|program| is_installed(program))
     }
 
     fn ways(&self) -> String {
-        let docker = if self.in_docker { "start Docker, or " } else { "" };
+        let docker = if self.in_docker { ", or start Docker" } else { "" };
+        let url = self.variable.map_or_else(String::new, |variable| {
+            format!(", or set {variable} to the URL of one whose account may create databases and accounts")
+        });
         format!(
-            "there is no {}: install it (apt-get install {}; root on Debian has it done here), or {docker}set {} to the \
-             URL of one whose account may create databases and accounts",
-            self.name, self.package, self.variable
+            "there is no {}: install it (apt-get install {}; root on Debian has it done here){docker}{url}",
+            self.name, self.package
         )
     }
 }

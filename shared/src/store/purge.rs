@@ -6,7 +6,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{StoreError, decode::{self, Cells}};
+use super::{
+    StoreError,
+    decode::{self, Cells},
+};
 use crate::engine::{Status, Timestamp, Token};
 
 /// With so many old events that were not published yet, reservations are kept: the event log is far behind.

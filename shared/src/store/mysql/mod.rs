@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use sqlx::{MySqlPool, migrate::Migrator};
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Guard, Mode, OutboxCount, Page, Purged, Store, StoreError, batch,
-    purge::before,
+    Audit, Clock, Contention, Due, Executed, Guard, Mode, OutboxCount, Page, Purged, Store, StoreError,
+    batch, purge::before,
 };
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
 use connect::For;

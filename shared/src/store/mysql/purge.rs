@@ -81,9 +81,11 @@ pub(super) async fn reservations(
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
     let head = || {
-        Sql::new("DELETE FROM reservations WHERE status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND updated_at < ")
-            .integer(cutoff.as_microsecond())
-            .push(" AND token IN ")
+        Sql::new(
+            "DELETE FROM reservations WHERE status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND updated_at < ",
+        )
+        .integer(cutoff.as_microsecond())
+        .push(" AND token IN ")
     };
     script.add_lists(&page.tokens, session::token, head, "");
     write(writers, script).await?;

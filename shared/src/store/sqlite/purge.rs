@@ -16,7 +16,8 @@ use crate::{
 const PUBLISHED: &str = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
     WHERE published_at < ?1 AND published_at IS NOT NULL ORDER BY published_at LIMIT ?2)";
 const KEPT_SINCE: &str = "UPDATE retention SET kept_since = max(kept_since, ?1) WHERE what = 'outbox'";
-const UNPUBLISHED: &str = "SELECT event_key, created_at FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT ?1";
+const UNPUBLISHED: &str =
+    "SELECT event_key, created_at FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT ?1";
 const PAGE: &str = "SELECT token, status, created_at, updated_at FROM reservations
     WHERE token > ?1 AND item_no = 0 ORDER BY token LIMIT ?2";
 const ENDED: &str = "DELETE FROM reservations WHERE token IN (SELECT unhex(j.value) FROM json_each(?1) j)

@@ -1,0 +1,81 @@
+//! Clients that hang up, at every point at which they can.
+
+use std::{pin::pin, task::Poll, time::Duration};
+
+use bespeak::store::{
+    Mode, Store,
+    mysql::{MysqlOptions, MysqlStore},
+};
+use bespeak_tests::{Api, Books, until};
+
+use super::{hold, open_transactions, order, stock};
+
+/// Polls a future so many times, then drops it; whether it had ended by then.
+async fn polled<T>(times: usize, future: impl Future<Output = T>) -> bool {
+    let mut future = pin!(future);
+    let mut left = times;
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A request that is dropped at any of its awaits leaves no transaction open, and the next one is served at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_hangs_up_leaves_nothing_open() {
+    for strategy in ["lanes", "conditional", "pessimistic"] {
+        let settings = [("BESPEAK_WRITE_CONNECTIONS", "1"), ("BESPEAK_STRATEGY", strategy)];
+        let api = Api::with(Books::mysql().await, &settings, None).await;
+        api.stock("seat", 1_000).await;
+        for times in 0..6 {
+            for n in 0..8 {
+                polled(times, api.reserve(&format!("{times}-{n}"), &order(&["seat"]))).await;
+            }
+            let (key, body) = (format!("{times}-next"), order(&["seat"]));
+            let next = api.reserve(&key, &body);
+            let next = tokio::time::timeout(Duration::from_secs(5), next).await.expect("at once");
+            assert_eq!(next.status, 200, "{}", next.text);
+        }
+        // And cut off after ever longer spans, wherever it is then.
+        for span in (0..60).map(|n| Duration::from_micros(n * 100)) {
+            let key = format!("after-{}", span.as_micros());
+            let _ = tokio::time::timeout(span, api.reserve(&key, &order(&["seat"]))).await;
+        }
+        until("nothing is open", || async { open_transactions(&api.books).await == 0 }).await;
+        assert_eq!(api.reserve("last", &order(&["seat"])).await.status, 200);
+        api.books.in_order().await;
+    }
+}
+
+/// Even a transaction that is dropped half-way, which nothing here does, is undone, and its connection is not used again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_dropped_is_undone() {
+    let books = Books::mysql().await;
+    let options = MysqlOptions { writers: 1, ..MysqlOptions::default() };
+    let store = MysqlStore::new(&books.url(), options).expect("a URL");
+    store.migrate().await.expect("migrated");
+    stock(&store, "seat", 1_000).await;
+    let mut ended = 0;
+    for times in 0.. {
+        let batch = [hold(&format!("{times}"), &["seat"])];
+        if polled(times, store.execute(&batch, Mode::Commit)).await {
+            ended += 1;
+        }
+        let next = store.execute(&[hold(&format!("{times}-next"), &["seat"])], Mode::Commit).await;
+        assert!(next.expect("executed").outcomes[0].is_ok());
+        // It was followed to its end a few times.
+        if ended == 5 {
+            assert!(times > 8, "it was dropped at {times} of its awaits");
+            break;
+        }
+    }
+    until("nothing is open", || async { open_transactions(&books).await == 0 }).await;
+    books.in_order().await;
+}

@@ -1,0 +1,96 @@
+//! What only a database on a server can do: be slow, cut connections, pick victims, die alone.
+
+mod cancelled;
+mod connections;
+mod guards;
+mod outages;
+mod plans;
+mod processes;
+mod statements;
+
+use bespeak::{
+    engine::{
+        Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft, ResourceId, Token,
+    },
+    store::{Mode, Store},
+};
+use bespeak_services::Proxy;
+use bespeak_tests::Books;
+use http::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+fn id(name: &str) -> ResourceId {
+    ResourceId::new("id", name).expect("valid")
+}
+
+fn define(name: &str, total: u64) -> Command {
+    Command::Define(Define { resource_id: id(name), total, fulfilment: None })
+}
+
+/// A hold of one unit of each of these, for an hour.
+fn hold(key: &str, names: &[&str]) -> Command {
+    let limits = Limits::default();
+    let one = |name: &&str| Item { resource_id: id(name), quantity: Quantity::new("q", 1).expect("valid") };
+    let draft = ReserveDraft {
+        items: Items::new(names.iter().map(one).collect(), &limits).expect("valid"),
+        ttl: limits.ttl("ttl", Some(3_600)).expect("valid"),
+        holder: None,
+        metadata: None,
+        key: IdempotencyKey::new(key).expect("valid"),
+    };
+    Command::Reserve(draft.with_token(Token::from_uuid(Uuid::now_v7())))
+}
+
+async fn stock(store: &dyn Store, name: &str, total: u64) {
+    store.execute(&[define(name, total)], Mode::Commit).await.expect("defined");
+}
+
+/// A proxy in front of the server of these books, and their URL through it.
+fn through_proxy(books: &Books) -> (Proxy, String) {
+    let proxy = Proxy::start(books.address()).expect("a proxy");
+    let url = books.url_at("127.0.0.1", proxy.address().port());
+    (proxy, url)
+}
+
+/// A number that the administrator is told.
+async fn ask_root(books: &Books, sql: &str) -> i64 {
+    let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_one(&mut books.root().await).await;
+    let row = row.expect("one row");
+    let text: String = row.try_get_unchecked(row.len() - 1).expect("a column");
+    text.parse().expect("a number")
+}
+
+/// Transactions that are open now, of all accounts but the administrator's own question.
+async fn open_transactions(books: &Books) -> i64 {
+    ask_root(books, "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx").await
+}
+
+/// Sends a reserve again and again under its key, on connections of its own, until it is answered 200 or 409; gives the
+/// status and the token.
+async fn insist(url: &str, key: &str, body: &Value) -> (u16, String) {
+    let target = bespeak_load::Target::new(url).expect("a base URL");
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
+    loop {
+        ticks.tick().await;
+        let Ok(mut connection) = target.connect().await else { continue };
+        let headers = [("idempotency-key", key)];
+        let sent = connection.send(Method::POST, "/api/v1/reserve", &headers, body.to_string().into()).await;
+        let Ok(answer) = sent else { continue };
+        match answer.status.as_u16() {
+            503 => assert!(answer.headers.contains_key("retry-after")),
+            status => {
+                assert!(matches!(status, 200 | 409), "{key}: {status} {:?}", answer.body);
+                let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+                return (status, json["token"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+    }
+}
+
+/// The body of a hold of one unit of each of these.
+fn order(names: &[&str]) -> Value {
+    let items: Vec<_> = names.iter().map(|name| json!({"resourceId": name, "quantity": 1})).collect();
+    json!({"items": items, "ttlSeconds": 3600})
+}

@@ -1,0 +1,186 @@
+//! A database that dies, refuses, or disagrees about the time.
+
+use std::time::{Duration, Instant};
+
+use bespeak_services::Mysql;
+use bespeak_tests::{Books, Server, until};
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::Connection;
+use tokio::sync::Mutex;
+
+use super::{insist, order};
+
+async fn own_server(options: &[&str]) -> Mysql {
+    Mysql::start_own(options).await.unwrap_or_else(|missing| panic!("{missing}"))
+}
+
+/// I4, I5: the database is killed in mid-load and started again. The server answers 503 meanwhile and recovers by itself;
+/// every hold that was answered 200 is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_killed() {
+    let mut database = own_server(&[]).await;
+    let books = Books::on(&database).await;
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 1_000_000).await;
+    let stop = Instant::now() + Duration::from_secs(5);
+    let mut tasks = Vec::new();
+    for client in 0..32 {
+        let mut connection = server.connect().await;
+        tasks.push(tokio::spawn(async move {
+            let (mut held, mut open, mut away) = (Vec::new(), Vec::new(), 0);
+            for turn in 0.. {
+                if Instant::now() > stop {
+                    break;
+                }
+                let key = format!("{client}-{turn}");
+                let headers = [("idempotency-key", key.as_str())];
+                let body = order(&["seat"]).to_string();
+                let answer = connection
+                    .send(Method::POST, "/api/v1/reserve", &headers, body.into())
+                    .await
+                    .expect("the server itself stays");
+                let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+                match (answer.status.as_u16(), json["token"].as_str()) {
+                    (200, Some(token)) => held.push((key, token.to_owned())),
+                    (503, None) => {
+                        away += 1;
+                        open.push(key);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            (held, open, away)
+        }));
+    }
+    until("the load is under way", || async { books.count("SELECT COUNT(*) FROM reservations").await > 500 })
+        .await;
+    database.kill().await.expect("killed");
+    until("it is told", || async { server.ask(Method::GET, "/health/ready", &[], "").await.0 == 503 }).await;
+    assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
+    database.restart().await.expect("restarted");
+    until("it recovers", || async { server.ask(Method::GET, "/health/ready", &[], "").await.0 == 200 }).await;
+    let (mut keys, mut away) = (0, 0);
+    for task in tasks {
+        let (held, open, times) = task.await.expect("no panic");
+        away += times;
+        keys += held.len() + open.len();
+        for (key, token) in held.iter().step_by(10) {
+            assert_eq!(insist(&server.url, key, &order(&["seat"])).await, (200, token.clone()));
+        }
+        for key in &open {
+            assert_eq!(insist(&server.url, key, &order(&["seat"])).await.0, 200);
+        }
+    }
+    assert!(away > 0, "clients were told");
+    let audit = books.audit().await;
+    assert!(audit.is_clean(), "{audit:#?}");
+    assert_eq!(audit.reservations, keys as u64);
+    let told = server.logged("ERROR");
+    assert!(
+        (1..=4).contains(&told.len()),
+        "an outage is logged when it begins, not for each request: {told:?}"
+    );
+}
+
+/// A database that takes no more connections: 503, and served again when it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn out_of_connections() {
+    let database = own_server(&["--max-connections=10"]).await;
+    let books = Books::on(&database).await;
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 10).await;
+    let hogs = Mutex::new(Vec::new());
+    let reserve = || async {
+        let key = [("idempotency-key", "k")];
+        let body = order(&["seat"]).to_string();
+        let (status, answer) = server.ask(Method::POST, "/api/v1/reserve", &key, &body).await;
+        (status, answer["type"].clone())
+    };
+    // What the server has idle it uses for some seconds yet; what it closes, others take.
+    until("it has no connection left", || async {
+        while let Ok(hog) = books.customer().await {
+            hogs.lock().await.push(hog);
+        }
+        reserve().await == (503, json!("unavailable"))
+    })
+    .await;
+    assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
+    let told = server.logged("ERROR");
+    assert!(told.iter().any(|line| line.contains("no more connections")), "{told:?}");
+    for hog in hogs.into_inner() {
+        hog.close().await.expect("closed");
+    }
+    until("it is served again", || async { reserve().await.0 == 200 }).await;
+    books.in_order().await;
+}
+
+/// A database that is read-only, as a replica is after a failover: writes are answered 503, reads go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn read_only() {
+    let database = own_server(&[]).await;
+    let books = Books::on(&database).await;
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 10).await;
+    let mut root = books.root().await;
+    sqlx::raw_sql("SET GLOBAL read_only = 1").execute(&mut root).await.expect("set");
+    let key = [("idempotency-key", "k")];
+    let body = order(&["seat"]).to_string();
+    let (status, problem) = server.ask(Method::POST, "/api/v1/reserve", &key, &body).await;
+    assert_eq!((status, &problem["type"]), (503, &json!("unavailable")));
+    assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 503);
+    let (_, seat) = server.ask(Method::GET, "/api/v1/resources/seat", &[], "").await;
+    assert_eq!(seat["availableStock"], 10);
+    assert!(
+        server.logged("ERROR").iter().any(|line| line.contains("read-only")),
+        "{:?}",
+        server.logged("ERROR")
+    );
+    sqlx::raw_sql("SET GLOBAL read_only = 0").execute(&mut root).await.expect("set");
+    assert_eq!(server.ask(Method::POST, "/api/v1/reserve", &key, &body).await.0, 200);
+    assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
+    books.in_order().await;
+}
+
+/// I6: the database's clock decides. A server whose own clock is ten minutes ahead neither ends holds early nor gives them
+/// longer, and gets along with one whose clock is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_servers_own_clock_is_wrong() {
+    let books = Books::mysql().await;
+    let wrong = Server::start_with_wrong_clock(&books, Duration::from_secs(600)).await;
+    let right = Server::start(&books, &[]).await;
+    wrong.stock("seat", 2).await;
+    let held = |server: &Server, key: &'static str, ttl: u64| {
+        let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": ttl}).to_string();
+        let url = server.url.clone();
+        async move {
+            let target = bespeak_load::Target::new(&url).expect("a base URL");
+            let headers = [("idempotency-key", key)];
+            let mut connection = target.connect().await.expect("connected");
+            let answer = connection.send(Method::POST, "/api/v1/reserve", &headers, body.into()).await;
+            let answer = answer.expect("answered");
+            assert_eq!(answer.status, 200);
+            serde_json::from_slice::<Value>(&answer.body).expect("JSON")
+        }
+    };
+    let long = held(&wrong, "long", 60).await;
+    let ends: Timestamp = long["expiresAt"].as_str().expect("a time").parse().expect("a time");
+    let left = ends.duration_since(Timestamp::now()).as_secs();
+    assert!((50..=60).contains(&left), "{left} s left of 60");
+    let short = held(&right, "short", 1).await;
+    // Both timers run; the hold of a minute must outlive both.
+    until("the short one is over", || async {
+        let path = format!("/api/v1/reservations/{}", short["token"].as_str().expect("a token"));
+        wrong.ask(Method::GET, &path, &[], "").await.1["status"] == "EXPIRED"
+    })
+    .await;
+    let expired = "SELECT COUNT(*) FROM reservations WHERE status = 'EXPIRED'";
+    until("it is written", || async { books.count(expired).await == 1 }).await;
+    let early = "SELECT COUNT(*) FROM reservations WHERE status = 'EXPIRED' AND updated_at < expires_at";
+    assert_eq!(books.count(early).await, 0);
+    let commit = json!({"token": long["token"]}).to_string();
+    assert_eq!(wrong.ask(Method::POST, "/api/v1/commit", &[], &commit).await.0, 200);
+    books.in_order().await;
+}

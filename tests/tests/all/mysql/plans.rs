@@ -1,0 +1,138 @@
+//! How the database finds rows: every statement that a server sends is taken from the general log, and explained, on three
+//! rows and on a million.
+
+use std::collections::BTreeMap;
+
+use bespeak_tests::{Api, Books, until};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Row};
+
+const MILLION: i64 = 1_000_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_statement_goes_by_an_index() {
+    let api = Api::start(Books::mysql().await).await;
+    let few = statements(&api, "few").await;
+    explained(&api.books, &few, 3).await;
+    fill(&api.books).await;
+    let many = statements(&api, "many").await;
+    assert!(many.len() >= few.len(), "{} and {}", few.len(), many.len());
+    explained(&api.books, &many, MILLION).await;
+    api.books.in_order().await;
+}
+
+/// Uses everything once, and returns the statements that this sent, one of each shape.
+async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
+    let mut root = api.books.root().await;
+    let on = "SET GLOBAL log_output = 'TABLE'; TRUNCATE mysql.general_log; SET GLOBAL general_log = 1";
+    sqlx::raw_sql(on).execute(&mut root).await.expect("logged");
+    let (seat, car) = (format!("{round}-seat"), format!("{round}-car"));
+    api.stock(&seat, 3).await;
+    api.stock(&car, 3).await;
+    let both = json!({"items": [{"resourceId": seat, "quantity": 1}, {"resourceId": car, "quantity": 1}], "ttlSeconds": 60});
+    let first =
+        api.reserve(&format!("{round}-1"), &both).await.json()["token"].as_str().expect("held").to_owned();
+    let brief = json!({"resourceId": seat, "quantity": 2, "ttlSeconds": 1});
+    assert_eq!(api.reserve(&format!("{round}-2"), &brief).await.status, 200);
+    assert_eq!(api.reserve(&format!("{round}-3"), &brief).await.status, 409);
+    assert_eq!(api.reserve(&format!("{round}-4"), &brief).await.status, 409, "from memory");
+    until("overdue units are for sale", || async {
+        api.reserve(&format!("{round}-5"), &brief).await.status == 200
+    })
+    .await;
+    api.post("/api/v1/extend", &json!({"token": first, "ttlSeconds": 120})).await;
+    api.act("commit", &first).await;
+    api.act("cancel", &first).await;
+    api.get(&format!("/api/v1/reservations/{first}")).await;
+    api.get(&format!("/api/v1/resources/{seat}")).await;
+    api.get("/api/v1/resources?limit=2").await;
+    api.app.start_timer();
+    api.get("/metrics").await;
+    until("the timer was at work", || async { logged(api, "reservations_due)").await > 0 }).await;
+    sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
+    let rows =
+        sqlx::raw_sql("SELECT CAST(argument AS CHAR) FROM mysql.general_log WHERE command_type = 'Query'")
+            .fetch_all(&mut root)
+            .await
+            .expect("read");
+    let mut statements = BTreeMap::new();
+    for row in &rows {
+        let text: String = row.try_get_unchecked(0).expect("text");
+        // A packet is logged as a whole, or statement by statement, or as what is left of it.
+        for statement in text.split("; ").map(str::trim) {
+            let ours = ["resources", "reservations", "outbox"].iter().any(|table| statement.contains(table));
+            let verb = ["SELECT", "UPDATE"].iter().any(|verb| statement.starts_with(verb));
+            if ours && verb && !statement.contains("general_log") {
+                statements.insert(shape(statement), statement.to_owned());
+            }
+        }
+    }
+    statements
+}
+
+async fn logged(api: &Api, part: &str) -> i64 {
+    let sql = format!("SELECT CAST(COUNT(*) AS CHAR) FROM mysql.general_log WHERE argument LIKE '%{part}%'");
+    super::ask_root(&api.books, &sql).await
+}
+
+/// A statement without its values.
+fn shape(statement: &str) -> String {
+    let mut shape = String::new();
+    let mut quoted = false;
+    for character in statement.chars() {
+        match character {
+            '\'' => quoted = !quoted,
+            _ if quoted || character.is_ascii_digit() => {}
+            _ => shape.push(character),
+        }
+    }
+    shape.split_whitespace().collect::<Vec<_>>().join(" ").replace(", ", "").replace("x-", "")
+}
+
+/// No table is read whole, and nothing looks at more rows than a handful.
+async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i64) {
+    assert!(statements.len() >= 14, "{statements:#?}");
+    let mut root = books.root().await;
+    sqlx::raw_sql(AssertSqlSafe(format!("USE {}", books.name()))).execute(&mut root).await.expect("used");
+    for statement in statements.values() {
+        let plan = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN {statement}"))).fetch_all(&mut root).await;
+        for step in plan.unwrap_or_else(|error| panic!("{statement}: {error}")) {
+            let text = |name: &str| step.try_get_unchecked::<Option<String>, _>(name).ok().flatten();
+            let (kind, key) = (text("type"), text("key"));
+            // Without a table: a constant, or something that the index itself answered while it was planned.
+            let Some(kind) = kind else { continue };
+            let by_index =
+                ["const", "eq_ref", "ref", "range", "system"].contains(&kind.as_str()) && key.is_some();
+            // The list of what awaits publication, and pages of resources, are read in the order of an index.
+            let in_order = kind == "index" && statement.contains("LIMIT");
+            assert!(by_index || in_order, "with {rows} rows, {kind} by {key:?}: {statement}");
+            let looked_at: u64 = text("rows").and_then(|rows| rows.parse().ok()).unwrap_or(0);
+            let counted = statement.contains("COUNT(*)");
+            assert!(looked_at < 2_000 || counted, "{looked_at} rows are looked at: {statement}");
+        }
+    }
+}
+
+/// A million committed reservations of other resources, with their events, published.
+async fn fill(books: &Books) {
+    books
+        .tamper(
+            "CREATE TABLE digits (n INT PRIMARY KEY); INSERT INTO digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9);
+            CREATE TABLE numbers (n INT PRIMARY KEY);
+            INSERT INTO numbers SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n + 100000 * f.n
+                FROM digits a, digits b, digits c, digits d, digits e, digits f;
+            INSERT INTO resources SELECT CONCAT('old-', LPAD(n, 4, '0')), 1000000000, 999999000, 1001, 'NONE', 1, 1
+                FROM numbers WHERE n < 1000;
+            INSERT INTO reservations (token, item_no, resource_id, quantity, status, version, created_at, expires_at,
+                updated_at, idempotency_key, fingerprint)
+                SELECT UNHEX(CONCAT('018F', LPAD(HEX(n), 12, '0'), '7000800000000000')), 0,
+                    CONCAT('old-', LPAD(n % 1000, 4, '0')), 1, 'COMMITTED', 1, n, n, n, MD5(n), UNHEX(MD5(n))
+                FROM numbers;
+            INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at, published_at)
+                SELECT UNHEX(MD5(n)), n % 64, CONCAT('old-', n), 1, 'bespeak.stock.none.v1', '{}', n, n FROM numbers;
+            UPDATE retention SET kept_since = 1000001;
+            DROP TABLE digits; DROP TABLE numbers;
+            ANALYZE TABLE resources, reservations, outbox",
+        )
+        .await;
+}

@@ -1,0 +1,239 @@
+//! Several servers on one database, of which some are killed or frozen.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bespeak_tests::{Books, Server, until};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{ask_root, insist, open_transactions, order};
+
+/// Clients of one server, each asking again and again, until the server is gone.
+struct Load {
+    /// Key to token, of what was answered 200.
+    held: Arc<Mutex<HashMap<String, String>>>,
+    unanswered: Arc<Mutex<Vec<String>>>,
+    answered: Arc<AtomicUsize>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+const WISHES: [&[&str]; 4] = [&["hot"], &["hot", "b"], &["c", "hot"], &["b", "c"]];
+
+impl Load {
+    async fn on(server: &Server, name: &str, clients: usize, until: Instant) -> Self {
+        let load = Self {
+            held: Arc::default(),
+            unanswered: Arc::default(),
+            answered: Arc::default(),
+            tasks: Vec::new(),
+        };
+        let mut tasks = Vec::new();
+        for client in 0..clients {
+            let mut connection = server.connect().await;
+            let (held, unanswered, answered) =
+                (load.held.clone(), load.unanswered.clone(), load.answered.clone());
+            let name = name.to_owned();
+            tasks.push(tokio::spawn(async move {
+                for turn in 0.. {
+                    if Instant::now() > until {
+                        return;
+                    }
+                    let key = format!("{name}-{client}-{turn}");
+                    let body = order(WISHES[(client + turn) % WISHES.len()]).to_string();
+                    let headers = [("idempotency-key", key.as_str())];
+                    match connection.send(Method::POST, "/api/v1/reserve", &headers, body.into()).await {
+                        Ok(answer) => {
+                            let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+                            match (answer.status.as_u16(), json["token"].as_str()) {
+                                (200, Some(token)) => {
+                                    held.lock().expect("no panic").insert(key, token.to_owned());
+                                }
+                                (503, _) => unanswered.lock().expect("no panic").push(key),
+                                other => panic!("{key}: {other:?}"),
+                            }
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(_gone) => {
+                            unanswered.lock().expect("no panic").push(key);
+                            return;
+                        }
+                    }
+                }
+            }));
+        }
+        Self { tasks, ..load }
+    }
+
+    async fn ended(self) -> (HashMap<String, String>, Vec<String>) {
+        for task in self.tasks {
+            tokio::time::timeout(Duration::from_secs(60), task)
+                .await
+                .expect("no stuck request")
+                .expect("no panic");
+        }
+        let held = self.held.lock().expect("no panic").clone();
+        let unanswered = self.unanswered.lock().expect("no panic").clone();
+        (held, unanswered)
+    }
+}
+
+fn wish_of(key: &str) -> Value {
+    let mut parts = key.split('-').skip(1).map(|part| part.parse::<usize>().expect("a number"));
+    let (client, turn) = (parts.next().expect("a client"), parts.next().expect("a turn"));
+    order(WISHES[(client + turn) % WISHES.len()])
+}
+
+/// I1, I4, I5: one of two servers is killed in mid-load. The other goes on; whatever either answered is there, under the
+/// same token, and what it did not answer takes stock once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_servers_is_killed() {
+    let books = Books::mysql().await;
+    let (victim, other) = (Server::start(&books, &[]).await, Server::start(&books, &[]).await);
+    for name in ["hot", "b", "c"] {
+        other.stock(name, 1_000_000).await;
+    }
+    let end = Instant::now() + Duration::from_secs(4);
+    let (first, second) = (Load::on(&victim, "v", 32, end).await, Load::on(&other, "o", 32, end).await);
+    until("both are under load", || async {
+        first.answered.load(Ordering::Relaxed) > 300 && second.answered.load(Ordering::Relaxed) > 300
+    })
+    .await;
+    victim.kill();
+    let before = second.answered.load(Ordering::Relaxed);
+    until("the other goes on", || async { second.answered.load(Ordering::Relaxed) > before + 300 }).await;
+    let (mut held, mut unanswered) = first.ended().await;
+    assert!(!unanswered.is_empty(), "it was killed in mid-load");
+    let (others, more) = second.ended().await;
+    held.extend(others);
+    unanswered.extend(more);
+    books.in_order().await;
+    for (key, token) in held.iter().step_by(held.len() / 200 + 1) {
+        assert_eq!(insist(&other.url, key, &wish_of(key)).await, (200, token.clone()), "{key}");
+    }
+    for key in &unanswered {
+        let (status, token) = insist(&other.url, key, &wish_of(key)).await;
+        assert_eq!((status, held.insert(key.clone(), token)), (200, None));
+    }
+    let audit = books.audit().await;
+    assert!(audit.is_clean(), "{audit:#?}");
+    assert_eq!(audit.reservations, held.len() as u64, "each key made one");
+}
+
+/// Two servers under the same load, on the same resource and on items that overlap in different orders, while holds are
+/// committed and given back: no stuck request, no oversell; deadlocks, where there are any, are retried and counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_under_the_same_load() {
+    for strategy in ["lanes", "conditional"] {
+        let books = Books::mysql().await;
+        let settings = [("BESPEAK_STRATEGY", strategy)];
+        let servers = [Server::start(&books, &settings).await, Server::start(&books, &settings).await];
+        for name in ["hot", "b", "c"] {
+            servers[0].stock(name, 40).await;
+        }
+        let mut tasks = Vec::new();
+        for client in 0..32_usize {
+            let urls = [servers[client % 2].url.clone(), servers[(client + 1) % 2].url.clone()];
+            tasks.push(tokio::spawn(async move {
+                for turn in 0..20 {
+                    let key = format!("{client}-{turn}");
+                    let wish = order(WISHES[(client + turn) % WISHES.len()]);
+                    let (status, token) = insist(&urls[0], &key, &wish).await;
+                    if status == 200 {
+                        // At the other server: what one wrote, the other goes on with.
+                        let verbs: &[&str] = if turn % 3 == 0 { &["commit", "cancel"] } else { &["release"] };
+                        for verb in verbs {
+                            act(&urls[1], verb, &token).await;
+                        }
+                    }
+                }
+            }));
+        }
+        for task in tasks {
+            tokio::time::timeout(Duration::from_secs(90), task)
+                .await
+                .expect("no stuck request")
+                .expect("no panic");
+        }
+        for name in ["hot", "b", "c"] {
+            let (_, resource) =
+                servers[0].ask(Method::GET, &format!("/api/v1/resources/{name}"), &[], "").await;
+            assert_eq!(resource["availableStock"], 40, "{strategy}: all was given back");
+        }
+        books.in_order().await;
+        for server in servers {
+            assert_eq!(server.logged("ERROR"), Vec::<String>::new());
+            let retries = server.metric("bespeak_store_retries_total").await;
+            println!("{strategy}: {retries} retries");
+        }
+    }
+}
+
+async fn act(url: &str, verb: &str, token: &str) {
+    let target = bespeak_load::Target::new(url).expect("a base URL");
+    let path = format!("/api/v1/{verb}");
+    loop {
+        let mut connection = target.connect().await.expect("connected");
+        let body = json!({"token": token}).to_string();
+        let answer = connection.send(Method::POST, &path, &[], body.into()).await.expect("answered");
+        match answer.status.as_u16() {
+            503 => {}
+            status => return assert_eq!(status, 200, "{verb}: {:?}", answer.body),
+        }
+    }
+}
+
+/// A server that is frozen in mid-transaction holds the others up for no longer than twelve seconds; when it wakes up, it
+/// undoes nothing and does nothing twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen_in_mid_transaction() {
+    let books = Books::mysql().await;
+    let (frozen, other) = (Server::start(&books, &[]).await, Server::start(&books, &[]).await);
+    for name in ["hot", "b", "c"] {
+        other.stock(name, 1_000_000).await;
+    }
+    let load = Load::on(&frozen, "f", 32, Instant::now() + Duration::from_secs(25)).await;
+    until("it is under load", || async { load.answered.load(Ordering::Relaxed) > 300 }).await;
+    // Frozen where it has locked the hot row: that is most of the time, and is asked until it is so.
+    let locks = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0";
+    loop {
+        frozen.signal("STOP");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let holds_hot = ask_root(&books, locks).await > 0 && hot_is_locked(&books).await;
+        if holds_hot {
+            break;
+        }
+        frozen.signal("CONT");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let since = Instant::now();
+    let body = order(&["hot"]);
+    let served = insist(&other.url, "other", &body);
+    let (status, _) = tokio::time::timeout(Duration::from_secs(12), served).await.expect("others proceed");
+    assert_eq!(status, 200);
+    println!("the other was served after {:?}", since.elapsed());
+    frozen.signal("CONT");
+    let (held, unanswered) = load.ended().await;
+    for key in &unanswered {
+        assert_eq!(insist(&other.url, key, &wish_of(key)).await.0, 200);
+    }
+    let audit = books.audit().await;
+    assert!(audit.is_clean(), "{audit:#?}");
+    assert_eq!(audit.reservations, (held.len() + unanswered.len() + 1) as u64);
+    until("nothing is open", || async { open_transactions(&books).await == 0 }).await;
+}
+
+async fn hot_is_locked(books: &Books) -> bool {
+    let mut root = books.root().await;
+    let lock = format!(
+        "SET SESSION innodb_lock_wait_timeout = 1; BEGIN; SELECT * FROM {}.resources WHERE id = 'hot' FOR UPDATE; ROLLBACK",
+        books.name()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut root).await.is_err()
+}

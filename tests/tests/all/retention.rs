@@ -1,0 +1,88 @@
+//! What is old is forgotten, and nothing else.
+
+use std::{sync::Arc, time::Duration};
+
+use bespeak::{
+    retention::{Purger, Retention},
+    store::{FixedClock, Guard, Store},
+};
+use bespeak_tests::{Api, Books, each_store};
+use serde_json::json;
+
+each_store!(ended_reservations_and_published_events_are_forgotten_once_they_are_old, small_steps);
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+async fn purge(store: &Arc<dyn Store>) -> (u64, u64) {
+    let events = store.purge_events(DAY, 10_000).await.expect("purged").deleted;
+    let reservations = store.purge_reservations(7 * DAY, None, 10_000).await.expect("purged").deleted;
+    (events, reservations)
+}
+
+async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    let store = api.books.open(Some(&clock), Guard::RowLock).await;
+    api.stock("seat", 10).await;
+    let released = api.hold("released", "seat", 1).await;
+    api.act("release", &released).await;
+    let committed = api.hold("committed", "seat", 1).await;
+    api.act("commit", &committed).await;
+    let unpublished = api.hold("unpublished", "seat", 1).await;
+    api.act("release", &unpublished).await;
+    let held = api.hold("held", "seat", 1).await;
+    assert_eq!(purge(&store).await, (0, 0), "nothing is old");
+
+    let publish = format!(
+        "UPDATE outbox SET published_at = created_at WHERE event_key <> '{unpublished}' OR key_version = 1"
+    );
+    api.books.tamper(&publish).await;
+    clock.advance(DAY + Duration::from_secs(1));
+    assert_eq!(purge(&store).await, (6, 0), "all published events, and no reservation before a week");
+    api.books.in_order().await;
+    let retry =
+        api.reserve("released", &json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60})).await;
+    assert_eq!(
+        retry.header("idempotent-replayed"),
+        "true",
+        "its key is remembered for as long as it is kept"
+    );
+
+    clock.advance(7 * DAY);
+    assert_eq!(purge(&store).await, (0, 1), "one of the released has an event that nobody was told of");
+    assert_eq!(api.get(&format!("/api/v1/reservations/{released}")).await.status, 404);
+    for kept in [&committed, &unpublished, &held] {
+        assert_eq!(api.get(&format!("/api/v1/reservations/{kept}")).await.status, 200);
+    }
+    let again = api.hold("released", "seat", 1).await;
+    assert_ne!(again, released, "the key may be used anew");
+    api.books.in_order().await;
+
+    // The audit still misses what should be there.
+    api.books.tamper(&format!("DELETE FROM outbox WHERE event_key = '{again}'")).await;
+    assert!(!api.books.audit().await.is_clean());
+}
+
+async fn small_steps(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    let store = api.books.open(Some(&clock), Guard::RowLock).await;
+    api.stock("seat", 10).await;
+    for n in 0..120 {
+        let token = api.hold(&format!("{n}"), "seat", 1).await;
+        api.act(if n % 20 == 0 { "commit" } else { "release" }, &token).await;
+    }
+    api.books.tamper("UPDATE outbox SET published_at = created_at").await;
+    clock.advance(8 * DAY);
+    assert_eq!(store.purge_events(DAY, 50).await.expect("purged").deleted, 50, "no more than it was told to");
+    let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
+    assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
+
+    let dispatch =
+        Arc::new(bespeak::lanes::Dispatch::start(&store, bespeak::lanes::Plan::Single { at_once: 1 }, 10));
+    let mut purger = Purger::new(store.clone(), dispatch, Retention { reservations: 7 * DAY, events: DAY });
+    while purger.step().await.expect("purged").more {}
+    assert_eq!(api.books.count("SELECT COUNT(*) FROM outbox").await, 0);
+    assert_eq!(api.books.count("SELECT COUNT(*) FROM reservations").await, 6, "the committed ones");
+    api.books.in_order().await;
+}
