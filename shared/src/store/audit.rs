@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Findings of one check, at most: books that are broken throughout are told from those that are not by the first of them.
+pub(super) const FINDINGS_MAX: u32 = 1_000;
+
 /// The result of [`Store::audit`](super::Store::audit).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -12,7 +15,7 @@ pub struct Audit {
     pub reservations: u64,
     /// Outbox rows that were looked at.
     pub events: u64,
-    /// What is wrong; empty when the books are in order.
+    /// What is wrong, the first thousand of each kind; empty when the books are in order.
     pub findings: Vec<Finding>,
 }
 

@@ -1,10 +1,13 @@
 //! The audit: each query returns what breaks an invariant, with its id. All of them in one read transaction, so that
 //! writers at work do not look like errors.
 
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, Sqlite, SqlitePool, Transaction};
 
 use super::{Audit, StoreError, error::failed};
-use crate::store::{Finding, audit::hyphenated};
+use crate::store::{
+    Finding,
+    audit::{FINDINGS_MAX, hyphenated},
+};
 
 /// An invariant, and a query whose rows `(id, problem)` break it.
 ///
@@ -122,6 +125,7 @@ pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
     };
     let (kept,): (i64,) = sqlx::query_as(KEPT_SINCE).fetch_one(&mut *view).await.map_err(failed)?;
     for (invariant, sql) in CHECKS {
+        let sql = AssertSqlSafe(format!("{sql} LIMIT {FINDINGS_MAX}"));
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(kept).fetch_all(&mut *view).await.map_err(failed)?;
         audit.findings.extend(rows.into_iter().map(|(id, problem)| Finding {

@@ -1,6 +1,7 @@
 //! Connections that are cut, slow, stalled, or answer with errors, by a proxy in between.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -115,14 +116,14 @@ async fn deadlocks_and_lock_timeouts_anywhere() {
         }
         let seed = fastrand::u64(..);
         println!("{strategy}: seed {seed}");
-        proxy.inject(0.05, seed);
+        proxy.inject(0.1, seed);
         let mut tasks = Vec::new();
         for n in 0..100 {
             let url = server.url.clone();
             let names = if n % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
             tasks.push(tokio::spawn(async move { insist(&url, &format!("{n}"), &order(&names)).await }));
         }
-        let mut tokens = std::collections::HashSet::new();
+        let mut tokens = HashSet::new();
         for task in tasks {
             let answered =
                 tokio::time::timeout(Duration::from_secs(60), task).await.expect("no stuck request");
@@ -131,10 +132,12 @@ async fn deadlocks_and_lock_timeouts_anywhere() {
                 assert!(tokens.insert(token), "a token was given twice");
             }
         }
-        assert_eq!(tokens.len(), 60, "{strategy}");
         proxy.inject(0.0, 0);
+        let (_, left) = server.ask(Method::GET, "/api/v1/resources/a", &[], "").await;
+        assert_eq!((tokens.len(), &left["availableStock"]), (60, &json!(0)), "{strategy}");
         let (deadlocks, timeouts) = proxy.injected();
-        assert!(deadlocks > 0 && timeouts > 0, "{deadlocks} deadlocks, {timeouts} time-outs");
+        // Lanes ask so rarely that one of the two may not come up.
+        assert!(deadlocks + timeouts > 0 && (strategy == "lanes" || deadlocks.min(timeouts) > 0));
         assert!(server.metric("bespeak_store_retries_total").await > 0.0);
         books.in_order().await;
     }

@@ -18,7 +18,6 @@ async fn every_statement_goes_by_an_index() {
     let many = statements(&api, "many").await;
     assert!(many.len() >= few.len(), "{} and {}", few.len(), many.len());
     explained(&api.books, &many, MILLION).await;
-    api.books.in_order().await;
 }
 
 /// Uses everything once, and returns the statements that this sent, one of each shape.

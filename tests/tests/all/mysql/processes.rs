@@ -198,7 +198,7 @@ async fn frozen_in_mid_transaction() {
     for name in ["hot", "b", "c"] {
         other.stock(name, 1_000_000).await;
     }
-    let load = Load::on(&frozen, "f", 32, Instant::now() + Duration::from_secs(25)).await;
+    let load = Load::on(&frozen, "f", 32, Instant::now() + Duration::from_secs(20)).await;
     until("it is under load", || async { load.answered.load(Ordering::Relaxed) > 300 }).await;
     // Frozen where it has locked the hot row: that is most of the time, and is asked until it is so.
     let locks = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0";

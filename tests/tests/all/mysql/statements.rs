@@ -20,7 +20,8 @@ async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
     let store = books.open(None, Guard::RowLock).await;
     store.migrate().await.expect("migrated");
     stock(&*store, "seat", 1_000_000).await;
-    let before = ask_root(&books, PREPARED).await;
+    let api = Api::start(books).await;
+    let before = ask_root(&api.books, PREPARED).await;
     for size in [1, 2, 3, 7, 33, 100, 257, 1_025] {
         let holds: Vec<_> = (0..size).map(|n| hold(&format!("{size}-{n}"), &["seat"])).collect();
         let commits: Vec<_> = holds.iter().filter_map(|hold| made(hold).map(Command::Commit)).collect();
@@ -28,7 +29,6 @@ async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
         let executed = store.execute(&batch, Mode::Commit).await.expect("executed");
         assert!(executed.outcomes.iter().all(Result::is_ok));
     }
-    let api = Api::start(books).await;
     for n in 0..5 {
         let token = api.hold(&format!("api-{n}"), "seat", 1).await;
         api.act(["commit", "release"][n % 2], &token).await;
