@@ -1,6 +1,9 @@
 //! One lane: a bounded queue, and the task that runs what waits in it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -96,14 +99,16 @@ async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
         .collect();
     let store = way.store.clone();
     let (found, now) = match way.ask(async move { store.by_keys(&keys).await }).await {
-        Ok((found, now)) => (found.into_iter().map(|made| (made.key.clone(), made)).collect(), now),
+        Ok(found) => found,
         Err(error) => {
-            candidates.into_iter().for_each(|job| job.answer(Err(error.clone())));
+            for job in candidates {
+                job.answer(Err(error.clone()));
+            }
             jobs.append(&mut others);
             return;
         }
     };
-    let found: std::collections::HashMap<_, _> = found;
+    let found: HashMap<_, _> = found.into_iter().map(|made| (made.key.clone(), made)).collect();
     let mut refused = 0;
     for job in candidates {
         let outcome = match &job.command {

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     engine::{
-        Changes, Event, EventKey, Reservation, Resource, ResourceId, ResourceUpdate, Status, Timestamp,
-        Transition,
+        Changes, Event, EventKey, Holder, Reservation, Resource, ResourceId, ResourceUpdate, Status,
+        Timestamp, Transition,
     },
     store::{
         Contention, decode,
@@ -164,7 +164,7 @@ fn item(sql: Sql, (item_no, reservation): (usize, &Reservation)) -> Sql {
         .push(", ")
         .bytes(reservation.fingerprint.bytes())
         .push(", ")
-        .optional_text(reservation.holder.as_ref().map(|holder| holder.as_str()))
+        .optional_text(reservation.holder.as_ref().map(Holder::as_str))
         .push(", ")
         .optional_text(reservation.metadata.as_ref().map(|metadata| metadata.as_str()))
 }
