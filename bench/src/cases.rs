@@ -21,10 +21,11 @@ use bespeak_load::{Answer, ClosedLoop, Connection, Summary, Target, TargetError,
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine,
+    Error, engine, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -35,6 +36,14 @@ pub(crate) struct Bench {
     pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
     pub(crate) rounds: usize,
+    /// Started when it is first needed.
+    pub(crate) database: OnceCell<mysql::Database>,
+}
+
+impl Bench {
+    async fn database(&self) -> Result<&mysql::Database, Error> {
+        self.database.get_or_try_init(mysql::Database::start).await
+    }
 }
 
 /// A case.
@@ -47,10 +56,31 @@ pub(crate) enum Case {
     Pairs,
     Million,
     Idle,
+    MysqlHotResource,
+    MysqlLatency,
+    MysqlManyResources,
+    MysqlStore,
+    MysqlSoldOut,
+    MysqlLoneClient,
+    MysqlTenMillion,
 }
 
-pub(crate) const ALL: [Case; 7] =
-    [Case::Engine, Case::Store, Case::HotResource, Case::SoldOut, Case::Pairs, Case::Million, Case::Idle];
+pub(crate) const ALL: [Case; 14] = [
+    Case::Engine,
+    Case::Store,
+    Case::HotResource,
+    Case::SoldOut,
+    Case::Pairs,
+    Case::Million,
+    Case::Idle,
+    Case::MysqlHotResource,
+    Case::MysqlLatency,
+    Case::MysqlManyResources,
+    Case::MysqlStore,
+    Case::MysqlSoldOut,
+    Case::MysqlLoneClient,
+    Case::MysqlTenMillion,
+];
 
 impl Case {
     pub(crate) fn name(self) -> &'static str {
@@ -62,6 +92,13 @@ impl Case {
             Self::Pairs => "pairs",
             Self::Million => "million",
             Self::Idle => "idle",
+            Self::MysqlHotResource => "mysql-hot-resource",
+            Self::MysqlLatency => "mysql-latency",
+            Self::MysqlManyResources => "mysql-many-resources",
+            Self::MysqlStore => "mysql-store",
+            Self::MysqlSoldOut => "mysql-sold-out",
+            Self::MysqlLoneClient => "mysql-lone-client",
+            Self::MysqlTenMillion => "mysql-ten-million",
         }
     }
 
@@ -74,6 +111,13 @@ impl Case {
             Self::Pairs => pairs(bench).await,
             Self::Million => million(bench).await,
             Self::Idle => idle(bench).await,
+            Self::MysqlHotResource => mysql::hot_resource(bench, bench.database().await?).await,
+            Self::MysqlLatency => mysql::latency(bench, bench.database().await?).await,
+            Self::MysqlManyResources => mysql::many_resources(bench, bench.database().await?).await,
+            Self::MysqlStore => mysql::store_alone(bench, bench.database().await?).await,
+            Self::MysqlSoldOut => mysql::sold_out(bench, bench.database().await?).await,
+            Self::MysqlLoneClient => mysql::lone_client(bench, bench.database().await?).await,
+            Self::MysqlTenMillion => mysql::ten_million(bench, bench.database().await?).await,
         }
     }
 }
@@ -90,6 +134,7 @@ fn engine_alone(bench: &Bench) -> Result<Section, Error> {
         header: vec!["commands/s"],
         rows: vec![vec![thousands(rate)]],
         verdict: verdict(rate >= 1e6, "at least 1,000,000 commands/s"),
+        chart: None,
     })
 }
 
@@ -128,6 +173,7 @@ async fn store_alone() -> Result<Section, Error> {
         header: vec!["holds per batch", "holds/s", "ms per batch, median"],
         rows,
         verdict: "No target: what one transaction costs, by its size.".to_owned(),
+        chart: None,
     })
 }
 
@@ -178,6 +224,7 @@ async fn hot_resource(bench: &Bench) -> Result<Section, Error> {
             lanes_256.0 >= 15_000.0 && lanes_256.1 < 40.0,
             "at least 15,000 holds/s with p99 under 40 ms at 256 connections",
         ),
+        chart: None,
     })
 }
 
@@ -215,6 +262,7 @@ async fn sold_out(bench: &Bench) -> Result<Section, Error> {
         header: vec!["what", "connections", "requests/s", "p50 ms", "p99 ms", "bytes written to disk"],
         rows: vec![cells],
         verdict: verdict(rate >= 30_000.0 && written == 0, "at least 30,000/s, nothing written"),
+        chart: None,
     })
 }
 
@@ -253,6 +301,7 @@ async fn pairs(bench: &Bench) -> Result<Section, Error> {
         header: vec!["pairs/s", "p99 of a pair, ms"],
         rows: vec![vec![thousands(rate), format!("{:.1}", median(p99s))]],
         verdict: verdict(rate >= 6_000.0, "at least 6,000 pairs/s"),
+        chart: None,
     })
 }
 
@@ -279,6 +328,7 @@ async fn million(bench: &Bench) -> Result<Section, Error> {
         header: vec!["empty, holds/s", "a million, holds/s", "ratio, pair by pair"],
         rows: vec![vec![thousands(median(empty_rates)), thousands(median(full_rates)), format!("{ratio:.2}")]],
         verdict: verdict(ratio >= 0.85, "within 15 %"),
+        chart: None,
     })
 }
 
@@ -292,6 +342,7 @@ async fn idle(bench: &Bench) -> Result<Section, Error> {
         header: vec!["MiB"],
         rows: vec![vec![format!("{resident:.1}")]],
         verdict: verdict(resident < 30.0, "under 30 MB"),
+        chart: None,
     })
 }
 
@@ -303,7 +354,12 @@ async fn holds(bench: &Bench, server: &Server, connections: usize) -> Result<Sum
     Ok(summary)
 }
 
-async fn load<F, Fut>(bench: &Bench, target: &Target, connections: usize, step: F) -> Result<Summary, Error>
+pub(crate) async fn load<F, Fut>(
+    bench: &Bench,
+    target: &Target,
+    connections: usize,
+    step: F,
+) -> Result<Summary, Error>
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = (Connection, Result<Answer, TargetError>)> + Send,
@@ -315,14 +371,16 @@ where
 type Sent = Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>;
 
 /// A hold of one unit, under a key that no other request of this benchmark has.
-fn hold_request(resource: Arc<str>) -> impl Fn(Connection, usize, u64) -> Sent + Send + Sync + 'static {
+pub(crate) fn hold_request(
+    resource: Arc<str>,
+) -> impl Fn(Connection, usize, u64) -> Sent + Send + Sync + 'static {
     move |connection, _, _| {
         let (resource, key) = (resource.clone(), random_key());
         Box::pin(async move { hold(connection, &resource, &key).await })
     }
 }
 
-async fn hold(
+pub(crate) async fn hold(
     connection: Connection,
     resource: &str,
     key: &str,
@@ -331,14 +389,14 @@ async fn hold(
     connection.post("/api/v1/reserve", &[("idempotency-key", key)], body).await
 }
 
-async fn define(target: &Target, resource: &str, total: u64) -> Result<(), Error> {
+pub(crate) async fn define(target: &Target, resource: &str, total: u64) -> Result<(), Error> {
     let body = json!({"resourceId": resource, "totalStock": total}).to_string();
     let answer = target.connect().await?.send(Method::POST, "/api/v1/resources", &[], body.into()).await?;
     if answer.status == 200 { Ok(()) } else { Err(format!("{resource}: {}", answer.status).into()) }
 }
 
 /// A figure counts only if every answer was the one that was measured.
-fn only(summary: &Summary, status: &str) -> Result<(), Error> {
+pub(crate) fn only(summary: &Summary, status: &str) -> Result<(), Error> {
     if summary.counts.keys().all(|counted| counted == status) {
         Ok(())
     } else {
@@ -379,14 +437,14 @@ async fn open(folder: &TempDir) -> Result<SqliteStore, Error> {
     Ok(store)
 }
 
-async fn define_directly(store: &SqliteStore, ids: &[ResourceId]) -> Result<(), Error> {
+pub(crate) async fn define_directly(store: &dyn Store, ids: &[ResourceId]) -> Result<(), Error> {
     let define = |id: &ResourceId| Define { resource_id: id.clone(), total: 1_000_000_000, fulfilment: None };
     let defines: Vec<Command> = ids.iter().map(|id| Command::Define(define(id))).collect();
     store.execute(&defines, Mode::Commit).await?;
     Ok(())
 }
 
-fn random_hold(id: &ResourceId) -> Result<Reserve, Error> {
+pub(crate) fn random_hold(id: &ResourceId) -> Result<Reserve, Error> {
     let limits = Limits::default();
     let item = Item { resource_id: id.clone(), quantity: Quantity::new("quantity", 1)? };
     let draft = ReserveDraft {
@@ -400,6 +458,6 @@ fn random_hold(id: &ResourceId) -> Result<Reserve, Error> {
 }
 
 /// A random key, as clients draw them: they scatter over the whole index.
-fn random_key() -> String {
+pub(crate) fn random_key() -> String {
     Uuid::from_u128(fastrand::u128(..)).to_string()
 }

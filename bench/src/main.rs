@@ -4,14 +4,17 @@
 //! generator shares the machine's cores with the server, and the report says so.
 
 mod cases;
+mod chart;
 mod engine;
 mod environment;
+mod mysql;
 mod report;
 mod server;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use tokio::sync::OnceCell;
 
 /// What to measure.
 #[derive(Clone, Debug, Parser)]
@@ -35,6 +38,9 @@ struct Args {
     /// Serve the echo route and nothing else (used by the benchmark itself)
     #[arg(long, hide = true)]
     echo: bool,
+    /// Serve the hand-written transaction and nothing else (used by the benchmark itself)
+    #[arg(long, hide = true)]
+    handwritten: bool,
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -63,6 +69,9 @@ async fn run(args: Args) -> Result<(), Error> {
     if args.echo {
         return server::echo().await;
     }
+    if args.handwritten {
+        return mysql::handwritten::serve().await;
+    }
     // A report that cannot be written is found out now, not after the measurements.
     if let Some(folder) = args.report.as_ref().and_then(|path| path.parent()) {
         std::fs::create_dir_all(folder)?;
@@ -72,6 +81,7 @@ async fn run(args: Args) -> Result<(), Error> {
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs(args.seconds),
         rounds: args.rounds.max(1),
+        database: OnceCell::new(),
     };
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
     let mut sections = Vec::new();
@@ -81,14 +91,23 @@ async fn run(args: Args) -> Result<(), Error> {
             sections.push(case.run(&bench).await?);
         }
     }
-    let text = report::markdown(&environment::describe()?, &args_shown(&args), &sections);
-    match &args.report {
-        Some(path) => {
-            std::fs::write(path, text)?;
-            eprintln!("bench: wrote {}", path.display());
-        }
-        None => report::print(&text),
+    let mut environment = environment::describe()?;
+    if let Some(database) = bench.database.get() {
+        environment += &format!("- {}\n", database.describe().await?);
     }
+    let stem = args.report.as_ref().and_then(|path| path.file_stem()?.to_str());
+    let text = report::markdown(&environment, &args_shown(&args), &sections, stem);
+    let (Some(path), Some(stem)) = (&args.report, stem) else {
+        report::print(&text);
+        return Ok(());
+    };
+    std::fs::write(path, text)?;
+    for section in &sections {
+        if let Some(chart) = &section.chart {
+            std::fs::write(path.with_file_name(report::chart_file(stem, section.title)), chart.svg()?)?;
+        }
+    }
+    eprintln!("bench: wrote {}", path.display());
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::chart::Chart;
+
 /// One case's figures.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
@@ -11,15 +13,28 @@ pub(crate) struct Section {
     pub(crate) rows: Vec<Vec<String>>,
     /// What was aimed at, and whether it was reached.
     pub(crate) verdict: String,
+    pub(crate) chart: Option<Chart>,
 }
 
-pub(crate) fn markdown(environment: &str, command: &str, sections: &[Section]) -> String {
+/// The file of a section's chart, beside the report whose name begins with `stem`.
+pub(crate) fn chart_file(stem: &str, title: &str) -> String {
+    let words = title.to_lowercase();
+    let words: Vec<&str> =
+        words.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    format!("{stem}-{}.svg", words.join("-"))
+}
+
+/// The report; with the charts of a report whose name begins with `stem`, where it has a name.
+pub(crate) fn markdown(environment: &str, command: &str, sections: &[Section], stem: Option<&str>) -> String {
     let mut text = format!("# Benchmarks\n\n{environment}- reproduced by `{command}`\n");
     for section in sections {
         text += &format!("\n## {}\n\n{}\n\n", section.title, section.what);
         text += &format!("| {} |\n|{}\n", section.header.join(" | "), "---|".repeat(section.header.len()));
         for row in &section.rows {
             text += &format!("| {} |\n", row.join(" | "));
+        }
+        if let (Some(chart), Some(stem)) = (&section.chart, stem) {
+            text += &format!("\n![{}]({})\n", chart.title, chart_file(stem, section.title));
         }
         text += &format!("\n{}\n", section.verdict);
     }

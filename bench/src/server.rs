@@ -50,6 +50,17 @@ impl Server {
         Self::start(command, port, TempDir::new()?).await
     }
 
+    /// Starts the hand-written transaction on a free port.
+    pub(crate) async fn handwritten(url: &str) -> Result<Self, Error> {
+        let port = free_port().await?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("--handwritten")
+            .env("BENCH_LISTEN", format!("127.0.0.1:{port}"))
+            .env("BENCH_DATABASE_URL", url);
+        Self::start(command, port, TempDir::new()?).await
+    }
+
     async fn start(mut command: Command, port: u16, folder: TempDir) -> Result<Self, Error> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let server = Self { child, url: format!("http://127.0.0.1:{port}"), folder };

@@ -175,13 +175,31 @@ pub fn without_password(text: &str) -> String {
     }
 }
 
+/// A URL that may hold a password: it is given to those who connect, and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl std::ops::Deref for SecretUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_password(&self.0))
+    }
+}
+
 /// The parsed configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
     /// Where the books are.
-    pub database_url: String,
+    pub database_url: SecretUrl,
     /// How many connections serve reads.
     pub read_connections: u32,
     /// How many connections write, at most; `SQLite` has one.
@@ -267,7 +285,7 @@ impl Config {
         }
         Ok(Self {
             listen,
-            database_url,
+            database_url: SecretUrl(database_url),
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
             write_connections: values.connections("BESPEAK_WRITE_CONNECTIONS")?,
             strategy,

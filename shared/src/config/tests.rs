@@ -25,17 +25,25 @@ fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be
     );
     assert_eq!(
         refusal("BESPEAK_STRATEGY", "optimism"),
-        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or pessimistic"#
+        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic"#
     );
     assert!(refusal("BESPEAK_LISTEN", "8080").contains("such as 127.0.0.1:8080"));
     assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("must survive"));
+    assert!(refusal("BESPEAK_DATABASE_URL", "mysql://db").contains("names a database"));
+    assert!(refusal("BESPEAK_LANES", "2").contains("auto or a whole number from 1 to 1 with this database"));
+    assert!(refusal("BESPEAK_STRATEGY", "conditional").contains("lanes or pessimistic with SQLite"));
+    assert!(refusal("BESPEAK_RETENTION_HOURS", "71").contains("from 72"));
+    assert!(refusal("BESPEAK_EVENT_RETENTION_HOURS", "169").contains("at most BESPEAK_RETENTION_HOURS"));
     assert!(refusal("BESPEAK_TTL_DEFAULT_SECONDS", "90000").contains("at most BESPEAK_TTL_MAX_SECONDS"));
 }
 
 #[test]
 fn a_password_is_never_shown() {
     let url = "mysql://bespeak:hunter2@db/bespeak";
-    assert!(!refusal("BESPEAK_DATABASE_URL", url).contains("hunter2"));
+    assert!(!refusal("BESPEAK_DATABASE_URL", "mysql://bespeak:hunter2@db/").contains("hunter2"));
+    let config = Config::parse(&values("BESPEAK_DATABASE_URL", url)).expect("valid");
+    assert_eq!((&*config.database_url, config.lanes), (url, 8));
+    assert!(!format!("{config:?}").contains("hunter2"));
     let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_DATABASE_URL").expect("known");
     assert_eq!(values("BESPEAK_DATABASE_URL", url).shown(setting).0, "mysql://bespeak:***@db/bespeak");
 }
