@@ -1,13 +1,18 @@
 //! The API as a client uses it, through the router.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bespeak::store::FixedClock;
-use bespeak_tests::{Api, Books, Server, each_store};
+use bespeak::{
+    engine::{Command, Token},
+    store::{FixedClock, Guard, Mode},
+};
+use bespeak_tests::{Api, Books, Server, each_store, until};
 use http::Method;
 use serde_json::json;
+use uuid::Uuid;
 
 each_store!(
+    what_is_sold_out_is_not_remembered_for_too_long,
     the_life_of_a_reservation,
     several_items_with_holder_and_metadata,
     a_retry_gets_its_reservation_as_it_is_now,
@@ -123,6 +128,49 @@ async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that
     clock.advance(Duration::from_millis(59_500));
     assert_eq!(api.available("seat").await, 1);
     api.hold("2", "seat", 1).await;
+    api.books.in_order().await;
+}
+
+/// What is remembered as sold out never hides a reservation from its own retry, nor units that were given back here; and
+/// units that another process gave back not for long.
+async fn what_is_sold_out_is_not_remembered_for_too_long(books: Books) {
+    let api = Api::start(books).await;
+    api.stock("seat", 1).await;
+    let order = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60});
+    let refused = async || {
+        for n in 0..5 {
+            assert_eq!(api.reserve(&format!("loser-{n}"), &order).await.problem().1, "out-of-stock");
+        }
+    };
+    // The first look at the metrics starts them in this process.
+    api.get("/metrics").await;
+    let winner = api.hold("winner", "seat", 1).await;
+    refused().await;
+    assert!(api.get("/metrics").await.text.contains("bespeak_refusals_from_memory_total"));
+    let retry = api.reserve("winner", &order).await;
+    assert_eq!((&retry.json()["token"], retry.header("idempotent-replayed")), (&json!(winner), "true"));
+    let other = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 61});
+    assert_eq!(api.reserve("winner", &other).await.problem().1, "idempotency-key-reused");
+
+    refused().await;
+    api.act("release", &winner).await;
+    let next = api.hold("released", "seat", 1).await;
+    refused().await;
+    api.stock("seat", 2).await;
+    api.hold("defined", "seat", 1).await;
+    refused().await;
+    api.act("commit", &next).await;
+    api.act("cancel", &next).await;
+    let last = api.hold("cancelled", "seat", 1).await;
+
+    refused().await;
+    let process = api.books.open(None, Guard::RowLock).await;
+    let token = last.parse::<Uuid>().map(Token::from_uuid).expect("a token");
+    process.execute(&[Command::Release(token)], Mode::Commit).await.expect("released");
+    let given_back = Instant::now();
+    until("it is known here", || async { api.reserve("elsewhere", &order).await.status == 200 }).await;
+    // Fifty milliseconds, and what a busy machine adds.
+    assert!(given_back.elapsed() < Duration::from_millis(500), "{:?}", given_back.elapsed());
     api.books.in_order().await;
 }
 

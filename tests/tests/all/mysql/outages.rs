@@ -14,7 +14,6 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::Connection;
-use tokio::sync::Mutex;
 
 use super::{insist, order};
 
@@ -97,35 +96,49 @@ async fn the_database_is_killed() {
     );
 }
 
-/// A database that takes no more connections: 503, and served again when it does.
+/// A database that takes no more connections: whoever needs one more is answered 503, and served when it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn out_of_connections() {
+    const RESOURCES: usize = 30;
     let database = own_server(&["--max-connections=10"]).await;
     let books = Books::on(&database).await;
     let server = Server::start(&books, &[]).await;
-    server.stock("seat", 10).await;
-    let hogs = Mutex::new(Vec::new());
-    let reserve = || async {
-        let key = [("idempotency-key", "k")];
-        let body = order(&["seat"]).to_string();
-        let (status, answer) = server.ask(Method::POST, "/api/v1/reserve", &key, &body).await;
-        (status, answer["type"].clone())
-    };
-    // What the server has idle it uses for some seconds yet; what it closes, others take.
-    until("it has no connection left", || async {
-        while let Ok(hog) = books.customer().await {
-            hogs.lock().await.push(hog);
-        }
-        reserve().await == (503, json!("unavailable"))
+    let names: Vec<String> = (0..RESOURCES).map(|n| format!("r{n}")).collect();
+    for name in &names {
+        server.stock(name, 1_000_000).await;
+    }
+    let mut hogs = Vec::new();
+    while let Ok(hog) = books.customer().await {
+        hogs.push(hog);
+    }
+    // What the server has idle it may use; for all its lanes at once that is not enough.
+    let refused = AtomicUsize::new(0);
+    until("it has too few connections", || async {
+        let orders = names.iter().map(|name| async {
+            let (key, body) = (uuid::Uuid::now_v7().to_string(), order(&[name]).to_string());
+            let key = [("idempotency-key", key.as_str())];
+            match server.ask(Method::POST, "/api/v1/reserve", &key, &body).await {
+                (200, _) => {}
+                (503, problem) => {
+                    assert_eq!(problem["type"], "unavailable");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+                other => panic!("{other:?}"),
+            }
+        });
+        futures_util::future::join_all(orders).await;
+        refused.load(Ordering::Relaxed) > 0
     })
     .await;
     assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
     let told = server.logged("ERROR");
     assert!(told.iter().any(|line| line.contains("no more connections")), "{told:?}");
-    for hog in hogs.into_inner() {
+    for hog in hogs {
         hog.close().await.expect("closed");
     }
-    until("it is served again", || async { reserve().await.0 == 200 }).await;
+    for name in &names {
+        assert_eq!(insist(&server.url, &format!("again-{name}"), &order(&[name])).await.0, 200);
+    }
     books.in_order().await;
 }
 
