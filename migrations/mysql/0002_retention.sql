@@ -6,4 +6,4 @@ CREATE TABLE IF NOT EXISTS retention (
     PRIMARY KEY (what)
 ) ENGINE = InnoDB;
 
-INSERT IGNORE INTO retention (what, kept_since) VALUES ('outbox', 0);
+INSERT IGNORE INTO retention (what, kept_since) VALUES ('outbox', 0), ('reservations', 0);

@@ -72,7 +72,8 @@ impl Expiry {
                 // Somebody else was first: that is what it means to be one of several.
                 Ok((_, Ok(_))) => {}
                 Ok((_, Err(DispatchError::Full))) => full = true,
-                Ok((_, Err(error))) if error.is_outage() => return Err(error),
+                // It would meet the others too, and is over some time: none of them is to blame.
+                Ok((_, Err(error))) if error.meets_others() => return Err(error),
                 Ok((token, Err(_logged))) => {
                     self.set_aside.insert(token);
                 }

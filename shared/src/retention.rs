@@ -18,7 +18,9 @@ const STEP: u32 = 500;
 /// Between two steps, while there is more.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two passes.
-const PASS_EVERY: Duration = Duration::from_secs(10 * 60);
+const PASS_EVERY: Duration = Duration::from_secs(60 * 60);
+/// After a step that failed.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// For how long things are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,8 @@ impl Purger {
         loop {
             let pause = match self.step().await {
                 Ok(Step { more: true, .. }) => PAUSE,
-                Ok(_) | Err(_) => PASS_EVERY,
+                Ok(_) => PASS_EVERY,
+                Err(_logged) => AGAIN,
             };
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -171,7 +171,13 @@ pub fn without_password(text: &str) -> String {
             let _ = url.set_password(Some("***"));
             url.to_string()
         }
-        _ => text.to_owned(),
+        // A password with characters that should have been escaped makes it no URL, or one of another host.
+        _ => match (text.find("://"), text.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme + 3 <= at => {
+                format!("{}***{}", &text[..scheme + 3], &text[at..])
+            }
+            _ => text.to_owned(),
+        },
     }
 }
 
@@ -258,6 +264,13 @@ impl Config {
             Database::Sqlite => values.size_or("BESPEAK_LANES", 1, 1, 1)?,
             Database::Mysql => values.size_or("BESPEAK_LANES", 8, 1, 256)?,
         };
+        let write_connections = match database {
+            Database::Sqlite => 1,
+            Database::Mysql => values.connections("BESPEAK_WRITE_CONNECTIONS")?,
+        };
+        if strategy == Strategy::Lanes && lanes > write_connections as usize {
+            return Err(values.error("BESPEAK_LANES", "at most BESPEAK_WRITE_CONNECTIONS"));
+        }
         let seconds_max = 366 * 24 * 60 * 60;
         let limits = Limits {
             quantity_max: values.number("BESPEAK_QUANTITY_MAX", 1, crate::engine::TOTAL_MAX)?,
@@ -287,7 +300,7 @@ impl Config {
             listen,
             database_url: SecretUrl(database_url),
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
-            write_connections: values.connections("BESPEAK_WRITE_CONNECTIONS")?,
+            write_connections,
             strategy,
             lanes,
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,

@@ -41,11 +41,18 @@ fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be
 fn a_password_is_never_shown() {
     let url = "mysql://bespeak:hunter2@db/bespeak";
     assert!(!refusal("BESPEAK_DATABASE_URL", "mysql://bespeak:hunter2@db/").contains("hunter2"));
+    let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_DATABASE_URL").expect("known");
+    assert_eq!(values("BESPEAK_DATABASE_URL", url).shown(setting).0, "mysql://bespeak:***@db/bespeak");
+    // With a character that should have been escaped.
+    for character in ['#', '/', '?', '@', ':'] {
+        let url = format!("mysql://bespeak:hunter2{character}x@db/bespeak");
+        let shown = values("BESPEAK_DATABASE_URL", &url).shown(setting).0;
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(!format!("{:?}", SecretUrl(url)).contains("hunter2"));
+    }
     let config = Config::parse(&values("BESPEAK_DATABASE_URL", url)).expect("valid");
     assert_eq!((&*config.database_url, config.lanes), (url, 8));
     assert!(!format!("{config:?}").contains("hunter2"));
-    let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_DATABASE_URL").expect("known");
-    assert_eq!(values("BESPEAK_DATABASE_URL", url).shown(setting).0, "mysql://bespeak:***@db/bespeak");
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl From<StoreError> for DispatchError {
 impl DispatchError {
     /// Whether the commands of the same batch would meet the same failure if they were run again now: it is an outage, or
     /// somebody holds a lock for longer than anyone should wait.
-    fn meets_others(&self) -> bool {
+    pub(crate) fn meets_others(&self) -> bool {
         self.is_outage() || matches!(self, Self::Store(error) if error.is_retryable())
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    engine::{Accepted, Change, Outcome, Refusal, Reserve, ResourceChange, ResourceId, Timestamp},
+    engine::{Accepted, Outcome, Refusal, Reserve, ResourceId, Timestamp},
     store::Executed,
 };
 
@@ -117,17 +117,11 @@ impl SoldOut {
 /// The resources of which an outcome may have made units available.
 fn given_back(outcome: &Outcome) -> Vec<&ResourceId> {
     match outcome {
-        Ok(Accepted::Reservation { reservation, change: Change::Changed })
-            if !reservation.status.takes_stock() =>
-        {
+        // Changed or not: an attempt whose COMMIT was not answered may have done it.
+        Ok(Accepted::Reservation { reservation, .. }) if !reservation.status.takes_stock() => {
             reservation.items.iter().map(|item| &item.resource_id).collect()
         }
-        Ok(Accepted::Resource {
-            resource,
-            change: ResourceChange::Changed { .. } | ResourceChange::Created,
-        }) => {
-            vec![&resource.id]
-        }
+        Ok(Accepted::Resource { resource, .. }) => vec![&resource.id],
         _ => Vec::new(),
     }
 }

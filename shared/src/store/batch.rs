@@ -198,31 +198,72 @@ async fn settle<B: Backend>(
     let mut round_trips = 0;
     loop {
         let mut session = backend.begin().await?;
-        let read_at = Instant::now();
-        let mut set = session.load(&plan).await?;
-        let now = session.now().await?;
-        let mut outcomes: Vec<Outcome> =
-            commands.iter().map(|command| apply(&mut set, command, now)).collect();
-
-        if !set.short().is_empty() {
-            let holds = session.holds_of(set.short(), now).await?;
-            let limit = OVERDUE_IN_FIRST_ROUND << round;
-            let more = more_overdue(&mut session, &plan, &holds, now, limit).await?;
-            if !more.is_empty() && round < ROUNDS_MAX {
+        match decide(&mut session, &plan, commands, round).await {
+            Ok(Decided::Apply(applied)) => {
+                let mut executed = finish(session, *applied, commands, mode).await?;
+                executed.round_trips += round_trips;
+                return Ok(executed);
+            }
+            Ok(again) => {
                 round_trips += session.round_trips() + B::Session::ROUND_TRIPS_TO_END;
                 session.rollback().await?;
-                plan.add_overdue(more);
-                round += 1;
-                continue;
+                match again {
+                    Decided::WithOverdue(more) => {
+                        plan.add_overdue(more);
+                        round += 1;
+                    }
+                    _ => plan.guard = Guard::RowLock,
+                }
             }
-            let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
-            explain(&mut outcomes, &set, &holds, &backlogged);
+            Err(failure) => return Err(undone(session, failure).await),
         }
-        let applied = Applied { set, outcomes, read_at, now };
-        let mut executed = finish(session, applied, commands, mode).await?;
-        executed.round_trips += round_trips;
-        return Ok(executed);
     }
+}
+
+/// What a look at the books came to.
+enum Decided {
+    /// Write it.
+    Apply(Box<Applied>),
+    /// Run it again with these overdue holds in the lock set.
+    WithOverdue(Vec<Token>),
+    /// Run it again under row locks: what is short was read without one, and may have been given back meanwhile.
+    UnderLock,
+}
+
+async fn decide<S: Session>(
+    session: &mut S,
+    plan: &Plan,
+    commands: &[Command],
+    round: u32,
+) -> Result<Decided, StoreError> {
+    let read_at = Instant::now();
+    let mut set = session.load(plan).await?;
+    let now = session.now().await?;
+    let mut outcomes: Vec<Outcome> = commands.iter().map(|command| apply(&mut set, command, now)).collect();
+    if !set.short().is_empty() {
+        if matches!(plan.guard, Guard::Conditional | Guard::Optimistic) {
+            return Ok(Decided::UnderLock);
+        }
+        let holds = session.holds_of(set.short(), now).await?;
+        let limit = OVERDUE_IN_FIRST_ROUND << round;
+        let more = more_overdue(session, plan, &holds, now, limit).await?;
+        if !more.is_empty() && round < ROUNDS_MAX {
+            return Ok(Decided::WithOverdue(more));
+        }
+        let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
+        explain(&mut outcomes, &set, &holds, &backlogged);
+    }
+    Ok(Decided::Apply(Box::new(Applied { set, outcomes, read_at, now })))
+}
+
+/// Ends a transaction that lost to another writer, so that its connection can be used again and its locks are gone before
+/// the batch comes back; any other failure closes the connection with the session.
+async fn undone<S: Session>(session: S, failure: StoreError) -> StoreError {
+    if matches!(failure, StoreError::Contended { .. }) {
+        // Where even that fails, the connection is closed, which undoes as well.
+        let _ = session.rollback().await;
+    }
+    failure
 }
 
 /// Overdue holds of the resources that fell short which are not in the lock set yet.
@@ -301,7 +342,9 @@ async fn finish<S: Session>(
         session.rollback().await?;
         round_trips
     } else {
-        session.write(changes).await?;
+        if let Err(failure) = session.write(changes).await {
+            return Err(undone(session, failure).await);
+        }
         let round_trips = session.round_trips();
         session.commit().await?;
         round_trips

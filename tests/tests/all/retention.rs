@@ -9,7 +9,11 @@ use bespeak::{
 use bespeak_tests::{Api, Books, each_store};
 use serde_json::json;
 
-each_store!(ended_reservations_and_published_events_are_forgotten_once_they_are_old, small_steps);
+each_store!(
+    long_sold_out,
+    ended_reservations_and_published_events_are_forgotten_once_they_are_old,
+    small_steps
+);
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -61,6 +65,30 @@ async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old
     // The audit still misses what should be there.
     api.books.tamper(&format!("DELETE FROM outbox WHERE event_key = '{again}'")).await;
     assert!(!api.books.audit().await.is_clean());
+}
+
+/// What was forgotten is not held against what is kept: a resource that was sold out long ago and sold again since, and
+/// events that were published late and outlive their reservation.
+async fn long_sold_out(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    let store = api.books.open(Some(&clock), Guard::RowLock).await;
+    api.stock("seat", 1).await;
+    api.stock("late", 1).await;
+    api.hold("first", "seat", 1).await;
+    let late = api.hold("late", "late", 1).await;
+    api.act("release", &late).await;
+    api.books.tamper("UPDATE outbox SET published_at = created_at WHERE event_key LIKE 'seat'").await;
+    clock.advance(2 * DAY);
+    assert_eq!(purge(&store).await, (1, 0), "the edge is gone");
+    api.hold("second", "seat", 1).await;
+    api.books.in_order().await;
+
+    clock.advance(7 * DAY + Duration::from_secs(1));
+    let now = clock.now().as_microsecond();
+    api.books.tamper(&format!("UPDATE outbox SET published_at = {now}")).await;
+    assert_eq!(purge(&store).await, (0, 2), "the reservations whose events are published now");
+    api.books.in_order().await;
 }
 
 async fn small_steps(books: Books) {

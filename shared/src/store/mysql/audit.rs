@@ -47,12 +47,12 @@ const CHECKS: [(&str, &[&str]); 12] = [
         &["SELECT e.event_key, 'does not have the items that it was made with'
         FROM (SELECT o.id, o.event_key,
                 GROUP_CONCAT(v.resource_id, '=', v.quantity ORDER BY v.n SEPARATOR ',') AS made
-            FROM outbox o JOIN JSON_TABLE(o.payload, '$.items[*]' COLUMNS (n FOR ORDINALITY,
+            FROM outbox o LEFT JOIN JSON_TABLE(o.payload, '$.items[*]' COLUMNS (n FOR ORDINALITY,
                 resource_id VARCHAR(128) PATH '$.resourceId', quantity BIGINT PATH '$.quantity')) v
-            WHERE o.type = 'bespeak.reservation.held.v1' GROUP BY o.id, o.event_key) e
+            ON TRUE WHERE o.type = 'bespeak.reservation.held.v1' GROUP BY o.id, o.event_key) e
         JOIN (SELECT token, GROUP_CONCAT(resource_id, '=', quantity ORDER BY item_no SEPARATOR ',') AS has
             FROM reservations GROUP BY token) i ON i.token = UNHEX(REPLACE(e.event_key, '-', ''))
-        WHERE CAST(e.made AS BINARY) <> CAST(i.has AS BINARY)"],
+        WHERE NOT (CAST(e.made AS BINARY) <=> CAST(i.has AS BINARY))"],
     ),
     (
         "I3",
@@ -104,7 +104,8 @@ const CHECKS: [(&str, &[&str]); 12] = [
         "I7",
         &["SELECT DISTINCT e.event_key, 'has events but no record' FROM outbox e WHERE CASE
             WHEN e.type LIKE 'bespeak.stock.%' THEN NOT EXISTS (SELECT 1 FROM resources r WHERE r.id = e.event_key)
-            ELSE NOT EXISTS (SELECT 1 FROM reservations i WHERE i.token = UNHEX(REPLACE(e.event_key, '-', ''))) END"],
+            ELSE e.created_at >= (SELECT kept_since FROM retention WHERE what = 'reservations') AND NOT EXISTS
+                (SELECT 1 FROM reservations i WHERE i.token = UNHEX(REPLACE(e.event_key, '-', ''))) END"],
     ),
     (
         "I7",
@@ -112,7 +113,7 @@ const CHECKS: [(&str, &[&str]); 12] = [
         FROM resources r LEFT JOIN (SELECT event_key, type, ROW_NUMBER() OVER (PARTITION BY event_key
             ORDER BY key_version DESC) AS n FROM outbox WHERE type LIKE 'bespeak.stock.%') e
             ON e.event_key = r.id AND e.n = 1
-        WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.updated_at >= ", "
+        WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.created_at >= ", "
             ELSE (r.available = 0) <> (e.type = 'bespeak.stock.depleted.v1') END"],
     ),
     (
@@ -166,6 +167,6 @@ pub(super) async fn audit(pool: &MySqlPool) -> Result<Audit, StoreError> {
     let mut script = Script::default();
     script.add(Sql::new("ROLLBACK"));
     view.ask(script).await?;
-    view.is_clean();
+    view.mark_clean();
     Ok(audit)
 }

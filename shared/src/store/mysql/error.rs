@@ -10,16 +10,19 @@ use super::{Contention, StoreError};
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     let unavailable = |reason, error: sqlx::Error| StoreError::Unavailable { reason, source: error.into() };
     match &error {
-        sqlx::Error::PoolTimedOut => unavailable("no connection became free in time", error),
+        sqlx::Error::PoolTimedOut => unavailable(
+            "no connection could be had in time: it is down, out of reach, or all are in use",
+            error,
+        ),
         sqlx::Error::PoolClosed => unavailable("the store is closed", error),
-        sqlx::Error::Io(broken) if broken.kind() == std::io::ErrorKind::ConnectionRefused => {
-            unavailable("nobody listens at its address", error)
-        }
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
             StoreError::Lost { attempts: 1, source: error.into() }
         }
         sqlx::Error::Tls(_) => unavailable("TLS with it failed", error),
-        sqlx::Error::Configuration(_) => unavailable("its URL is not understood", error),
+        sqlx::Error::Configuration(_) => unavailable(
+            "its URL, or how its account logs in, does not fit: caching_sha2_password needs TLS",
+            error,
+        ),
         sqlx::Error::Database(database) => match database.try_downcast_ref::<MySqlDatabaseError>() {
             Some(said) => by_number(said.number(), error),
             None => StoreError::Statement { source: error.into() },
@@ -37,13 +40,14 @@ fn by_number(number: u16, error: sqlx::Error) -> StoreError {
         // Another writer inserted the same key between our look-up and our insert.
         1062 | 1586 => StoreError::contended(Contention::DuplicateKey, error),
         // The connection was ended by somebody: shutdown, KILL, idle for too long, a packet that broke.
-        1053 | 1077 | 1079 | 1080 | 1152..=1161 | 1184 | 1317 | 1927 | 4031 => {
+        1053 | 1077 | 1079 | 1080 | 1152 | 1154..=1161 | 1184 | 1317 | 1927 | 4031 => {
             StoreError::Lost { attempts: 1, source: error.into() }
         }
         1040 | 1203 | 1226 | 1637 => unavailable("it takes no more connections", error),
         1290 | 1792 | 1836 | 3100 => unavailable("it is read-only", error),
         1021 | 1114 | 3 | 28 => unavailable("its disk is full", error),
-        1026 | 1030 | 1206 | 1041 => unavailable("it lacks resources", error),
+        1026 | 1030 | 1041 | 1180 | 1206 => unavailable("it lacks resources", error),
+        1047 | 1969 | 3024 => unavailable("it does not serve statements now", error),
         1044 | 1045 | 1142 | 1143 | 1227 => unavailable("it denies access", error),
         1049 => unavailable("the database that the URL names does not exist", error),
         1146 => unavailable("its tables are not there: run bespeak migrate", error),

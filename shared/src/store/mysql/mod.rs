@@ -10,6 +10,7 @@ mod error;
 mod purge;
 mod read;
 mod row;
+mod schema;
 mod session;
 mod sql;
 mod wire;
@@ -18,7 +19,7 @@ mod write;
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{MySqlPool, migrate::Migrator};
+use sqlx::MySqlPool;
 
 use super::{
     Audit, Clock, Contention, Due, Executed, Guard, Mode, OutboxCount, Page, Purged, Store, StoreError,
@@ -28,8 +29,6 @@ use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, 
 use connect::For;
 use sql::{Script, Sql};
 use wire::Wire;
-
-static MIGRATOR: Migrator = sqlx::migrate!("../migrations/mysql");
 
 /// How to use a server.
 #[derive(Clone, Debug)]
@@ -90,13 +89,11 @@ impl batch::Backend for MysqlStore {
 impl Store for MysqlStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         let connect = self.writers.connect_options().as_ref().clone();
-        let pool = connect::pool(connect, For::Migrating, 1);
-        let migrated = MIGRATOR.run(&pool).await;
+        // One connection holds the lock, the other migrates.
+        let pool = connect::pool(connect, For::Migrating, 2);
+        let migrated = schema::migrate(&pool).await;
         pool.close().await;
-        migrated.map_err(|source| match source {
-            sqlx::migrate::MigrateError::Execute(error) => error::failed(error),
-            source => StoreError::Migration { source: source.into() },
-        })
+        migrated
     }
 
     async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
@@ -115,12 +112,13 @@ impl Store for MysqlStore {
         read::reservation(&self.readers, token, &self.options.clock).await
     }
 
+    // These two are on the way of commands: a crowd of readers must not hold them up.
     async fn by_keys(&self, keys: &[IdempotencyKey]) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
-        read::by_keys(&self.readers, keys, &self.options.clock).await
+        read::by_keys(&self.writers, keys, &self.options.clock).await
     }
 
     async fn first_resources(&self, tokens: &[Token]) -> Result<HashMap<Token, ResourceId>, StoreError> {
-        read::first_resources(&self.readers, tokens).await
+        read::first_resources(&self.writers, tokens).await
     }
 
     async fn due(&self, limit: u32) -> Result<Due, StoreError> {
@@ -156,7 +154,7 @@ impl Store for MysqlStore {
         // There is no such resource; a server that is read-only says so all the same.
         script.add(Sql::new("UPDATE resources SET version = version WHERE id = ''"));
         wire.ask(script).await?;
-        wire.is_clean();
+        wire.mark_clean();
         Ok(())
     }
 

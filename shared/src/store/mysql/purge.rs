@@ -36,14 +36,10 @@ pub(super) async fn events(
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    script.add_lists(&ids, |sql, id| sql.integer(*id), || Sql::new("DELETE FROM outbox WHERE id IN "), "");
-    script.add(
-        Sql::new("UPDATE retention SET kept_since = GREATEST(kept_since, ")
-            .integer(cutoff.as_microsecond())
-            .push(") WHERE what = 'outbox'"),
-    );
-    write(writers, script).await?;
-    Ok(Purged { deleted: ids.len() as u64, next: None })
+    let head = || Sql::new("DELETE o FROM outbox o FORCE INDEX (PRIMARY) WHERE o.id IN ");
+    let deletes = script.add_lists(&ids, |sql, id| sql.integer(*id), head, "");
+    script.add(kept_since(cutoff).push(" WHERE what = 'outbox'"));
+    Ok(Purged { deleted: write(writers, script, &deletes).await?, next: None })
 }
 
 /// Deletes what ended before `cutoff`, among the next `limit` reservations.
@@ -81,21 +77,27 @@ pub(super) async fn reservations(
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
     let head = || {
-        Sql::new(
-            "DELETE FROM reservations WHERE status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND updated_at < ",
-        )
-        .integer(cutoff.as_microsecond())
-        .push(" AND token IN ")
+        let ended = "DELETE r FROM reservations r FORCE INDEX (PRIMARY)
+            WHERE r.status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND r.updated_at < ";
+        Sql::new(ended).integer(cutoff.as_microsecond()).push(" AND r.token IN ")
     };
     script.add_lists(&page.tokens, session::token, head, "");
-    write(writers, script).await?;
+    script.add(kept_since(cutoff).push(" WHERE what = 'reservations'"));
+    write(writers, script, &[]).await?;
     Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
 }
 
-async fn write(writers: &MySqlPool, mut script: Script) -> Result<(), StoreError> {
+fn kept_since(cutoff: Timestamp) -> Sql {
+    Sql::new("UPDATE retention SET kept_since = GREATEST(kept_since, ")
+        .integer(cutoff.as_microsecond())
+        .push(")")
+}
+
+/// Runs a transaction; how many rows the statements at these places touched.
+async fn write(writers: &MySqlPool, mut script: Script, places: &[usize]) -> Result<u64, StoreError> {
     let mut wire = Wire::open(writers).await?;
     script.add(Sql::new("COMMIT"));
-    wire.ask(script).await?;
-    wire.is_clean();
-    Ok(())
+    let answers = wire.ask(script).await?;
+    wire.mark_clean();
+    Ok(places.iter().filter_map(|place| answers.get(*place)).map(|answer| answer.affected).sum())
 }

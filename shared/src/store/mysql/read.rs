@@ -6,7 +6,7 @@ use sqlx::MySqlPool;
 
 use super::{
     Clock, Due, OutboxCount, Page, StoreError,
-    session::{self, BY_KEY, BY_TOKEN, CLOCK, clock_of, rows},
+    session::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, clock_of, rows},
     sql::{Script, Sql},
     wire::read,
 };
@@ -74,8 +74,7 @@ pub(super) async fn reservation(
     clock: &Clock,
 ) -> Result<Option<Reservation>, StoreError> {
     let mut script = Script::default();
-    let tail = " ORDER BY r.token, r.item_no";
-    let places = script.add_lists([&token], session::token, || Sql::new(BY_TOKEN), tail);
+    let places = script.add_lists([&token], session::token, || Sql::new(BY_TOKEN), ITEMS_IN_ORDER);
     let (found, now) = found(pool, script, &places, clock).await?;
     Ok(found.into_iter().next().map(|reservation| reservation.as_of(now)))
 }
@@ -86,7 +85,8 @@ pub(super) async fn by_keys(
     clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
     let mut script = Script::default();
-    let places = script.add_lists(keys, |sql, key| sql.text(key.as_str()), || Sql::new(BY_KEY), "");
+    let places =
+        script.add_lists(keys, |sql, key| sql.text(key.as_str()), || Sql::new(BY_KEY), ITEMS_IN_ORDER);
     found(pool, script, &places, clock).await
 }
 

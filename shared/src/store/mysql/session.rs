@@ -51,6 +51,9 @@ pub(super) const BY_KEY: &str = concat!(
 /// statement began to wait, and `UTC_TIMESTAMP(6)` with it.
 pub(super) const CLOCK: &str = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', SYSDATE(6))";
 
+/// The items of one reservation side by side.
+pub(super) const ITEMS_IN_ORDER: &str = " ORDER BY r.token, r.item_no";
+
 const ITEMS: &str = "SELECT DISTINCT resource_id FROM reservations FORCE INDEX (PRIMARY) WHERE token IN ";
 
 /// One transaction. It begins with the round trip that loads.
@@ -114,7 +117,12 @@ impl batch::Session for MysqlSession {
         if plan.guard != Guard::RowLock {
             add_resources(&mut script, &mut reads);
         }
-        let places = script.add_lists(&plan.keys, |sql, key| sql.text(key.as_str()), || Sql::new(BY_KEY), "");
+        let places = script.add_lists(
+            &plan.keys,
+            |sql, key| sql.text(key.as_str()),
+            || Sql::new(BY_KEY),
+            ITEMS_IN_ORDER,
+        );
         reads.extend(places.into_iter().map(|place| (place, Reads::Reservations)));
         let clock = script.add(Sql::new(CLOCK));
 
@@ -207,7 +215,7 @@ impl MysqlSession {
         let mut script = Script::default();
         script.add(Sql::new(how));
         self.wire.ask(script).await?;
-        self.wire.is_clean();
+        self.wire.mark_clean();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 /// Bytes of one packet, at the most, unless a single row is larger: far below every server's `max_allowed_packet`.
 const PACKET_BYTES_MAX: usize = 1 << 20;
 /// Elements of one list: far below what the optimizer takes as ranges of an index.
-const LIST_MAX: usize = 2_000;
+pub(super) const LIST_MAX: usize = 2_000;
 
 /// One statement.
 #[derive(Debug)]

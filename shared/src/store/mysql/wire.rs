@@ -69,7 +69,7 @@ impl Wire {
     }
 
     /// Says that no transaction is open.
-    pub(super) fn is_clean(&mut self) {
+    pub(super) fn mark_clean(&mut self) {
         self.clean = true;
     }
 
@@ -87,7 +87,7 @@ impl Wire {
 pub(super) async fn read(pool: &MySqlPool, script: Script) -> Result<Vec<Answer>, StoreError> {
     let mut wire = Wire::open(pool).await?;
     let answers = wire.ask(script).await?;
-    wire.is_clean();
+    wire.mark_clean();
     Ok(answers)
 }
 

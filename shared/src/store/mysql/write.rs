@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Guard, StoreError,
     session::{self, rows},
-    sql::{Script, Sql},
+    sql::{LIST_MAX, Script, Sql},
     wire::Wire,
 };
 use crate::{
@@ -199,8 +199,8 @@ fn change_reservations(script: &mut Script, transitions: &[Transition]) -> Vec<E
     }
     let mut expected = Vec::new();
     for (alike, reservations) in &groups {
-        // Lists as long as those that `add_lists` cuts them into, each with its own number of rows.
-        for part in reservations.chunks(1_000) {
+        // One list each, so that each has its own number of rows.
+        for part in reservations.chunks(LIST_MAX) {
             let rows = part.iter().map(|reservation| reservation.items.len() as u64).sum();
             let tokens = part.iter().map(|reservation| &reservation.token);
             let places = script.add_lists(tokens, session::token, || change(alike), "");

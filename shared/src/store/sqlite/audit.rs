@@ -88,14 +88,15 @@ const CHECKS: [(&str, &str); 12] = [
         "I7",
         "SELECT DISTINCT e.event_key, 'has events but no record' FROM outbox e WHERE CASE
             WHEN e.type LIKE 'bespeak.stock.%' THEN NOT EXISTS (SELECT 1 FROM resources r WHERE r.id = e.event_key)
-            ELSE NOT EXISTS (SELECT 1 FROM reservations i WHERE i.token = unhex(replace(e.event_key, '-', ''))) END",
+            ELSE e.created_at >= (SELECT kept_since FROM retention WHERE what = 'reservations') AND NOT EXISTS
+                (SELECT 1 FROM reservations i WHERE i.token = unhex(replace(e.event_key, '-', ''))) END",
     ),
     (
         "I7",
         "SELECT r.id, format('has %d available, and its last edge is %s', r.available, coalesce(e.type, 'none'))
         FROM resources r LEFT JOIN (SELECT event_key, type, max(key_version) FROM outbox
             WHERE type LIKE 'bespeak.stock.%' GROUP BY event_key) e ON e.event_key = r.id
-        WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.updated_at >= ?1
+        WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.created_at >= ?1
             ELSE (r.available = 0) <> (e.type = 'bespeak.stock.depleted.v1') END",
     ),
     (

@@ -16,6 +16,7 @@ use crate::{
 const PUBLISHED: &str = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
     WHERE published_at < ?1 AND published_at IS NOT NULL ORDER BY published_at LIMIT ?2)";
 const KEPT_SINCE: &str = "UPDATE retention SET kept_since = max(kept_since, ?1) WHERE what = 'outbox'";
+const ENDED_SINCE: &str = "UPDATE retention SET kept_since = max(kept_since, ?1) WHERE what = 'reservations'";
 const UNPUBLISHED: &str =
     "SELECT event_key, created_at FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT ?1";
 const PAGE: &str = "SELECT token, status, created_at, updated_at FROM reservations
@@ -62,6 +63,8 @@ pub(super) async fn reservations(
     let mut session = SqliteSession::begin(writer, clock).await?;
     let purge = sqlx::query(ENDED).bind(json::tokens_json(&page.tokens)?).bind(cutoff.as_microsecond());
     purge.execute(session.connection()).await.map_err(failed)?;
+    let note = sqlx::query(ENDED_SINCE).bind(cutoff.as_microsecond());
+    note.execute(session.connection()).await.map_err(failed)?;
     batch::Session::commit(session).await?;
     Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
 }

@@ -31,7 +31,8 @@ async fn polled<T>(times: usize, future: impl Future<Output = T>) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_hangs_up_leaves_nothing_open() {
     for strategy in ["lanes", "conditional", "pessimistic"] {
-        let settings = [("BESPEAK_WRITE_CONNECTIONS", "1"), ("BESPEAK_STRATEGY", strategy)];
+        let settings =
+            [("BESPEAK_WRITE_CONNECTIONS", "1"), ("BESPEAK_LANES", "1"), ("BESPEAK_STRATEGY", strategy)];
         let api = Api::with(Books::mysql().await, &settings, None).await;
         api.stock("seat", 1_000).await;
         for times in 0..6 {
@@ -68,6 +69,8 @@ async fn a_transaction_that_is_dropped_is_undone() {
         if polled(times, store.execute(&batch, Mode::Commit)).await {
             ended += 1;
         }
+        // Before the connection is asked for anything else, which would end a transaction that it had open.
+        until("nothing is open", || async { open_transactions(&books).await == 0 }).await;
         let next = store.execute(&[hold(&format!("{times}-next"), &["seat"])], Mode::Commit).await;
         assert!(next.expect("executed").outcomes[0].is_ok());
         // It was followed to its end a few times.

@@ -6,6 +6,7 @@ mod guards;
 mod outages;
 mod plans;
 mod processes;
+mod schema;
 mod statements;
 
 use bespeak::{

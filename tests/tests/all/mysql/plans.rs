@@ -1,8 +1,9 @@
-//! How the database finds rows: every statement that a server sends is taken from the general log, and explained, on three
-//! rows and on a million.
+//! How the database finds rows: the statements of every call, of the timer and of the purge are taken from the general log,
+//! and explained, on three rows and on a million. (Audits read everything, and are left out.)
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use bespeak::store::Guard;
 use bespeak_tests::{Api, Books, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
@@ -15,8 +16,9 @@ async fn every_statement_goes_by_an_index() {
     let few = statements(&api, "few").await;
     explained(&api.books, &few, 3).await;
     fill(&api.books).await;
-    let many = statements(&api, "many").await;
-    assert!(many.len() >= few.len(), "{} and {}", few.len(), many.len());
+    let mut many = statements(&api, "many").await;
+    // On the first page of a million that are kept there is nothing to purge.
+    many.extend(few);
     explained(&api.books, &many, MILLION).await;
 }
 
@@ -48,6 +50,11 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     api.app.start_timer();
     api.get("/metrics").await;
     until("the timer was at work", || async { logged(api, "reservations_due)").await > 0 }).await;
+    // The purge, of what has just been published.
+    api.books.tamper("UPDATE outbox SET published_at = created_at WHERE published_at IS NULL").await;
+    let store = api.books.open(None, Guard::RowLock).await;
+    store.purge_reservations(Duration::ZERO, None, 500).await.expect("purged");
+    store.purge_events(Duration::ZERO, 10).await.expect("purged");
     sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
     let rows =
         sqlx::raw_sql("SELECT CAST(argument AS CHAR) FROM mysql.general_log WHERE command_type = 'Query'")
@@ -60,7 +67,9 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
         // A packet is logged as a whole, or statement by statement, or as what is left of it.
         for statement in text.split("; ").map(str::trim) {
             let ours = ["resources", "reservations", "outbox"].iter().any(|table| statement.contains(table));
-            let verb = ["SELECT", "UPDATE"].iter().any(|verb| statement.starts_with(verb));
+            let verb = ["SELECT", "UPDATE resources", "UPDATE reservations", "DELETE"]
+                .iter()
+                .any(|verb| statement.starts_with(verb));
             if ours && verb && !statement.contains("general_log") {
                 statements.insert(shape(statement), statement.to_owned());
             }
@@ -104,10 +113,15 @@ async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i
                 ["const", "eq_ref", "ref", "range", "system"].contains(&kind.as_str()) && key.is_some();
             // The list of what awaits publication, and pages of resources, are read in the order of an index.
             let in_order = kind == "index" && statement.contains("LIMIT");
-            assert!(by_index || in_order, "with {rows} rows, {kind} by {key:?}: {statement}");
+            // The purge of a table of a few rows, all of which it deletes, may read them all.
+            let few = rows < MILLION && statement.starts_with("DELETE");
+            assert!(by_index || in_order || few, "with {rows} rows, {kind} by {key:?}: {statement}");
             let looked_at: u64 = text("rows").and_then(|rows| rows.parse().ok()).unwrap_or(0);
             let counted = statement.contains("COUNT(*)");
-            assert!(looked_at < 2_000 || counted, "{looked_at} rows are looked at: {statement}");
+            // In the order of the index, so no further than the limit.
+            let limited =
+                statement.contains(" LIMIT ") && !text("Extra").unwrap_or_default().contains("filesort");
+            assert!(looked_at < 2_000 || counted || limited, "{looked_at} rows are looked at: {statement}");
         }
     }
 }

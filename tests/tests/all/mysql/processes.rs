@@ -202,7 +202,9 @@ async fn frozen_in_mid_transaction() {
     until("it is under load", || async { load.answered.load(Ordering::Relaxed) > 300 }).await;
     // Frozen where it has locked the hot row: that is most of the time, and is asked until it is so.
     let locks = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0";
+    let deadline = Instant::now() + Duration::from_secs(15);
     loop {
+        assert!(Instant::now() < deadline, "it is never in mid-transaction");
         frozen.signal("STOP");
         tokio::time::sleep(Duration::from_millis(100)).await;
         let holds_hot = ask_root(&books, locks).await > 0 && hot_is_locked(&books).await;
