@@ -62,6 +62,17 @@ impl Database {
         Ok(self.status("SHOW GLOBAL STATUS LIKE 'Questions'").await?.parse()?)
     }
 
+    /// Waits until what was changed in memory is on disk, so that its writing is not measured with what comes next.
+    async fn settle(&self) -> Result<(), Error> {
+        let limit = self.status("SELECT CAST(@@innodb_max_dirty_pages_pct AS CHAR)").await?;
+        self.run("SET GLOBAL innodb_max_dirty_pages_pct = 0".to_owned()).await?;
+        let dirty = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'";
+        while self.status(dirty).await?.parse::<u64>()? > 1_000 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.run(format!("SET GLOBAL innodb_max_dirty_pages_pct = {limit}")).await
+    }
+
     /// An empty database, and its name.
     async fn fresh(&self) -> Result<String, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
