@@ -65,12 +65,19 @@ impl Database {
     /// Waits until what was changed in memory is on disk, so that its writing is not measured with what comes next.
     async fn settle(&self) -> Result<(), Error> {
         let limit = self.status("SELECT CAST(@@innodb_max_dirty_pages_pct AS CHAR)").await?;
-        self.run("SET GLOBAL innodb_max_dirty_pages_pct = 0".to_owned()).await?;
+        let hurry = "SET GLOBAL innodb_io_capacity_max = 40000; SET GLOBAL innodb_io_capacity = 20000;
+            SET GLOBAL innodb_max_dirty_pages_pct = 0";
+        self.run(hurry.to_owned()).await?;
         let dirty = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'";
         while self.status(dirty).await?.parse::<u64>()? > 1_000 {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        self.run(format!("SET GLOBAL innodb_max_dirty_pages_pct = {limit}")).await
+        // As the server starts by itself.
+        let back = format!(
+            "SET GLOBAL innodb_io_capacity = 200; SET GLOBAL innodb_io_capacity_max = 2000;
+            SET GLOBAL innodb_max_dirty_pages_pct = {limit}"
+        );
+        self.run(back).await
     }
 
     /// An empty database, and its name.
