@@ -100,9 +100,10 @@ async fn counted(
     let before = proxy.commands();
     let executed = store.execute(commands, Mode::Commit).await.expect("executed");
     let seen = proxy.commands() - before;
-    // The pool asks a connection that comes back, or was idle, whether it is still there.
+    // The pool asks a connection that comes back, or was idle, whether it is still there; with overdue holds there are two
+    // transactions.
     let told = u64::from(executed.round_trips);
-    assert!((told..=told + 2).contains(&seen), "{seen} went through the proxy, {told} were counted");
+    assert!((told..=told + 4).contains(&seen), "{seen} went through the proxy, {told} were counted");
     (executed.round_trips, executed.outcomes)
 }
 
