@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Due, StoreError};
 use crate::engine::{
     Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Items, Metadata, Quantity, Reservation, Resource,
     ResourceId, Status, Timestamp, Token,
@@ -109,6 +109,21 @@ fn reservation<R: Cells>(token: Token, first: &R, rows: &[R]) -> Result<Reservat
 pub(super) fn resource_id(row: &impl Cells, column: usize) -> Result<ResourceId, StoreError> {
     ResourceId::new("resource_id", row.text(column)?)
         .map_err(|violation| corrupt(format!("a resource's id: {violation}")))
+}
+
+/// `token, expires_at` of holds in the order in which they end, one more than `limit` where there are so many: those that
+/// are overdue, and when to look again, which the first other one says.
+pub(super) fn due<R: Cells>(rows: &[R], limit: u32, now: Timestamp) -> Result<Due, StoreError> {
+    let mut due = Due { now, tokens: Vec::new(), next: None };
+    for row in rows {
+        let expires_at = timestamp(row, 1)?;
+        if expires_at > now || due.tokens.len() == limit as usize {
+            due.next = Some(expires_at);
+            break;
+        }
+        due.tokens.push(token(row)?);
+    }
+    Ok(due)
 }
 
 /// The token in column 0.

@@ -24,7 +24,7 @@ fn instant(sql: Sql, clock: &Clock) -> Sql {
 }
 
 /// The view of resources, up to its `WHERE`.
-pub(super) fn resource_view(clock: &Clock) -> Sql {
+fn resource_view(clock: &Clock) -> Sql {
     let sql = Sql::new(
         "SELECT r.id, r.total, r.available + COALESCE((SELECT CAST(SUM(h.quantity) AS SIGNED)
             FROM reservations h FORCE INDEX (reservations_due_of_resource)
@@ -120,7 +120,7 @@ pub(super) async fn first_resources(
 }
 
 /// Holds in the order in which they end.
-pub(super) fn due_holds(limit: u32) -> Sql {
+fn due_holds(limit: u32) -> Sql {
     Sql::new(
         "SELECT token, due_at FROM reservations FORCE INDEX (reservations_due)
         WHERE due_at IS NOT NULL AND item_no = 0 ORDER BY due_at LIMIT ",
@@ -134,17 +134,7 @@ pub(super) async fn due(pool: &MySqlPool, limit: u32, clock: &Clock) -> Result<D
     // One more than asked for: either it is overdue too, or it says when to look again.
     let holds = script.add(due_holds(limit.saturating_add(1)));
     let answers = read(pool, script).await?;
-    let now = clock_of(&answers, now, clock)?;
-    let mut due = Due { now, tokens: Vec::new(), next: None };
-    for row in rows(&answers, holds) {
-        let expires_at = decode::timestamp(row, 1)?;
-        if expires_at > now || due.tokens.len() == limit as usize {
-            due.next = Some(expires_at);
-            break;
-        }
-        due.tokens.push(decode::token(row)?);
-    }
-    Ok(due)
+    decode::due(rows(&answers, holds), limit, clock_of(&answers, now, clock)?)
 }
 
 pub(super) async fn outbox(pool: &MySqlPool) -> Result<OutboxCount, StoreError> {

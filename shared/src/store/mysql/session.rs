@@ -221,7 +221,7 @@ impl MysqlSession {
 }
 
 /// Whether any hold of a resource is overdue, and when the first that is not ends.
-pub(super) fn holds_of(id: &ResourceId, now: Timestamp) -> Sql {
+fn holds_of(id: &ResourceId, now: Timestamp) -> Sql {
     let now = now.as_microsecond();
     Sql::new("SELECT EXISTS (SELECT 1 FROM reservations FORCE INDEX (reservations_due_of_resource) WHERE resource_id = ")
         .text(id.as_str())
@@ -235,7 +235,7 @@ pub(super) fn holds_of(id: &ResourceId, now: Timestamp) -> Sql {
 }
 
 /// Overdue holds of a resource, oldest first.
-pub(super) fn overdue_of(id: &ResourceId, now: Timestamp, limit: u32) -> Sql {
+fn overdue_of(id: &ResourceId, now: Timestamp, limit: u32) -> Sql {
     Sql::new("SELECT token FROM reservations FORCE INDEX (reservations_due_of_resource) WHERE resource_id = ")
         .text(id.as_str())
         .push(" AND due_at <= ")

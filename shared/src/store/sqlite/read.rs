@@ -110,16 +110,7 @@ pub(super) async fn due(pool: &SqlitePool, limit: u32, now: Timestamp) -> Result
     .fetch_all(pool)
     .await
     .map_err(failed)?;
-    let mut due = Due { now, tokens: Vec::new(), next: None };
-    for row in &rows {
-        let expires_at = decode::timestamp(row, 1)?;
-        if expires_at > now || due.tokens.len() == limit as usize {
-            due.next = Some(expires_at);
-            break;
-        }
-        due.tokens.push(decode::token(row)?);
-    }
-    Ok(due)
+    decode::due(&rows, limit, now)
 }
 
 pub(super) async fn outbox(pool: &SqlitePool) -> Result<OutboxCount, StoreError> {
