@@ -14,11 +14,14 @@ mod life;
 mod record;
 mod stock;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
-use super::{FixedClock, Mode, Store};
+use super::{FixedClock, Mode, Store, StoreError};
 use crate::engine::{
     Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Outcome, Quantity, Refusal,
     Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
@@ -41,6 +44,8 @@ pub struct Subject {
 
 /// How long [`Subject::held`] holds: long enough for what a test does meanwhile, short enough to wait for.
 const HELD: Duration = Duration::from_secs(3);
+/// How long a client goes on where it loses to other writers.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Subject {
     /// Lets time pass: moves a clock that stands still, waits for one that does not.
@@ -91,9 +96,18 @@ impl Subject {
     }
 }
 
+/// Runs one command as a client does: where it lost to other writers again and again it comes again, for a while. Which
+/// is a guard's right under contention (a version check's above all), and never changes what was taken.
 async fn one(store: &Arc<dyn Store>, command: Command) -> Outcome {
-    let executed = store.execute(&[command], Mode::Commit).await.expect("executed");
-    executed.outcomes.into_iter().next().expect("one outcome")
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match store.execute(std::slice::from_ref(&command), Mode::Commit).await {
+            Err(StoreError::Contended { .. }) if Instant::now() < patience => {}
+            executed => {
+                return executed.expect("executed").outcomes.into_iter().next().expect("one outcome");
+            }
+        }
+    }
 }
 
 fn id(name: &str) -> ResourceId {
