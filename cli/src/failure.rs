@@ -3,6 +3,7 @@
 use std::{error::Error, io::Write, process::ExitCode};
 
 use bespeak::{
+    app::EventsError,
     config::{Config, ConfigError, without_password},
     store::StoreError,
 };
@@ -78,6 +79,12 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error.to_string())
+    }
+}
+
+impl From<EventsError> for Failure {
+    fn from(error: EventsError) -> Self {
+        Self::usage(format!("BESPEAK_EVENTS_URL: {error}"))
     }
 }
 

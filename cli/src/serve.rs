@@ -42,6 +42,7 @@ impl Server {
             open_store(config, Access::Serve).await.map_err(|error| Failure::database(config, &error))?;
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
+        app.start_events(config).await?;
         app.start_timer();
         app.start_purger();
         let stop = CancellationToken::new();

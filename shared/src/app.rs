@@ -7,19 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::{NoContext, Uuid};
 
 use crate::{
-    config::Config,
+    config::{Config, EventLog},
+    effects::SmartKey,
     engine::{
         Accepted, Change, Command, Define, Extend, Limits, Outcome, Refusal, Reservation, ReserveDraft,
-        Resource, ResourceChange, ResourceId, Token, Ttl,
+        Resource, ResourceChange, ResourceId, Status, Token, Ttl,
     },
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
     retention::{Purger, Retention},
-    store::{Mode, Page, Store, StoreError},
+    store::{Database, Mode, Page, Store, StoreError},
     telemetry,
 };
 
@@ -27,6 +29,11 @@ use crate::{
 const IMPORT_BATCH: usize = 500;
 /// How often the metrics ask the database.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+mod events;
+
+pub use events::{EventsError, dead_letters};
+use events::EventsWay;
 
 /// How the books are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +48,7 @@ pub enum Access {
 ///
 /// # Errors
 /// The database cannot be opened, or this build has no back end for it.
-pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Database>, StoreError> {
     #[cfg(feature = "sqlite")]
     if config.database_url.starts_with("sqlite:") {
         use crate::store::{
@@ -80,13 +87,15 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Store
 
 /// A running engine.
 pub struct App {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Database>,
     dispatch: Arc<Dispatch>,
     limits: Limits,
     retention: Retention,
     background: CancellationToken,
     tasks: TaskTracker,
     refreshed: Mutex<Option<Instant>>,
+    /// Told when there are webhooks to deliver.
+    deliveries: Arc<Notify>,
 }
 
 /// A reservation, and whether an earlier request under the same key made it.
@@ -112,8 +121,9 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 
 impl App {
     /// Starts an engine on migrated books.
-    pub fn start(store: Arc<dyn Store>, config: &Config) -> Self {
-        let dispatch = Arc::new(Dispatch::start(&store, config.dispatch_plan(), config.lane_queue));
+    pub fn start(store: Arc<dyn Database>, config: &Config) -> Self {
+        let books: Arc<dyn Store> = store.clone();
+        let dispatch = Arc::new(Dispatch::start(&books, config.dispatch_plan(), config.lane_queue));
         let app = Self {
             store,
             dispatch,
@@ -122,6 +132,7 @@ impl App {
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
             refreshed: Mutex::default(),
+            deliveries: Arc::default(),
         };
         app.tasks.close();
         app
@@ -139,6 +150,27 @@ impl App {
         let purger = Purger::new(self.store.clone(), self.dispatch.clone(), self.retention);
         let stop = self.background.clone();
         self.tasks.spawn(async move { purger.run(stop).await });
+    }
+
+    /// Starts the way of events: the relay, and the consumer of what it publishes, as far as this process has them.
+    ///
+    /// Where no broker answers yet, both start when one does; until then events wait in the outbox.
+    ///
+    /// # Errors
+    /// The configuration cannot be right, whatever the brokers do: see [`EventsError`].
+    pub async fn start_events(&self, config: &Config) -> Result<(), EventsError> {
+        let way = EventsWay {
+            store: self.store.clone(),
+            written: self.dispatch.written(),
+            deliveries: self.deliveries.clone(),
+            stop: self.background.clone(),
+            tasks: self.tasks.clone(),
+        };
+        match &config.events {
+            EventLog::Embedded => way.start_embedded(config),
+            EventLog::Kafka(kafka) => way.start_kafka(config, kafka).await?,
+        }
+        Ok(())
     }
 
     /// What one request may ask for.
@@ -208,9 +240,17 @@ impl App {
         self.dispatch.read(self.store.resources(page)).await
     }
 
-    /// A reservation as a customer sees it. Cancel-safe.
-    pub async fn reservation(&self, token: Token) -> Result<Option<Reservation>, DispatchError> {
-        self.dispatch.read(self.store.reservation(token)).await
+    /// A reservation as a customer sees it, with its key where one was issued. Cancel-safe.
+    pub async fn reservation(
+        &self,
+        token: Token,
+    ) -> Result<Option<(Reservation, Option<SmartKey>)>, DispatchError> {
+        let Some(reservation) = self.dispatch.read(self.store.reservation(token)).await? else {
+            return Ok(None);
+        };
+        let may_have_key = matches!(reservation.status, Status::Committed | Status::Cancelled);
+        let key = if may_have_key { self.dispatch.read(self.store.smart_key(token)).await? } else { None };
+        Ok(Some((reservation, key)))
     }
 
     /// Whether commands can be served now. Cancel-safe.
@@ -228,8 +268,8 @@ impl App {
             }
             *refreshed = Some(Instant::now());
         }
-        if let Ok(outbox) = self.dispatch.read(self.store.outbox()).await {
-            telemetry::outbox_backlog(outbox.unpublished);
+        if let Ok(backlog) = self.dispatch.read(self.store.backlog()).await {
+            telemetry::note_backlog(&backlog);
         }
     }
 

@@ -6,8 +6,11 @@
 
 pub mod app;
 pub mod config;
+pub mod effects;
 pub mod engine;
+pub mod events;
 pub mod expiry;
+mod failpoint;
 pub mod lanes;
 pub mod retention;
 pub mod store;

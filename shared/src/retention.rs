@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     engine::Token,
     lanes::{Dispatch, DispatchError},
-    store::Store,
+    store::Database,
     telemetry,
 };
 
@@ -29,18 +29,21 @@ pub struct Retention {
     pub reservations: Duration,
     /// Published events, since their publication.
     pub events: Duration,
+    /// Which events were applied, since then.
+    pub inbox: Duration,
 }
 
 /// Where a pass is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Events,
+    Inbox,
     Reservations(Option<Token>),
 }
 
 /// The task that forgets.
 pub struct Purger {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Database>,
     dispatch: Arc<Dispatch>,
     retention: Retention,
     at: At,
@@ -57,7 +60,7 @@ pub struct Step {
 
 impl Purger {
     /// One that stands at the beginning of a pass.
-    pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
+    pub fn new(store: Arc<dyn Database>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
         Self { store, dispatch, retention, at: At::Events }
     }
 
@@ -70,6 +73,14 @@ impl Purger {
             At::Events => {
                 let purged = self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
                 telemetry::count_purged("events", purged.deleted);
+                if purged.deleted < u64::from(STEP) {
+                    self.at = At::Inbox;
+                }
+                Ok(Step { deleted: purged.deleted, more: true })
+            }
+            At::Inbox => {
+                let purged = self.dispatch.read(self.store.purge_inbox(self.retention.inbox, STEP)).await?;
+                telemetry::count_purged("inbox", purged.deleted);
                 if purged.deleted < u64::from(STEP) {
                     self.at = At::Reservations(None);
                 }

@@ -2,6 +2,8 @@
 //!
 //! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
 
+mod events;
+
 use std::{
     io::IsTerminal,
     sync::{
@@ -21,6 +23,9 @@ use crate::{
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
     store::StoreError,
+};
+pub(crate) use events::{
+    count_consumed, count_dead_lettered, count_rejoined, note_backlog, note_consumer_lag, note_relay,
 };
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
@@ -111,7 +116,7 @@ fn describe() {
     describe_counter!(
         "bespeak_purged_total",
         Unit::Count,
-        "Records forgotten because they were old: reservations or events."
+        "Records forgotten because they were old: reservations, events or inbox rows."
     );
     describe_counter!(
         "bespeak_refusals_from_memory_total",
@@ -119,11 +124,7 @@ fn describe() {
         "Holds refused without a lock: their resource was known to be sold out."
     );
     describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
-    describe_gauge!(
-        "bespeak_outbox_unpublished_events",
-        Unit::Count,
-        "Events in the outbox that await publication."
-    );
+    events::describe();
 }
 
 /// Counts an answered request.
@@ -203,7 +204,7 @@ pub(crate) fn count_round_trip() {
 }
 
 /// An error with what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -275,10 +276,4 @@ impl FailureLog {
 #[expect(clippy::cast_precision_loss, reason = "queues are bounded far below 2^52")]
 pub(crate) fn queue_depth(commands: usize) {
     gauge!("bespeak_lane_queue_commands").set(commands as f64);
-}
-
-/// How many events wait in the outbox.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
-pub fn outbox_backlog(events: u64) {
-    gauge!("bespeak_outbox_unpublished_events").set(events as f64);
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bespeak::store::{
-    Audit, Clock, FixedClock, Guard, Store,
+    Audit, Clock, Database as Kept, FixedClock, Guard,
     mysql::{MysqlOptions, MysqlStore},
     sqlite::{SqliteOptions, SqliteStore},
 };
@@ -122,7 +122,7 @@ impl Books {
     }
 
     /// Opens it, as a process does. Does not migrate.
-    pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Store> {
+    pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Kept> {
         let clock = clock.cloned().map_or(Clock::Own, Clock::Fixed);
         if self.is_file() {
             let options = SqliteOptions { clock, ..SqliteOptions::default() };
@@ -229,7 +229,7 @@ impl Books {
 
     /// The audit's findings.
     pub async fn audit(&self) -> Audit {
-        let store: Arc<dyn Store> = if self.is_file() {
+        let store: Arc<dyn Kept> = if self.is_file() {
             let options = SqliteOptions { create: false, read_only: true, readers: 1, clock: Clock::Own };
             Arc::new(SqliteStore::open(&self.url(), options).await.expect("opened"))
         } else {

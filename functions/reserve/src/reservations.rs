@@ -215,7 +215,7 @@ pub(crate) async fn cancel(
     answer(api.app.cancel(Token::parse("token", &request.token)?).await)
 }
 
-/// A reservation as it is now.
+/// A reservation as it is now, with its SmartKey once issued.
 #[utoipa::path(get, path = "/api/v1/reservations/{token}", tag = "reservations",
     params(("token" = String, Path, description = "The reservation's token")),
     responses(
@@ -230,7 +230,7 @@ pub(crate) async fn show(
     let Path(token) = token.map_err(|rejection| Problem::invalid("token", rejection.body_text()))?;
     let token = Token::parse("token", &token)?;
     match api.app.reservation(token).await? {
-        Some(reservation) => Ok(Json(reservation.into())),
+        Some((reservation, key)) => Ok(Json(ReservationView::from(reservation).with_key(key.as_ref()))),
         None => Err(Problem::no_reservation()),
     }
 }

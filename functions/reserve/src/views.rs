@@ -1,6 +1,9 @@
 //! What clients read: the JSON of resources and reservations.
 
-use bespeak::engine::{Item, Metadata, Reservation, Resource, Timestamp};
+use bespeak::{
+    effects::SmartKey,
+    engine::{Item, Metadata, Reservation, Resource, Timestamp},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -104,6 +107,51 @@ pub(crate) struct ReservationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<std::sync::Arc<Metadata>>,
+    /// The key that opens what was reserved: there shortly after the commit of a resource whose `fulfilment` is
+    /// `SMART_KEY`, and only where a reservation is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smart_key: Option<SmartKeyView>,
+}
+
+/// A SmartKey.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SmartKey)]
+pub(crate) struct SmartKeyView {
+    /// 128 random bits, as 32 hexadecimal digits.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015")]
+    code: String,
+    /// `ISSUED`, or `REVOKED` after a cancel: it opens nothing any more.
+    #[schema(example = "ISSUED")]
+    status: &'static str,
+    /// When it was issued.
+    #[schema(value_type = String, format = DateTime)]
+    issued_at: Timestamp,
+    /// When it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Timestamp>,
+}
+
+impl SmartKeyView {
+    /// A key as its holder sees it; none where none was issued.
+    fn of(key: &SmartKey) -> Option<Self> {
+        let (_, issued_at) = key.issued?;
+        Some(Self {
+            code: key.code()?,
+            status: if key.revoked_at.is_some() { "REVOKED" } else { "ISSUED" },
+            issued_at,
+            revoked_at: key.revoked_at,
+        })
+    }
+}
+
+impl ReservationView {
+    /// The same, with its key.
+    pub(crate) fn with_key(mut self, key: Option<&SmartKey>) -> Self {
+        self.smart_key = key.and_then(SmartKeyView::of);
+        self
+    }
 }
 
 impl From<Reservation> for ReservationView {
@@ -122,6 +170,7 @@ impl From<Reservation> for ReservationView {
             version: reservation.version,
             holder: reservation.holder.map(|holder| holder.to_string()),
             metadata: reservation.metadata,
+            smart_key: None,
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
 
+mod events;
 mod settings;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat};
+pub use events::{EventLog, KafkaConfig, Login, Security};
 pub use settings::{SETTINGS, Setting};
 
 /// A value that stops the start.
@@ -116,7 +118,7 @@ impl Values {
     /// A setting's text and where it came from, its password hidden.
     pub fn shown(&self, setting: &Setting) -> (String, Source) {
         let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
-        (if setting.secret { without_password(&value) } else { value }, source)
+        (if setting.secret { hidden(&value) } else { value }, source)
     }
 
     fn text(&self, name: &'static str) -> &str {
@@ -125,7 +127,9 @@ impl Values {
     }
 
     fn error(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
-        ConfigError { name, value: without_password(self.text(name)), expected: expected.into() }
+        let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
+        let value = if secret { hidden(self.text(name)) } else { without_password(self.text(name)) };
+        ConfigError { name, value, expected: expected.into() }
     }
 
     fn number(&self, name: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
@@ -160,6 +164,15 @@ impl Values {
         choices.iter().find(|(text, _)| *text == self.text(name)).map(|(_, value)| *value).ok_or_else(|| {
             self.error(name, choices.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(" or "))
         })
+    }
+}
+
+/// A secret as it may be shown: a URL without its password, anything else not at all.
+fn hidden(value: &str) -> String {
+    match value {
+        "" => String::new(),
+        url if url.contains("://") || url.starts_with("sqlite:") => without_password(url),
+        _ => "***".to_owned(),
     }
 }
 
@@ -222,6 +235,14 @@ pub struct Config {
     pub limits: Limits,
     /// For how long things are kept.
     pub retention: Retention,
+    /// Where events go.
+    pub events: EventLog,
+    /// What events say they come from: the CloudEvents `source`.
+    pub events_source: String,
+    /// Whether this process relays events from the outbox.
+    pub relay: bool,
+    /// Whether this process applies what the event log delivers.
+    pub consumer: bool,
     /// What HTTP accepts.
     pub http: HttpConfig,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
@@ -292,11 +313,22 @@ impl Config {
         let retention = Retention {
             reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
             events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+            inbox: hours("BESPEAK_INBOX_RETENTION_HOURS", 1, 24 * 366 * 100)?,
         };
         if retention.events > retention.reservations {
             return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
         }
+        let events = events::parse(values)?;
+        let events_source = values.text("BESPEAK_EVENTS_SOURCE").to_owned();
+        if events_source.is_empty() || !events_source.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(values.error("BESPEAK_EVENTS_SOURCE", "a URI reference, such as /bespeak"));
+        }
+        let on_or_off = [("on", true), ("off", false)];
         Ok(Self {
+            events,
+            events_source,
+            relay: values.choice("BESPEAK_RELAY", &on_or_off)?,
+            consumer: values.choice("BESPEAK_CONSUMER", &on_or_off)?,
             listen,
             database_url: SecretUrl(database_url),
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,

@@ -28,6 +28,23 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// Every type.
+    pub const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Committed,
+        Self::Released,
+        Self::Expired,
+        Self::Extended,
+        Self::Cancelled,
+        Self::Depleted,
+        Self::Restored,
+    ];
+
+    /// Parses [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
     /// The CloudEvents `type`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -103,6 +103,8 @@ struct Way {
     store: Arc<dyn Store>,
     tasks: TaskTracker,
     sold_out: Arc<SoldOut>,
+    /// Told of each commit that wrote events.
+    written: Arc<Notify>,
     failures: Arc<FailureLog>,
     /// Reads may go on while writes cannot, so their outages are told apart.
     read_failures: Arc<FailureLog>,
@@ -131,6 +133,7 @@ impl Dispatch {
             store: store.clone(),
             tasks: TaskTracker::new(),
             sold_out: Arc::default(),
+            written: Arc::default(),
             failures: Arc::default(),
             read_failures: Arc::default(),
         };
@@ -177,6 +180,11 @@ impl Dispatch {
             telemetry::count_command(name, &Ok(outcome.clone()));
         }
         Ok(outcomes)
+    }
+
+    /// Told of each commit that wrote events: whoever waits for it need not poll.
+    pub(crate) fn written(&self) -> Arc<Notify> {
+        self.way.written.clone()
     }
 
     /// Reads from the store; a failure is logged here.
@@ -268,6 +276,9 @@ impl Way {
         if mode == Mode::Commit {
             telemetry::count_expired("on_demand", executed.expired_on_demand);
             self.sold_out.note(&executed);
+            if executed.events > 0 {
+                self.written.notify_one();
+            }
         }
         let Executed { outcomes, .. } = executed;
         if outcomes.len() == commands.len() {

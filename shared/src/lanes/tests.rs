@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     engine::{IdempotencyKey, Refusal, Reservation, Resource, ResourceId, Timestamp, Token},
-    store::{Audit, Due, OutboxCount, Page, Purged},
+    store::{Audit, Due, Page, Purged},
 };
 
 /// Answers each command with its own token's time; waits for `gate`; misbehaves for chosen tokens.
@@ -110,9 +110,6 @@ impl Store for Fake {
         unreachable!()
     }
     async fn purge_reservations(&self, _: Duration, _: Option<Token>, _: u32) -> Result<Purged, StoreError> {
-        unreachable!()
-    }
-    async fn outbox(&self) -> Result<OutboxCount, StoreError> {
         unreachable!()
     }
     async fn audit(&self) -> Result<Audit, StoreError> {

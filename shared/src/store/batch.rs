@@ -162,14 +162,25 @@ pub(super) async fn execute<B: Backend>(
     commands: &[Command],
     mode: Mode,
 ) -> Result<Executed, StoreError> {
+    let guard = |attempts| match backend.guard() {
+        Guard::Conditional if attempts > 0 => Guard::RowLock,
+        guard => guard,
+    };
+    whole_again(|attempts| settle(backend, commands, mode, guard(attempts))).await
+}
+
+/// Runs a transaction; whole again, bounded and jittered, where it lost to another process or its connection broke. It is
+/// told how often it was tried before.
+pub(super) async fn whole_again<T, Settled>(
+    transaction: impl Fn(u32) -> Settled,
+) -> Result<T, StoreError>
+where
+    Settled: Future<Output = Result<T, StoreError>>,
+{
     let began = Instant::now();
     let mut attempts = 0;
     loop {
-        let guard = match backend.guard() {
-            Guard::Conditional if attempts > 0 => Guard::RowLock,
-            guard => guard,
-        };
-        let failure = match settle(backend, commands, mode, guard).await {
+        let failure = match transaction(attempts).await {
             Err(failure @ (StoreError::Contended { .. } | StoreError::Lost { .. })) => failure,
             settled => return settled,
         };

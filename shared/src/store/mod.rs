@@ -9,8 +9,12 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod decode;
+mod inbox;
+mod leases;
+mod letters;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+mod outbox;
 mod purge;
 mod rows;
 #[cfg(feature = "sqlite")]
@@ -26,6 +30,12 @@ use async_trait::async_trait;
 
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
+pub use inbox::{Applied, InboxStore};
+pub use leases::Leases;
+pub use letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
+pub use outbox::{
+    Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent, Unpublished,
+};
 pub use purge::Purged;
 
 use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
@@ -205,13 +215,6 @@ pub struct Page {
     pub limit: u32,
 }
 
-/// The state of the outbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OutboxCount {
-    /// Rows that await publication.
-    pub unpublished: u64,
-}
-
 /// The books, durably kept. One conformance suite (feature `conformance`) says what every back end must do.
 ///
 /// No method is cancel-safe unless it says so: a caller that may go away must spawn it ([`crate::lanes`] does).
@@ -253,9 +256,6 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Purged, StoreError>;
 
-    /// Counts the outbox. Cancel-safe.
-    async fn outbox(&self) -> Result<OutboxCount, StoreError>;
-
     /// Audits the books against I1 to I3 and I7, in one consistent view. Cancel-safe.
     async fn audit(&self) -> Result<Audit, StoreError>;
 
@@ -265,3 +265,8 @@ pub trait Store: Send + Sync + 'static {
     /// Closes connections; later calls fail. Waits for those under way.
     async fn close(&self);
 }
+
+/// All that one database keeps: the books, and what is done with their events.
+pub trait Database: Store + OutboxStore + InboxStore + LetterStore {}
+
+impl<T: Store + OutboxStore + InboxStore + LetterStore> Database for T {}

@@ -4,7 +4,7 @@ use super::StoreError;
 use crate::engine::Event;
 
 /// How many shards the outbox has: the unit in which relays share it.
-const SHARDS: u8 = 64;
+pub(super) const SHARDS: u8 = 64;
 
 /// The shard of an event key: stable over versions, machines and databases.
 pub(super) fn shard(key: &str) -> u8 {

@@ -7,7 +7,7 @@ pub async fn a_retry_finds_its_reservation(subject: &Subject) {
     subject.stock("seat", 1).await;
     let (made, change) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 1)], 10))).await);
     assert_eq!(change, Change::Changed);
-    let retry = |handle: &Arc<dyn Store>| {
+    let retry = |handle: &Arc<dyn Database>| {
         let handle = handle.clone();
         async move { accepted(one(&handle, Command::Reserve(reserve("k", &[("seat", 1)], 10))).await) }
     };

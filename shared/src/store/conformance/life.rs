@@ -96,7 +96,7 @@ pub async fn a_hold_ends_on_time(subject: &Subject) {
     let (held, _) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 2)], 1))).await);
     assert_eq!(held.expires_at, held.created_at + Duration::from_secs(1));
     assert_eq!(subject.available("seat").await, 1);
-    let outbox = subject.store.outbox().await.expect("counted");
+    let outbox = subject.unpublished().await;
     subject.pass(Duration::from_secs(1)).await;
     assert_eq!(
         subject.one(Command::Commit(held.token)).await,
@@ -105,7 +105,7 @@ pub async fn a_hold_ends_on_time(subject: &Subject) {
     assert_eq!(subject.available("seat").await, 3);
     let read = subject.store.reservation(held.token).await.expect("read").expect("known");
     assert_eq!(read.status, Status::Expired);
-    assert_eq!(subject.store.outbox().await.expect("counted"), outbox, "nobody wrote it yet");
+    assert_eq!(subject.unpublished().await, outbox, "nobody wrote it yet");
     let (expired, change) = accepted(subject.one(Command::Expire(held.token)).await);
     assert_eq!((expired.status, change), (Status::Expired, Change::Changed));
     assert_eq!(subject.available("seat").await, 3);
@@ -168,13 +168,13 @@ pub async fn too_many_overdue_holds_are_no_out_of_stock(subject: &Subject) {
         subject.store.execute(&batch, Mode::Commit).await.expect("executed");
     }
     subject.pass(Duration::from_secs(1)).await;
-    let outbox = subject.store.outbox().await.expect("counted");
+    let outbox = subject.unpublished().await;
     let all = reserve("all", &[("seat", HOLDS)], 60);
     let batch = [Command::Reserve(all.clone()), Command::Commit(Token::from_uuid(Uuid::now_v7()))];
     let told = subject.store.execute(&batch, Mode::Commit).await.expect("executed").outcomes;
     assert_eq!(told[0], Err(Refusal::Backlogged { resource_id: id("seat") }));
     assert_eq!(slug(&told[1]), "reservation-not-found", "the others of the batch are answered");
-    assert_eq!(subject.store.outbox().await.expect("counted"), outbox);
+    assert_eq!(subject.unpublished().await, outbox);
     // The timer takes them in parts, and then the hold goes through.
     let due = subject.store.due(1_500).await.expect("due").tokens;
     let expire: Vec<Command> = due.into_iter().map(Command::Expire).collect();

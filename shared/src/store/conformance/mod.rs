@@ -21,7 +21,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{FixedClock, Mode, Store, StoreError};
+use super::{Database, FixedClock, Mode, StoreError};
 use crate::engine::{
     Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Outcome, Quantity, Refusal,
     Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
@@ -35,9 +35,9 @@ pub use stock::*;
 /// A store under test, on a fresh database.
 pub struct Subject {
     /// The store.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Database>,
     /// A second handle on the same database, as another process would have it.
-    pub other: Arc<dyn Store>,
+    pub other: Arc<dyn Database>,
     /// The clock of both, where it stands still; otherwise they read their own.
     pub clock: Option<FixedClock>,
 }
@@ -81,6 +81,11 @@ impl Subject {
         accepted(self.one(Command::Reserve(reserve(&random_key(), items, HELD.as_secs()))).await).0
     }
 
+    /// How many events await publication.
+    async fn unpublished(&self) -> u64 {
+        self.store.backlog().await.expect("counted").unpublished
+    }
+
     async fn available(&self, name: &str) -> u64 {
         self.resource(name).await.available
     }
@@ -98,7 +103,7 @@ impl Subject {
 
 /// Runs one command as a client does: where it lost to other writers again and again it comes again, for a while. Which
 /// is a guard's right under contention (a version check's above all), and never changes what was taken.
-async fn one(store: &Arc<dyn Store>, command: Command) -> Outcome {
+async fn one(store: &Arc<dyn Database>, command: Command) -> Outcome {
     let patience = Instant::now() + PATIENCE;
     loop {
         match store.execute(std::slice::from_ref(&command), Mode::Commit).await {

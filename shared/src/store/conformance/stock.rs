@@ -110,7 +110,7 @@ pub async fn a_total_never_falls_below_what_is_taken(subject: &Subject) {
 pub async fn refusals_write_nothing(subject: &Subject) {
     subject.stock("seat", 1).await;
     let held = subject.held(&[("seat", 1)]).await;
-    let (resource, outbox) = (subject.resource("seat").await, subject.store.outbox().await.expect("counted"));
+    let (resource, outbox) = (subject.resource("seat").await, subject.unpublished().await);
     let unknown = Token::from_uuid(Uuid::now_v7());
     let refused = [
         (Command::Reserve(reserve("another", &[("seat", 1)], 10)), "out-of-stock"),
@@ -128,13 +128,13 @@ pub async fn refusals_write_nothing(subject: &Subject) {
     let executed = subject.store.execute(&batch, Mode::Commit).await.expect("executed");
     assert_eq!((executed.events, executed.expired_on_demand), (0, 0));
     assert_eq!(subject.resource("seat").await, resource);
-    assert_eq!(subject.store.outbox().await.expect("counted"), outbox);
+    assert_eq!(subject.unpublished().await, outbox);
     assert_eq!(subject.store.reservation(held.token).await.expect("read"), Some(held));
     // An overdue hold that would not be enough is not expired for it either.
     subject.pass(HELD).await;
     let refusal = subject.one(Command::Reserve(reserve("another", &[("seat", 2)], 10))).await;
     assert_eq!(slug(&refusal), "out-of-stock");
-    assert_eq!(subject.store.outbox().await.expect("counted"), outbox);
+    assert_eq!(subject.unpublished().await, outbox);
     subject.in_order().await;
 }
 
@@ -181,5 +181,5 @@ pub async fn a_dry_run_changes_nothing(subject: &Subject) {
     assert!(executed.outcomes.iter().all(Result::is_ok), "{:?}", executed.outcomes);
     assert_eq!(subject.resource("seat").await, before);
     assert_eq!(subject.store.resource(&id("new")).await.expect("read"), None);
-    assert_eq!(subject.store.outbox().await.expect("counted").unpublished, 0);
+    assert_eq!(subject.unpublished().await, 0);
 }

@@ -7,6 +7,9 @@
 mod audit;
 mod connect;
 mod error;
+mod inbox;
+mod letters;
+mod outbox;
 mod purge;
 mod read;
 mod row;
@@ -22,7 +25,7 @@ use async_trait::async_trait;
 use sqlx::MySqlPool;
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Guard, Mode, OutboxCount, Page, Purged, Store, StoreError,
+    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, Purged, Store, StoreError,
     batch, purge::before,
 };
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
@@ -138,10 +141,6 @@ impl Store for MysqlStore {
     ) -> Result<Purged, StoreError> {
         let now = read::now(&self.readers, &self.options.clock).await?;
         purge::reservations((&self.writers, &self.readers), before(now, kept_for), after, limit).await
-    }
-
-    async fn outbox(&self) -> Result<OutboxCount, StoreError> {
-        read::outbox(&self.readers).await
     }
 
     async fn audit(&self) -> Result<Audit, StoreError> {

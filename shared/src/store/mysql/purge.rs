@@ -101,3 +101,15 @@ async fn write(writers: &MySqlPool, mut script: Script, places: &[usize]) -> Res
     wire.mark_clean();
     Ok(places.iter().filter_map(|place| answers.get(*place)).map(|answer| answer.affected).sum())
 }
+
+/// Forgets which events were applied before `cutoff`.
+pub(super) async fn inbox(writers: &MySqlPool, cutoff: Timestamp, limit: u32) -> Result<Purged, StoreError> {
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    let delete = Sql::new("DELETE FROM processed_events WHERE processed_at < ")
+        .integer(cutoff.as_microsecond())
+        .push(" ORDER BY processed_at LIMIT ")
+        .integer(i64::from(limit));
+    let delete = script.add(delete);
+    Ok(Purged { deleted: write(writers, script, &[delete]).await?, next: None })
+}

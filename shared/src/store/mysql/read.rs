@@ -5,18 +5,18 @@ use std::collections::HashMap;
 use sqlx::MySqlPool;
 
 use super::{
-    Clock, Due, OutboxCount, Page, StoreError,
+    Clock, Due, Page, StoreError,
     session::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, clock_of, rows},
     sql::{Script, Sql},
     wire::read,
 };
 use crate::{
     engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token},
-    store::decode::{self, Cells},
+    store::decode,
 };
 
 /// The instant of a view, as an expression that is constant within its statement, so that an index can be searched by it.
-fn instant(sql: Sql, clock: &Clock) -> Sql {
+pub(super) fn instant(sql: Sql, clock: &Clock) -> Sql {
     match clock {
         Clock::Own => sql.push("TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"),
         Clock::Fixed(clock) => sql.integer(clock.now().as_microsecond()),
@@ -135,14 +135,4 @@ pub(super) async fn due(pool: &MySqlPool, limit: u32, clock: &Clock) -> Result<D
     let holds = script.add(due_holds(limit.saturating_add(1)));
     let answers = read(pool, script).await?;
     decode::due(rows(&answers, holds), limit, clock_of(&answers, now, clock)?)
-}
-
-pub(super) async fn outbox(pool: &MySqlPool) -> Result<OutboxCount, StoreError> {
-    let mut script = Script::default();
-    script.add(Sql::new(
-        "SELECT COUNT(*) FROM outbox FORCE INDEX (outbox_unpublished) WHERE published_at IS NULL",
-    ));
-    let answers = read(pool, script).await?;
-    let count = rows(&answers, 0).first().map_or(Ok(0), |row| row.integer(0))?;
-    Ok(OutboxCount { unpublished: u64::try_from(count).unwrap_or(0) })
 }

@@ -27,7 +27,7 @@ impl Cells for MySqlRow {
             .transpose()
     }
 
-    fn bytes(&self, column: usize) -> Result<&[u8], StoreError> {
+    fn optional_bytes(&self, column: usize) -> Result<Option<&[u8]>, StoreError> {
         self.try_get_unchecked(column).map_err(unreadable)
     }
 }

@@ -125,6 +125,17 @@ impl Script {
         row: impl Fn(Sql, T) -> Sql,
         head: &'static str,
     ) -> Vec<(usize, u64)> {
+        self.add_rows_then(rows, row, head, "")
+    }
+
+    /// As [`Script::add_rows`], with `tail` after the rows of each statement.
+    pub(super) fn add_rows_then<T>(
+        &mut self,
+        rows: impl IntoIterator<Item = T>,
+        row: impl Fn(Sql, T) -> Sql,
+        head: &'static str,
+        tail: &'static str,
+    ) -> Vec<(usize, u64)> {
         let mut rows = rows.into_iter().peekable();
         let mut places = Vec::new();
         while rows.peek().is_some() {
@@ -136,9 +147,16 @@ impl Script {
                 statement = row(statement.push(if count == 0 { " (" } else { ", (" }), values).push(")");
                 count += 1;
             }
-            places.push((self.add(statement), count));
+            places.push((self.add(statement.push(tail)), count));
         }
         places
+    }
+
+    /// The same statements between START TRANSACTION and COMMIT: their answers are one place further.
+    pub(super) fn in_transaction(mut self) -> Self {
+        self.statements.insert(0, Sql::new("START TRANSACTION"));
+        self.add(Sql::new("COMMIT"));
+        self
     }
 
     /// The packets, each with the number of its statements.

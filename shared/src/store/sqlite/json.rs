@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::StoreError;
 use crate::engine::{IdempotencyKey, Resource, ResourceId, ResourceUpdate, Token, Transition};
@@ -19,6 +20,10 @@ fn hex(bytes: &[u8; 16]) -> String {
 
 pub(super) fn tokens_json<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> Result<String, StoreError> {
     json(&tokens.into_iter().map(|token| hex(token.uuid().as_bytes())).collect::<Vec<_>>())
+}
+
+pub(super) fn hex_list(ids: &[Uuid]) -> Result<String, StoreError> {
+    json(&ids.iter().map(|id| hex(id.as_bytes())).collect::<Vec<_>>())
 }
 
 pub(super) fn keys_json<'a>(

@@ -6,8 +6,11 @@
 mod audit;
 mod checkpoint;
 mod error;
+mod inbox;
+mod letters;
 mod insert;
 mod json;
+mod outbox;
 mod purge;
 mod read;
 mod row;
@@ -23,7 +26,7 @@ use sqlx::{
 };
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Mode, OutboxCount, Page, Purged, Store, StoreError, batch,
+    Audit, Clock, Contention, Due, Executed, Mode, Page, Purged, Store, StoreError, batch,
     purge::before,
 };
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
@@ -190,10 +193,6 @@ impl Store for SqliteStore {
     ) -> Result<Purged, StoreError> {
         let cutoff = before(self.now(), kept_for);
         purge::reservations((&self.writer, &self.readers), self.clock.clone(), cutoff, after, limit).await
-    }
-
-    async fn outbox(&self) -> Result<OutboxCount, StoreError> {
-        read::outbox(&self.readers).await
     }
 
     async fn audit(&self) -> Result<Audit, StoreError> {

@@ -75,3 +75,19 @@ async fn unpublished(readers: &SqlitePool, cutoff: Timestamp) -> Result<Option<H
         sqlx::query(UNPUBLISHED).bind(UNPUBLISHED_MAX).fetch_all(readers).await.map_err(failed)?;
     purge::unpublished(&rows, cutoff)
 }
+
+/// Forgets which events were applied before `cutoff`.
+pub(super) async fn inbox(
+    writer: &SqlitePool,
+    clock: Clock,
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<Purged, StoreError> {
+    const APPLIED: &str = "DELETE FROM processed_events WHERE (consumer, event_id) IN
+        (SELECT consumer, event_id FROM processed_events WHERE processed_at < ?1 ORDER BY processed_at LIMIT ?2)";
+    let mut session = SqliteSession::begin(writer, clock).await?;
+    let purge = sqlx::query(APPLIED).bind(cutoff.as_microsecond()).bind(limit);
+    let deleted = purge.execute(session.connection()).await.map_err(failed)?.rows_affected();
+    batch::Session::commit(session).await?;
+    Ok(Purged { deleted, next: None })
+}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::SqlitePool;
 
 use super::{
-    Due, OutboxCount, Page, StoreError,
+    Due, Page, StoreError,
     error::failed,
     json,
     session::{RESERVATIONS_BY_KEY, reservation_columns},
@@ -111,12 +111,4 @@ pub(super) async fn due(pool: &SqlitePool, limit: u32, now: Timestamp) -> Result
     .await
     .map_err(failed)?;
     decode::due(&rows, limit, now)
-}
-
-pub(super) async fn outbox(pool: &SqlitePool) -> Result<OutboxCount, StoreError> {
-    let (unpublished,): (i64,) = sqlx::query_as("SELECT count(*) FROM outbox WHERE published_at IS NULL")
-        .fetch_one(pool)
-        .await
-        .map_err(failed)?;
-    Ok(OutboxCount { unpublished: u64::try_from(unpublished).unwrap_or(0) })
 }

@@ -20,7 +20,7 @@ impl Cells for SqliteRow {
         self.try_get(column).map_err(unreadable)
     }
 
-    fn bytes(&self, column: usize) -> Result<&[u8], StoreError> {
+    fn optional_bytes(&self, column: usize) -> Result<Option<&[u8]>, StoreError> {
         self.try_get(column).map_err(unreadable)
     }
 }

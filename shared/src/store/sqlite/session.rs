@@ -128,6 +128,11 @@ impl SqliteSession {
         &mut self.connection
     }
 
+    /// The clock that it reads.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     async fn control(&mut self, sql: &'static str) -> Result<(), StoreError> {
         sqlx::query(sql).execute(&mut *self.connection).await.map(drop).map_err(failed)
     }

@@ -1,0 +1,161 @@
+//! Where events go, and how Kafka is spoken to.
+
+use std::fmt;
+
+use super::{ConfigError, Values};
+
+/// The event log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventLog {
+    /// None: events go from the outbox to the consumer of the same process.
+    Embedded,
+    /// A topic.
+    Kafka(Box<KafkaConfig>),
+}
+
+/// A topic, and how its brokers are spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `host:port`, comma-separated.
+    pub servers: String,
+    /// The topic of events; that of dead letters is `<topic>.dlq`.
+    pub topic: String,
+    /// How many partitions the topic has; it is created with so many.
+    pub partitions: i32,
+    /// How many copies of it there are when it is created; -1 leaves that to the broker.
+    pub replicas: i32,
+    /// The consumer group, and the name of its inbox.
+    pub group: String,
+    /// How batches are compressed.
+    pub compression: &'static str,
+    /// Who this is, and how nobody listens.
+    pub security: Security,
+}
+
+/// How a connection to a broker is secured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Whether it is TLS.
+    pub tls: bool,
+    /// A file of certificates that are trusted, instead of the system's.
+    pub ca_file: Option<String>,
+    /// How it logs in; not at all where there is none.
+    pub login: Option<Login>,
+}
+
+/// How a client logs in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// SASL with a name and a password.
+    Password {
+        /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        mechanism: &'static str,
+        /// The name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// IAM, as Amazon MSK has it; with the credentials of the environment.
+    MskIam {
+        /// The region of the cluster.
+        region: String,
+    },
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password { mechanism, username, .. } => write!(f, "{mechanism} as {username}"),
+            Self::MskIam { region } => write!(f, "AWS_MSK_IAM in {region}"),
+        }
+    }
+}
+
+impl KafkaConfig {
+    /// The topic of dead letters.
+    pub fn dead_letter_topic(&self) -> String {
+        format!("{}.dlq", self.topic)
+    }
+}
+
+/// The topic where the URL names none.
+const TOPIC: &str = "bespeak.events";
+
+pub(super) fn parse(values: &Values) -> Result<EventLog, ConfigError> {
+    const URL: &str = "BESPEAK_EVENTS_URL";
+    let wrong = || values.error(URL, "embedded: or kafka://HOST:PORT[,HOST:PORT..][/TOPIC]");
+    let url = values.text(URL);
+    if url == "embedded:" || url == "embedded" {
+        return Ok(EventLog::Embedded);
+    }
+    let rest = url.strip_prefix("kafka://").ok_or_else(wrong)?;
+    let (servers, topic) = rest.split_once('/').unwrap_or((rest, ""));
+    let is_server = |server: &str| {
+        server.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains('@') && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    let topic = if topic.is_empty() { TOPIC } else { topic };
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    // Room for the suffix of dead letters: Kafka's names have at most 249 characters.
+    if !servers.split(',').all(is_server) || !topic.chars().all(legal) || topic.len() > 240 {
+        return Err(wrong());
+    }
+    let partitions = i32::try_from(values.number("BESPEAK_EVENTS_PARTITIONS", 1, 10_000)?).unwrap_or(1);
+    let replicas = match values.text("BESPEAK_EVENTS_REPLICAS") {
+        "auto" => -1,
+        _ => i32::try_from(values.number("BESPEAK_EVENTS_REPLICAS", 1, 100)?).unwrap_or(-1),
+    };
+    let group = values.text("BESPEAK_CONSUMER_GROUP");
+    if group.is_empty() || group.len() > 64 || !group.chars().all(legal) {
+        return Err(values.error("BESPEAK_CONSUMER_GROUP", "1 to 64 characters of A-Za-z0-9._-"));
+    }
+    let compression = values.choice(
+        "BESPEAK_EVENTS_COMPRESSION",
+        &[("lz4", "lz4"), ("zstd", "zstd"), ("none", "none")],
+    )?;
+    Ok(EventLog::Kafka(Box::new(KafkaConfig {
+        servers: servers.to_owned(),
+        topic: topic.to_owned(),
+        partitions,
+        replicas,
+        group: group.to_owned(),
+        compression,
+        security: security(values)?,
+    })))
+}
+
+fn security(values: &Values) -> Result<Security, ConfigError> {
+    let tls = values.choice("BESPEAK_KAFKA_TLS", &[("false", false), ("true", true)])?;
+    let ca_file = Some(values.text("BESPEAK_KAFKA_CA_FILE").to_owned()).filter(|file| !file.is_empty());
+    if ca_file.is_some() && !tls {
+        return Err(values.error("BESPEAK_KAFKA_CA_FILE", "empty, unless BESPEAK_KAFKA_TLS is true"));
+    }
+    let mechanism = values.choice(
+        "BESPEAK_KAFKA_LOGIN",
+        &[
+            ("none", "none"),
+            ("scram-sha-512", "SCRAM-SHA-512"),
+            ("scram-sha-256", "SCRAM-SHA-256"),
+            ("plain", "PLAIN"),
+            ("msk-iam", "msk-iam"),
+        ],
+    )?;
+    let required = |name, why: &str| match values.text(name) {
+        "" => Err(values.error(name, format!("set: BESPEAK_KAFKA_LOGIN={why} needs it"))),
+        value => Ok(value.to_owned()),
+    };
+    let login = match mechanism {
+        "none" => None,
+        "msk-iam" if !tls => {
+            return Err(values.error("BESPEAK_KAFKA_TLS", "true: Amazon MSK takes IAM only over TLS"));
+        }
+        "msk-iam" => Some(Login::MskIam { region: required("BESPEAK_KAFKA_REGION", "msk-iam")? }),
+        mechanism => {
+            let why = values.text("BESPEAK_KAFKA_LOGIN");
+            let username = required("BESPEAK_KAFKA_USERNAME", why)?;
+            Some(Login::Password { mechanism, username, password: required("BESPEAK_KAFKA_PASSWORD", why)? })
+        }
+    };
+    Ok(Security { tls, ca_file, login })
+}

@@ -1,0 +1,39 @@
+//! Records that no consumer could apply: kept with why, listed, replayed, dropped.
+
+use async_trait::async_trait;
+
+use crate::store::{DeadLetter, KeptLetter, LetterId, StoreError};
+
+/// Why dead letters cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LettersError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The event log failed.
+    #[error("the event log is unavailable: {0}")]
+    Unavailable(String),
+    /// There is no such letter, or no longer.
+    #[error("there is no dead letter {0}")]
+    Unknown(LetterId),
+}
+
+/// Where dead letters are kept.
+#[async_trait]
+pub trait DeadLetters: Send + Sync + 'static {
+    /// Keeps letters, durably. Cancel-safe: some may be kept, and again later.
+    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), LettersError>;
+
+    /// Letters that were neither replayed nor dropped, in the order of their ids, after one, at most `limit`. Cancel-safe.
+    async fn list(&self, after: Option<LetterId>, limit: usize) -> Result<Vec<KeptLetter>, LettersError>;
+
+    /// One letter. Cancel-safe.
+    async fn get(&self, id: LetterId) -> Result<KeptLetter, LettersError>;
+
+    /// Hands the record to its consumers again, and forgets the letter. One that still cannot be applied becomes a new
+    /// letter. Not cancel-safe: it may be handed on and kept.
+    async fn replay(&self, id: LetterId) -> Result<(), LettersError>;
+
+    /// Forgets a letter.
+    async fn drop_letter(&self, id: LetterId) -> Result<(), LettersError>;
+}

@@ -1,0 +1,90 @@
+//! Makes sure that topics are there, with as many partitions as the configuration names.
+
+use std::time::Duration;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    error::KafkaError,
+    types::RDKafkaErrorCode,
+};
+
+use super::connect::{self, Context};
+use crate::config::KafkaConfig;
+
+/// How long brokers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a topic is not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// No broker answers; it may do so later.
+    #[error("no broker of {servers} answers: {reason}")]
+    Unavailable {
+        /// The brokers.
+        servers: String,
+        /// What librdkafka said.
+        reason: String,
+    },
+    /// It has another number of partitions, by which keys would be spread in another way.
+    #[error(
+        "the topic {topic} has {found} partitions and BESPEAK_EVENTS_PARTITIONS names {expected}: name {found}, or another \
+         topic (events of one key must stay in one partition)"
+    )]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: usize,
+        /// How many it must have.
+        expected: i32,
+    },
+    /// The broker refuses to create it.
+    #[error("the topic {topic} cannot be created: {reason}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// What the broker said.
+        reason: String,
+    },
+}
+
+/// Creates the topic of events and that of its dead letters where they are missing, and checks the partitions of the
+/// first. Cancel-safe.
+///
+/// # Errors
+/// No broker answers, or the topic is not as it must be.
+pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
+    let unavailable = |error: KafkaError| TopicError::Unavailable {
+        servers: config.servers.clone(),
+        reason: error.to_string(),
+    };
+    let admin: AdminClient<Context> =
+        connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
+    let dead_letters = config.dead_letter_topic();
+    let copies = || TopicReplication::Fixed(config.replicas);
+    let topics = [
+        NewTopic::new(&config.topic, config.partitions, copies()),
+        NewTopic::new(&dead_letters, 1, copies()),
+    ];
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    for created in admin.create_topics(&topics, &options).await.map_err(unavailable)? {
+        match created {
+            Ok(topic) => tracing::info!(topic, "topic created"),
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicError::Refused { topic, reason: code.to_string() }),
+        }
+    }
+    let topic = config.topic.clone();
+    // This question blocks.
+    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(Some(&topic), PATIENCE)).await;
+    let Ok(metadata) = asked else {
+        return Err(unavailable(KafkaError::Canceled));
+    };
+    let metadata = metadata.map_err(unavailable)?;
+    let found = metadata.topics().iter().find(|topic| topic.name() == config.topic);
+    let found = found.map_or(0, |topic| topic.partitions().len());
+    if i32::try_from(found) == Ok(config.partitions) {
+        return Ok(());
+    }
+    Err(TopicError::Partitions { topic: config.topic.clone(), found, expected: config.partitions })
+}

@@ -1,0 +1,310 @@
+//! The relay: publishes what the outbox has, at least once and in order per key (I8), with any number of relays at work.
+//!
+//! A step leases shards, reads their oldest unpublished events, publishes them with no transaction open, and notes what
+//! became of them under its fencing number. A failure blocks its key alone (I10). Never: a mark for an event whose
+//! delivery was not reported good. Next: `store/outbox.rs` for the promises of the table, `store/leases.rs` for who holds
+//! what.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{PublishError, Publisher};
+use crate::{
+    store::{Blocked, Leases, OutboxEvent, OutboxStore, Sent, StoreError},
+    telemetry::{self, FailureLog},
+};
+
+/// How a relay works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayOptions {
+    /// For how long a lease holds that is not renewed.
+    pub lease_for: Duration,
+    /// Events that one step takes at the most.
+    pub batch: u32,
+    /// How often in a row the event log may refuse an event until its key is parked.
+    pub attempts_max: u32,
+    /// How long a key waits after its first failure; twice as long after each that follows, with jitter.
+    pub back_off_first: Duration,
+    /// How long it waits at the most.
+    pub back_off_max: Duration,
+}
+
+impl Default for RelayOptions {
+    fn default() -> Self {
+        Self {
+            lease_for: Duration::from_secs(10),
+            batch: 4_096,
+            attempts_max: 8,
+            back_off_first: Duration::from_secs(1),
+            back_off_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// After a commit, how long the relay waits for others that may follow it: they share its step.
+const GATHER: Duration = Duration::from_millis(2);
+/// How often it looks by itself, for what other processes have written and for keys whose time has come.
+const POLL: Duration = Duration::from_millis(200);
+/// How long it waits after the event log or the database failed: at first, and at the most.
+const OUTAGE_FIRST: Duration = Duration::from_millis(100);
+const OUTAGE_MAX: Duration = Duration::from_secs(5);
+/// How long a step may go on when the process is told to stop. What it sent and did not mark is sent again by another.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// What a step did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Events that were read.
+    pub claimed: u64,
+    /// Events that are in the log and marked so.
+    pub published: u64,
+    /// Events that are in the log and whose mark was refused: another relay holds their shard now, and sends them again.
+    pub refused: u64,
+    /// Keys that failed, and wait.
+    pub failed: u64,
+    /// Keys that failed for the last time, and wait for somebody.
+    pub parked: u64,
+    /// How long the oldest event had waited when the step began, in milliseconds.
+    pub lag_ms: u64,
+    /// Why nothing could be published, where it was not for the events.
+    pub outage: Option<String>,
+    /// Whether there may be more to do at once.
+    pub more: bool,
+}
+
+/// What a relay holds, and since when at the latest.
+struct Held {
+    leases: Leases,
+    since: Instant,
+}
+
+/// A relay. Its id is drawn anew in each process.
+pub struct Relay {
+    store: Arc<dyn OutboxStore>,
+    publisher: Arc<dyn Publisher>,
+    options: RelayOptions,
+    id: Uuid,
+    held: Option<Held>,
+}
+
+impl Relay {
+    /// A relay that holds nothing yet.
+    pub fn new(store: Arc<dyn OutboxStore>, publisher: Arc<dyn Publisher>, options: RelayOptions) -> Self {
+        Self { store, publisher, options, id: Uuid::now_v7(), held: None }
+    }
+
+    /// Publishes the oldest events of the shards that it holds. Dropped half-way, what was sent is sent again.
+    ///
+    /// # Errors
+    /// The database is away. What was sent and not marked is sent again.
+    pub async fn step(&mut self) -> Result<Step, StoreError> {
+        let (fencing, shards) = self.hold().await?;
+        if shards.is_empty() {
+            return Ok(Step::default());
+        }
+        let waiting = self.store.unpublished(&shards, self.options.batch).await?;
+        let events = waiting.events;
+        let Some(oldest) = events.first() else { return Ok(Step::default()) };
+        let lag_ms = waiting.now.duration_since(oldest.created_at).as_millis();
+        let mut step = Step {
+            claimed: events.len() as u64,
+            lag_ms: u64::try_from(lag_ms).unwrap_or(0),
+            more: events.len() == self.options.batch as usize,
+            ..Step::default()
+        };
+        crate::failpoint::reach("relay.claimed").await;
+        let became = self.publish(&events).await?;
+        crate::failpoint::reach("relay.published").await;
+        let sent = self.judge(&events, became, &mut step);
+        if !(sent.published.is_empty() && sent.blocked.is_empty()) {
+            step.published = self.store.settle(self.id, fencing, &sent).await?;
+            step.refused = (sent.published.len() as u64).saturating_sub(step.published);
+        }
+        if step.refused > 0 {
+            // Somebody else holds what this relay took for its own: it asks again before it goes on.
+            self.held = None;
+        }
+        Ok(step)
+    }
+
+    /// Gives up what it holds, so that others need not wait until its lease has run out.
+    ///
+    /// # Errors
+    /// The database is away; the lease runs out by itself.
+    pub async fn leave(&mut self) -> Result<(), StoreError> {
+        self.held = None;
+        self.store.leave(self.id).await
+    }
+
+    /// Takes or renews leases where a third of their time is over; the fencing number, and the shards.
+    async fn hold(&mut self) -> Result<(u64, Vec<u8>), StoreError> {
+        let held = match self.held.take() {
+            Some(held) if held.since.elapsed() < self.options.lease_for / 3 => held,
+            other => {
+                let fencing = other.map(|held| held.leases.fencing);
+                // Counted from before the question, so that it ends here no later than there.
+                let since = Instant::now();
+                Held { leases: self.store.lease(self.id, fencing, self.options.lease_for).await?, since }
+            }
+        };
+        let holds = (held.leases.fencing, held.leases.shards.clone());
+        self.held = Some(held);
+        Ok(holds)
+    }
+
+    /// Publishes, and renews its leases meanwhile.
+    async fn publish(
+        &mut self,
+        events: &[OutboxEvent],
+    ) -> Result<Vec<Result<(), PublishError>>, StoreError> {
+        let publisher = self.publisher.clone();
+        let publishing = publisher.publish(events);
+        tokio::pin!(publishing);
+        let mut beat = tokio::time::interval(self.options.lease_for / 3);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat.tick().await;
+        loop {
+            tokio::select! {
+                became = &mut publishing => return Ok(became),
+                _ = beat.tick() => {
+                    self.hold().await?;
+                }
+            }
+        }
+    }
+
+    /// What to note of a batch.
+    fn judge(
+        &self,
+        events: &[OutboxEvent],
+        became: Vec<Result<(), PublishError>>,
+        step: &mut Step,
+    ) -> Sent {
+        debug_assert_eq!(events.len(), became.len());
+        let mut sent = Sent::default();
+        let mut unavailable = Vec::new();
+        let mut failed: HashSet<&str> = HashSet::new();
+        for (event, became) in events.iter().zip(became) {
+            match became {
+                Ok(()) => {
+                    sent.published.push((event.id, event.shard));
+                    if event.attempts > 0 {
+                        sent.unblocked.push((event.key.clone(), event.shard));
+                    }
+                }
+                Err(PublishError::Rejected(reason)) if failed.insert(&event.key) => {
+                    sent.blocked.push(self.rejected(event, reason));
+                }
+                Err(PublishError::Unavailable(reason)) if failed.insert(&event.key) => {
+                    unavailable.push((event, reason));
+                }
+                Err(_) => {}
+            }
+        }
+        step.parked = sent.blocked.iter().filter(|blocked| blocked.retry_after.is_none()).count() as u64;
+        step.failed = (sent.blocked.len() + unavailable.len()) as u64;
+        if sent.published.is_empty() && sent.blocked.is_empty() {
+            // The log as a whole is away: that is no key's fault, and nothing is written for it.
+            step.outage = unavailable.into_iter().next().map(|(_, reason)| reason);
+            return sent;
+        }
+        // A part of the log is away: its keys wait, so that the others go on.
+        sent.blocked.extend(unavailable.into_iter().map(|(event, reason)| Blocked {
+            attempts: event.attempts,
+            retry_after: Some(jittered(self.options.back_off_first)),
+            ..blocked(event, reason)
+        }));
+        // A key that failed again stays blocked, whatever of it was published before.
+        sent.unblocked.retain(|(key, _)| !failed.contains(key.as_str()));
+        sent
+    }
+
+    fn rejected(&self, event: &OutboxEvent, reason: String) -> Blocked {
+        let attempts = event.attempts + 1;
+        let doubled = 2_u32.saturating_pow(event.attempts.min(16));
+        let wait = self.options.back_off_first.saturating_mul(doubled).min(self.options.back_off_max);
+        let retry_after = (attempts < self.options.attempts_max).then(|| jittered(wait));
+        Blocked { attempts, retry_after, ..blocked(event, reason) }
+    }
+
+    /// Takes steps until told to stop: at once while there is more to do, after commits that `woken` tells of, and now and
+    /// then.
+    pub async fn run(mut self, woken: Arc<Notify>, stop: CancellationToken) {
+        let failures = FailureLog::default();
+        let mut outage: Option<Duration> = None;
+        while !stop.is_cancelled() {
+            let Some(stepped) = self.step_or_stop(&stop).await else { break };
+            failures.note(&stepped);
+            telemetry::note_relay(stepped.as_ref().ok());
+            let away = match &stepped {
+                Ok(step) => step.outage.clone(),
+                Err(error) => Some(telemetry::chain(error)),
+            };
+            match (&away, outage) {
+                (Some(reason), None) => tracing::error!(reason, "events cannot be published; they wait in the outbox"),
+                (None, Some(_)) => tracing::info!("events are published again"),
+                _ => {}
+            }
+            if away.is_some() {
+                let wait = outage.map_or(OUTAGE_FIRST, |wait| (2 * wait).min(OUTAGE_MAX));
+                outage = Some(wait);
+                pause(jittered(wait), &stop).await;
+                continue;
+            }
+            outage = None;
+            if stepped.is_ok_and(|step| step.more) {
+                continue;
+            }
+            tokio::select! {
+                () = woken.notified() => tokio::time::sleep(GATHER).await,
+                () = pause(POLL, &stop) => {}
+            }
+        }
+        // Where it fails, the lease runs out.
+        let _ = self.leave().await;
+    }
+
+    /// A step; `None` where it was cut off because it took too long to stop.
+    async fn step_or_stop(&mut self, stop: &CancellationToken) -> Option<Result<Step, StoreError>> {
+        let cut_off = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_WITHIN).await;
+        };
+        tokio::select! {
+            step = self.step() => Some(step),
+            () = cut_off => None,
+        }
+    }
+}
+
+fn blocked(event: &OutboxEvent, reason: String) -> Blocked {
+    Blocked {
+        key: event.key.clone(),
+        shard: event.shard,
+        event_id: event.event_id,
+        attempts: event.attempts,
+        // The column is as long as anybody reads.
+        reason: reason.chars().take(1_000).collect(),
+        retry_after: None,
+    }
+}
+
+async fn pause(wait: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+/// Half of it to all of it, so that those who failed together do not come again together.
+fn jittered(wait: Duration) -> Duration {
+    let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(fastrand::u64(micros / 2..=micros))
+}

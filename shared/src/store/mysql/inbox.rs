@@ -1,0 +1,143 @@
+//! The inbox: three round trips a batch. What is known is looked up without locks; the transaction then notes the events,
+//! which waits for, and fails after, anybody who is applying one of them; effects are written with the COMMIT.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::MySqlPool;
+use uuid::Uuid;
+
+use super::{
+    Clock, MysqlStore, StoreError, purge,
+    read::{self, instant},
+    session::{self, CLOCK, clock_of, rows},
+    sql::{Script, Sql},
+    wire::{Wire, read as ask},
+};
+use crate::{
+    effects::{EffectChanges, Incoming, SmartKey},
+    engine::{ResourceId, Token},
+    store::{
+        Applied, InboxStore, Purged,
+        decode,
+        inbox::{self, Known, Taken},
+        purge::before,
+    },
+};
+
+const SMART_KEYS: &str = "SELECT token, version, code, issued_at, revoked_at FROM smart_keys FORCE INDEX (PRIMARY)
+    WHERE token IN ";
+const KEYS: &str = "INSERT INTO smart_keys (token, version, code, issued_at, revoked_at) VALUES";
+const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), code = VALUES(code),
+    issued_at = VALUES(issued_at), revoked_at = VALUES(revoked_at)";
+
+#[async_trait]
+impl InboxStore for MysqlStore {
+    async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError> {
+        inbox::apply(|| MysqlInbox::open(&self.writers, self.options.clock.clone()), consumer, events).await
+    }
+
+    async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
+        let mut script = Script::default();
+        script.add_lists([&token], session::token, || Sql::new(SMART_KEYS), "");
+        rows(&ask(&self.readers, script).await?, 0).first().map(decode::smart_key).transpose()
+    }
+
+    async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
+        let now = read::now(&self.readers, &self.options.clock).await?;
+        purge::inbox(&self.writers, before(now, kept_for), limit).await
+    }
+}
+
+/// A connection; the transaction begins when there is something to write.
+struct MysqlInbox {
+    wire: Wire,
+    clock: Clock,
+}
+
+impl MysqlInbox {
+    async fn open(writers: &MySqlPool, clock: Clock) -> Result<Self, StoreError> {
+        Ok(Self { wire: Wire::open(writers).await?, clock })
+    }
+}
+
+impl inbox::Session for MysqlInbox {
+    async fn look(
+        &mut self,
+        consumer: &str,
+        events: &[Uuid],
+        resources: &BTreeSet<ResourceId>,
+    ) -> Result<Known, StoreError> {
+        let mut script = Script::default();
+        let head = || {
+            Sql::new("SELECT event_id FROM processed_events FORCE INDEX (PRIMARY) WHERE consumer = ")
+                .text(consumer)
+                .push(" AND event_id IN ")
+        };
+        let applied = script.add_lists(events, |sql, id| sql.bytes(id.as_bytes()), head, "");
+        let head =
+            || Sql::new("SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ");
+        let opened = script.add_lists(resources, session::id, head, "");
+        let answers = self.wire.ask(script).await?;
+        self.wire.mark_clean();
+        let mut known = Known::default();
+        for row in applied.iter().flat_map(|place| rows(&answers, *place)) {
+            known.applied.insert(decode::uuid(row, 0)?);
+        }
+        for row in opened.iter().flat_map(|place| rows(&answers, *place)) {
+            known.opened_by_key.insert(decode::resource_id(row, 0)?);
+        }
+        Ok(known)
+    }
+
+    async fn take(
+        &mut self,
+        consumer: &str,
+        events: &[Uuid],
+        tokens: &BTreeSet<Token>,
+    ) -> Result<Taken, StoreError> {
+        let mut script = Script::default();
+        script.add(Sql::new("START TRANSACTION"));
+        let row = |sql: Sql, id: &Uuid| {
+            let sql = sql.text(consumer).push(", ").bytes(id.as_bytes()).push(", ");
+            instant(sql, &self.clock)
+        };
+        script.add_rows(events, row, "INSERT INTO processed_events (consumer, event_id, processed_at) VALUES");
+        let head = || Sql::new(SMART_KEYS);
+        let keys = script.add_lists(tokens, session::token, head, " ORDER BY token FOR UPDATE");
+        let now = script.add(Sql::new(CLOCK));
+        let answers = self.wire.ask(script).await?;
+        let keys = keys.iter().flat_map(|place| rows(&answers, *place));
+        Ok(Taken {
+            now: clock_of(&answers, now, &self.clock)?,
+            smart_keys: keys.map(decode::smart_key).collect::<Result<_, _>>()?,
+        })
+    }
+
+    async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {
+        let mut script = Script::default();
+        script.add_rows(&changes.created_keys, smart_key, KEYS);
+        script.add_rows_then(&changes.updated_keys, smart_key, KEYS, KEYS_CHANGED);
+        script.add(Sql::new("COMMIT"));
+        self.wire.ask(script).await?;
+        self.wire.mark_clean();
+        Ok(())
+    }
+
+    async fn end(self) -> Result<(), StoreError> {
+        // Nothing was begun.
+        Ok(())
+    }
+}
+
+fn smart_key(sql: Sql, key: &SmartKey) -> Sql {
+    let sql = session::token(sql, &key.token).push(", ").unsigned(key.version).push(", ");
+    let sql = match key.issued {
+        Some((code, at)) => sql.bytes(&code).push(", ").integer(at.as_microsecond()),
+        None => sql.push("NULL, NULL"),
+    };
+    match key.revoked_at {
+        Some(at) => sql.push(", ").integer(at.as_microsecond()),
+        None => sql.push(", NULL"),
+    }
+}

@@ -1,0 +1,113 @@
+//! The inbox: one `BEGIN IMMEDIATE` transaction a batch, so that whatever it reads is locked.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::{
+    SqliteStore, StoreError,
+    error::failed,
+    json::{hex_list, ids_json, tokens_json},
+    now, purge,
+    session::SqliteSession,
+};
+use crate::{
+    effects::{EffectChanges, Incoming, SmartKey},
+    engine::{ResourceId, Token},
+    store::{
+        Applied, InboxStore, Purged, batch,
+        decode,
+        inbox::{self, Known, Taken},
+        purge::before,
+    },
+};
+
+const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
+    CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)";
+const OPENED_BY_KEY: &str =
+    "SELECT r.id FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
+const NOTE: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
+    SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
+const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
+    CROSS JOIN smart_keys k ON k.token = unhex(j.value) ORDER BY k.token";
+const SMART_KEY: &str = "INSERT OR REPLACE INTO smart_keys (token, version, code, issued_at, revoked_at)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+
+#[async_trait]
+impl InboxStore for SqliteStore {
+    async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError> {
+        inbox::apply(|| SqliteSession::begin(&self.writer, self.clock.clone()), consumer, events).await
+    }
+
+    async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
+        let query = sqlx::query(SMART_KEYS).bind(tokens_json([&token])?);
+        query.fetch_optional(&self.readers).await.map_err(failed)?.as_ref().map(decode::smart_key).transpose()
+    }
+
+    async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
+        purge::inbox(&self.writer, self.clock.clone(), before(self.now(), kept_for), limit).await
+    }
+}
+
+impl inbox::Session for SqliteSession {
+    async fn look(
+        &mut self,
+        consumer: &str,
+        events: &[Uuid],
+        resources: &BTreeSet<ResourceId>,
+    ) -> Result<Known, StoreError> {
+        let mut known = Known::default();
+        let applied = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
+        for row in &applied.fetch_all(self.connection()).await.map_err(failed)? {
+            known.applied.insert(decode::uuid(row, 0)?);
+        }
+        if !resources.is_empty() {
+            let opened = sqlx::query(OPENED_BY_KEY).bind(ids_json(resources)?);
+            for row in &opened.fetch_all(self.connection()).await.map_err(failed)? {
+                known.opened_by_key.insert(decode::resource_id(row, 0)?);
+            }
+        }
+        Ok(known)
+    }
+
+    async fn take(
+        &mut self,
+        consumer: &str,
+        events: &[Uuid],
+        tokens: &BTreeSet<Token>,
+    ) -> Result<Taken, StoreError> {
+        let now = now(self.clock());
+        let note = sqlx::query(NOTE).bind(consumer).bind(hex_list(events)?).bind(now.as_microsecond());
+        note.execute(self.connection()).await.map_err(failed)?;
+        let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
+        let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
+        Ok(Taken { now, smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()? })
+    }
+
+    async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {
+        // What is read inside of this transaction is locked, so created and updated ones are alike.
+        for key in changes.created_keys.iter().chain(&changes.updated_keys) {
+            write(&mut self, key).await?;
+        }
+        batch::Session::commit(self).await
+    }
+
+    async fn end(self) -> Result<(), StoreError> {
+        batch::Session::rollback(self).await
+    }
+}
+
+async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreError> {
+    sqlx::query(SMART_KEY)
+        .bind(key.token.uuid().as_bytes().to_vec())
+        .bind(i64::try_from(key.version).unwrap_or(i64::MAX))
+        .bind(key.issued.map(|(code, _)| code.to_vec()))
+        .bind(key.issued.map(|(_, at)| at.as_microsecond()))
+        .bind(key.revoked_at.map(|at| at.as_microsecond()))
+        .execute(session.connection())
+        .await
+        .map(drop)
+        .map_err(failed)
+}
