@@ -3,8 +3,11 @@
 //! Never: part of the product, or of its binary; a server that outlives the process that started it.
 //! Next: [`Mysql`] is where a server comes from, [`Proxy`] what stands in front of it, `process.rs` what ends it.
 
+mod connections;
+mod container;
 mod error;
 mod handshake;
+mod installed;
 mod mysql;
 mod port;
 mod process;
