@@ -1,6 +1,6 @@
 //! Who is connected through a proxy, so that both sides can be closed from outside.
 //!
-//! Never: bytes. Next: `proxy/faults.rs`, which closes them.
+//! Never: bytes. Next: `gate.rs` and `proxy/faults.rs`, which close them.
 
 use std::{
     collections::HashMap,

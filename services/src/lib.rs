@@ -6,6 +6,7 @@
 mod connections;
 mod container;
 mod error;
+mod gate;
 mod handshake;
 mod installed;
 mod mysql;
@@ -14,6 +15,7 @@ mod process;
 mod proxy;
 
 pub use error::ServiceError;
+pub use gate::Gate;
 pub use mysql::Mysql;
 pub use process::Process;
 pub use proxy::Proxy;
