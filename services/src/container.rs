@@ -1,6 +1,7 @@
 //! A container of this machine's Docker daemon that ends with the process that started it.
 //!
-//! Never: an image or container that others made; a container that stays. Next: `mysql/docker.rs`, for what runs in it.
+//! Never: an image or container that others made; a container that stays. Next: `mysql/docker.rs` and `kafka/docker.rs`, for
+//! what runs in it.
 
 use std::{
     net::SocketAddr,
@@ -66,6 +67,18 @@ impl Container {
     pub(crate) async fn start_again(&self) -> Result<(), ServiceError> {
         let Some(container) = &self.container else { return Ok(()) };
         container.start().await.map_err(refused)
+    }
+
+    /// `docker pause`. It must not be paused already.
+    pub(crate) async fn freeze(&self) -> Result<(), ServiceError> {
+        let Some(container) = &self.container else { return Ok(()) };
+        container.pause().await.map_err(refused)
+    }
+
+    /// `docker unpause`. It must be paused.
+    pub(crate) async fn thaw(&self) -> Result<(), ServiceError> {
+        let Some(container) = &self.container else { return Ok(()) };
+        container.unpause().await.map_err(refused)
     }
 }
 

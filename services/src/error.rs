@@ -1,7 +1,7 @@
 //! Why a server cannot be had: the one error of this crate, in words for whoever runs the tests.
 //!
 //! Never: a server's own refusals; those are between it and its client.
-//! Next: `mysql/mod.rs`, where most of these come from.
+//! Next: `mysql/mod.rs` and `kafka/mod.rs`, where most of these come from.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -59,7 +59,7 @@ pub enum ServiceError {
         reason: String,
     },
     /// The environment's server is not this process's to kill.
-    #[error("{0} was not started by this process and is not its to kill: take start_own")]
+    #[error("{0} was not started by this process and is not its to kill or to freeze: take start_own")]
     NotOurs(SocketAddr),
     /// Docker refuses something.
     #[error("Docker: {0}")]
