@@ -1,7 +1,7 @@
 //! Why a server cannot be had: the one error of this crate, in words for whoever runs the tests.
 //!
 //! Never: a server's own refusals; those are between it and its client.
-//! Next: `mysql/mod.rs`, where most of these come from.
+//! Next: `mysql/mod.rs` and `kafka/mod.rs`, where most of these come from.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,14 +11,14 @@ use std::{io, net::SocketAddr, time::Duration};
 pub enum ServiceError {
     /// There is neither a URL, nor Docker, nor a binary.
     #[error(
-        "there is no {name}: install it (apt-get install {package}), or start Docker, or set {variable} to its URL, \
+        "there is no {name}: install it ({install}), or start Docker, or set {variable} to its URL, \
          such as {example}"
     )]
     Missing {
         /// What is missing, such as `MySQL`.
         name: &'static str,
-        /// Debian's package that has it.
-        package: &'static str,
+        /// How it is installed.
+        install: &'static str,
         /// The environment's variable that may name a running one.
         variable: &'static str,
         /// What that variable may hold.
@@ -59,7 +59,7 @@ pub enum ServiceError {
         reason: String,
     },
     /// The environment's server is not this process's to kill.
-    #[error("{0} was not started by this process and is not its to kill: take Mysql::start_own")]
+    #[error("{0} was not started by this process and is not its to kill or to freeze: take start_own")]
     NotOurs(SocketAddr),
     /// Docker refuses something.
     #[error("Docker: {0}")]

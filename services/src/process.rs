@@ -33,6 +33,8 @@ while read -r order; do
         check)
             jobs >/dev/null 2>&1
             if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then echo running; else server=; echo ended; fi ;;
+        freeze) [ -z "$server" ] || kill -STOP "$server"; echo frozen ;;
+        thaw) [ -z "$server" ] || kill -CONT "$server"; echo thawed ;;
         kill) end; echo killed ;;
     esac
 done
@@ -111,6 +113,16 @@ impl Process {
         self.order("kill").await?;
         self.pid = None;
         Ok(())
+    }
+
+    /// `kill -STOP`: it does nothing more until [`Process::thaw`]. It can be killed as it is.
+    pub async fn freeze(&mut self) -> Result<(), ServiceError> {
+        self.order("freeze").await.map(|_| ())
+    }
+
+    /// `kill -CONT`: it goes on where it was.
+    pub async fn thaw(&mut self) -> Result<(), ServiceError> {
+        self.order("thaw").await.map(|_| ())
     }
 
     /// Waits until `probe` has something.

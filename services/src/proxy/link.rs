@@ -17,10 +17,10 @@ use std::{
 
 use super::{
     answers::Answers,
-    faults::{Fate, Faults, lock},
+    faults::{Fate, Faults},
     packets::{self, Packet, Splitter, command},
 };
-use crate::handshake::Handshake;
+use crate::{connections::lock, handshake::Handshake};
 
 const BUFFER: usize = 64 << 10;
 /// How much a client may have under way; then it has to wait.
@@ -62,7 +62,7 @@ enum What {
 /// Begins to forward, in threads that end with the connection.
 pub(super) fn open(number: u64, client: TcpStream, target: SocketAddr, faults: Arc<Faults>) {
     // Known before the server is, so that it can be closed while it waits for it.
-    let known = client.try_clone().map(|side| faults.opened(number, side));
+    let known = client.try_clone().map(|side| faults.open.opened(number, side));
     thread::spawn(move || {
         if known.is_ok() {
             // What fails is one side or the other that has gone; then the other goes as well.
@@ -76,7 +76,7 @@ fn forward(number: u64, client: TcpStream, target: SocketAddr, faults: &Arc<Faul
     let server = TcpStream::connect(target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    faults.joined(number, server.try_clone()?);
+    faults.open.joined(number, server.try_clone()?);
     let back =
         Back { answers: Answers::default(), client: Some(client.try_clone()?), server_without_end: false };
     let link = Arc::new(Link { number, faults: faults.clone(), back: Mutex::new(back) });
