@@ -21,7 +21,7 @@ use crate::{
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
     retention::{Purger, Retention},
-    store::{Database, Mode, Page, Store, StoreError},
+    store::{Database, Mode, Page, StoreError},
     telemetry,
 };
 
@@ -122,8 +122,7 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 impl App {
     /// Starts an engine on migrated books.
     pub fn start(store: Arc<dyn Database>, config: &Config) -> Self {
-        let books: Arc<dyn Store> = store.clone();
-        let dispatch = Arc::new(Dispatch::start(&books, config.dispatch_plan(), config.lane_queue));
+        let dispatch = Arc::new(Dispatch::start(store.clone(), config.dispatch_plan(), config.lane_queue));
         let app = Self {
             store,
             dispatch,

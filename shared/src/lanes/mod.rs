@@ -128,9 +128,9 @@ enum To {
 
 impl Dispatch {
     /// Starts it. `queue` bounds how many commands wait: per lane, or in all where each has its own transaction.
-    pub fn start(store: &Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
+    pub fn start(store: Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
         let way = Way {
-            store: store.clone(),
+            store,
             tasks: TaskTracker::new(),
             sold_out: Arc::default(),
             written: Arc::default(),

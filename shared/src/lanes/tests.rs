@@ -126,7 +126,7 @@ const LANES: Plan = Plan::Lanes { lanes: 1, batch: 64 };
 fn start(fake: Fake, plan: Plan, queue: usize) -> (Arc<Fake>, Arc<Dispatch>) {
     let fake = Arc::new(fake);
     let store: Arc<dyn Store> = fake.clone();
-    (fake, Arc::new(Dispatch::start(&store, plan, queue)))
+    (fake, Arc::new(Dispatch::start(store, plan, queue)))
 }
 
 fn submit(dispatch: &Arc<Dispatch>, n: usize) -> tokio::task::JoinHandle<Result<Outcome, DispatchError>> {

@@ -40,7 +40,7 @@ async fn race(books: Books, plan: Plan, guard: Guard) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let store = books.open(Some(&clock), guard).await;
     store.migrate().await.expect("migrated");
-    let dispatch = Arc::new(Dispatch::start(&store, plan, 1_000));
+    let dispatch = Arc::new(Dispatch::start(store.clone(), plan, 1_000));
     let id = ResourceId::new("id", "seat").expect("valid");
     let define = Define { resource_id: id.clone(), total: 1, fulfilment: None };
     dispatch.submit(Command::Define(define)).await.expect("answered").expect("defined");
