@@ -7,6 +7,7 @@
 pub mod app;
 pub mod config;
 pub mod engine;
+pub mod events;
 pub mod expiry;
 pub mod lanes;
 pub mod retention;
