@@ -29,8 +29,17 @@ pub(crate) enum Command {
     Verify(ServerFlags),
     /// Fire a flash sale at a server (its own, where none is named) and say whether the books balance.
     Simulate(SimulateArgs),
+    /// Print the description of the events that are published, as an AsyncAPI document.
+    Asyncapi(AsyncapiArgs),
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AsyncapiArgs {
+    /// Write the JSON Schema of each payload into this folder instead
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) schemas: Option<PathBuf>,
 }
 
 /// Commands that talk to a running server.

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 refused, or something is wrong with what was looked at; 2 the command line or a setting is wrong.
 
 mod args;
+mod asyncapi;
 mod client;
 mod config;
 mod failure;
@@ -35,6 +36,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(flags) => config::show(output, &flags.values()?),
         Command::Migrate(flags) => on_one_thread(verify::migrate(output, flags.values()?)),
         Command::Verify(flags) => on_one_thread(verify::verify(output, flags.values()?)),
+        Command::Asyncapi(args) => asyncapi::show(output, args),
         Command::Simulate(args) => on_all_cores(simulate::run(output, args)),
         Command::Client(command) => on_one_thread(client::run(output, command)),
     }

@@ -49,6 +49,11 @@ pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
         .into_response())
 }
 
+/// The AsyncAPI document: the events that are published.
+pub(crate) async fn asyncapi(State(api): State<Api>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], api.events.to_string()).into_response()
+}
+
 /// The OpenAPI document.
 pub(crate) async fn openapi(State(api): State<Api>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], api.document.to_string()).into_response()

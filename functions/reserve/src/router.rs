@@ -9,7 +9,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use bespeak::{app::App, config::HttpConfig, telemetry};
+use bespeak::{app::App, config::HttpConfig, events::asyncapi, telemetry};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
@@ -22,6 +22,7 @@ pub(crate) struct Api {
     pub(crate) app: Arc<App>,
     pub(crate) http: HttpConfig,
     pub(crate) document: Arc<str>,
+    pub(crate) events: Arc<str>,
 }
 
 /// The routes, and their description.
@@ -49,7 +50,8 @@ pub fn router(app: Arc<App>, http: HttpConfig) -> Router {
     let routes = routes
         .route("/api/v1/resources/import", axum::routing::get(resources::show_import))
         .route("/openapi.json", axum::routing::get(operations::openapi))
-        .with_state(Api { app, http, document });
+        .route("/asyncapi.json", axum::routing::get(operations::asyncapi))
+        .with_state(Api { app, http, document, events: asyncapi::document().to_string().into() });
     let docs = SwaggerUi::new("/docs").config(DocsConfig::from("/openapi.json"));
     routes
         .merge(docs)

@@ -2,6 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -10,9 +11,10 @@ use super::{
 };
 
 /// The items of a reservation: at least one, in id order, each resource once. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Items(Arc<[Item]>);
+#[schemars(description = "The items of a reservation: at least one, in id order, each resource once.")]
+pub struct Items(#[schemars(length(min = 1))] Arc<[Item]>);
 
 impl Items {
     /// Merges items of one resource and sorts them by id.

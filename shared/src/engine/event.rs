@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Holder, Items, Metadata, Reservation, Resource, ResourceId, Status, Timestamp, Token};
+use super::{
+    Holder, Items, Metadata, Reservation, Resource, ResourceId, Status, TOTAL_MAX, Timestamp, Token,
+};
 
 /// What kind of thing happened. The names are CloudEvents types, versioned: additive changes keep `v1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +98,7 @@ pub struct Event {
 }
 
 /// The `data` of an event. Fields are only ever added within `v1`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Payload {
     /// A reservation, after the change.
@@ -104,6 +107,7 @@ pub enum Payload {
         /// The reservation.
         token: Token,
         /// Its version.
+        #[schemars(range(min = 1))]
         version: u64,
         /// Its status.
         status: Status,
@@ -111,9 +115,11 @@ pub enum Payload {
         items: Items,
         /// On whose behalf.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Holder")]
         holder: Option<Holder>,
         /// What the client attached.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Metadata")]
         metadata: Option<Arc<Metadata>>,
         /// When it was made.
         created_at: Timestamp,
@@ -126,10 +132,13 @@ pub enum Payload {
         /// The resource.
         resource_id: ResourceId,
         /// Its version.
+        #[schemars(range(min = 1))]
         version: u64,
         /// Units available.
+        #[schemars(range(max = TOTAL_MAX))]
         available_stock: u64,
         /// Units in all.
+        #[schemars(range(max = TOTAL_MAX))]
         total_stock: u64,
     },
 }

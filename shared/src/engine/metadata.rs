@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
 use super::{Holder, Item, Limits, Ttl, limits::Violation};
 
 /// A JSON object that travels with a reservation and its events; kept in canonical form (keys sorted, no white space).
-#[derive(Clone, Debug)]
-pub struct Metadata(Arc<RawValue>);
+#[derive(Clone, Debug, JsonSchema)]
+pub struct Metadata(#[schemars(with = "serde_json::Map<String, Value>")] Arc<RawValue>);
 
 impl Metadata {
     /// Puts a JSON object into canonical form. Refuses what is no object, or longer than the limit once canonical.

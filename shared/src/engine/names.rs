@@ -4,6 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
@@ -13,8 +14,15 @@ use super::limits::Violation;
 ///
 /// No segment between slashes may be empty, `.` or `..`: proxies and URL libraries rewrite such paths,
 /// and a request would then reach another resource than the one it named.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ResourceId(Arc<str>);
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+pub struct ResourceId(
+    // Each segment: only dots and at least three of them, or something else than dots in it.
+    #[schemars(
+        length(min = 1, max = ResourceId::LENGTH_MAX),
+        pattern(r"^([.]{3,}|[.]*[A-Za-z0-9_:-][A-Za-z0-9._:-]*)(/([.]{3,}|[.]*[A-Za-z0-9_:-][A-Za-z0-9._:-]*))*$")
+    )]
+    Arc<str>,
+);
 
 impl ResourceId {
     /// The longest id, in characters (all of them ASCII).
@@ -50,7 +58,7 @@ impl ResourceId {
 
 /// The unguessable id of a reservation, and the capability to act on it: a `UUIDv7` (RFC 9562) whose
 /// 74 random bits are all drawn anew for each token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Token(Uuid);
 
@@ -106,9 +114,11 @@ impl IdempotencyKey {
 
 /// The customer on whose behalf a reservation is made, as the client names them: 1 to 128 characters (the
 /// upper bound is configurable), none of them a control character.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Holder(Arc<str>);
+pub struct Holder(
+    #[schemars(length(min = 1, max = Holder::LENGTH_MAX), pattern(r"^[^\x00-\x1f\x7f-\x9f]*$"))] Arc<str>,
+);
 
 impl Holder {
     /// The longest holder that any configuration may allow, in characters.

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -68,7 +69,7 @@ impl Resource {
 }
 
 /// A resource and how many units of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
     /// The resource.
@@ -80,7 +81,7 @@ pub struct Item {
 /// Where a reservation is in its life.
 ///
 /// `HELD --commit--> COMMITTED --cancel--> CANCELLED`, `HELD --release--> RELEASED`, `HELD --TTL--> EXPIRED`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// Units are set aside until `expires_at`.

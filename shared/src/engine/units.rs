@@ -1,5 +1,6 @@
 //! How much and how long: quantities, totals, times to live.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Violation;
@@ -10,9 +11,10 @@ pub const TOTAL_MAX: u64 = (1 << 53) - 1;
 
 /// How many units of a resource an item takes: 1 to [`TOTAL_MAX`]; what one request may ask for is bounded by
 /// [`Limits`](super::Limits).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Quantity(u64);
+#[schemars(description = "How many units of a resource an item takes.")]
+pub struct Quantity(#[schemars(range(min = 1, max = TOTAL_MAX))] u64);
 
 impl Quantity {
     /// Parses a quantity, in units.

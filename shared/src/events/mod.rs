@@ -4,14 +4,19 @@
 //! Kafka (`kafka/`), or none: the embedded publisher hands events to the consumer of the same process, still through the
 //! outbox, still at least once. Never: a change of the books. Next: `relay.rs`.
 
+pub mod asyncapi;
 pub mod consume;
 pub mod dead_letter;
 pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod notice;
 pub mod relay;
+mod schema;
 
 use async_trait::async_trait;
+pub use notice::{StockNotice, StockNoticeType};
+pub use schema::schemas;
 
 use crate::{
     effects::{Origin, Record},
