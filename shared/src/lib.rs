@@ -12,3 +12,4 @@ pub mod lanes;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+pub mod webhooks;

@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 use crate::{
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
-    store::StoreError,
+    store::{StoreError, webhooks::PendingDeliveries},
 };
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
@@ -119,10 +119,34 @@ fn describe() {
         "Holds refused without a lock: their resource was known to be sold out."
     );
     describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
+    describe_webhooks();
     describe_gauge!(
         "bespeak_outbox_unpublished_events",
         Unit::Count,
         "Events in the outbox that await publication."
+    );
+}
+
+fn describe_webhooks() {
+    describe_counter!(
+        "bespeak_webhook_attempts_total",
+        Unit::Count,
+        "Attempts to deliver a webhook, by result: delivered, failed (comes again), given_up (was the last)."
+    );
+    describe_histogram!(
+        "bespeak_webhook_attempt_seconds",
+        Unit::Seconds,
+        "From connecting to a receiver to the end of its answer."
+    );
+    describe_gauge!(
+        "bespeak_webhook_pending_deliveries",
+        Unit::Count,
+        "Deliveries that await an attempt, by state of their endpoint: enabled or disabled."
+    );
+    describe_gauge!(
+        "bespeak_webhook_overdue_seconds",
+        Unit::Seconds,
+        "For how long the oldest delivery that may be attempted has been due."
     );
 }
 
@@ -281,4 +305,25 @@ pub(crate) fn queue_depth(commands: usize) {
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
 pub fn outbox_backlog(events: u64) {
     gauge!("bespeak_outbox_unpublished_events").set(events as f64);
+}
+
+/// Counts an attempt to deliver a webhook.
+pub(crate) fn count_webhook(result: &'static str) {
+    counter!("bespeak_webhook_attempts_total", "result" => result).increment(1);
+}
+
+/// Times an attempt to deliver a webhook.
+pub(crate) fn webhook_attempt_took(took: Duration) {
+    histogram!("bespeak_webhook_attempt_seconds").record(took);
+}
+
+/// What webhooks await.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
+pub(crate) fn webhook_backlog(pending: &PendingDeliveries) {
+    let count = |state: &'static str, deliveries: u64| {
+        gauge!("bespeak_webhook_pending_deliveries", "endpoint" => state).set(deliveries as f64);
+    };
+    count("enabled", pending.waiting);
+    count("disabled", pending.stopped);
+    gauge!("bespeak_webhook_overdue_seconds").set(pending.overdue.as_secs_f64());
 }

@@ -28,6 +28,18 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// Every type.
+    pub const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Committed,
+        Self::Released,
+        Self::Expired,
+        Self::Extended,
+        Self::Cancelled,
+        Self::Depleted,
+        Self::Restored,
+    ];
+
     /// The CloudEvents `type`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -15,6 +15,7 @@ mod purge;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod webhooks;
 
 use std::{
     collections::HashMap,
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
 pub use purge::Purged;
+pub use webhooks::WebhookStore;
 
 use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
 
@@ -211,6 +213,11 @@ pub struct OutboxCount {
     /// Rows that await publication.
     pub unpublished: u64,
 }
+
+/// Everything that a database keeps: each port as a trait of its own, so that whoever needs one knows no other.
+pub trait Database: Store + WebhookStore {}
+
+impl<T: Store + WebhookStore> Database for T {}
 
 /// The books, durably kept. One conformance suite (feature `conformance`) says what every back end must do.
 ///

@@ -13,6 +13,7 @@ mod row;
 mod schema;
 mod session;
 mod sql;
+mod webhooks;
 mod wire;
 mod write;
 

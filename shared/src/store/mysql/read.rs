@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The instant of a view, as an expression that is constant within its statement, so that an index can be searched by it.
-fn instant(sql: Sql, clock: &Clock) -> Sql {
+pub(super) fn instant(sql: Sql, clock: &Clock) -> Sql {
     match clock {
         Clock::Own => sql.push("TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"),
         Clock::Fixed(clock) => sql.integer(clock.now().as_microsecond()),

@@ -12,6 +12,7 @@ mod purge;
 mod read;
 mod row;
 mod session;
+mod webhooks;
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 
