@@ -15,3 +15,4 @@ pub mod lanes;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+pub mod webhooks;

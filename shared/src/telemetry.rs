@@ -22,7 +22,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 use crate::{
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
-    store::StoreError,
+    store::{StoreError, webhooks::PendingDeliveries},
 };
 pub(crate) use events::{
     count_consumed, count_dead_lettered, count_rejoined, note_backlog, note_consumer_lag, note_relay,
@@ -125,6 +125,30 @@ fn describe() {
     );
     describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
     events::describe();
+    describe_webhooks();
+}
+
+fn describe_webhooks() {
+    describe_counter!(
+        "bespeak_webhook_attempts_total",
+        Unit::Count,
+        "Attempts to deliver a webhook, by result: delivered, failed (comes again), given_up (was the last)."
+    );
+    describe_histogram!(
+        "bespeak_webhook_attempt_seconds",
+        Unit::Seconds,
+        "From connecting to a receiver to the end of its answer."
+    );
+    describe_gauge!(
+        "bespeak_webhook_pending_deliveries",
+        Unit::Count,
+        "Deliveries that await an attempt, by state of their endpoint: enabled or disabled."
+    );
+    describe_gauge!(
+        "bespeak_webhook_overdue_seconds",
+        Unit::Seconds,
+        "For how long the oldest delivery that may be attempted has been due."
+    );
 }
 
 /// Counts an answered request.
@@ -276,4 +300,25 @@ impl FailureLog {
 #[expect(clippy::cast_precision_loss, reason = "queues are bounded far below 2^52")]
 pub(crate) fn queue_depth(commands: usize) {
     gauge!("bespeak_lane_queue_commands").set(commands as f64);
+}
+
+/// Counts an attempt to deliver a webhook.
+pub(crate) fn count_webhook(result: &'static str) {
+    counter!("bespeak_webhook_attempts_total", "result" => result).increment(1);
+}
+
+/// Times an attempt to deliver a webhook.
+pub(crate) fn webhook_attempt_took(took: Duration) {
+    histogram!("bespeak_webhook_attempt_seconds").record(took);
+}
+
+/// What webhooks await.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
+pub(crate) fn webhook_backlog(pending: &PendingDeliveries) {
+    let count = |state: &'static str, deliveries: u64| {
+        gauge!("bespeak_webhook_pending_deliveries", "endpoint" => state).set(deliveries as f64);
+    };
+    count("enabled", pending.waiting);
+    count("disabled", pending.stopped);
+    gauge!("bespeak_webhook_overdue_seconds").set(pending.overdue.as_secs_f64());
 }

@@ -73,3 +73,30 @@ fn keys_differ() {
     let codes: HashSet<String> = (0..1_000).map(|_| code()).collect();
     assert_eq!(codes.len(), 1_000);
 }
+
+#[test]
+fn an_endpoint_is_told_what_it_wants_and_how() {
+    let wants = |n, filter| Subscription {
+        endpoint_id: Uuid::from_u128(n),
+        filter: crate::webhooks::EventFilter::parse(filter).unwrap(),
+    };
+    let mut set = EffectSet::new(
+        now(),
+        HashSet::new(),
+        Vec::new(),
+        vec![wants(1, ""), wants(2, "bespeak.stock.*"), wants(3, "bespeak.reservation.held.v1")],
+    );
+    let depleted = Incoming { subject: Subject::Resource { id: car(), available: 0 }, ..event(EventType::Depleted, 4) };
+    set.apply(&event(EventType::Held, 1));
+    set.apply(&depleted);
+    let deliveries = set.into_changes().deliveries;
+    let told: Vec<_> = deliveries.iter().map(|new| (new.endpoint_id.as_u128(), new.kind)).collect();
+    let (held, depleted) = (EventType::Held, EventType::Depleted);
+    assert_eq!(told, [(1, held), (3, held), (1, depleted), (2, depleted)]);
+    assert_eq!(
+        &*deliveries[3].body,
+        r#"{"type":"STOCK_DEPLETED","resourceId":"car","value":0,"timestamp":"2026-01-01T00:00:00Z"}"#
+    );
+    let body: serde_json::Value = serde_json::from_str(&deliveries[0].body).unwrap();
+    assert_eq!((&body["type"], &body["data"]), (&"bespeak.reservation.held.v1".into(), &serde_json::json!({})));
+}

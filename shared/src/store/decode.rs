@@ -10,11 +10,12 @@ use super::{
     outbox::{Backlog, OutboxEvent, OutboxRow, OutboxState},
 };
 use crate::{
-    effects::{Origin, Record, SmartKey},
+    effects::{Origin, Record, SmartKey, Subscription},
     engine::{
         Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Items, Metadata, Quantity, Reservation, Resource,
         ResourceId, Status, Timestamp, Token,
     },
+    webhooks::EventFilter,
 };
 
 /// The cells of a row, as a dialect's driver gives them. Columns are counted from 0.
@@ -243,6 +244,14 @@ pub(super) fn headers_text(record: &Record) -> String {
     let headers = record.headers.iter();
     let headers: Vec<_> = headers.map(|(name, value)| (name, String::from_utf8_lossy(value))).collect();
     serde_json::json!(headers).to_string()
+}
+
+/// `id, event_types` of a webhook endpoint.
+pub(super) fn subscription(row: &impl Cells) -> Result<Subscription, StoreError> {
+    let endpoint_id = uuid(row, 0)?;
+    let filter = EventFilter::parse(row.text(1)?)
+        .map_err(|violation| corrupt(format!("webhook endpoint {endpoint_id}: {violation}")))?;
+    Ok(Subscription { endpoint_id, filter })
 }
 
 /// `part, position`.

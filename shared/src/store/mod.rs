@@ -19,6 +19,7 @@ mod purge;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod webhooks;
 
 use std::{
     collections::HashMap,
@@ -37,6 +38,7 @@ pub use outbox::{
     Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent, Unpublished,
 };
 pub use purge::Purged;
+pub use webhooks::WebhookStore;
 
 use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
 
@@ -267,6 +269,6 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that one database keeps: the books, and what is done with their events.
-pub trait Database: Store + OutboxStore + InboxStore + LetterStore {}
+pub trait Database: Store + OutboxStore + InboxStore + LetterStore + WebhookStore {}
 
-impl<T: Store + OutboxStore + InboxStore + LetterStore> Database for T {}
+impl<T: Store + OutboxStore + InboxStore + LetterStore + WebhookStore> Database for T {}

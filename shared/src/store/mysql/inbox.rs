@@ -15,7 +15,7 @@ use super::{
     wire::{Wire, read as ask},
 };
 use crate::{
-    effects::{EffectChanges, Incoming, SmartKey},
+    effects::{EffectChanges, Incoming, NewDelivery, SmartKey},
     engine::{ResourceId, Token},
     store::{
         Applied, InboxStore, Purged,
@@ -30,6 +30,10 @@ const SMART_KEYS: &str = "SELECT token, version, code, issued_at, revoked_at FRO
 const KEYS: &str = "INSERT INTO smart_keys (token, version, code, issued_at, revoked_at) VALUES";
 const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), code = VALUES(code),
     issued_at = VALUES(issued_at), revoked_at = VALUES(revoked_at)";
+
+const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL";
+const DELIVERIES: &str = "INSERT INTO webhook_deliveries
+    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at) VALUES";
 
 #[async_trait]
 impl InboxStore for MysqlStore {
@@ -78,9 +82,13 @@ impl inbox::Session for MysqlInbox {
         let head =
             || Sql::new("SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ");
         let opened = script.add_lists(resources, session::id, head, "");
+        let subscribed = script.add(Sql::new(SUBSCRIPTIONS));
         let answers = self.wire.ask(script).await?;
         self.wire.mark_clean();
         let mut known = Known::default();
+        for row in rows(&answers, subscribed) {
+            known.subscriptions.push(decode::subscription(row)?);
+        }
         for row in applied.iter().flat_map(|place| rows(&answers, *place)) {
             known.applied.insert(decode::uuid(row, 0)?);
         }
@@ -118,6 +126,9 @@ impl inbox::Session for MysqlInbox {
         let mut script = Script::default();
         script.add_rows(&changes.created_keys, smart_key, KEYS);
         script.add_rows_then(&changes.updated_keys, smart_key, KEYS, KEYS_CHANGED);
+        let row = |sql: Sql, delivery: &NewDelivery| self::delivery(sql, delivery, &self.clock);
+        // Enqueued twice only where the inbox has forgotten the event: once is enough.
+        script.add_rows_then(&changes.deliveries, row, DELIVERIES, " ON DUPLICATE KEY UPDATE id = id");
         script.add(Sql::new("COMMIT"));
         self.wire.ask(script).await?;
         self.wire.mark_clean();
@@ -140,4 +151,21 @@ fn smart_key(sql: Sql, key: &SmartKey) -> Sql {
         Some(at) => sql.push(", ").integer(at.as_microsecond()),
         None => sql.push(", NULL"),
     }
+}
+
+fn delivery(sql: Sql, delivery: &NewDelivery, clock: &Clock) -> Sql {
+    let sql = sql
+        .bytes(delivery.endpoint_id.as_bytes())
+        .push(", ")
+        .bytes(delivery.event_id.as_bytes())
+        .push(", ")
+        .text(delivery.kind.as_str())
+        .push(", ")
+        .integer(delivery.event_at.as_microsecond())
+        .push(", ")
+        .text(&delivery.body)
+        .push(", 'PENDING', ");
+    let sql = instant(sql, clock).push(", ");
+    let sql = instant(sql, clock).push(", ");
+    instant(sql, clock)
 }

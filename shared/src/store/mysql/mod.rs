@@ -16,6 +16,7 @@ mod row;
 mod schema;
 mod session;
 mod sql;
+mod webhooks;
 mod wire;
 mod write;
 

@@ -14,7 +14,7 @@ use super::{
     session::SqliteSession,
 };
 use crate::{
-    effects::{EffectChanges, Incoming, SmartKey},
+    effects::{EffectChanges, Incoming, NewDelivery, SmartKey},
     engine::{ResourceId, Token},
     store::{
         Applied, InboxStore, Purged, batch,
@@ -63,6 +63,10 @@ impl inbox::Session for SqliteSession {
         for row in &applied.fetch_all(self.connection()).await.map_err(failed)? {
             known.applied.insert(decode::uuid(row, 0)?);
         }
+        let subscribed = sqlx::query("SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL");
+        for row in &subscribed.fetch_all(self.connection()).await.map_err(failed)? {
+            known.subscriptions.push(decode::subscription(row)?);
+        }
         if !resources.is_empty() {
             let opened = sqlx::query(OPENED_BY_KEY).bind(ids_json(resources)?);
             for row in &opened.fetch_all(self.connection()).await.map_err(failed)? {
@@ -91,6 +95,9 @@ impl inbox::Session for SqliteSession {
         for key in changes.created_keys.iter().chain(&changes.updated_keys) {
             write(&mut self, key).await?;
         }
+        for new in &changes.deliveries {
+            enqueue(&mut self, new).await?;
+        }
         batch::Session::commit(self).await
     }
 
@@ -106,6 +113,24 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
         .bind(key.issued.map(|(code, _)| code.to_vec()))
         .bind(key.issued.map(|(_, at)| at.as_microsecond()))
         .bind(key.revoked_at.map(|at| at.as_microsecond()))
+        .execute(session.connection())
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
+/// Enqueued twice only where the inbox has forgotten the event: once is enough.
+async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
+    const ENQUEUE: &str = "INSERT INTO webhook_deliveries
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
+    sqlx::query(ENQUEUE)
+        .bind(delivery.endpoint_id.as_bytes().to_vec())
+        .bind(delivery.event_id.as_bytes().to_vec())
+        .bind(delivery.kind.as_str())
+        .bind(delivery.event_at.as_microsecond())
+        .bind(delivery.body.to_string())
+        .bind(now(session.clock()).as_microsecond())
         .execute(session.connection())
         .await
         .map(drop)

@@ -15,6 +15,7 @@ mod purge;
 mod read;
 mod row;
 mod session;
+mod webhooks;
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
 

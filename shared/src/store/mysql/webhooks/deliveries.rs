@@ -1,0 +1,141 @@
+//! What people and the purge do with deliveries: list, send again, count, forget.
+
+use sqlx::MySqlPool;
+
+use super::endpoint_id;
+use crate::{
+    engine::Timestamp,
+    store::{
+        decode::Cells,
+        mysql::{
+            Clock, StoreError, purge as transactions,
+            read::instant,
+            session::{CLOCK, clock_of, rows},
+            sql::{Script, Sql},
+            wire::{Wire, read},
+        },
+        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
+    },
+    webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
+};
+
+/// What `decode::delivery` reads, up to the table.
+const DELIVERIES: &str = "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
+    created_at, updated_at FROM webhook_deliveries ";
+
+/// What makes a delivery pending again, up to the time of its next attempt. A claim that is under way may not record.
+const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING', attempts = 0, finished_at = NULL,
+    claim = claim + 1, next_attempt_at = ";
+
+pub(super) async fn page(readers: &MySqlPool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
+    let mut script = Script::default();
+    // By status, because that is how they are in the order of their ids.
+    for status in
+        DeliveryStatus::ALL.into_iter().filter(|status| page.status.is_none_or(|only| only == *status))
+    {
+        let sql = Sql::new(DELIVERIES).push("FORCE INDEX (webhook_deliveries_listed) WHERE endpoint_id = ");
+        let sql = endpoint_id(sql, page.endpoint).push(" AND status = ").text(status.as_str());
+        let sql = sql.push(" AND id < ").integer(page.after.map_or(i64::MAX, DeliveryId::number));
+        script.add(sql.push(" ORDER BY id DESC LIMIT ").integer(i64::from(page.limit)));
+    }
+    let answers = read(readers, script).await?;
+    let found = answers.iter().flat_map(|answer| &answer.rows).map(decode::delivery);
+    Ok(decode::page(found.collect::<Result<_, _>>()?, &page))
+}
+
+pub(super) async fn redeliver(
+    writers: &MySqlPool,
+    endpoint: EndpointId,
+    delivery: DeliveryId,
+    clock: &Clock,
+) -> Result<Option<Delivery>, StoreError> {
+    let which = |sql: Sql| {
+        endpoint_id(sql.push("WHERE id = ").integer(delivery.number()).push(" AND endpoint_id = "), endpoint)
+    };
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    let sql = instant(instant(Sql::new(AGAIN), clock).push(", updated_at = "), clock);
+    script.add(which(sql.push(" ")));
+    let found = script.add(which(Sql::new(DELIVERIES).push("FORCE INDEX (PRIMARY) ")));
+    script.add(Sql::new("COMMIT"));
+    let mut wire = Wire::open(writers).await?;
+    let answers = wire.ask(script).await?;
+    wire.mark_clean();
+    rows(&answers, found).first().map(decode::delivery).transpose()
+}
+
+pub(super) async fn replay(
+    (writers, readers): (&MySqlPool, &MySqlPool),
+    page: ReplayPage,
+    clock: &Clock,
+) -> Result<Replayed, StoreError> {
+    let from = page.after.map_or(page.from, |(at, _)| at).as_microsecond();
+    let mut script = Script::default();
+    let sql = Sql::new(
+        "SELECT id, event_at FROM webhook_deliveries FORCE INDEX (webhook_deliveries_replayed) WHERE endpoint_id = ",
+    );
+    let sql = endpoint_id(sql, page.endpoint).push(" AND event_at >= ").integer(from);
+    let sql = sql.push(" AND event_at < ").integer(page.to.as_microsecond());
+    let sql = match page.after {
+        Some((_, id)) => {
+            sql.push(" AND (event_at > ").integer(from).push(" OR id > ").integer(id.number()).push(")")
+        }
+        None => sql,
+    };
+    script.add(sql.push(" ORDER BY event_at, id LIMIT ").integer(i64::from(page.limit)));
+    let answers = read(readers, script).await?;
+    let found = rows(&answers, 0).iter().map(decode::place).collect::<Result<Vec<_>, _>>()?;
+    let Some((last, at)) = found.last().copied() else { return Ok(Replayed::default()) };
+
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    let head =
+        || instant(instant(Sql::new(AGAIN), clock).push(", updated_at = "), clock).push(" WHERE id IN ");
+    let places = script.add_lists(&found, |sql, (id, _)| sql.integer(id.number()), head, "");
+    let deliveries = transactions::write(writers, script, &places).await?;
+    let next = (found.len() == page.limit as usize).then_some((at, last));
+    Ok(Replayed { deliveries, next })
+}
+
+pub(super) async fn purge(
+    (writers, readers): (&MySqlPool, &MySqlPool),
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let cutoff = cutoff.as_microsecond();
+    let mut script = Script::default();
+    let sql = Sql::new(
+        "SELECT id FROM webhook_deliveries FORCE INDEX (webhook_deliveries_finished) WHERE finished_at < ",
+    );
+    script.add(sql.integer(cutoff).push(" ORDER BY finished_at LIMIT ").integer(i64::from(limit)));
+    let answers = read(readers, script).await?;
+    let ids = rows(&answers, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    // Somebody may have had it sent again meanwhile.
+    let head = || {
+        Sql::new("DELETE d FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.finished_at < ")
+            .integer(cutoff)
+            .push(" AND d.id IN ")
+    };
+    let places = script.add_lists(ids, Sql::integer, head, "");
+    transactions::write(writers, script, &places).await
+}
+
+pub(super) async fn pending(readers: &MySqlPool, clock: &Clock) -> Result<PendingDeliveries, StoreError> {
+    let mut script = Script::default();
+    let now = script.add(Sql::new(CLOCK));
+    let counts = script.add(Sql::new(
+        "SELECT e.disabled_at IS NOT NULL AS disabled, COUNT(*), MIN(d.next_attempt_at)
+        FROM webhook_endpoints e FORCE INDEX (PRIMARY)
+        STRAIGHT_JOIN webhook_deliveries d FORCE INDEX (webhook_deliveries_due)
+            ON d.endpoint_id = e.id AND d.status = 'PENDING'
+        WHERE e.id > '' GROUP BY disabled",
+    ));
+    let answers = read(readers, script).await?;
+    let counts = rows(&answers, counts).iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
+    Ok(PendingDeliveries::of(counts, clock_of(&answers, now, clock)?))
+}

@@ -1,0 +1,119 @@
+//! What a dispatcher does: claims what is due, and records how it went.
+//!
+//! A look outside of any transaction finds whether anything is due, so that who looks in vain takes no lock. Each claim has
+//! a number, which fences its record: a dispatcher that froze past its claim cannot write over a newer one.
+
+use std::{collections::HashMap, time::Duration};
+
+use sqlx::SqliteConnection;
+
+use super::{bytes, endpoints::endpoints, micros};
+use crate::{
+    engine::Timestamp,
+    store::{
+        batch::Session,
+        sqlite::{SqliteStore, StoreError, error::failed, session::SqliteSession},
+        webhooks::{Attempt, Claimed, Recorded, Room, Then, decode},
+    },
+    webhooks::{DeliveryId, DeliveryStatus, EndpointId, Receiver},
+};
+
+/// Each enabled endpoint, and when its first delivery is or was due.
+const DUE_ENDPOINTS: &str = "SELECT e.id, (SELECT d.next_attempt_at FROM webhook_deliveries d
+        WHERE d.endpoint_id = e.id AND d.status = 'PENDING' ORDER BY d.next_attempt_at LIMIT 1)
+    FROM webhook_endpoints e WHERE e.disabled_at IS NULL";
+const ENDPOINT: &str = concat!(endpoints!(), "WHERE id = ?1");
+const DUE: &str = "SELECT id, claim, endpoint_id, event_id, payload, attempts FROM webhook_deliveries
+    WHERE endpoint_id = ?1 AND status = 'PENDING' AND next_attempt_at <= ?2 ORDER BY next_attempt_at LIMIT ?3";
+const CLAIM: &str = "UPDATE webhook_deliveries SET claim = claim + 1, next_attempt_at = ?2 WHERE id = ?1";
+const RECORD: &str = "UPDATE webhook_deliveries SET attempts = attempts + 1, status = ?3, next_attempt_at = ?4, finished_at = ?5,
+    last_status = ?6, last_error = ?7, updated_at = ?8 WHERE id = ?1 AND claim = ?2 AND status = 'PENDING'";
+const DISABLE: &str = "UPDATE webhook_endpoints SET disabled_reason = ?2, disabled_at = ?3, updated_at = ?3
+    WHERE id = ?1 AND disabled_at IS NULL";
+const GIVE_BACK: &str =
+    "UPDATE webhook_deliveries SET next_attempt_at = ?3 WHERE id = ?1 AND claim = ?2 AND status = 'PENDING'";
+
+pub(super) async fn claim(
+    store: &SqliteStore,
+    room: &Room,
+    lease: Duration,
+) -> Result<Vec<Claimed>, StoreError> {
+    let rows = sqlx::query(DUE_ENDPOINTS).fetch_all(&store.readers).await.map_err(failed)?;
+    let allotted = room.allot(decode::due(&rows, store.now())?);
+    if allotted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let now = store.now();
+    let mut claimed = Vec::new();
+    for (endpoint, count) in allotted {
+        claimed.extend(due_of(session.connection(), endpoint, count, now).await?);
+    }
+    let until = now.as_microsecond().saturating_add(micros(lease));
+    for claimed in &claimed {
+        let claim = sqlx::query(CLAIM).bind(claimed.delivery.number()).bind(until);
+        claim.execute(session.connection()).await.map_err(failed)?;
+    }
+    session.commit().await?;
+    Ok(claimed)
+}
+
+/// Due deliveries of an endpoint, the oldest first; none where it was disabled meanwhile.
+async fn due_of(
+    connection: &mut SqliteConnection,
+    endpoint: EndpointId,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<Claimed>, StoreError> {
+    let found = sqlx::query(ENDPOINT).bind(bytes(endpoint)).fetch_all(&mut *connection).await;
+    let to: HashMap<EndpointId, std::sync::Arc<Receiver>> = decode::receivers(&found.map_err(failed)?, now)?;
+    let due = sqlx::query(DUE).bind(bytes(endpoint)).bind(now.as_microsecond()).bind(count);
+    let rows = due.fetch_all(connection).await.map_err(failed)?;
+    rows.iter().filter_map(|row| decode::claimed(row, &to).transpose()).collect()
+}
+
+pub(super) async fn record(store: &SqliteStore, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
+    let mut recorded = Recorded::default();
+    if attempts.is_empty() {
+        return Ok(recorded);
+    }
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let now = store.now().as_microsecond();
+    for attempt in attempts {
+        let (status, next, finished) = match attempt.then {
+            Then::Delivered => (DeliveryStatus::Delivered, None, Some(now)),
+            Then::Again { after } => (DeliveryStatus::Pending, Some(now.saturating_add(micros(after))), None),
+            Then::GivenUp => (DeliveryStatus::Failed, None, Some(now)),
+        };
+        let record = sqlx::query(RECORD)
+            .bind(attempt.delivery.number())
+            .bind(attempt.claim)
+            .bind(status.as_str())
+            .bind(next)
+            .bind(finished)
+            .bind(attempt.status)
+            .bind(attempt.error.as_deref())
+            .bind(now);
+        let counts = record.execute(session.connection()).await.map_err(failed)?.rows_affected();
+        recorded.recorded += counts;
+        if let Some(reason) = attempt.disables.filter(|_| counts > 0) {
+            let disable = sqlx::query(DISABLE).bind(bytes(attempt.endpoint)).bind(reason).bind(now);
+            recorded.disabled += disable.execute(session.connection()).await.map_err(failed)?.rows_affected();
+        }
+    }
+    session.commit().await?;
+    Ok(recorded)
+}
+
+pub(super) async fn give_back(store: &SqliteStore, claims: &[(DeliveryId, i64)]) -> Result<(), StoreError> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let now = store.now().as_microsecond();
+    for (delivery, claim) in claims {
+        let give_back = sqlx::query(GIVE_BACK).bind(delivery.number()).bind(*claim).bind(now);
+        give_back.execute(session.connection()).await.map_err(failed)?;
+    }
+    session.commit().await
+}

@@ -1,0 +1,128 @@
+//! What people and the purge do with deliveries: list, send again, count, forget.
+
+use sqlx::{Row, SqlitePool};
+
+use super::bytes;
+use crate::{
+    engine::Timestamp,
+    store::{
+        batch::Session,
+        sqlite::{SqliteStore, StoreError, error::failed, session::SqliteSession},
+        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
+    },
+    webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
+};
+
+/// What `decode::delivery` reads, up to the `WHERE`.
+macro_rules! deliveries {
+    () => {
+        "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
+        created_at, updated_at FROM webhook_deliveries "
+    };
+}
+
+const PAGE: &str =
+    concat!(deliveries!(), "WHERE endpoint_id = ?1 AND status = ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4");
+const ONE: &str = concat!(deliveries!(), "WHERE id = ?1 AND endpoint_id = ?2");
+/// A claim that is under way may not record.
+const AGAIN: &str =
+    "UPDATE webhook_deliveries SET status = 'PENDING', attempts = 0, finished_at = NULL, claim = claim + 1,
+    next_attempt_at = ?3, updated_at = ?3 WHERE id = ?1 AND endpoint_id = ?2";
+const IN_SPAN: &str =
+    "SELECT id, event_at FROM webhook_deliveries WHERE endpoint_id = ?1 AND event_at >= ?2 AND event_at < ?3
+    AND (event_at > ?2 OR id > ?4) ORDER BY event_at, id LIMIT ?5";
+const PURGE: &str = "DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries
+    WHERE finished_at < ?1 AND finished_at IS NOT NULL ORDER BY finished_at LIMIT ?2)";
+const FINISHED: &str =
+    "SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE finished_at < ?1 AND finished_at IS NOT NULL)";
+const PENDING: &str = "SELECT e.disabled_at IS NOT NULL, count(*), min(d.next_attempt_at)
+    FROM webhook_endpoints e CROSS JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.status = 'PENDING'
+    GROUP BY 1";
+
+pub(super) async fn page(readers: &SqlitePool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
+    let mut found = Vec::new();
+    // By status, because that is how they are in the order of their ids.
+    let wanted = |status: &DeliveryStatus| page.status.is_none_or(|only| only == *status);
+    for status in DeliveryStatus::ALL.into_iter().filter(wanted) {
+        let rows = sqlx::query(PAGE)
+            .bind(bytes(page.endpoint))
+            .bind(status.as_str())
+            .bind(page.after.map_or(i64::MAX, DeliveryId::number))
+            .bind(page.limit)
+            .fetch_all(readers)
+            .await
+            .map_err(failed)?;
+        for row in &rows {
+            found.push(decode::delivery(row)?);
+        }
+    }
+    Ok(decode::page(found, &page))
+}
+
+pub(super) async fn redeliver(
+    store: &SqliteStore,
+    endpoint: EndpointId,
+    delivery: DeliveryId,
+) -> Result<Option<Delivery>, StoreError> {
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    again(&mut session, endpoint, delivery, store.now()).await?;
+    let found = sqlx::query(ONE).bind(delivery.number()).bind(bytes(endpoint));
+    let row = found.fetch_optional(session.connection()).await.map_err(failed)?;
+    let found = row.as_ref().map(decode::delivery).transpose()?;
+    session.commit().await?;
+    Ok(found)
+}
+
+pub(super) async fn replay(store: &SqliteStore, page: ReplayPage) -> Result<Replayed, StoreError> {
+    let (from, after) = page.after.map_or((page.from, 0), |(at, id)| (at, id.number()));
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let rows = sqlx::query(IN_SPAN)
+        .bind(bytes(page.endpoint))
+        .bind(from.as_microsecond())
+        .bind(page.to.as_microsecond())
+        .bind(after)
+        .bind(page.limit)
+        .fetch_all(session.connection())
+        .await
+        .map_err(failed)?;
+    let found = rows.iter().map(decode::place).collect::<Result<Vec<_>, _>>()?;
+    let now = store.now();
+    let mut replayed = Replayed::default();
+    for (id, _) in &found {
+        replayed.deliveries += again(&mut session, page.endpoint, *id, now).await?;
+    }
+    session.commit().await?;
+    let last = found.last().filter(|_| found.len() == page.limit as usize);
+    replayed.next = last.map(|(id, at)| (*at, *id));
+    Ok(replayed)
+}
+
+async fn again(
+    session: &mut SqliteSession,
+    endpoint: EndpointId,
+    delivery: DeliveryId,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let again = sqlx::query(AGAIN).bind(delivery.number()).bind(bytes(endpoint)).bind(now.as_microsecond());
+    Ok(again.execute(session.connection()).await.map_err(failed)?.rows_affected())
+}
+
+pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    let cutoff = cutoff.as_microsecond();
+    // Who finds nothing takes no lock.
+    let any = sqlx::query(FINISHED).bind(cutoff).fetch_one(&store.readers).await.map_err(failed)?;
+    if !any.get::<bool, _>(0) {
+        return Ok(0);
+    }
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let purge = sqlx::query(PURGE).bind(cutoff).bind(limit);
+    let deleted = purge.execute(session.connection()).await.map_err(failed)?.rows_affected();
+    session.commit().await?;
+    Ok(deleted)
+}
+
+pub(super) async fn pending(readers: &SqlitePool, now: Timestamp) -> Result<PendingDeliveries, StoreError> {
+    let rows = sqlx::query(PENDING).fetch_all(readers).await.map_err(failed)?;
+    let counts = rows.iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
+    Ok(PendingDeliveries::of(counts, now))
+}

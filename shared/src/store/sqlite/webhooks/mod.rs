@@ -1,0 +1,98 @@
+//! Webhooks on `SQLite`. Next: `endpoints.rs` for who is told, `claims.rs` for what a dispatcher does, `deliveries.rs` for
+//! what people and the purge do.
+
+mod claims;
+mod deliveries;
+mod endpoints;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{SqliteStore, StoreError};
+use crate::{
+    store::{
+        purge::before,
+        webhooks::{
+            Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries, Recorded, ReplayPage,
+            Replayed, Room, WebhookStore,
+        },
+    },
+    webhooks::{Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint},
+};
+
+#[async_trait]
+impl WebhookStore for SqliteStore {
+    async fn create_endpoint(&self, new: &NewEndpoint) -> Result<Endpoint, StoreError> {
+        endpoints::create(self, new).await
+    }
+
+    async fn endpoints(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
+        endpoints::page(&self.readers, page).await
+    }
+
+    async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+        endpoints::one(&self.readers, id).await
+    }
+
+    async fn change_endpoint(
+        &self,
+        id: EndpointId,
+        change: &EndpointChange,
+    ) -> Result<Option<Endpoint>, StoreError> {
+        endpoints::change(self, id, change).await
+    }
+
+    async fn configure_endpoint(&self, wanted: Option<&Configured>) -> Result<(), StoreError> {
+        endpoints::configure(self, wanted).await
+    }
+
+    async fn delete_endpoint(&self, id: EndpointId, limit: u32) -> Result<Deletion, StoreError> {
+        endpoints::delete(self, id, limit).await
+    }
+
+    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+        claims::claim(self, room, lease).await
+    }
+
+    async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
+        claims::record(self, attempts).await
+    }
+
+    async fn give_back(&self, claims: &[(DeliveryId, i64)]) -> Result<(), StoreError> {
+        claims::give_back(self, claims).await
+    }
+
+    async fn deliveries(&self, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
+        deliveries::page(&self.readers, page).await
+    }
+
+    async fn redeliver(
+        &self,
+        endpoint: EndpointId,
+        delivery: DeliveryId,
+    ) -> Result<Option<Delivery>, StoreError> {
+        deliveries::redeliver(self, endpoint, delivery).await
+    }
+
+    async fn replay(&self, page: ReplayPage) -> Result<Replayed, StoreError> {
+        deliveries::replay(self, page).await
+    }
+
+    async fn purge_deliveries(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError> {
+        deliveries::purge(self, before(self.now(), kept_for), limit).await
+    }
+
+    async fn pending_deliveries(&self) -> Result<PendingDeliveries, StoreError> {
+        deliveries::pending(&self.readers, self.now()).await
+    }
+}
+
+fn bytes(id: EndpointId) -> Vec<u8> {
+    id.uuid().as_bytes().to_vec()
+}
+
+/// A span in microseconds.
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,147 @@
+//! Rows of webhooks into records, the same for every dialect.
+
+use std::{collections::HashMap, sync::Arc};
+
+use uuid::Uuid;
+
+use crate::{
+    engine::{Timestamp, Violation},
+    store::{
+        StoreError,
+        decode::{Cells, corrupt, micros, timestamp, unsigned},
+        webhooks::{Claimed, DeliveryPage},
+    },
+    webhooks::{
+        Delivery, DeliveryId, DeliveryStatus, Disabled, Endpoint, EndpointId, EndpointUrl, EventFilter,
+        Origin, PreviousSecret, Receiver, Secret,
+    },
+};
+
+/// `id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at, created_at,
+/// updated_at`.
+pub(in crate::store) fn endpoint(row: &impl Cells) -> Result<Endpoint, StoreError> {
+    let id = endpoint_id(row, 0)?;
+    let wrong = |what: String| corrupt(format!("webhook endpoint {id}: {what}"));
+    // Never what the secret is.
+    let secret = |text: &str| Secret::parse("secret", text).map_err(|violation| wrong(violation.to_string()));
+    let violated = |violation: Violation| wrong(violation.to_string());
+    let previous = match (row.optional_text(4)?, row.optional_integer(5)?) {
+        (Some(text), Some(until)) => Some(PreviousSecret { secret: secret(text)?, until: micros(until)? }),
+        _ => None,
+    };
+    let disabled = match (row.optional_text(7)?, row.optional_integer(8)?) {
+        (Some(reason), Some(at)) => Some(Disabled { reason: reason.to_owned(), at: micros(at)? }),
+        _ => None,
+    };
+    let origin = row.text(6)?;
+    Ok(Endpoint {
+        id,
+        url: EndpointUrl::parse("url", row.text(1)?).map_err(violated)?,
+        filter: EventFilter::parse(row.text(2)?).map_err(violated)?,
+        secret: secret(row.text(3)?)?,
+        previous,
+        origin: Origin::parse(origin).ok_or_else(|| wrong(format!("origin {origin:?}")))?,
+        disabled,
+        created_at: timestamp(row, 9)?,
+        updated_at: timestamp(row, 10)?,
+    })
+}
+
+/// `id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error, created_at,
+/// updated_at`.
+pub(in crate::store) fn delivery(row: &impl Cells) -> Result<Delivery, StoreError> {
+    let id = DeliveryId::from_stored(row.integer(0)?);
+    let wrong = |what: String| corrupt(format!("webhook delivery {id}: {what}"));
+    let status = row.text(5)?;
+    let last_status = row.optional_integer(8)?.map(u16::try_from).transpose();
+    Ok(Delivery {
+        id,
+        endpoint: endpoint_id(row, 1)?,
+        event_id: uuid(row, 2)?,
+        event_type: row.text(3)?.to_owned(),
+        event_at: timestamp(row, 4)?,
+        status: DeliveryStatus::parse(status).ok_or_else(|| wrong(format!("status {status:?}")))?,
+        attempts: attempts(row, 6)?,
+        next_attempt_at: row.optional_integer(7)?.map(micros).transpose()?,
+        last_status: last_status.map_err(|error| wrong(format!("last_status: {error}")))?,
+        last_error: row.optional_text(9)?.map(str::to_owned),
+        created_at: timestamp(row, 10)?,
+        updated_at: timestamp(row, 11)?,
+    })
+}
+
+/// `id, claim, endpoint_id, event_id, payload, attempts` of a delivery as it was before it is claimed now. Where its
+/// endpoint is not among the receivers, it is nobody's.
+pub(in crate::store) fn claimed(
+    row: &impl Cells,
+    receivers: &HashMap<EndpointId, Arc<Receiver>>,
+) -> Result<Option<Claimed>, StoreError> {
+    let Some(to) = receivers.get(&endpoint_id(row, 2)?) else { return Ok(None) };
+    Ok(Some(Claimed {
+        delivery: DeliveryId::from_stored(row.integer(0)?),
+        claim: row.integer(1)? + 1,
+        to: to.clone(),
+        event_id: uuid(row, 3)?,
+        payload: row.text(4)?.to_owned(),
+        attempts: attempts(row, 5)?,
+    }))
+}
+
+/// Those of rows of endpoints that are enabled, with what signs at `now`.
+pub(in crate::store) fn receivers<R: Cells>(
+    rows: &[R],
+    now: Timestamp,
+) -> Result<HashMap<EndpointId, Arc<Receiver>>, StoreError> {
+    let mut receivers = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let endpoint = endpoint(row)?;
+        if endpoint.disabled.is_none() {
+            receivers.insert(endpoint.id, Arc::new(endpoint.receiver(now)));
+        }
+    }
+    Ok(receivers)
+}
+
+/// Those of rows of `id, next_attempt_at` of endpoints whose first delivery is due.
+pub(in crate::store) fn due<R: Cells>(
+    rows: &[R],
+    now: Timestamp,
+) -> Result<Vec<(EndpointId, Timestamp)>, StoreError> {
+    let mut due = Vec::new();
+    for row in rows {
+        let first = row.optional_integer(1)?.map(micros).transpose()?;
+        if let Some(first) = first.filter(|first| *first <= now) {
+            due.push((endpoint_id(row, 0)?, first));
+        }
+    }
+    Ok(due)
+}
+
+/// `disabled, count, first due`.
+pub(in crate::store) fn pending(row: &impl Cells) -> Result<(bool, u64, Option<Timestamp>), StoreError> {
+    Ok((row.integer(0)? != 0, unsigned(row, 1)?, row.optional_integer(2)?.map(micros).transpose()?))
+}
+
+/// `id, event_at` of a delivery.
+pub(in crate::store) fn place(row: &impl Cells) -> Result<(DeliveryId, Timestamp), StoreError> {
+    Ok((DeliveryId::from_stored(row.integer(0)?), timestamp(row, 1)?))
+}
+
+/// A page out of what was found in each status: the newest first.
+pub(in crate::store) fn page(mut found: Vec<Delivery>, page: &DeliveryPage) -> Vec<Delivery> {
+    found.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
+    found.truncate(page.limit as usize);
+    found
+}
+
+fn endpoint_id(row: &impl Cells, column: usize) -> Result<EndpointId, StoreError> {
+    uuid(row, column).map(EndpointId::from_uuid)
+}
+
+fn uuid(row: &impl Cells, column: usize) -> Result<Uuid, StoreError> {
+    Uuid::from_slice(row.bytes(column)?).map_err(|error| corrupt(format!("an id: {error}")))
+}
+
+fn attempts(row: &impl Cells, column: usize) -> Result<u32, StoreError> {
+    u32::try_from(row.integer(column)?).map_err(|error| corrupt(format!("attempts: {error}")))
+}

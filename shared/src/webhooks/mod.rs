@@ -1,0 +1,31 @@
+//! Webhooks: events that are sent to whoever asked for them, signed as Standard Webhooks has it
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+//!
+//! A delivery is made at least once, in no particular order: a receiver drops what it has seen by `webhook-id`, and what is
+//! stale by the event's version. Never: what an event says (who enqueues it decides that), SQL. Next: `records.rs` for what
+//! is kept, `deliver.rs` for who sends and when, `send.rs` for how, `guard.rs` for where never to.
+
+mod deliver;
+mod filter;
+mod guard;
+mod names;
+mod records;
+mod schedule;
+mod secret;
+mod send;
+
+pub use deliver::{Dispatcher, DispatcherOptions, Step};
+pub use filter::EventFilter;
+pub use guard::{Forbidden, forbidden};
+pub use names::{DeliveryId, EndpointId, EndpointUrl};
+pub(crate) use records::DELETED;
+pub use records::{
+    Configured, Delivery, DeliveryStatus, Disabled, Endpoint, EndpointChange, NewEndpoint, Origin,
+    PreviousSecret, Receiver, Refusal,
+};
+pub use schedule::{ATTEMPTS_MAX, RETRY_AFTER_MAX, retry_after};
+pub use secret::Secret;
+pub use send::{Message, Received, Sender, SenderOptions};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Which endpoint, which delivery, and where to send: parsed once, at the edge.
+
+use std::{fmt, sync::Arc};
+
+use url::{Host, Url};
+use uuid::Uuid;
+
+use crate::engine::Violation;
+
+/// The id of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(Uuid);
+
+impl EndpointId {
+    /// The endpoint that the configuration names. Nothing in it is random, so that a restart finds it: a UUID of version 8
+    /// (RFC 9562), whose bits are free.
+    pub const ENVIRONMENT: Self = Self(Uuid::from_u128(0x6265_7370_6561_8b00_8000_0000_0000_0001));
+
+    /// An id from a UUID that was drawn or read elsewhere.
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// Parses the hyphenated form of a UUID.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
+        let uuid = (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten();
+        uuid.map(Self).ok_or_else(|| {
+            Violation::new(field, "must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057")
+        })
+    }
+
+    /// The id as a UUID.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+/// The number of a delivery. Later ones are larger, give or take those that were enqueued at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(i64);
+
+impl DeliveryId {
+    /// An id that was read from the books.
+    pub(crate) fn from_stored(id: i64) -> Self {
+        Self(id)
+    }
+
+    /// Parses a whole number from 1.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if digits { text.parse().ok() } else { None };
+        number
+            .filter(|id| *id >= 1)
+            .map(Self)
+            .ok_or_else(|| Violation::new(field, "must be a whole number from 1"))
+    }
+
+    /// The id as a number.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
+/// Where an endpoint listens: an absolute URL of http or https without user or password, at most 2048 characters. Whether
+/// its host may be connected to is another question: see `guard.rs`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EndpointUrl(Arc<Url>);
+
+impl EndpointUrl {
+    /// The longest URL, in characters (all of them ASCII).
+    pub const LENGTH_MAX: usize = 2_048;
+
+    /// Parses a URL, by the URL standard: hosts in odd notations (`http://0x7f.1`) become the address that they mean.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
+        let wrong = |problem: &str| Violation::new(field, problem);
+        let url = Url::parse(text)
+            .map_err(|_| wrong("must be an absolute URL, such as https://example.com/webhooks"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("must begin with http:// or https://"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("must not contain a user or a password"));
+        }
+        if url.fragment().is_some() {
+            return Err(wrong("must not have a fragment (#)"));
+        }
+        if url.as_str().len() > Self::LENGTH_MAX {
+            return Err(wrong("must have at most 2048 characters"));
+        }
+        Ok(Self(Arc::new(url)))
+    }
+
+    /// The URL as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The URL, parsed.
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The address, where the host is one rather than a name.
+    pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
+        match self.0.host()? {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
+    }
+}
+
+macro_rules! shown_as_text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+    )*};
+}
+
+shown_as_text!(EndpointId, DeliveryId, EndpointUrl);
