@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use bespeak::store::LetterId;
 use clap::{Args, Parser, Subcommand};
 
 use crate::server_flags::ServerFlags;
@@ -26,7 +27,13 @@ pub(crate) enum Command {
     /// Bring the database's schema to this version; `serve` does so by itself.
     Migrate(ServerFlags),
     /// Audit a database: nothing oversold, all or nothing, one winner, every change with its event.
-    Verify(ServerFlags),
+    Verify(VerifyArgs),
+    /// Look after the outbox: what waits, what failed and why; try again, skip, send again.
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
+    /// Look after dead letters: events that no consumer could apply.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Fire a flash sale at a server (its own, where none is named) and say whether the books balance.
     Simulate(SimulateArgs),
     /// Print the description of the events that are published, as an AsyncAPI document.
@@ -40,6 +47,123 @@ pub(crate) struct AsyncapiArgs {
     /// Write the JSON Schema of each payload into this folder instead
     #[arg(long, value_name = "FOLDER")]
     pub(crate) schemas: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Audit the way of events too: the outbox against the event log, its order, the SmartKeys
+    #[arg(long)]
+    pub(crate) events: bool,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    /// List events in the order in which they were written.
+    List(OutboxListArgs),
+    /// Show one event.
+    Show(OutboxEventArgs),
+    /// Have keys tried again now that failed: one, or all.
+    Retry(OutboxRetryArgs),
+    /// Give an event up: it is never published, and its key goes on.
+    Skip(OutboxEventArgs),
+    /// Publish events again that were published; consumers know them by their ids.
+    Replay(OutboxReplayArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutboxListArgs {
+    /// Only events in this state
+    #[arg(long, value_parser = ["waiting", "blocked", "parked", "published"])]
+    pub(crate) state: Option<String>,
+    /// Only events of this token or resource
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+    /// Start after this number
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub(crate) after: i64,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutboxEventArgs {
+    /// The event's id
+    pub(crate) event_id: uuid::Uuid,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutboxRetryArgs {
+    /// The token or resource whose events are tried again
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) key: Option<String>,
+    /// All that are blocked or parked
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutboxReplayArgs {
+    /// Events from this time on, such as 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: jiff::Timestamp,
+    /// Events before this time; until now where not given
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<jiff::Timestamp>,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// List dead letters that were neither replayed nor dropped.
+    List(DlqListArgs),
+    /// Show one with its headers, its value, and why it could not be applied.
+    Show(DlqLetterArgs),
+    /// Hand one, or all, to the consumer again.
+    Replay(DlqReplayArgs),
+    /// Forget one.
+    Drop(DlqLetterArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqListArgs {
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// Start after this one
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<LetterId>,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqLetterArgs {
+    /// The letter's id, as `dlq list` shows it
+    pub(crate) id: LetterId,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqReplayArgs {
+    /// The letter's id, as `dlq list` shows it
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) id: Option<LetterId>,
+    /// All that are there now
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
 }
 
 /// Commands that talk to a running server.

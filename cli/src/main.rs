@@ -6,7 +6,9 @@ mod args;
 mod asyncapi;
 mod client;
 mod config;
+mod dlq;
 mod failure;
+mod outbox;
 mod output;
 mod serve;
 mod server_flags;
@@ -35,7 +37,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(flags) => on_all_cores(serve::serve(output, flags.values()?)),
         Command::Config(flags) => config::show(output, &flags.values()?),
         Command::Migrate(flags) => on_one_thread(verify::migrate(output, flags.values()?)),
-        Command::Verify(flags) => on_one_thread(verify::verify(output, flags.values()?)),
+        Command::Verify(args) => on_one_thread(verify::verify(output, args.events, args.flags.values()?)),
+        Command::Outbox(command) => on_one_thread(outbox::run(output, command)),
+        Command::Dlq(command) => on_one_thread(dlq::run(output, command)),
         Command::Asyncapi(args) => asyncapi::show(output, args),
         Command::Simulate(args) => on_all_cores(simulate::run(output, args)),
         Command::Client(command) => on_one_thread(client::run(output, command)),

@@ -40,6 +40,8 @@ use events::EventsWay;
 pub enum Access {
     /// To serve: created if missing.
     Serve,
+    /// To look after them: must exist.
+    Tend,
     /// To look: must exist, nothing is written.
     Audit,
 }

@@ -5,6 +5,7 @@
 //! outbox, still at least once. Never: a change of the books. Next: `relay.rs`.
 
 pub mod asyncapi;
+pub mod audit;
 pub mod consume;
 pub mod dead_letter;
 pub mod embedded;

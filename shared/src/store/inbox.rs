@@ -29,6 +29,26 @@ pub struct Applied {
     pub deliveries: u64,
 }
 
+/// How a SmartKey is not what it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyMismatch {
+    /// The reservation is committed, and has none that opens it.
+    Missing,
+    /// It is not, and has one that was not revoked.
+    Unwarranted,
+}
+
+/// Committed reservations of something that a key opens, without one.
+pub(super) const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
+    JOIN resources s ON s.id = r.resource_id AND s.fulfilment = 'SMART_KEY'
+    LEFT JOIN smart_keys k ON k.token = r.token
+    WHERE r.status = 'COMMITTED' AND (k.code IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
+/// Keys that open something, of reservations that are not committed (or are not there).
+pub(super) const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
+    LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
+    WHERE k.code IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
+pub(super) const EVENTS_KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
+
 impl std::ops::AddAssign for Applied {
     fn add_assign(&mut self, other: Self) {
         self.applied += other.applied;
@@ -47,6 +67,16 @@ pub trait InboxStore: Send + Sync + 'static {
 
     /// The key of a reservation. Cancel-safe.
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError>;
+
+    /// Those of these events that `consumer` has applied. Cancel-safe.
+    async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
+
+    /// Reservations whose SmartKey is not what their status says it must be; also those whose event is still under way. At
+    /// most a thousand of each kind. Cancel-safe.
+    async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError>;
+
+    /// From when on every event that was ever written is in the outbox; `None` where none was ever purged. Cancel-safe.
+    async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Forgets which events were applied longer than `kept_for` ago: at most `limit` of them. Not cancel-safe.
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError>;

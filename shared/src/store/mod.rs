@@ -31,7 +31,7 @@ use async_trait::async_trait;
 
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
-pub use inbox::{Applied, InboxStore};
+pub use inbox::{Applied, InboxStore, KeyMismatch};
 pub use leases::Leases;
 pub use letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
 pub use outbox::{

@@ -205,7 +205,7 @@ pub trait OutboxStore: Send + Sync + 'static {
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError>;
 
     /// Has published events sent again that happened in `since..until`, among the next `limit` rows after `after`.
-    async fn replay(
+    async fn republish(
         &self,
         since: Timestamp,
         until: Timestamp,

@@ -9,6 +9,7 @@
     reason = "a suite of tests that other crates call"
 )]
 
+mod events;
 mod keys;
 mod life;
 mod record;
@@ -27,6 +28,7 @@ use crate::engine::{
     Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
 };
 
+pub use events::*;
 pub use keys::*;
 pub use life::*;
 pub use record::*;
@@ -166,7 +168,9 @@ macro_rules! conformance_tests {
             many_overdue_holds_are_given_back_at_once, too_many_overdue_holds_are_no_out_of_stock,
             overdue_holds_of_several_resources, extending_a_hold, due_holds_oldest_first, what_was_written_is_read,
             acknowledged_is_seen_by_other_processes, every_change_has_its_event, a_large_mixed_batch,
-            pages_of_resources
+            pages_of_resources, leases_are_shared_and_fenced, a_failure_blocks_its_key_alone,
+            published_events_can_be_sent_again, an_event_takes_effect_once, a_late_event_changes_nothing,
+            the_inbox_is_forgotten_in_time, dead_letters_are_kept_as_they_came
         );
     };
     (@both $open:path; $($name:ident),+) => {

@@ -1,7 +1,10 @@
 //! The inbox: three round trips a batch. What is known is looked up without locks; the transaction then notes the events,
 //! which waits for, and fails after, anybody who is applying one of them; effects are written with the COMMIT.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::MySqlPool;
@@ -16,11 +19,11 @@ use super::{
 };
 use crate::{
     effects::{EffectChanges, Incoming, NewDelivery, SmartKey},
-    engine::{ResourceId, Token},
+    engine::{ResourceId, Timestamp, Token},
     store::{
-        Applied, InboxStore, Purged,
+        Applied, InboxStore, KeyMismatch, Purged,
         decode,
-        inbox::{self, Known, Taken},
+        inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
         purge::before,
     },
 };
@@ -45,6 +48,29 @@ impl InboxStore for MysqlStore {
         let mut script = Script::default();
         script.add_lists([&token], session::token, || Sql::new(SMART_KEYS), "");
         rows(&ask(&self.readers, script).await?, 0).first().map(decode::smart_key).transpose()
+    }
+
+    async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        let mut script = Script::default();
+        let places = applied(&mut script, consumer, events);
+        let answers = ask(&self.readers, script).await?;
+        places.iter().flat_map(|place| rows(&answers, *place)).map(|row| decode::uuid(row, 0)).collect()
+    }
+
+    async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError> {
+        let mut script = Script::default();
+        let missing = script.add(Sql::new(KEYS_MISSING));
+        let unwarranted = script.add(Sql::new(KEYS_UNWARRANTED));
+        let answers = ask(&self.readers, script).await?;
+        let missing = rows(&answers, missing).iter().map(|row| (row, KeyMismatch::Missing));
+        let unwarranted = rows(&answers, unwarranted).iter().map(|row| (row, KeyMismatch::Unwarranted));
+        missing.chain(unwarranted).map(|(row, how)| Ok((decode::token(row)?, how))).collect()
+    }
+
+    async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new(EVENTS_KEPT_SINCE));
+        rows(&ask(&self.readers, script).await?, place).first().map(|row| decode::timestamp(row, 0)).transpose()
     }
 
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
@@ -73,12 +99,7 @@ impl inbox::Session for MysqlInbox {
         resources: &BTreeSet<ResourceId>,
     ) -> Result<Known, StoreError> {
         let mut script = Script::default();
-        let head = || {
-            Sql::new("SELECT event_id FROM processed_events FORCE INDEX (PRIMARY) WHERE consumer = ")
-                .text(consumer)
-                .push(" AND event_id IN ")
-        };
-        let applied = script.add_lists(events, |sql, id| sql.bytes(id.as_bytes()), head, "");
+        let applied = applied(&mut script, consumer, events);
         let head =
             || Sql::new("SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ");
         let opened = script.add_lists(resources, session::id, head, "");
@@ -139,6 +160,16 @@ impl inbox::Session for MysqlInbox {
         // Nothing was begun.
         Ok(())
     }
+}
+
+/// Asks which events a consumer has applied; where the answers will be.
+fn applied(script: &mut Script, consumer: &str, events: &[Uuid]) -> Vec<usize> {
+    let head = || {
+        Sql::new("SELECT event_id FROM processed_events FORCE INDEX (PRIMARY) WHERE consumer = ")
+            .text(consumer)
+            .push(" AND event_id IN ")
+    };
+    script.add_lists(events, |sql, id| sql.bytes(id.as_bytes()), head, "")
 }
 
 fn smart_key(sql: Sql, key: &SmartKey) -> Sql {

@@ -124,7 +124,7 @@ impl OutboxStore for MysqlStore {
         Ok(affected(&transaction(&self.writers, script).await?, skipped) == 1)
     }
 
-    async fn replay(
+    async fn republish(
         &self,
         since: Timestamp,
         until: Timestamp,

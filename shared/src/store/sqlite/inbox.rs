@@ -1,6 +1,9 @@
 //! The inbox: one `BEGIN IMMEDIATE` transaction a batch, so that whatever it reads is locked.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -15,11 +18,11 @@ use super::{
 };
 use crate::{
     effects::{EffectChanges, Incoming, NewDelivery, SmartKey},
-    engine::{ResourceId, Token},
+    engine::{ResourceId, Timestamp, Token},
     store::{
-        Applied, InboxStore, Purged, batch,
+        Applied, InboxStore, KeyMismatch, Purged, batch,
         decode,
-        inbox::{self, Known, Taken},
+        inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
         purge::before,
     },
 };
@@ -44,6 +47,27 @@ impl InboxStore for SqliteStore {
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
         let query = sqlx::query(SMART_KEYS).bind(tokens_json([&token])?);
         query.fetch_optional(&self.readers).await.map_err(failed)?.as_ref().map(decode::smart_key).transpose()
+    }
+
+    async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        let query = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
+        let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
+        rows.iter().map(|row| decode::uuid(row, 0)).collect()
+    }
+
+    async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError> {
+        let mut found = Vec::new();
+        for (sql, how) in [(KEYS_MISSING, KeyMismatch::Missing), (KEYS_UNWARRANTED, KeyMismatch::Unwarranted)] {
+            for row in &sqlx::query(sql).fetch_all(&self.readers).await.map_err(failed)? {
+                found.push((decode::token(row)?, how));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query(EVENTS_KEPT_SINCE).fetch_optional(&self.readers).await.map_err(failed)?;
+        row.map(|row| decode::timestamp(&row, 0)).transpose()
     }
 
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {

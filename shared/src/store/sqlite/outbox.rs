@@ -183,7 +183,7 @@ impl OutboxStore for SqliteStore {
         Ok(skipped == 1)
     }
 
-    async fn replay(
+    async fn republish(
         &self,
         since: Timestamp,
         until: Timestamp,

@@ -1,0 +1,145 @@
+//! `bespeak dlq`: events that no consumer could apply, and what to do about them.
+
+use std::{process::ExitCode, sync::Arc};
+
+use bespeak::{
+    app::dead_letters,
+    config::{Config, Values},
+    events::dead_letter::{DeadLetters, LettersError},
+    store::{KeptLetter, LetterId},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{DlqCommand, DlqListArgs},
+    failure::Failure,
+    output::{Output, card, table},
+    verify::open,
+};
+
+pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode, Failure> {
+    match command {
+        DlqCommand::List(args) => with(args.flags.values()?, async |letters| list(output, letters, &args).await).await,
+        DlqCommand::Show(args) => {
+            with(args.flags.values()?, async |letters| {
+                let kept = letters.get(args.id).await?;
+                output.print(&shown(&kept), || letter_card(&kept))
+            })
+            .await
+        }
+        DlqCommand::Replay(args) => {
+            with(args.flags.values()?, async |letters| replay(output, letters, args.id).await).await
+        }
+        DlqCommand::Drop(args) => {
+            with(args.flags.values()?, async |letters| {
+                letters.drop_letter(args.id).await?;
+                output.print(&json!({"dropped": args.id.to_string()}), || format!("{} is dropped", args.id))
+            })
+            .await
+        }
+    }
+}
+
+/// Opens dead letters for one thing, and closes the database.
+async fn with(
+    values: Values,
+    what: impl AsyncFnOnce(&Arc<dyn DeadLetters>) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let config = Config::parse(&values)?;
+    let store = open(&config).await?;
+    let done = match dead_letters(&config, &store) {
+        Ok(letters) => what(&letters).await,
+        Err(error) => Err(error.into()),
+    };
+    store.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs) -> Result<(), Failure> {
+    let kept = letters.list(args.after, args.limit).await?;
+    output.print(&kept.iter().map(shown).collect::<Vec<_>>(), || {
+        let mut lines = table(&["id", "event", "type", "from", "since", "reason"]);
+        for letter in &kept {
+            let record = &letter.letter.record;
+            lines.add_row([
+                letter.id.to_string(),
+                record.header("ce_id").unwrap_or_default(),
+                record.header("ce_type").unwrap_or_default(),
+                from(letter),
+                letter.created_at.to_string(),
+                letter.letter.reason.clone(),
+            ]);
+        }
+        format!("{lines}\n{} dead letters", kept.len())
+    })
+}
+
+/// Replays one, or all that are there now. A letter that fails again becomes a new one, which is left for the next time.
+async fn replay(output: Output, letters: &Arc<dyn DeadLetters>, id: Option<LetterId>) -> Result<(), Failure> {
+    let ids = match id {
+        Some(id) => vec![id],
+        None => letters.list(None, usize::MAX).await?.into_iter().map(|kept| kept.id).collect(),
+    };
+    for id in &ids {
+        letters.replay(*id).await?;
+    }
+    let told: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    output.print(&json!({"replayed": told}), || {
+        format!("{} dead letters replayed; `bespeak dlq list` shows those that cannot be applied still", told.len())
+    })
+}
+
+fn from(kept: &KeptLetter) -> String {
+    let origin = &kept.letter.record.origin;
+    format!("{}:{}:{}", origin.topic, origin.partition, origin.offset)
+}
+
+fn shown(kept: &KeptLetter) -> Value {
+    let record = &kept.letter.record;
+    let headers: Vec<Value> = record
+        .headers
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": String::from_utf8_lossy(value)}))
+        .collect();
+    json!({
+        "id": kept.id.to_string(),
+        "reason": kept.letter.reason,
+        "attempts": kept.letter.attempts,
+        "since": kept.created_at,
+        "topic": record.origin.topic,
+        "partition": record.origin.partition,
+        "offset": record.origin.offset,
+        "key": record.key.as_deref().map(String::from_utf8_lossy),
+        "headers": headers,
+        "value": record.value.as_deref().map(String::from_utf8_lossy),
+    })
+}
+
+fn letter_card(kept: &KeptLetter) -> String {
+    let record = &kept.letter.record;
+    let headers: Vec<String> = record
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)))
+        .collect();
+    let text = |bytes: Option<&[u8]>| bytes.map_or_else(|| "-".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned());
+    card(&[
+        ("id", kept.id.to_string()),
+        ("reason", kept.letter.reason.clone()),
+        ("attempts", kept.letter.attempts.to_string()),
+        ("since", kept.created_at.to_string()),
+        ("from", from(kept)),
+        ("key", text(record.key.as_deref())),
+        ("headers", headers.join("\n")),
+        ("value", text(record.value.as_deref())),
+    ])
+}
+
+impl From<LettersError> for Failure {
+    fn from(error: LettersError) -> Self {
+        match error {
+            LettersError::Store(error) => error.into(),
+            other => Self::new(other.to_string()),
+        }
+    }
+}

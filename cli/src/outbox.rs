@@ -1,0 +1,159 @@
+//! `bespeak outbox`: what waits to be published, what failed, and what to do about it.
+
+use std::{process::ExitCode, sync::Arc};
+
+use bespeak::{
+    config::{Config, Values},
+    store::{Database, OutboxFilter, OutboxRow, OutboxState},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    args::{OutboxCommand, OutboxListArgs, OutboxReplayArgs},
+    failure::Failure,
+    output::{Output, card, table},
+    verify::open,
+};
+
+/// Rows of one transaction of a replay.
+const REPLAY_STEP: u32 = 2_000;
+
+pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCode, Failure> {
+    match command {
+        OutboxCommand::List(args) => with(args.flags.values()?, async |store| list(output, store, &args).await).await,
+        OutboxCommand::Show(args) => {
+            with(args.flags.values()?, async |store| {
+                let row = find(store, args.event_id).await?;
+                output.print(&shown(&row), || row_card(&row))
+            })
+            .await
+        }
+        OutboxCommand::Retry(args) => {
+            with(args.flags.values()?, async |store| {
+                let keys = store.retry_blocked(args.key.as_deref()).await?;
+                if let (Some(key), 0) = (&args.key, keys) {
+                    return Err(Failure::new(format!("{key} is neither blocked nor parked")));
+                }
+                output.print(&json!({"keys": keys}), || format!("{keys} keys are tried again now"))
+            })
+            .await
+        }
+        OutboxCommand::Skip(args) => {
+            with(args.flags.values()?, async |store| {
+                let row = find(store, args.event_id).await?;
+                if !store.skip(&row.event).await? {
+                    return Err(Failure::new(format!("{} is published already", args.event_id)));
+                }
+                let told = || format!("{} is skipped; {} goes on", args.event_id, row.event.key);
+                output.print(&json!({"skipped": args.event_id, "key": row.event.key}), told)
+            })
+            .await
+        }
+        OutboxCommand::Replay(args) => {
+            with(args.flags.values()?, async |store| replay(output, store, &args).await).await
+        }
+    }
+}
+
+/// Opens the database for one thing, and closes it.
+async fn with(
+    values: Values,
+    what: impl AsyncFnOnce(&Arc<dyn Database>) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let config = Config::parse(&values)?;
+    let store = open(&config).await?;
+    let done = what(&store).await;
+    store.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn list(output: Output, store: &Arc<dyn Database>, args: &OutboxListArgs) -> Result<(), Failure> {
+    let state = OutboxState::ALL.into_iter().find(|state| args.state.as_deref() == Some(state.as_str()));
+    let filter =
+        OutboxFilter { state, key: args.key.clone(), event_id: None, after: args.after, limit: args.limit };
+    let rows = store.outbox_rows(&filter).await?;
+    let backlog = store.backlog().await?;
+    let json = json!({
+        "events": rows.iter().map(shown).collect::<Vec<_>>(),
+        "unpublished": backlog.unpublished,
+        "blockedKeys": backlog.blocked,
+        "parkedKeys": backlog.parked,
+    });
+    output.print(&json, || {
+        let mut lines = table(&["number", "event", "key", "version", "type", "state", "reason"]);
+        for OutboxRow { event, state, reason, .. } in &rows {
+            lines.add_row([
+                event.id.to_string(),
+                event.event_id.to_string(),
+                event.key.clone(),
+                event.version.to_string(),
+                event.kind.clone(),
+                state.as_str().to_owned(),
+                reason.clone().unwrap_or_default(),
+            ]);
+        }
+        format!(
+            "{lines}\n{} events await publication; {} keys are blocked, {} are parked",
+            backlog.unpublished, backlog.blocked, backlog.parked
+        )
+    })
+}
+
+async fn replay(output: Output, store: &Arc<dyn Database>, args: &OutboxReplayArgs) -> Result<(), Failure> {
+    let until = args.until.unwrap_or_else(jiff::Timestamp::now);
+    if until <= args.since {
+        return Err(Failure::usage(format!("--until {until} must be after --since {}", args.since)));
+    }
+    let (mut events, mut after) = (0, 0);
+    loop {
+        let step = store.republish(args.since, until, after, REPLAY_STEP).await?;
+        events += step.events;
+        let Some(next) = step.next else { break };
+        after = next;
+    }
+    output.print(&json!({"events": events}), || format!("{events} events are published again"))
+}
+
+async fn find(store: &Arc<dyn Database>, event_id: Uuid) -> Result<OutboxRow, Failure> {
+    let filter = OutboxFilter { event_id: Some(event_id), limit: 1, ..OutboxFilter::default() };
+    let row = store.outbox_rows(&filter).await?.into_iter().next();
+    row.ok_or_else(|| Failure::new(format!("{event_id} is not in the outbox, or was purged from it")))
+}
+
+fn shown(row: &OutboxRow) -> Value {
+    let OutboxRow { event, state, published_at, blocked_until, reason } = row;
+    json!({
+        "number": event.id,
+        "eventId": event.event_id,
+        "key": event.key,
+        "version": event.version,
+        "type": event.kind,
+        "state": state.as_str(),
+        "attempts": event.attempts,
+        "createdAt": event.created_at,
+        "publishedAt": published_at,
+        "blockedUntil": blocked_until,
+        "reason": reason,
+        "data": serde_json::from_str::<Value>(&event.payload).unwrap_or_default(),
+    })
+}
+
+fn row_card(row: &OutboxRow) -> String {
+    let OutboxRow { event, state, published_at, blocked_until, reason } = row;
+    let time = |at: &Option<jiff::Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    card(&[
+        ("number", event.id.to_string()),
+        ("event", event.event_id.to_string()),
+        ("key", event.key.clone()),
+        ("version", event.version.to_string()),
+        ("type", event.kind.clone()),
+        ("state", state.as_str().to_owned()),
+        ("attempts", event.attempts.to_string()),
+        ("created", event.created_at.to_string()),
+        ("published", time(published_at)),
+        ("tried again", time(blocked_until)),
+        ("reason", reason.clone().unwrap_or_else(|| "-".to_owned())),
+        ("data", event.payload.clone()),
+    ])
+}
