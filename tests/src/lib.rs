@@ -11,6 +11,7 @@
 mod api;
 mod binary;
 mod books;
+mod kafka;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
+pub use kafka::{Topic, kafka_server};
 pub use server::Server;
 
 /// Waits until `condition` holds.
@@ -25,7 +27,19 @@ pub use server::Server;
 /// # Panics
 /// It does not within ten seconds.
 pub async fn until<Fut: Future<Output = bool>>(what: &str, condition: impl Fn() -> Fut) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    until_within(Duration::from_secs(10), what, condition).await;
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// It does not in time.
+pub async fn until_within<Fut: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    condition: impl Fn() -> Fut,
+) {
+    let deadline = Instant::now() + patience;
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     while !condition().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");

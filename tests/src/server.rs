@@ -113,6 +113,38 @@ impl Server {
         (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
     }
 
+    /// POST of JSON that must be answered 200; the answer.
+    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Value {
+        let headers = [("idempotency-key", key)];
+        let headers = if key.is_empty() { &[][..] } else { &headers[..] };
+        let (status, answer) = self.ask(Method::POST, path, headers, &body.to_string()).await;
+        assert_eq!(status, 200, "{path} {body}: {answer}");
+        answer
+    }
+
+    /// Defines a resource that a key opens.
+    pub async fn cars(&self, resource: &str, total: u64) {
+        let body = serde_json::json!({"resourceId": resource, "totalStock": total, "fulfilment": "SMART_KEY"});
+        self.post("/api/v1/resources", "", &body).await;
+    }
+
+    /// Holds a unit; the token.
+    pub async fn hold(&self, key: &str, resource: &str) -> String {
+        let body = serde_json::json!({"resourceId": resource, "quantity": 1, "ttlSeconds": 600});
+        let answer = self.post("/api/v1/reserve", key, &body).await;
+        answer["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Commits or cancels.
+    pub async fn act(&self, verb: &str, token: &str) {
+        self.post(&format!("/api/v1/{verb}"), "", &serde_json::json!({"token": token})).await;
+    }
+
+    /// A reservation, as the API shows it.
+    pub async fn show(&self, token: &str) -> Value {
+        self.ask(Method::GET, &format!("/api/v1/reservations/{token}"), &[], "").await.1
+    }
+
     /// Defines a resource.
     pub async fn stock(&self, resource: &str, total: u64) {
         let body = serde_json::json!({"resourceId": resource, "totalStock": total}).to_string();
@@ -128,6 +160,15 @@ impl Server {
     pub fn logged(&self, level: &str) -> Vec<String> {
         let log = self.log.lock().expect("no panic under the lock");
         log.iter().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).cloned().collect()
+    }
+
+    /// Waits until it goes no further than a point at which `BESPEAK_TEST_FAILPOINT` stops it.
+    pub async fn reached(&self, point: &str) {
+        let said = format!("failpoint {point} reached");
+        crate::until_within(Duration::from_secs(30), &said, async || {
+            self.log.lock().expect("no panic under the lock").iter().any(|line| line.contains(&said))
+        })
+        .await;
     }
 
     /// `kill -9`.

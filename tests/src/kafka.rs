@@ -1,0 +1,163 @@
+//! A topic of a test's own, and a look at it by a client that is not Bespeak's.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use bespeak::config::{Config, EventLog, KafkaConfig, Values};
+use bespeak_services::Kafka;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    message::{Header, Headers, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+/// The broker that all tests of this process share.
+///
+/// # Panics
+/// There is none, and none can be started; says what to install.
+pub async fn kafka_server() -> &'static Kafka {
+    static BROKER: OnceCell<Kafka> = OnceCell::const_new();
+    BROKER
+        .get_or_init(|| async { Kafka::provide().await.unwrap_or_else(|missing| panic!("{missing}")) })
+        .await
+}
+
+/// A topic that nobody else uses; it is there once somebody makes it.
+pub struct Topic {
+    bootstrap: String,
+    name: String,
+}
+
+/// A record of a topic.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its key.
+    pub key: String,
+    /// Its headers.
+    pub headers: HashMap<String, String>,
+    /// Its value.
+    pub value: Value,
+    /// Its partition.
+    pub partition: i32,
+}
+
+impl Topic {
+    /// One on the broker that all tests share.
+    pub async fn new() -> Self {
+        Self::on(kafka_server().await)
+    }
+
+    /// One on a broker.
+    pub fn on(broker: &Kafka) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test.{}.{number}", std::process::id());
+        Self { bootstrap: broker.bootstrap().to_owned(), name }
+    }
+
+    /// What `BESPEAK_EVENTS_URL` names it by.
+    pub fn url(&self) -> String {
+        format!("kafka://{}/{}", self.bootstrap, self.name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How Bespeak speaks to it.
+    pub fn config(&self) -> KafkaConfig {
+        let url = self.url();
+        let values =
+            Values::collect(|asked| (asked == "BESPEAK_EVENTS_URL").then(|| url.clone()), |_| None);
+        match Config::parse(&values).expect("valid settings").events {
+            EventLog::Kafka(config) => *config,
+            EventLog::Embedded => unreachable!("the URL names Kafka"),
+        }
+    }
+
+    /// Puts a record into it, as anybody might.
+    pub async fn put(&self, key: &str, headers: &[(&str, &str)], value: Option<&[u8]>) {
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("message.max.bytes", "10000000")
+            .create()
+            .expect("a producer");
+        let mut owned = OwnedHeaders::new();
+        for (key, value) in headers {
+            owned = owned.insert(Header { key, value: Some(value) });
+        }
+        // All in one partition, so that their order is known.
+        let mut record = FutureRecord::to(&self.name).key(key).headers(owned).partition(0);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
+        producer.send(record, Duration::from_secs(10)).await.expect("delivered");
+    }
+
+    /// All that it holds now, each partition in order.
+    pub async fn read(&self) -> Vec<Seen> {
+        self.read_of(self.name.clone()).await
+    }
+
+    /// All that its topic of dead letters holds now.
+    pub async fn dead_letters(&self) -> Vec<Seen> {
+        self.read_of(format!("{}.dlq", self.name)).await
+    }
+
+    async fn read_of(&self, topic: String) -> Vec<Seen> {
+        let bootstrap = self.bootstrap.clone();
+        tokio::task::spawn_blocking(move || read(&bootstrap, &topic)).await.expect("no panic")
+    }
+}
+
+fn read(bootstrap: &str, topic: &str) -> Vec<Seen> {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "nobody")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+    let partitions = metadata.topics()[0].partitions().len();
+    let mut seen = Vec::new();
+    for partition in 0..i32::try_from(partitions).expect("few") {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
+        if low >= high {
+            continue;
+        }
+        let mut at = TopicPartitionList::new();
+        at.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");
+        consumer.assign(&at).expect("assigned");
+        loop {
+            let message = consumer.poll(PATIENCE).expect("a record in time").expect("a record");
+            if message.partition() == partition {
+                seen.push(record(&message));
+                if message.offset() + 1 >= high {
+                    break;
+                }
+            }
+        }
+    }
+    seen
+}
+
+fn record(message: &impl Message) -> Seen {
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+    });
+    Seen {
+        key: text(message.key()),
+        headers: headers.unwrap_or_default(),
+        value: serde_json::from_slice(message.payload().unwrap_or_default()).unwrap_or_default(),
+        partition: message.partition(),
+    }
+}

@@ -1,0 +1,322 @@
+//! Relays over a log that a test controls: order, failures, leases.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bespeak::{
+    events::{
+        PublishError, Publisher,
+        relay::{Relay, RelayOptions, Step},
+    },
+    store::{Database, FixedClock, Guard, OutboxEvent},
+};
+use bespeak_tests::{Api, Books, each_store};
+
+each_store!(
+    one_failed_report_marks_the_others_and_keeps_the_order,
+    an_event_that_is_refused_parks_its_key,
+    an_outage_blames_no_key,
+    relays_share_the_work_and_keep_the_order,
+    a_frozen_relay_that_wakes_up_is_refused,
+);
+
+type Became = Box<dyn Fn(&OutboxEvent) -> Result<(), PublishError> + Send + Sync>;
+
+/// A log in memory, which keeps what publishers promise: of a key nothing is sent behind a failure.
+#[derive(Clone)]
+struct Log {
+    written: Arc<Mutex<Vec<OutboxEvent>>>,
+    became: Arc<Mutex<Became>>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { written: Arc::default(), became: Arc::new(Mutex::new(Box::new(|_| Ok(())))) }
+    }
+
+    fn answers(&self, became: impl Fn(&OutboxEvent) -> Result<(), PublishError> + Send + Sync + 'static) {
+        *self.became.lock().expect("no panic") = Box::new(became);
+    }
+
+    fn written(&self) -> Vec<OutboxEvent> {
+        self.written.lock().expect("no panic").clone()
+    }
+
+    /// Per key, first appearances are in the order of versions.
+    fn in_order(&self) {
+        let mut last: HashMap<String, u64> = HashMap::new();
+        let mut seen = HashSet::new();
+        for event in self.written() {
+            if seen.insert(event.event_id) {
+                let before = last.insert(event.key.clone(), event.version).unwrap_or(0);
+                assert!(before < event.version, "{} {} after {before}", event.key, event.version);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for Log {
+    async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
+        tokio::task::yield_now().await;
+        let mut broken = HashSet::new();
+        events
+            .iter()
+            .map(|event| {
+                if broken.contains(&event.key) {
+                    return Err(PublishError::Behind);
+                }
+                let became = (self.became.lock().expect("no panic"))(event);
+                match &became {
+                    Ok(()) => self.written.lock().expect("no panic").push(event.clone()),
+                    Err(_) => drop(broken.insert(event.key.clone())),
+                }
+                became
+            })
+            .collect()
+    }
+}
+
+const OPTIONS: RelayOptions = RelayOptions {
+    lease_for: Duration::from_secs(10),
+    batch: 1_000,
+    attempts_max: 3,
+    back_off_first: Duration::from_secs(1),
+    back_off_max: Duration::from_secs(300),
+};
+
+struct Scene {
+    api: Api,
+    store: Arc<dyn Database>,
+    clock: FixedClock,
+    log: Log,
+}
+
+impl Scene {
+    async fn on(books: Books) -> Self {
+        let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+        let api = Api::at(books, &clock).await;
+        api.stock("car", 1_000).await;
+        let store = api.books.open(Some(&clock), Guard::RowLock).await;
+        Self { api, store, clock, log: Log::new() }
+    }
+
+    fn relay(&self) -> Relay {
+        Relay::new(self.store.clone(), Arc::new(self.log.clone()), OPTIONS)
+    }
+
+    /// Reservations of two events each; their tokens.
+    async fn trade(&self, name: &str, count: usize) -> Vec<String> {
+        let mut tokens = Vec::new();
+        for n in 0..count {
+            let token = self.api.hold(&format!("{name}-{n}"), "car", 1).await;
+            assert_eq!(self.api.act("commit", &token).await.status, 200);
+            tokens.push(token);
+        }
+        tokens
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.store.backlog().await.expect("counted").unpublished
+    }
+}
+
+async fn step(relay: &mut Relay) -> Step {
+    relay.step().await.expect("stepped")
+}
+
+async fn one_failed_report_marks_the_others_and_keeps_the_order(books: Books) {
+    // Given ten reservations, of which one event's delivery is reported as failed
+    let scene = Scene::on(books).await;
+    let tokens = scene.trade("a", 10).await;
+    let bad = tokens[4].clone();
+    let named = bad.clone();
+    scene.log.answers(move |event| {
+        if event.key == named && event.version == 1 {
+            return Err(PublishError::Rejected("message too large".to_owned()));
+        }
+        Ok(())
+    });
+    // When a relay takes a step
+    let mut relay = scene.relay();
+    let first = step(&mut relay).await;
+    // Then all others are marked, and what is behind the failed one waits
+    assert_eq!((first.claimed, first.published, first.failed, first.parked), (20, 18, 1, 0));
+    assert_eq!(scene.waiting().await, 2);
+    // And while its key waits, nothing of it is sent; then both are, in order
+    scene.log.answers(|_| Ok(()));
+    assert_eq!(step(&mut relay).await.claimed, 0);
+    scene.clock.advance(Duration::from_secs(2));
+    assert_eq!(step(&mut relay).await.published, 2);
+    scene.log.in_order();
+    assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 20));
+    assert_eq!(scene.store.backlog().await.expect("counted").blocked, 0, "forgotten once it went well");
+}
+
+async fn an_event_that_is_refused_parks_its_key(books: Books) {
+    let scene = Scene::on(books).await;
+    let bad = scene.trade("a", 1).await.remove(0);
+    let named = bad.clone();
+    scene.log.answers(move |event| {
+        if event.key == named { Err(PublishError::Rejected("too large".to_owned())) } else { Ok(()) }
+    });
+    let mut relay = scene.relay();
+    // Each wait is longer than the one before; the third failure is the last.
+    for (attempt, parked) in [(1, 0), (2, 0), (3, 1)] {
+        let tried = step(&mut relay).await;
+        assert_eq!((tried.failed, tried.parked), (1, parked), "attempt {attempt}");
+        scene.clock.advance(Duration::from_secs(5));
+    }
+    scene.clock.advance(Duration::from_secs(100_000));
+    assert_eq!(step(&mut relay).await.claimed, 0, "parked");
+    scene.trade("b", 3).await;
+    assert_eq!(step(&mut relay).await.published, 6, "others go on");
+    // Somebody mends it.
+    scene.log.answers(|_| Ok(()));
+    assert_eq!(scene.store.retry_blocked(Some(&bad)).await.expect("tried"), 1);
+    assert_eq!(step(&mut relay).await.published, 2);
+    scene.log.in_order();
+    assert_eq!(scene.waiting().await, 0);
+}
+
+async fn an_outage_blames_no_key(books: Books) {
+    let scene = Scene::on(books).await;
+    let tokens = scene.trade("a", 5).await;
+    scene.log.answers(|_| Err(PublishError::Unavailable("no broker".to_owned())));
+    let mut relay = scene.relay();
+    for _ in 0..20 {
+        let tried = step(&mut relay).await;
+        assert_eq!((tried.published, tried.parked, tried.outage.as_deref()), (0, 0, Some("no broker")));
+    }
+    let backlog = scene.store.backlog().await.expect("counted");
+    assert_eq!((backlog.unpublished, backlog.blocked, backlog.parked), (10, 0, 0));
+    // A part of the log is away: its keys wait, and are never parked for it.
+    let away = tokens[0].clone();
+    scene.log.answers(move |event| {
+        if event.key == away { Err(PublishError::Unavailable("no leader".to_owned())) } else { Ok(()) }
+    });
+    assert_eq!(step(&mut relay).await.published, 8);
+    for _ in 0..10 {
+        scene.clock.advance(Duration::from_secs(2));
+        scene.trade("b", 1).await;
+        step(&mut relay).await;
+    }
+    let backlog = scene.store.backlog().await.expect("counted");
+    assert_eq!((backlog.unpublished, backlog.parked), (2, 0));
+    scene.log.answers(|_| Ok(()));
+    scene.clock.advance(Duration::from_secs(2));
+    step(&mut relay).await;
+    scene.log.in_order();
+    assert_eq!(scene.waiting().await, 0);
+}
+
+async fn relays_share_the_work_and_keep_the_order(books: Books) {
+    for relays in [2, 4] {
+        let scene = Scene::on(books.another().await).await;
+        let mut all: Vec<Relay> = (0..relays).map(|_| scene.relay()).collect();
+        // Each hears of the others, and gives up what is theirs.
+        for _ in 0..3 {
+            for relay in &mut all {
+                step(relay).await;
+            }
+            scene.clock.advance(Duration::from_secs(4));
+            // Leases are renewed by the process's clock: as if a third of their time had passed here too.
+            for relay in &mut all {
+                relay.renew_soon();
+            }
+        }
+        let trading = scene.trade("a", 200);
+        let working = async {
+            let mut worked = vec![0; relays];
+            while worked.iter().sum::<u64>() < 400 {
+                let steps = futures_util::future::join_all(all.iter_mut().map(Relay::step)).await;
+                for (worked, step) in worked.iter_mut().zip(steps) {
+                    *worked += step.expect("stepped").published;
+                }
+            }
+            worked
+        };
+        let (_, worked) = tokio::join!(trading, working);
+        assert!(worked.iter().all(|events| *events > 0), "each does its share: {worked:?}");
+        scene.log.in_order();
+        assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 400), "each event once");
+    }
+}
+
+async fn a_frozen_relay_that_wakes_up_is_refused(books: Books) {
+    // Given a relay that froze after it had read its batch, past its lease
+    let scene = Scene::on(books).await;
+    scene.trade("a", 10).await;
+    let mut frozen = scene.relay();
+    let (sender, woken) = tokio::sync::oneshot::channel();
+    let asleep = Asleep { log: scene.log.clone(), woken: tokio::sync::Mutex::new(Some(woken)) };
+    frozen.set_publisher(Arc::new(asleep));
+    let sleeping = tokio::spawn(async move {
+        let step = frozen.step().await;
+        (frozen, step)
+    });
+    bespeak_tests::until("it has read its batch", async || {
+        scene.api.books.count("SELECT COUNT(*) FROM leases WHERE owner IS NOT NULL").await > 0
+    })
+    .await;
+    scene.clock.advance(Duration::from_secs(11));
+    // And another that took its shards, and published
+    let mut other = scene.relay();
+    assert_eq!(step(&mut other).await.published, 20);
+    scene.trade("b", 5).await;
+    // When it wakes up and goes on
+    sender.send(()).expect("it waits");
+    let (mut frozen, late) = sleeping.await.expect("no panic");
+    let late = late.expect("stepped");
+    // Then what it sends again is a duplicate, its marks are refused, and so is its next claim
+    assert_eq!((late.published, late.refused), (0, 20));
+    assert_eq!(step(&mut frozen).await.claimed, 0, "the other holds all shards");
+    assert_eq!(step(&mut other).await.published, 10);
+    scene.log.in_order();
+    let written = scene.log.written();
+    let ids: HashSet<_> = written.iter().map(|event| event.event_id).collect();
+    assert_eq!((written.len(), ids.len()), (50, 30));
+    assert_eq!(scene.waiting().await, 0);
+}
+
+/// A publisher that sends nothing until it is woken, once.
+struct Asleep {
+    log: Log,
+    woken: tokio::sync::Mutex<Option<tokio::sync::oneshot::Receiver<()>>>,
+}
+
+#[async_trait]
+impl Publisher for Asleep {
+    async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
+        if let Some(woken) = self.woken.lock().await.take() {
+            woken.await.expect("woken");
+        }
+        self.log.publish(events).await
+    }
+}
+
+/// Ids of the outbox are drawn before they are committed: a row with a lower id may come later, and is not passed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_that_commit_in_the_reverse_order_of_their_ids() {
+    let scene = Scene::on(Books::mysql().await).await;
+    let insert = "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at)
+        VALUES (UNHEX(REPLACE(UUID(), '-', '')), 3, ";
+    let mut first = scene.api.books.customer().await.expect("connected");
+    let run = async |connection: &mut sqlx::MySqlConnection, sql: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.expect("run");
+    };
+    run(&mut first, format!("START TRANSACTION; {insert} 'early', 1, 't', '{{}}', 1)")).await;
+    let mut second = scene.api.books.customer().await.expect("connected");
+    run(&mut second, format!("{insert} 'late', 1, 't', '{{}}', 2)")).await;
+    let mut relay = scene.relay();
+    assert_eq!(step(&mut relay).await.published, 1);
+    run(&mut first, "COMMIT".to_owned()).await;
+    assert_eq!(step(&mut relay).await.published, 1);
+    let keys: Vec<String> = scene.log.written().into_iter().map(|event| event.key).collect();
+    assert_eq!(keys, ["late", "early"]);
+    assert!(scene.log.written()[0].id > scene.log.written()[1].id);
+}
