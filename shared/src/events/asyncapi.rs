@@ -10,17 +10,20 @@ use crate::engine::EventType;
 
 const DESCRIPTION: &str = "Every change of a reservation, and every edge of a resource's stock, as CloudEvents 1.0 in \
 the Kafka binding's binary mode: attributes are headers, the value is the data, a snapshot of the record after the \
-change.\n\nEvents of one key come in the order of their versions (`ce_keyversion`). Each comes at least once: drop what \
-has a version that was seen before. A token lets its bearer act on the reservation: whoever reads the topic may.";
+change.\n\nEvents of one key come in the order of their versions (`ce_keyversion`), and may come again: drop what has \
+no higher version than the last one of its key. A token lets its bearer act on the reservation: whoever reads the \
+topic may.";
 
 /// What may change, as the document and `docs/events/README.md` say it.
-const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1` they only \
-grow: optional fields and headers may be added, and new types. Nothing is removed, renamed, or given another meaning or \
-other values, and what is always there stays so. Consumers ignore fields, headers and types that they do not know. \
-Whatever else must change becomes a new type, `.v2`, that is published beside `.v1` for a time that the changelog \
-announces.";
+const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1` they \
+only grow: optional fields and headers may be added, and new types. Nothing is removed, renamed, or given another \
+meaning or other values, and what is always there stays so. Consumers ignore fields, headers and types that they do \
+not know. Whatever else must change becomes a new type, `.v2`, that is published beside `.v1` for a time that the \
+changelog announces.";
 
+// Where the configuration names nothing else.
 const TOPIC: &str = "bespeak.events";
+const PARTITIONS: u32 = 12;
 const DEAD_LETTER_TOPIC: &str = "bespeak.events.dlq";
 
 /// The version of the Kafka bindings: <https://github.com/asyncapi/bindings/blob/master/kafka/README.md>.
@@ -63,7 +66,10 @@ fn servers() -> Value {
 }
 
 fn channels() -> Value {
-    let kafka = |topic: &str| json!({"kafka": {"topic": topic, "bindingVersion": KAFKA_BINDINGS}});
+    let kafka = |topic: &str, partitions: u32| {
+        let binding = json!({"topic": topic, "partitions": partitions, "bindingVersion": KAFKA_BINDINGS});
+        json!({"kafka": binding})
+    };
     let types: Map<String, Value> = EventType::ALL
         .iter()
         .map(|kind| {
@@ -73,18 +79,19 @@ fn channels() -> Value {
     json!({
         "events": {
             "address": TOPIC,
-            "description": "What happened, keyed by the token of the reservation or the id of the resource. All events \
-                of one key are in one partition. Under which name, and with how many partitions, is the operator's choice.",
+            "description": "What happened, keyed by the token of the reservation or the id of the resource. All \
+                events of one key are in one partition. The topic's name and its number of partitions are settings; \
+                here are the defaults.",
             "servers": [reference("#/servers/kafka")],
             "messages": types,
-            "bindings": kafka(TOPIC),
+            "bindings": kafka(TOPIC, PARTITIONS),
         },
         "deadLetters": {
             "address": DEAD_LETTER_TOPIC,
             "description": "What could not be consumed, as it came, under its key, with the reason.",
             "servers": [reference("#/servers/kafka")],
             "messages": {"DeadLetter": reference("#/components/messages/DeadLetter")},
-            "bindings": kafka(DEAD_LETTER_TOPIC),
+            "bindings": kafka(DEAD_LETTER_TOPIC, 1),
         },
         "stockNotices": {
             "address": null,
@@ -96,7 +103,10 @@ fn channels() -> Value {
 }
 
 fn operations() -> Value {
-    let operation = |action: &str, channel: &str, summary: &str| json!({"action": action, "channel": reference(&format!("#/channels/{channel}")), "summary": summary});
+    let operation = |action: &str, channel: &str, summary: &str| {
+        let channel = reference(&format!("#/channels/{channel}"));
+        json!({"action": action, "channel": channel, "summary": summary})
+    };
     json!({
         "publishEvents": operation("send", "events", "The relay publishes what the outbox holds."),
         "consumeEvents": operation("receive", "events", "The consumer gives events their effects, each once."),
@@ -171,6 +181,7 @@ fn dead_letter() -> Value {
         ("dlq_partition", "3"),
         ("dlq_offset", "4711"),
         ("dlq_attempts", "1"),
+        ("dlq_time", "2026-01-01T00:00:01Z"),
     ] {
         headers[name] = value.into();
     }
@@ -186,8 +197,12 @@ fn dead_letter() -> Value {
                 "dlq_partition": whole_number("The partition that it came from."),
                 "dlq_offset": whole_number("Its offset there."),
                 "dlq_attempts": whole_number("How often it was tried."),
+                "dlq_time": {"description": "When it was put aside.", "type": "string", "format": "date-time"},
+                "dlq_omitted": whole_number(
+                    "Where the value is absent because it is too large for this topic: how many bytes it has.",
+                ),
             },
-            "required": ["dlq_reason", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_attempts"],
+            "required": ["dlq_reason", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_attempts", "dlq_time"],
         },
         "payload": {"description": "Whatever came."},
         "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": KAFKA_BINDINGS}},
@@ -238,7 +253,14 @@ fn data(kind: EventType) -> Value {
             "expiresAt": "2026-01-01T00:05:00Z",
         })
     };
-    let resource = |version: u64, available: u64| json!({"resourceId": "room-101", "version": version, "availableStock": available, "totalStock": 2});
+    let resource = |version: u64, available: u64| {
+        json!({
+            "resourceId": "room-101",
+            "version": version,
+            "availableStock": available,
+            "totalStock": 2,
+        })
+    };
     match kind {
         EventType::Held => reservation(1, "HELD"),
         EventType::Committed => reservation(2, "COMMITTED"),

@@ -1,7 +1,8 @@
 //! JSON Schemas of what is sent: data, derived from the types that are serialised, and headers, which have no type.
 //!
 //! Draft 7: what AsyncAPI 3.0 takes a schema for where it says nothing else
-//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject>). Next: `asyncapi.rs`, which refers to them.
+//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject>). Next: `asyncapi.rs`, which refers to
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +111,7 @@ fn event_headers() -> Value {
             },
             "ce_keyversion": {
                 "description": "The version of the reservation or resource that the event belongs to, in decimal: \
-                    drop what has a version that was seen before.",
+                    drop what has no higher one than the last event of its key.",
                 "type": "string",
                 "pattern": "^[1-9][0-9]*$",
             },

@@ -69,7 +69,8 @@ fn fields_may_be_added_and_words_changed() {
     grown["properties"]["items"]["items"]["properties"]["seat"] = json!({"type": ["string", "null"]});
     grown["description"] = "Other words.".into();
     grown["properties"]["status"]["description"] = "Other words.".into();
-    assert_eq!(breaks(frozen, &grown), [String::new(); 0]);
+    let found = breaks(frozen, &grown);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -87,11 +88,11 @@ fn nothing_else_may() {
             schema["properties"]["token"]["type"] = json!(["string", "null"]);
         }),
         (r#".token: format was "uuid", is null"#, |schema| {
-            remove(&mut schema["properties"]["token"], "format")
+            remove(&mut schema["properties"]["token"], "format");
         }),
         (".version: minimum was 1, is 0", |schema| schema["properties"]["version"]["minimum"] = 0.into()),
         (".holder: maxLength was 128, is 64", |schema| {
-            schema["properties"]["holder"]["maxLength"] = 64.into()
+            schema["properties"]["holder"]["maxLength"] = 64.into();
         }),
         (".status: enum was", |schema| {
             schema["properties"]["status"]["enum"].as_array_mut().expect("names").push("LOST".into());
