@@ -91,7 +91,7 @@ impl Topic {
             .expect("a producer");
         let mut owned = OwnedHeaders::new();
         for (key, value) in headers {
-            owned = owned.insert(Header { key, value: Some(value) });
+            owned = owned.insert(Header { key, value: Some(value.as_bytes()) });
         }
         // All in one partition, so that their order is known.
         let mut record = FutureRecord::to(&self.name).key(key).headers(owned).partition(0);

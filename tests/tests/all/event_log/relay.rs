@@ -217,16 +217,15 @@ async fn an_outage_blames_no_key(books: Books) {
 async fn relays_share_the_work_and_keep_the_order(books: Books) {
     for relays in [2, 4] {
         let scene = Scene::on(books.another().await).await;
-        let mut all: Vec<Relay> = (0..relays).map(|_| scene.relay()).collect();
+        // Their leases never run out by the database's clock, which stands still; by theirs they are to be renewed soon.
+        let options = RelayOptions { lease_for: Duration::from_millis(3), ..OPTIONS };
+        let relay = || Relay::new(scene.store.clone(), Arc::new(scene.log.clone()), options);
+        let mut all: Vec<Relay> = (0..relays).map(|_| relay()).collect();
         // Each hears of the others, and gives up what is theirs.
         for _ in 0..3 {
             for relay in &mut all {
                 step(relay).await;
-            }
-            scene.clock.advance(Duration::from_secs(4));
-            // Leases are renewed by the process's clock: as if a third of their time had passed here too.
-            for relay in &mut all {
-                relay.renew_soon();
+                tokio::time::sleep(options.lease_for).await;
             }
         }
         let trading = scene.trade("a", 200);
@@ -251,10 +250,9 @@ async fn a_frozen_relay_that_wakes_up_is_refused(books: Books) {
     // Given a relay that froze after it had read its batch, past its lease
     let scene = Scene::on(books).await;
     scene.trade("a", 10).await;
-    let mut frozen = scene.relay();
     let (sender, woken) = tokio::sync::oneshot::channel();
     let asleep = Asleep { log: scene.log.clone(), woken: tokio::sync::Mutex::new(Some(woken)) };
-    frozen.set_publisher(Arc::new(asleep));
+    let mut frozen = Relay::new(scene.store.clone(), Arc::new(asleep), OPTIONS);
     let sleeping = tokio::spawn(async move {
         let step = frozen.step().await;
         (frozen, step)

@@ -1,0 +1,182 @@
+//! Brokers that are away, come back, or refuse.
+
+use std::time::{Duration, Instant};
+
+use bespeak::{
+    engine::EventType,
+    events::{
+        PublishError, Publisher,
+        kafka::{KafkaPublisher, TopicError, ensure_topics},
+    },
+    store::OutboxEvent,
+};
+use bespeak_services::Kafka;
+use bespeak_tests::{Books, Server, Topic, bespeak, until, until_within};
+use rdkafka::{mocking::MockCluster, types::{RDKafkaApiKey, RDKafkaRespErr}};
+use uuid::Uuid;
+
+use super::{audited, keys, settings, settled, trade};
+
+/// The broker is away for half a minute under load, and comes back: nothing is lost, each key is in order, and the backlog
+/// rises and falls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_away_for_half_a_minute() {
+    let (broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
+    let books = Books::mysql().await;
+    let topic = Topic::on(&broker);
+    let events = topic.url();
+    let server = Server::start(&books, &settings(&events, &[])).await;
+    server.cars("car", 100_000).await;
+    let mut committed = trade(&server, "before", 15).await.len();
+    settled(&books, &events).await;
+    gate.close();
+    let away = Instant::now();
+    let mut n = 0;
+    while away.elapsed() < Duration::from_secs(30) {
+        committed += trade(&server, &format!("away-{n}"), 30).await.len();
+        n += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let backlog = server.metric("bespeak_outbox_unpublished_events").await;
+    let lag = server.metric("bespeak_outbox_lag_seconds").await;
+    assert!(backlog > 100.0 && lag > 20.0, "{backlog} events wait, for {lag} s");
+    assert!(server.metric("bespeak_relay_outages_total").await > 0.0);
+    assert_eq!(server.metric("bespeak_outbox_blocked_keys").await, 0.0, "no key is to blame");
+    let said = server.logged("ERROR").iter().filter(|line| line.contains("cannot be published")).count();
+    assert_eq!(said, 1, "an outage is told once");
+    gate.open().expect("the same port");
+    settled(&books, &events).await;
+    until("the metrics say so", async || {
+        server.metric("bespeak_outbox_unpublished_events").await == 0.0
+            && server.metric("bespeak_outbox_lag_seconds").await == 0.0
+    })
+    .await;
+    audited(&books, &events).await;
+    assert_eq!(keys(&books).await, i64::try_from(committed).expect("few"));
+    assert_eq!(server.stop().await, 0);
+}
+
+/// No broker answers at the start: the server serves, and publishes when one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_comes_after_the_server() {
+    let (broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
+    gate.close();
+    let books = Books::sqlite();
+    let topic = Topic::on(&broker);
+    let events = topic.url();
+    let server = Server::start(&books, &settings(&events, &[])).await;
+    server.cars("car", 100).await;
+    let committed = trade(&server, "a", 6).await.len();
+    assert!(server.logged("ERROR")[0].contains("no broker answers yet"));
+    gate.open().expect("the same port");
+    settled(&books, &events).await;
+    assert_eq!(keys(&books).await, i64::try_from(committed).expect("few"));
+}
+
+/// A topic with another number of partitions would spread keys in another way: the start is refused, and says what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_other_partitions_is_refused() {
+    let topic = Topic::new().await;
+    let mut config = topic.config();
+    config.partitions = 3;
+    ensure_topics(&config).await.expect("created");
+    ensure_topics(&config).await.expect("there already");
+    config.partitions = 4;
+    let refused = ensure_topics(&config).await.expect_err("refused");
+    assert!(matches!(refused, TopicError::Partitions { found: 3, expected: 4, .. }), "{refused}");
+    let books = Books::sqlite();
+    let (database, events) = (books.url(), topic.url());
+    let environment = [("BESPEAK_DATABASE_URL", database.as_str()), ("BESPEAK_EVENTS_URL", events.as_str())];
+    let ran = bespeak(&["serve", "--listen", "127.0.0.1:0"], &environment).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("has 3 partitions and BESPEAK_EVENTS_PARTITIONS names 12"), "{ran:?}");
+}
+
+fn event(n: u128, bytes: usize) -> OutboxEvent {
+    OutboxEvent {
+        id: i64::try_from(n).expect("few"),
+        event_id: Uuid::from_u128(n),
+        shard: 0,
+        key: format!("key-{n}"),
+        version: 1,
+        kind: EventType::Held.as_str().to_owned(),
+        payload: format!("{{\"x\": \"{}\"}}", "x".repeat(bytes)),
+        created_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        attempts: 0,
+    }
+}
+
+/// I10: an event that is too large is refused, and none of those that were sent with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_event_that_is_too_large() {
+    let topic = Topic::new().await;
+    ensure_topics(&topic.config()).await.expect("created");
+    let publisher = KafkaPublisher::new(&topic.config(), "/test").expect("a publisher");
+    let mut events: Vec<OutboxEvent> = (0..100).map(|n| event(n, 10)).collect();
+    events[41] = event(41, 2 << 20);
+    let became = publisher.publish(&events).await;
+    for (n, became) in became.iter().enumerate() {
+        match became {
+            Err(PublishError::Rejected(reason)) => assert!(n == 41 && reason.contains("too large"), "{n} {reason}"),
+            became => assert!(n != 41 && became.is_ok(), "{n} {became:?}"),
+        }
+    }
+    assert_eq!(topic.read().await.len(), 99);
+}
+
+/// A broker refuses a batch as too large for what one of its records is: those that were sent with it are sent again alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_the_broker_refuses_blames_nobody_else() {
+    let mock = MockCluster::new(1).expect("a mock cluster");
+    mock.create_topic("mocked", 1, 1).expect("a topic");
+    let url = format!("kafka://{}/mocked", mock.bootstrap_servers());
+    let values = bespeak::config::Values::collect(
+        |asked| (asked == "BESPEAK_EVENTS_URL").then(|| url.clone()),
+        |_| None,
+    );
+    let config = bespeak::config::Config::parse(&values).expect("valid settings");
+    let bespeak::config::EventLog::Kafka(config) = config.events else { panic!("the URL names Kafka") };
+    let publisher = KafkaPublisher::new(&config, "/test").expect("a publisher");
+    assert!(publisher.publish(&[event(0, 1)]).await[0].is_ok(), "the mock works");
+    let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    mock.request_errors(RDKafkaApiKey::Produce, &[too_large]);
+    let events: Vec<OutboxEvent> = (1..50).map(|n| event(n, 10)).collect();
+    let became = publisher.publish(&events).await;
+    assert!(became.iter().all(Result::is_ok), "{became:?}");
+}
+
+/// A broker that does not answer is an outage, and no event's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_broker_is_an_outage() {
+    let broker = Kafka::start_own().await.expect("a broker");
+    let topic = Topic::on(&broker);
+    let config = topic.config();
+    drop(broker);
+    let publisher = KafkaPublisher::new(&config, "/test").expect("a publisher");
+    let became = publisher.publish(&[event(0, 1), event(1, 1)]).await;
+    assert!(became.iter().all(|became| matches!(became, Err(PublishError::Unavailable(_)))), "{became:?}");
+    assert!(matches!(ensure_topics(&config).await, Err(TopicError::Unavailable { .. })));
+}
+
+/// Several servers of one group share the partitions; one that leaves is replaced, and nothing is applied twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_come_and_go() {
+    let books = Books::mysql().await;
+    let topic = Topic::new().await;
+    let events = topic.url();
+    let first = Server::start(&books, &settings(&events, &[])).await;
+    first.cars("car", 10_000).await;
+    let mut committed = trade(&first, "a", 30).await.len();
+    let second = Server::start(&books, &settings(&events, &[])).await;
+    until_within(Duration::from_secs(30), "the second has partitions", async || {
+        second.metric("bespeak_consumer_rebalances_total").await > 0.0
+    })
+    .await;
+    committed += trade(&first, "b", 60).await.len();
+    assert_eq!(first.stop().await, 0);
+    committed += trade(&second, "c", 30).await.len();
+    settled(&books, &events).await;
+    let audit = audited(&books, &events).await;
+    assert_eq!(audit["events"], audit["records"], "{audit}");
+    assert_eq!(keys(&books).await, i64::try_from(committed).expect("few"));
+}

@@ -1,0 +1,99 @@
+//! Consumers: what is no event, late events, effects within their time.
+
+use std::time::{Duration, Instant};
+
+use bespeak_tests::{Books, Server, Topic, each_store, until, until_within};
+use serde_json::json;
+
+use super::{keys, settings, settled, way};
+
+each_store!(a_key_is_there_soon_after_the_commit, what_is_no_event_is_set_aside_and_the_rest_applied,);
+
+/// I9, as a user sees it: on both stores, both ways.
+async fn a_key_is_there_soon_after_the_commit(books: Books) {
+    for kafka in [false, true] {
+        let books = books.another().await;
+        let (_topic, events) = way(kafka).await;
+        let server = Server::start(&books, &settings(&events, &[])).await;
+        server.cars("car", 10).await;
+        server.stock("seat", 10).await;
+        let (car, seat) = (server.hold("1", "car").await, server.hold("2", "seat").await);
+        assert!(server.show(&car).await["smartKey"].is_null(), "not before the commit");
+        server.act("commit", &seat).await;
+        server.act("commit", &car).await;
+        until_within(Duration::from_secs(20), "there is a key", async || {
+            !server.show(&car).await["smartKey"].is_null()
+        })
+        .await;
+        let key = server.show(&car).await["smartKey"].clone();
+        assert_eq!((key["code"].as_str().map(str::len), &key["status"]), (Some(32), &json!("ISSUED")));
+        server.act("cancel", &car).await;
+        until("it is revoked", async || server.show(&car).await["smartKey"]["status"] == "REVOKED").await;
+        settled(&books, &events).await;
+        assert!(server.show(&seat).await["smartKey"].is_null(), "nothing that a key opens");
+        // Once the consumer is at work, a key does not take long; the figure is the benchmark's to tell.
+        let token = server.hold("3", "car").await;
+        let began = Instant::now();
+        server.act("commit", &token).await;
+        until("there is a key", async || !server.show(&token).await["smartKey"].is_null()).await;
+        println!("kafka {kafka}: key after {:?}", began.elapsed());
+    }
+}
+
+/// I10: whatever stands among good records, these are applied, and it is kept with its reason.
+async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
+    let topic = Topic::new().await;
+    let events = topic.url();
+    let server = Server::start(&books, &settings(&events, &[])).await;
+    server.cars("car", 10).await;
+    let token = server.hold("1", "car").await;
+    settled(&books, &events).await;
+    let ids: Vec<String> = (0..8).map(|_| uuid::Uuid::now_v7().to_string()).collect();
+    let headers = |n: usize| {
+        vec![
+            ("ce_specversion", "1.0"),
+            ("ce_id", ids[n].as_str()),
+            ("ce_source", "/test"),
+            ("ce_type", "bespeak.reservation.committed.v1"),
+            ("ce_time", "2026-01-01T00:00:00Z"),
+            ("ce_keyversion", "2"),
+        ]
+    };
+    let with = |n: usize, name: &str, value: &'static str| {
+        let mut changed = headers(n);
+        changed.retain(|(found, _)| *found != name);
+        changed.push(("ce_type", value));
+        changed
+    };
+    let good = json!({"token": token, "version": 2, "items": [{"resourceId": "car", "quantity": 1}]}).to_string();
+    let huge = format!("{{\"x\": \"{}\"}}", "x".repeat(2 << 20));
+    let without: Vec<_> = headers(3).into_iter().filter(|(name, _)| *name != "ce_id").collect();
+    let cancelled = good.replace(":2,", ":3,");
+    topic.put(&token, &headers(0), Some(b"{\"token\": ")).await;
+    topic.put(&token, &with(1, "ce_type", "bespeak.reservation.teleported.v1"), Some(good.as_bytes())).await;
+    topic.put(&token, &with(2, "ce_type", "bespeak.reservation.committed.v2"), Some(good.as_bytes())).await;
+    topic.put(&token, &without, Some(good.as_bytes())).await;
+    topic.put(&token, &headers(4), Some(huge.as_bytes())).await;
+    topic.put(&token, &headers(5), None).await;
+    topic.put(&token, &headers(6), Some(good.as_bytes())).await;
+    topic.put(&token, &[], None).await;
+    // The good one in their middle takes effect.
+    until("the good one is applied", async || keys(&books).await == 1).await;
+    topic.put(&token, &with(7, "ce_type", "bespeak.reservation.cancelled.v1"), Some(cancelled.as_bytes())).await;
+    until("and those after it", async || keys(&books).await == 0).await;
+    until("seven are set aside", async || topic.dead_letters().await.len() == 7).await;
+    let letters = topic.dead_letters().await;
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter.headers["dlq_reason"].as_str()).collect();
+    let expected = ["EOF while parsing", "teleported", "committed.v2", "ce_id is missing", "2097160 bytes", "no value", "no value"];
+    for (reason, expected) in reasons.iter().zip(expected) {
+        assert!(reason.contains(expected), "{reason} / {expected}");
+    }
+    for letter in &letters {
+        assert_eq!(letter.headers["dlq_topic"], topic.name());
+        assert_eq!(letter.headers["dlq_partition"], "0");
+        assert!(letter.headers["dlq_offset"].parse::<u64>().is_ok());
+        assert_eq!(letter.headers["dlq_attempts"], "1");
+    }
+    assert_eq!((letters[1].headers["ce_id"].as_str(), letters[1].key.as_str()), (ids[1].as_str(), token.as_str()));
+    assert!((server.metric("bespeak_consumer_events_total").await - 10.0).abs() < 0.1);
+}
