@@ -1,6 +1,8 @@
 //! Wires the parts: the one place where back ends are named, and what triggers (HTTP, commands, schedules) call.
 //!
-//! Never: rules, SQL, HTTP.
+//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks.
+
+mod webhooks;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,6 +11,9 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::{NoContext, Uuid};
+pub use webhooks::{Tested, WebhookAnswer};
+
+use webhooks::Webhooks;
 
 use crate::{
     config::Config,
@@ -19,7 +24,7 @@ use crate::{
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
     retention::{Purger, Retention},
-    store::{Mode, Page, Store, StoreError},
+    store::{Database, Mode, Page, Store, StoreError},
     telemetry,
 };
 
@@ -41,7 +46,7 @@ pub enum Access {
 ///
 /// # Errors
 /// The database cannot be opened, or this build has no back end for it.
-pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Database>, StoreError> {
     #[cfg(feature = "sqlite")]
     if config.database_url.starts_with("sqlite:") {
         use crate::store::{
@@ -80,7 +85,9 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Store
 
 /// A running engine.
 pub struct App {
+    database: Arc<dyn Database>,
     store: Arc<dyn Store>,
+    webhooks: Webhooks,
     dispatch: Arc<Dispatch>,
     limits: Limits,
     retention: Retention,
@@ -112,9 +119,12 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 
 impl App {
     /// Starts an engine on migrated books.
-    pub fn start(store: Arc<dyn Store>, config: &Config) -> Self {
+    pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
+        let store: Arc<dyn Store> = database.clone();
         let dispatch = Arc::new(Dispatch::start(&store, config.dispatch_plan(), config.lane_queue));
         let app = Self {
+            webhooks: Webhooks::new(database.clone(), &config.webhooks),
+            database,
             store,
             dispatch,
             limits: config.limits.clone(),
@@ -136,7 +146,7 @@ impl App {
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
-        let purger = Purger::new(self.store.clone(), self.dispatch.clone(), self.retention);
+        let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
         let stop = self.background.clone();
         self.tasks.spawn(async move { purger.run(stop).await });
     }
@@ -231,6 +241,7 @@ impl App {
         if let Ok(outbox) = self.dispatch.read(self.store.outbox()).await {
             telemetry::outbox_backlog(outbox.unpublished);
         }
+        self.refresh_webhook_metrics().await;
     }
 
     /// Lets what was accepted finish, then closes the store.
@@ -245,11 +256,15 @@ impl App {
 /// Draws a token. Every random bit is drawn anew: the counter that most `UUIDv7` generators keep within a millisecond
 /// would let whoever holds one token guess its neighbours.
 fn draw_token() -> Token {
+    Token::from_uuid(draw_uuid())
+}
+
+fn draw_uuid() -> Uuid {
     let now = jiff::Timestamp::now();
     // Before 1970 the clock is wrong anyhow; the token stays unique and unguessable.
     let seconds = u64::try_from(now.as_second()).unwrap_or(0);
     let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-    Token::from_uuid(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos)))
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
 }
 
 fn booked(outcome: Result<Outcome, DispatchError>) -> Answer<Booked> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     engine::Token,
     lanes::{Dispatch, DispatchError},
-    store::Store,
+    store::Database,
     telemetry,
 };
 
@@ -29,6 +29,8 @@ pub struct Retention {
     pub reservations: Duration,
     /// Published events, since their publication.
     pub events: Duration,
+    /// Webhook deliveries, since they were made or given up.
+    pub deliveries: Duration,
 }
 
 /// Where a pass is.
@@ -36,11 +38,12 @@ pub struct Retention {
 enum At {
     Events,
     Reservations(Option<Token>),
+    Deliveries,
 }
 
 /// The task that forgets.
 pub struct Purger {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Database>,
     dispatch: Arc<Dispatch>,
     retention: Retention,
     at: At,
@@ -57,7 +60,7 @@ pub struct Step {
 
 impl Purger {
     /// One that stands at the beginning of a pass.
-    pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
+    pub fn new(store: Arc<dyn Database>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
         Self { store, dispatch, retention, at: At::Events }
     }
 
@@ -79,8 +82,18 @@ impl Purger {
                 let purge = self.store.purge_reservations(self.retention.reservations, after, STEP);
                 let purged = self.dispatch.read(purge).await?;
                 telemetry::count_purged("reservations", purged.deleted);
-                self.at = purged.next.map_or(At::Events, |token| At::Reservations(Some(token)));
-                Ok(Step { deleted: purged.deleted, more: purged.next.is_some() })
+                self.at = purged.next.map_or(At::Deliveries, |token| At::Reservations(Some(token)));
+                Ok(Step { deleted: purged.deleted, more: true })
+            }
+            At::Deliveries => {
+                let purge = self.store.purge_deliveries(self.retention.deliveries, STEP);
+                let deleted = self.dispatch.read(purge).await?;
+                telemetry::count_purged("deliveries", deleted);
+                let more = deleted >= u64::from(STEP);
+                if !more {
+                    self.at = At::Events;
+                }
+                Ok(Step { deleted, more })
             }
         }
     }

@@ -111,7 +111,7 @@ fn describe() {
     describe_counter!(
         "bespeak_purged_total",
         Unit::Count,
-        "Records forgotten because they were old: reservations or events."
+        "Records forgotten because they were old: reservations, events or (webhook) deliveries."
     );
     describe_counter!(
         "bespeak_refusals_from_memory_total",

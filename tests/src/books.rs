@@ -6,15 +6,15 @@ use std::sync::{
 };
 
 use bespeak::store::{
-    Audit, Clock, FixedClock, Guard, Store,
+    Audit, Clock, Database, FixedClock, Guard, Store,
     mysql::{MysqlOptions, MysqlStore},
     sqlite::{SqliteOptions, SqliteStore},
 };
 use bespeak_services::Mysql;
 use serde_json::{Value, json};
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Database, Decode, MySqlConnection, Row,
-    SqliteConnection, Type, mysql::MySqlConnectOptions, sqlite::SqliteConnectOptions,
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, MySqlConnection, Row, SqliteConnection,
+    Type, mysql::MySqlConnectOptions, sqlite::SqliteConnectOptions,
 };
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -122,7 +122,7 @@ impl Books {
     }
 
     /// Opens it, as a process does. Does not migrate.
-    pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Store> {
+    pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Database> {
         let clock = clock.cloned().map_or(Clock::Own, Clock::Fixed);
         if self.is_file() {
             let options = SqliteOptions { clock, ..SqliteOptions::default() };
@@ -305,7 +305,7 @@ where
     usize: ColumnIndex<R>,
     i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
     String: for<'r> Decode<'r, R::Database> + Type<R::Database>,
-    R::Database: Database,
+    R::Database: sqlx::Database,
 {
     let payload: String = row.get(3);
     json!({

@@ -11,6 +11,8 @@
 mod api;
 mod binary;
 mod books;
+mod deliveries;
+mod receiver;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
+pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
 
 /// Waits until `condition` holds.

@@ -6,7 +6,14 @@ mod settings;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat};
+use crate::{
+    engine::{Limits, Violation},
+    lanes,
+    retention::Retention,
+    store::Guard,
+    telemetry::LogFormat,
+    webhooks::{Configured, EndpointUrl, Secret},
+};
 pub use settings::{SETTINGS, Setting};
 
 /// A value that stops the start.
@@ -116,7 +123,7 @@ impl Values {
     /// A setting's text and where it came from, its password hidden.
     pub fn shown(&self, setting: &Setting) -> (String, Source) {
         let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
-        (if setting.secret { without_password(&value) } else { value }, source)
+        (setting.without_secret(&value), source)
     }
 
     fn text(&self, name: &'static str) -> &str {
@@ -125,7 +132,10 @@ impl Values {
     }
 
     fn error(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
-        ConfigError { name, value: without_password(self.text(name)), expected: expected.into() }
+        let opaque = SETTINGS.iter().find(|setting| setting.name == name && setting.opaque);
+        let value = self.text(name);
+        let value = opaque.map_or_else(|| without_password(value), |setting| setting.without_secret(value));
+        ConfigError { name, value, expected: expected.into() }
     }
 
     fn number(&self, name: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
@@ -222,12 +232,23 @@ pub struct Config {
     pub limits: Limits,
     /// For how long things are kept.
     pub retention: Retention,
+    /// Who is told of events.
+    pub webhooks: WebhookConfig,
     /// What HTTP accepts.
     pub http: HttpConfig,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+}
+
+/// Who is told of events, as far as the configuration says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// The endpoint that it names.
+    pub endpoint: Option<Configured>,
+    /// Whether private addresses may be sent to.
+    pub allow_private: bool,
 }
 
 /// What HTTP accepts.
@@ -292,6 +313,7 @@ impl Config {
         let retention = Retention {
             reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
             events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+            deliveries: hours("BESPEAK_WEBHOOK_RETENTION_HOURS", 1, 24 * 366 * 100)?,
         };
         if retention.events > retention.reservations {
             return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
@@ -307,6 +329,7 @@ impl Config {
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits,
             retention,
+            webhooks: webhooks(values)?,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
                 import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,
@@ -331,6 +354,27 @@ impl Config {
             }
         }
     }
+}
+
+fn webhooks(values: &Values) -> Result<WebhookConfig, ConfigError> {
+    let (url, secret) = ("BESPEAK_WEBHOOK_URL", "BESPEAK_WEBHOOK_SECRET");
+    let allow_private =
+        values.choice("BESPEAK_WEBHOOK_ALLOW_PRIVATE", &[("true", true), ("false", false)])?;
+    let right = |violation: Violation| violation.problem.trim_start_matches("must be ").to_owned();
+    let endpoint = match (values.text(url), values.text(secret)) {
+        ("", "") => None,
+        ("", _) => return Err(values.error(url, "set where BESPEAK_WEBHOOK_SECRET is")),
+        (_, "") => return Err(values.error(secret, "set where BESPEAK_WEBHOOK_URL is: see `bespeak config`")),
+        (text, key) => Some(Configured {
+            url: EndpointUrl::parse(url, text).map_err(|violation| values.error(url, right(violation)))?,
+            secret: Secret::parse(secret, key).map_err(|violation| values.error(secret, right(violation)))?,
+        }),
+    };
+    let refused = endpoint.iter().filter(|_| !allow_private).find_map(|endpoint| endpoint.url.forbidden());
+    if let Some(forbidden) = refused {
+        return Err(values.error(url, format!("another address: {forbidden}")));
+    }
+    Ok(WebhookConfig { endpoint, allow_private })
 }
 
 fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigError> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bespeak::{
     retention::{Purger, Retention},
-    store::{FixedClock, Guard, Store},
+    store::{Database, FixedClock, Guard, Store},
 };
 use bespeak_tests::{Api, Books, each_store};
 use serde_json::json;
@@ -17,7 +17,7 @@ each_store!(
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-async fn purge(store: &Arc<dyn Store>) -> (u64, u64) {
+async fn purge(store: &Arc<dyn Database>) -> (u64, u64) {
     let events = store.purge_events(DAY, 10_000).await.expect("purged").deleted;
     let reservations = store.purge_reservations(7 * DAY, None, 10_000).await.expect("purged").deleted;
     (events, reservations)
@@ -106,9 +106,11 @@ async fn small_steps(books: Books) {
     let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
     assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
 
+    let way: Arc<dyn Store> = store.clone();
     let dispatch =
-        Arc::new(bespeak::lanes::Dispatch::start(&store, bespeak::lanes::Plan::Single { at_once: 1 }, 10));
-    let mut purger = Purger::new(store.clone(), dispatch, Retention { reservations: 7 * DAY, events: DAY });
+        Arc::new(bespeak::lanes::Dispatch::start(&way, bespeak::lanes::Plan::Single { at_once: 1 }, 10));
+    let retention = Retention { reservations: 7 * DAY, events: DAY, deliveries: DAY };
+    let mut purger = Purger::new(store.clone(), dispatch, retention);
     while purger.step().await.expect("purged").more {}
     assert_eq!(api.books.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(api.books.count("SELECT COUNT(*) FROM reservations").await, 6, "the committed ones");
