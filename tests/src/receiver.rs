@@ -93,6 +93,13 @@ impl Receiver {
         Self { address, says, messages, connections, task }
     }
 
+    /// Goes away: nobody can connect any more.
+    pub async fn close(mut self) {
+        self.task.abort();
+        // It was told to end.
+        let _ = (&mut self.task).await;
+    }
+
     /// From now on it says something else.
     pub fn says(&self, says: Says) {
         *self.says.lock().expect("no panic under the lock") = says;

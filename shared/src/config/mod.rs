@@ -3,18 +3,13 @@
 //! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
 
 mod settings;
+mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use crate::{
-    engine::{Limits, Violation},
-    lanes,
-    retention::Retention,
-    store::Guard,
-    telemetry::LogFormat,
-    webhooks::{Configured, EndpointUrl, Secret},
-};
+use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat};
 pub use settings::{SETTINGS, Setting};
+pub use webhooks::WebhookConfig;
 
 /// A value that stops the start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -242,15 +237,6 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Who is told of events, as far as the configuration says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WebhookConfig {
-    /// The endpoint that it names.
-    pub endpoint: Option<Configured>,
-    /// Whether private addresses may be sent to.
-    pub allow_private: bool,
-}
-
 /// What HTTP accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
@@ -329,7 +315,7 @@ impl Config {
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits,
             retention,
-            webhooks: webhooks(values)?,
+            webhooks: WebhookConfig::parse(values)?,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
                 import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,
@@ -354,27 +340,6 @@ impl Config {
             }
         }
     }
-}
-
-fn webhooks(values: &Values) -> Result<WebhookConfig, ConfigError> {
-    let (url, secret) = ("BESPEAK_WEBHOOK_URL", "BESPEAK_WEBHOOK_SECRET");
-    let allow_private =
-        values.choice("BESPEAK_WEBHOOK_ALLOW_PRIVATE", &[("true", true), ("false", false)])?;
-    let right = |violation: Violation| violation.problem.trim_start_matches("must be ").to_owned();
-    let endpoint = match (values.text(url), values.text(secret)) {
-        ("", "") => None,
-        ("", _) => return Err(values.error(url, "set where BESPEAK_WEBHOOK_SECRET is")),
-        (_, "") => return Err(values.error(secret, "set where BESPEAK_WEBHOOK_URL is: see `bespeak config`")),
-        (text, key) => Some(Configured {
-            url: EndpointUrl::parse(url, text).map_err(|violation| values.error(url, right(violation)))?,
-            secret: Secret::parse(secret, key).map_err(|violation| values.error(secret, right(violation)))?,
-        }),
-    };
-    let refused = endpoint.iter().filter(|_| !allow_private).find_map(|endpoint| endpoint.url.forbidden());
-    if let Some(forbidden) = refused {
-        return Err(values.error(url, format!("another address: {forbidden}")));
-    }
-    Ok(WebhookConfig { endpoint, allow_private })
 }
 
 fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigError> {

@@ -269,6 +269,7 @@ async fn the_endpoint_of_the_environment(books: Books) {
 }
 
 async fn metrics_and_retention(books: Books) {
+    bespeak::telemetry::metrics().expect("started");
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Says::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;

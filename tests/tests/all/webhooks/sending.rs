@@ -76,7 +76,7 @@ async fn only_2xx_counts_and_failures_come_again(books: Books) {
     assert!(told(&receiver).iter().all(|id| *id == event.to_string()), "one event, however often it is sent");
     assert!(receiver.messages().iter().all(|message| message.is_signed_with(&secret)));
     assert!(hooks.delivery(endpoint).await["lastError"].is_null());
-    drop(receiver);
+    receiver.close().await;
     hooks.enqueue(endpoint).await;
     assert_eq!(hooks.round().await.failed, 1);
     let refused = hooks.deliveries(endpoint).await.swap_remove(0);
