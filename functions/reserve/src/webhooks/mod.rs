@@ -76,7 +76,7 @@ pub(crate) struct ChangeWebhookRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RotateRequest {
     /// For how long the last secret signs beside the new one, in seconds: a day where not given, a week at most.
-    #[schema(example = 86400, minimum = 0, maximum = 604800)]
+    #[schema(example = 86_400, minimum = 0, maximum = 604_800)]
     overlap_seconds: Option<u64>,
 }
 
