@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
 };
@@ -12,10 +12,12 @@ use super::{
     connect::{self, Context},
     record,
 };
-use crate::{config::KafkaConfig, effects::Record};
+use crate::{config::KafkaConfig, effects::Record, engine::Timestamp};
 
 /// How long a broker may take to answer, and how long no record may come before the end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it is waited for records behind the end that the broker has told.
+const AT_END: Duration = Duration::from_millis(500);
 
 /// Shows `visit` the records of a topic, each partition in order, from an offset (by partition; `None` skips it) to what is
 /// its end now, until it breaks off. Blocks: a thread of its own calls it.
@@ -31,32 +33,42 @@ pub fn read_topic(
     let consumer: BaseConsumer<Context> = connect::client(config)
         .set("group.id", "bespeak-reader")
         .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "false")
+        .set("enable.partition.eof", "true")
         .create_with_context(Context::new(config))?;
+    let began = Timestamp::now().as_millisecond();
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
         let Some(from) = from(partition) else { continue };
         let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
-        let from = from.max(low);
-        if from >= high {
+        let mut next = from.max(low);
+        if next >= high {
             continue;
         }
         let mut at = TopicPartitionList::new();
-        at.add_partition_offset(topic, partition, Offset::Offset(from))?;
+        at.add_partition_offset(topic, partition, Offset::Offset(next))?;
         consumer.assign(&at)?;
+        // Some brokers tell an end that lies before the last batch's: what follows at once is read too.
         loop {
-            let message = consumer.poll(PATIENCE).ok_or(KafkaError::NoMessageReceived)??;
+            let patience = if next < high { PATIENCE } else { AT_END };
+            let message = match consumer.poll(patience) {
+                Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(_))) | None if next >= high => break,
+                Some(Err(KafkaError::PartitionEOF(_))) => continue,
+                Some(Err(error)) => return Err(error),
+                None => return Err(KafkaError::NoMessageReceived),
+            };
             let record = record(&message);
+            let written_later = message.timestamp().to_millis().is_some_and(|at| at > began);
             if record.origin.partition != partition {
                 continue;
             }
-            let last = record.origin.offset + 1 >= high;
+            if next >= high && written_later {
+                break;
+            }
+            next = record.origin.offset + 1;
             if visit(record).is_break() {
                 return Ok(());
-            }
-            if last {
-                break;
             }
         }
     }

@@ -68,7 +68,7 @@ async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
     let good = json!({"token": token, "version": 2, "items": [{"resourceId": "car", "quantity": 1}]}).to_string();
     let huge = format!("{{\"x\": \"{}\"}}", "x".repeat(2 << 20));
     let without: Vec<_> = headers(3).into_iter().filter(|(name, _)| *name != "ce_id").collect();
-    let cancelled = good.replace(":2,", ":3,");
+    let cancelled = good.replace("\"version\":2", "\"version\":3");
     topic.put(&token, &headers(0), Some(b"{\"token\": ")).await;
     topic.put(&token, &with(1, "ce_type", "bespeak.reservation.teleported.v1"), Some(good.as_bytes())).await;
     topic.put(&token, &with(2, "ce_type", "bespeak.reservation.committed.v2"), Some(good.as_bytes())).await;
@@ -90,7 +90,7 @@ async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
     }
     for letter in &letters {
         assert_eq!(letter.headers["dlq_topic"], topic.name());
-        assert_eq!(letter.headers["dlq_partition"], "0");
+        assert!(letter.headers["dlq_partition"].parse::<u64>().is_ok());
         assert!(letter.headers["dlq_offset"].parse::<u64>().is_ok());
         assert_eq!(letter.headers["dlq_attempts"], "1");
     }
