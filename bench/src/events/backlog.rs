@@ -24,8 +24,8 @@ pub(super) const RESERVATIONS: usize = 100_000;
 pub(super) const EVENTS: u64 = 2 * RESERVATIONS as u64;
 /// What they reserve; a SmartKey opens each.
 const RESOURCES: usize = 1_000;
-/// A hold is committed after so many others were made, so that both of its events meet in one batch of the relay as often as
-/// not, and the second must wait for the first.
+/// A hold is committed after so many others were made: near enough that mostly both of its events are in one batch of the
+/// relay, where the second waits for the first.
 const APART: usize = 500;
 /// What is copied of an event.
 const COLUMNS: &str = "event_id, shard, event_key, key_version, type, payload, created_at";

@@ -20,7 +20,7 @@ use super::{
     backlog::EVENTS,
     migrated, plain,
     timed::{TimedOutbox, TimedPublisher},
-    watch,
+    watch::Watch,
 };
 use crate::{
     Error,
@@ -150,8 +150,9 @@ pub(crate) async fn purge(bench: &Bench, database: &Database, backlog: &Backlog)
 async fn drained(broker: &Broker, store: Arc<dyn OutboxStore>, events: u64) -> Result<Drained, Error> {
     let topic = broker.topic_made().await?;
     let drained = tokio::spawn(relayed(topic.clone(), store, events)).await??;
-    let records = watch::records_in(&topic).await?;
-    if records == events { Ok(drained) } else { Err(format!("{records} records of {events} events").into()) }
+    // Every event is there.
+    Watch::start(&topic)?.finish(events).await?;
+    Ok(drained)
 }
 
 async fn relayed(topic: KafkaConfig, store: Arc<dyn OutboxStore>, events: u64) -> Result<Drained, Error> {

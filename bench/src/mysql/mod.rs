@@ -57,6 +57,12 @@ impl Database {
         Ok(row.try_get_unchecked(row.len() - 1)?)
     }
 
+    /// The one column, of whole numbers, of the rows that a statement returns.
+    pub(crate) async fn numbers(&self, sql: &str) -> Result<Vec<i64>, Error> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.root().await?).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
     /// Statements that clients sent so far.
     async fn questions(&self) -> Result<u64, Error> {
         Ok(self.status("SHOW GLOBAL STATUS LIKE 'Questions'").await?.parse()?)
