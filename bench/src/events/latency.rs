@@ -69,7 +69,7 @@ pub(crate) async fn latency(bench: &Bench, database: &Database) -> Result<Sectio
              before its COMMIT: until the record's time (CreateTime, whole milliseconds); until `published_at`, by the same \
              clock, which is read after the broker's acknowledgement; and, which is what counts here, until a raw rdkafka \
              consumer has the record, which includes the broker and the way to that consumer (it asks every millisecond, \
-             because Tansu lets a fetch wait out its time). Every hold's event came.",
+             because Tansu does not wake a waiting fetch). Every hold's event came.",
             thousands(f64::from(HOLDS_PER_SECOND))
         ),
         header: vec!["`serve`", "holds/s", "until", "p50 ms", "p95 ms", "p99 ms", "max ms"],

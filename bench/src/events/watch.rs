@@ -58,7 +58,7 @@ impl Watch {
     }
 
     /// Waits until so many different events have come, and returns their first arrivals. It reads them all: the end of a
-    /// partition is not asked for, because Tansu names an earlier one while its last batch has several records.
+    /// partition is not asked for, because Tansu names one that is short of its last records.
     pub(super) async fn finish(self, events: u64) -> Result<Vec<Arrival>, Error> {
         let deadline = Instant::now() + PATIENCE;
         while self.seen.load(Ordering::Relaxed) < events
@@ -105,7 +105,7 @@ fn reader(topic: &KafkaConfig) -> Result<BaseConsumer, Error> {
         .set("bootstrap.servers", &topic.servers)
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
-        // Tansu lets a fetch wait out its time even if a record comes meanwhile; Kafka answers it at once.
+        // Tansu does not answer a waiting fetch when a record comes, but later, the longer it may wait; Kafka does.
         .set("fetch.wait.max.ms", "1");
     Ok(client.create()?)
 }
