@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine, mysql,
+    Error, engine, events, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -38,11 +38,20 @@ pub(crate) struct Bench {
     pub(crate) rounds: usize,
     /// Started when it is first needed.
     pub(crate) database: OnceCell<mysql::Database>,
+    /// Written when it is first needed.
+    pub(crate) backlog: OnceCell<events::Backlog>,
+    /// What the broker was, where one was started.
+    pub(crate) broker: OnceLock<String>,
 }
 
 impl Bench {
     async fn database(&self) -> Result<&mysql::Database, Error> {
         self.database.get_or_try_init(mysql::Database::start).await
+    }
+
+    async fn backlog(&self) -> Result<&events::Backlog, Error> {
+        let database = self.database().await?;
+        self.backlog.get_or_try_init(|| events::Backlog::write(database)).await
     }
 }
 
@@ -63,9 +72,14 @@ pub(crate) enum Case {
     MysqlSoldOut,
     MysqlLoneClient,
     MysqlTenMillion,
+    EventsDrain,
+    EventsPurge,
+    EventsConsume,
+    EventsLatency,
+    EventsCost,
 }
 
-pub(crate) const ALL: [Case; 14] = [
+pub(crate) const ALL: [Case; 19] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,
@@ -80,6 +94,11 @@ pub(crate) const ALL: [Case; 14] = [
     Case::MysqlSoldOut,
     Case::MysqlLoneClient,
     Case::MysqlTenMillion,
+    Case::EventsDrain,
+    Case::EventsPurge,
+    Case::EventsConsume,
+    Case::EventsLatency,
+    Case::EventsCost,
 ];
 
 impl Case {
@@ -99,6 +118,11 @@ impl Case {
             Self::MysqlSoldOut => "mysql-sold-out",
             Self::MysqlLoneClient => "mysql-lone-client",
             Self::MysqlTenMillion => "mysql-ten-million",
+            Self::EventsDrain => "events-drain",
+            Self::EventsPurge => "events-purge",
+            Self::EventsConsume => "events-consume",
+            Self::EventsLatency => "events-latency",
+            Self::EventsCost => "events-cost",
         }
     }
 
@@ -118,6 +142,13 @@ impl Case {
             Self::MysqlSoldOut => mysql::sold_out(bench, bench.database().await?).await,
             Self::MysqlLoneClient => mysql::lone_client(bench, bench.database().await?).await,
             Self::MysqlTenMillion => mysql::ten_million(bench, bench.database().await?).await,
+            Self::EventsDrain => events::drain(bench, bench.database().await?, bench.backlog().await?).await,
+            Self::EventsPurge => events::purge(bench, bench.database().await?, bench.backlog().await?).await,
+            Self::EventsConsume => {
+                events::consume(bench, bench.database().await?, bench.backlog().await?).await
+            }
+            Self::EventsLatency => events::latency(bench, bench.database().await?).await,
+            Self::EventsCost => events::cost(bench, bench.database().await?).await,
         }
     }
 }

@@ -20,7 +20,7 @@ const OURS: RGBColor = RGBColor(0x1b, 0x7f, 0x4d);
 const OTHERS: RGBColor = RGBColor(0x9a, 0xa3, 0xaf);
 
 impl Chart {
-    /// Draws it; bars whose label begins with `lanes` stand out.
+    /// Draws it; bars whose label begins with `lanes` or `relay`, which are Bespeak's, stand out.
     #[expect(clippy::cast_possible_truncation, reason = "pixels of a picture of this width")]
     pub(crate) fn svg(&self) -> Result<String, Error> {
         let height = HEAD + BAR * i32::try_from(self.bars.len())? + 12;
@@ -35,7 +35,8 @@ impl Chart {
             for ((label, value), n) in self.bars.iter().zip(0..) {
                 let top = HEAD + BAR * n;
                 let length = (value / most * f64::from(WIDTH - LABELS - 110)) as i32;
-                let color = if label.starts_with("lanes") { OURS } else { OTHERS };
+                let ours = label.starts_with("lanes") || label.starts_with("relay");
+                let color = if ours { OURS } else { OTHERS };
                 area.draw(&Text::new(label.as_str(), (12, top + 4), text(14)))?;
                 area.draw(&Rectangle::new(
                     [(LABELS, top + 2), (LABELS + length.max(1), top + BAR - 4)],

@@ -7,11 +7,12 @@ mod cases;
 mod chart;
 mod engine;
 mod environment;
+mod events;
 mod mysql;
 mod report;
 mod server;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
 use clap::Parser;
 use tokio::sync::OnceCell;
@@ -82,6 +83,8 @@ async fn run(args: Args) -> Result<(), Error> {
         duration: Duration::from_secs(args.seconds),
         rounds: args.rounds.max(1),
         database: OnceCell::new(),
+        backlog: OnceCell::new(),
+        broker: OnceLock::new(),
     };
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
     let mut sections = Vec::new();
@@ -94,6 +97,9 @@ async fn run(args: Args) -> Result<(), Error> {
     let mut environment = environment::describe()?;
     if let Some(database) = bench.database.get() {
         environment += &format!("- {}\n", database.describe().await?);
+    }
+    if let Some(broker) = bench.broker.get() {
+        environment += &format!("- {broker}\n");
     }
     let stem = args.report.as_ref().and_then(|path| path.file_stem()?.to_str());
     let text = report::markdown(&environment, &args_shown(&args), &sections, stem);

@@ -5,9 +5,11 @@
 //! ("coordinated omission", Gil Tene). Never: anything of Bespeak's rules; this crate knows HTTP and clocks.
 
 mod closed;
+mod open;
 mod record;
 mod target;
 
 pub use closed::{ClosedLoop, closed_loop};
+pub use open::{OpenLoop, open_loop};
 pub use record::{Recorder, Summary};
 pub use target::{Answer, Connection, Target, TargetError};

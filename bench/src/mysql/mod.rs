@@ -46,15 +46,21 @@ impl Database {
         Ok(self.server.url().parse::<MySqlConnectOptions>()?.connect().await?)
     }
 
-    async fn run(&self, sql: String) -> Result<(), Error> {
+    pub(crate) async fn run(&self, sql: String) -> Result<(), Error> {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.root().await?).await?;
         Ok(())
     }
 
     /// The last column of the one row that a statement returns.
-    async fn status(&self, sql: &str) -> Result<String, Error> {
+    pub(crate) async fn status(&self, sql: &str) -> Result<String, Error> {
         let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.root().await?).await?;
         Ok(row.try_get_unchecked(row.len() - 1)?)
+    }
+
+    /// The one column, of whole numbers, of the rows that a statement returns.
+    pub(crate) async fn numbers(&self, sql: &str) -> Result<Vec<i64>, Error> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.root().await?).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
     /// Statements that clients sent so far.
@@ -63,7 +69,7 @@ impl Database {
     }
 
     /// Waits until what was changed in memory is on disk, so that its writing is not measured with what comes next.
-    async fn settle(&self) -> Result<(), Error> {
+    pub(crate) async fn settle(&self) -> Result<(), Error> {
         let limit = self.status("SELECT CAST(@@innodb_max_dirty_pages_pct AS CHAR)").await?;
         let hurry = "SET GLOBAL innodb_io_capacity_max = 40000; SET GLOBAL innodb_io_capacity = 20000;
             SET GLOBAL innodb_max_dirty_pages_pct = 0";
@@ -81,19 +87,19 @@ impl Database {
     }
 
     /// An empty database, and its name.
-    async fn fresh(&self) -> Result<String, Error> {
+    pub(crate) async fn fresh(&self) -> Result<String, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("bench_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         self.run(format!("CREATE DATABASE {name}")).await?;
         Ok(name)
     }
 
-    async fn drop(&self, name: &str) -> Result<(), Error> {
+    pub(crate) async fn drop(&self, name: &str) -> Result<(), Error> {
         self.run(format!("DROP DATABASE {name}")).await
     }
 
     /// Its URL, at the server's own address or at that of a proxy.
-    fn url(&self, name: &str, at: Option<SocketAddr>) -> Result<String, Error> {
+    pub(crate) fn url(&self, name: &str, at: Option<SocketAddr>) -> Result<String, Error> {
         let mut url: url::Url = self.server.url().parse()?;
         if let Some(at) = at {
             url.set_ip_host(at.ip()).map_err(|()| "no address")?;

@@ -49,7 +49,7 @@ pub trait Publisher: Send + Sync + 'static {
 }
 
 /// The record of an event, as every way into the event log sends it.
-fn record(event: &OutboxEvent, source: &str) -> Record {
+pub fn record(event: &OutboxEvent, source: &str) -> Record {
     let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
     Record {
         key: Some(event.key.clone().into_bytes()),
