@@ -45,6 +45,7 @@ impl Server {
         app.start_events(config).await?;
         app.start_timer();
         app.start_purger();
+        app.start_webhooks().await.map_err(|error| Failure::caused("webhooks cannot be started", &error))?;
         let stop = CancellationToken::new();
         let router = bespeak_reserve::router(app.clone(), config.http);
         let served = bespeak_reserve::serve(listener, router, config.http.request_timeout, stop.clone());

@@ -1,15 +1,19 @@
 //! Wires the parts: the one place where back ends are named, and what triggers (HTTP, commands, schedules) call.
 //!
-//! Never: rules, SQL, HTTP.
+//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks.
+
+mod webhooks;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::{NoContext, Uuid};
+pub use webhooks::{Tested, WebhookAnswer};
+
+use webhooks::Webhooks;
 
 use crate::{
     config::{Config, EventLog},
@@ -89,15 +93,14 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Datab
 
 /// A running engine.
 pub struct App {
-    store: Arc<dyn Database>,
+    database: Arc<dyn Database>,
+    webhooks: Webhooks,
     dispatch: Arc<Dispatch>,
     limits: Limits,
     retention: Retention,
     background: CancellationToken,
     tasks: TaskTracker,
     refreshed: Mutex<Option<Instant>>,
-    /// Told when there are webhooks to deliver.
-    deliveries: Arc<Notify>,
 }
 
 /// A reservation, and whether an earlier request under the same key made it.
@@ -123,17 +126,18 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 
 impl App {
     /// Starts an engine on migrated books.
-    pub fn start(store: Arc<dyn Database>, config: &Config) -> Self {
-        let dispatch = Arc::new(Dispatch::start(store.clone(), config.dispatch_plan(), config.lane_queue));
+    pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
+        let dispatch =
+            Arc::new(Dispatch::start(database.clone(), config.dispatch_plan(), config.lane_queue));
         let app = Self {
-            store,
+            webhooks: Webhooks::new(database.clone(), &config.webhooks),
+            database,
             dispatch,
             limits: config.limits.clone(),
             retention: config.retention,
             background: CancellationToken::new(),
             tasks: TaskTracker::new(),
             refreshed: Mutex::default(),
-            deliveries: Arc::default(),
         };
         app.tasks.close();
         app
@@ -141,14 +145,14 @@ impl App {
 
     /// Starts the timer that ends holds on time.
     pub fn start_timer(&self) {
-        let expiry = Expiry::new(self.store.clone(), self.dispatch.clone());
+        let expiry = Expiry::new(self.database.clone(), self.dispatch.clone());
         let stop = self.background.clone();
         self.tasks.spawn(async move { expiry.run(stop).await });
     }
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
-        let purger = Purger::new(self.store.clone(), self.dispatch.clone(), self.retention);
+        let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
         let stop = self.background.clone();
         self.tasks.spawn(async move { purger.run(stop).await });
     }
@@ -161,9 +165,9 @@ impl App {
     /// The configuration cannot be right, whatever the brokers do: see [`EventsError`].
     pub async fn start_events(&self, config: &Config) -> Result<(), EventsError> {
         let way = EventsWay {
-            store: self.store.clone(),
+            store: self.database.clone(),
             written: self.dispatch.written(),
-            deliveries: self.deliveries.clone(),
+            deliveries: self.webhooks_due(),
             stop: self.background.clone(),
             tasks: self.tasks.clone(),
         };
@@ -233,12 +237,12 @@ impl App {
 
     /// A resource as a customer sees it. Cancel-safe.
     pub async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, DispatchError> {
-        self.dispatch.read(self.store.resource(id)).await
+        self.dispatch.read(self.database.resource(id)).await
     }
 
     /// A page of resources, in id order. Cancel-safe.
     pub async fn resources(&self, page: &Page) -> Result<Vec<Resource>, DispatchError> {
-        self.dispatch.read(self.store.resources(page)).await
+        self.dispatch.read(self.database.resources(page)).await
     }
 
     /// A reservation as a customer sees it, with its key where one was issued. Cancel-safe.
@@ -246,11 +250,11 @@ impl App {
         &self,
         token: Token,
     ) -> Result<Option<(Reservation, Option<SmartKey>)>, DispatchError> {
-        let Some(reservation) = self.dispatch.read(self.store.reservation(token)).await? else {
+        let Some(reservation) = self.dispatch.read(self.database.reservation(token)).await? else {
             return Ok(None);
         };
         let may_have_key = matches!(reservation.status, Status::Committed | Status::Cancelled);
-        let key = if may_have_key { self.dispatch.read(self.store.smart_key(token)).await? } else { None };
+        let key = if may_have_key { self.dispatch.read(self.database.smart_key(token)).await? } else { None };
         Ok(Some((reservation, key)))
     }
 
@@ -269,9 +273,10 @@ impl App {
             }
             *refreshed = Some(Instant::now());
         }
-        if let Ok(backlog) = self.dispatch.read(self.store.backlog()).await {
+        if let Ok(backlog) = self.dispatch.read(self.database.backlog()).await {
             telemetry::note_backlog(&backlog);
         }
+        self.refresh_webhook_metrics().await;
     }
 
     /// Lets what was accepted finish, then closes the store.
@@ -279,18 +284,22 @@ impl App {
         self.background.cancel();
         self.dispatch.stop().await;
         self.tasks.wait().await;
-        self.store.close().await;
+        self.database.close().await;
     }
 }
 
 /// Draws a token. Every random bit is drawn anew: the counter that most `UUIDv7` generators keep within a millisecond
 /// would let whoever holds one token guess its neighbours.
 fn draw_token() -> Token {
+    Token::from_uuid(draw_uuid())
+}
+
+fn draw_uuid() -> Uuid {
     let now = jiff::Timestamp::now();
     // Before 1970 the clock is wrong anyhow; the token stays unique and unguessable.
     let seconds = u64::try_from(now.as_second()).unwrap_or(0);
     let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
-    Token::from_uuid(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos)))
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
 }
 
 fn booked(outcome: Result<Outcome, DispatchError>) -> Answer<Booked> {

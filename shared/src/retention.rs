@@ -31,6 +31,8 @@ pub struct Retention {
     pub events: Duration,
     /// Which events were applied, since then.
     pub inbox: Duration,
+    /// Webhook deliveries, since they were made or given up.
+    pub deliveries: Duration,
 }
 
 /// Where a pass is.
@@ -39,6 +41,7 @@ enum At {
     Events,
     Inbox,
     Reservations(Option<Token>),
+    Deliveries,
 }
 
 /// The task that forgets.
@@ -90,8 +93,18 @@ impl Purger {
                 let purge = self.store.purge_reservations(self.retention.reservations, after, STEP);
                 let purged = self.dispatch.read(purge).await?;
                 telemetry::count_purged("reservations", purged.deleted);
-                self.at = purged.next.map_or(At::Events, |token| At::Reservations(Some(token)));
-                Ok(Step { deleted: purged.deleted, more: purged.next.is_some() })
+                self.at = purged.next.map_or(At::Deliveries, |token| At::Reservations(Some(token)));
+                Ok(Step { deleted: purged.deleted, more: true })
+            }
+            At::Deliveries => {
+                let purge = self.store.purge_deliveries(self.retention.deliveries, STEP);
+                let deleted = self.dispatch.read(purge).await?;
+                telemetry::count_purged("deliveries", deleted);
+                let more = deleted >= u64::from(STEP);
+                if !more {
+                    self.at = At::Events;
+                }
+                Ok(Step { deleted, more })
             }
         }
     }

@@ -116,7 +116,7 @@ fn describe() {
     describe_counter!(
         "bespeak_purged_total",
         Unit::Count,
-        "Records forgotten because they were old: reservations, events or inbox rows."
+        "Records forgotten because they were old: reservations, events, inbox rows or (webhook) deliveries."
     );
     describe_counter!(
         "bespeak_refusals_from_memory_total",

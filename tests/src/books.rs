@@ -13,8 +13,8 @@ use bespeak::store::{
 use bespeak_services::Mysql;
 use serde_json::{Value, json};
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Database, Decode, MySqlConnection, Row,
-    SqliteConnection, Type, mysql::MySqlConnectOptions, sqlite::SqliteConnectOptions,
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, MySqlConnection, Row, SqliteConnection,
+    Type, mysql::MySqlConnectOptions, sqlite::SqliteConnectOptions,
 };
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -305,7 +305,7 @@ where
     usize: ColumnIndex<R>,
     i64: for<'r> Decode<'r, R::Database> + Type<R::Database>,
     String: for<'r> Decode<'r, R::Database> + Type<R::Database>,
-    R::Database: Database,
+    R::Database: sqlx::Database,
 {
     let payload: String = row.get(3);
     json!({

@@ -11,7 +11,9 @@
 mod api;
 mod binary;
 mod books;
+mod deliveries;
 mod kafka;
+mod receiver;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
 pub use kafka::{Topic, kafka_server};
+pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
 
 /// Waits until `condition` holds.

@@ -9,10 +9,12 @@ mod listener;
 mod openapi;
 mod operations;
 mod problem;
+mod query;
 mod reservations;
 mod resources;
 mod router;
 mod views;
+mod webhooks;
 
 pub use listener::serve;
 pub use openapi::document;

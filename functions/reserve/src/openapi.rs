@@ -26,6 +26,7 @@ pub(crate) fn head() -> OpenApi {
         .tags(Some([
             tag("reservations", "Hold, commit, release, extend, cancel"),
             tag("resources", "What there is"),
+            tag("webhooks", "Who is told of what happened"),
             tag("operations", "Health and metrics"),
         ]))
         .build()

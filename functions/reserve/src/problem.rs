@@ -11,6 +11,7 @@ use bespeak::{
     engine::{Refusal, Timestamp, Violation},
     lanes::DispatchError,
     store::StoreError,
+    webhooks,
 };
 use http::Uri;
 use problem_details::ProblemDetails;
@@ -258,6 +259,19 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         // The hint is in whole seconds, so this process's clock will do.
         Self::refused(refusal, Timestamp::now())
+    }
+}
+
+impl From<webhooks::Refusal> for Problem {
+    fn from(refusal: webhooks::Refusal) -> Self {
+        let (slug, detail) = (refusal.slug(), refusal.to_string());
+        match refusal {
+            webhooks::Refusal::NoEndpoint => Self::not_found(slug, "No such webhook", &detail),
+            webhooks::Refusal::NoDelivery => Self::not_found(slug, "No such delivery", &detail),
+            webhooks::Refusal::FromEnvironment => {
+                Self::new(StatusCode::CONFLICT, slug, "Webhook of the environment", detail)
+            }
+        }
     }
 }
 

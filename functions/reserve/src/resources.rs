@@ -14,13 +14,10 @@ use utoipa::ToSchema;
 use crate::{
     body::JsonBody,
     problem::{Problem, ProblemBody},
+    query,
     router::Api,
     views::{ResourcePage, ResourceView},
 };
-
-/// The most resources on a page.
-const PAGE_MAX: u32 = 1_000;
-const PAGE_DEFAULT: u32 = 100;
 
 /// A resource and its total.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -96,27 +93,14 @@ async fn show_one(api: &Api, id: &str) -> Result<Json<ResourceView>, Problem> {
     ))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    RawQuery(query): RawQuery,
+    RawQuery(asked): RawQuery,
 ) -> Result<Json<ResourcePage>, Problem> {
-    let mut page = Page { after: None, limit: PAGE_DEFAULT };
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    let mut page = Page { after: None, limit: query::PAGE_DEFAULT };
+    for (name, value) in query::parameters(asked.as_deref()) {
         match &*name {
-            "limit" => {
-                page.limit =
-                    value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or_else(|| {
-                        Problem::invalid(
-                            "limit",
-                            format!("limit must be a whole number from 1 to {PAGE_MAX}"),
-                        )
-                    })?;
-            }
+            "limit" => page.limit = query::limit(&value)?,
             "after" => page.after = Some(ResourceId::new("after", &value)?),
-            other => {
-                return Err(Problem::invalid(
-                    other,
-                    format!("unknown parameter {other:?}; known are limit, after"),
-                ));
-            }
+            other => return Err(query::unknown(other, "limit, after")),
         }
     }
     // One more than asked for tells whether there is a next page.

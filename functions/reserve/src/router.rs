@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
 
-use crate::{import, openapi, operations, problem::Problem, reservations, resources};
+use crate::{import, openapi, operations, problem::Problem, reservations, resources, webhooks};
 
 /// What every handler is given.
 #[derive(Clone)]
@@ -37,6 +37,7 @@ pub(crate) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(resources::define, resources::list))
         .routes(routes!(import::import))
         .routes(routes!(resources::show))
+        .merge(webhooks::described())
         .routes(routes!(operations::live))
         .routes(routes!(operations::ready))
         .routes(routes!(operations::metrics))

@@ -4,12 +4,14 @@
 
 mod events;
 mod settings;
+mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat};
 pub use events::{EventLog, KafkaConfig, Login, Security};
 pub use settings::{SETTINGS, Setting};
+pub use webhooks::WebhookConfig;
 
 /// A value that stops the start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +120,7 @@ impl Values {
     /// A setting's text and where it came from, its password hidden.
     pub fn shown(&self, setting: &Setting) -> (String, Source) {
         let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
-        (if setting.secret { hidden(&value) } else { value }, source)
+        (setting.without_secret(&value), source)
     }
 
     fn text(&self, name: &'static str) -> &str {
@@ -127,8 +129,9 @@ impl Values {
     }
 
     fn error(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
-        let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
-        let value = if secret { hidden(self.text(name)) } else { without_password(self.text(name)) };
+        let opaque = SETTINGS.iter().find(|setting| setting.name == name && setting.opaque);
+        let value = self.text(name);
+        let value = opaque.map_or_else(|| without_password(value), |setting| setting.without_secret(value));
         ConfigError { name, value, expected: expected.into() }
     }
 
@@ -164,15 +167,6 @@ impl Values {
         choices.iter().find(|(text, _)| *text == self.text(name)).map(|(_, value)| *value).ok_or_else(|| {
             self.error(name, choices.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(" or "))
         })
-    }
-}
-
-/// A secret as it may be shown: a URL without its password, anything else not at all.
-fn hidden(value: &str) -> String {
-    match value {
-        "" => String::new(),
-        url if url.contains("://") || url.starts_with("sqlite:") => without_password(url),
-        _ => "***".to_owned(),
     }
 }
 
@@ -243,6 +237,8 @@ pub struct Config {
     pub relay: bool,
     /// Whether this process applies what the event log delivers.
     pub consumer: bool,
+    /// Who is told of events.
+    pub webhooks: WebhookConfig,
     /// What HTTP accepts.
     pub http: HttpConfig,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
@@ -314,6 +310,7 @@ impl Config {
             reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
             events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
             inbox: hours("BESPEAK_INBOX_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+            deliveries: hours("BESPEAK_WEBHOOK_RETENTION_HOURS", 1, 24 * 366 * 100)?,
         };
         if retention.events > retention.reservations {
             return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
@@ -339,6 +336,7 @@ impl Config {
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits,
             retention,
+            webhooks: WebhookConfig::parse(values)?,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
                 import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,

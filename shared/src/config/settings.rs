@@ -1,5 +1,7 @@
 //! The table of settings.
 
+use super::without_password;
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -11,11 +13,23 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether it may hold a password, which is never shown.
     pub secret: bool,
+    /// Whether it is a secret as a whole, of which nothing is shown.
+    pub opaque: bool,
     /// Whether `bespeak serve` has it as a flag; the others are for clients.
     pub of_server: bool,
 }
 
 impl Setting {
+    /// A value of this setting as anybody may see it.
+    pub(super) fn without_secret(&self, value: &str) -> String {
+        match (self.opaque, self.secret) {
+            (true, _) if value.is_empty() => String::new(),
+            (true, _) => "***".to_owned(),
+            (false, true) => without_password(value),
+            (false, false) => value.to_owned(),
+        }
+    }
+
     /// The flag of `bespeak serve`, without its dashes: `BESPEAK_LANE_QUEUE` is `lane-queue`.
     pub fn flag(&self) -> String {
         self.name.trim_start_matches("BESPEAK_").to_ascii_lowercase().replace('_', "-")
@@ -23,7 +37,7 @@ impl Setting {
 }
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, help, secret: false, of_server: true }
+    Setting { name, default, help, secret: false, opaque: false, of_server: true }
 }
 
 /// Every setting, in the order in which `bespeak config` prints them.
@@ -88,7 +102,7 @@ pub const SETTINGS: &[Setting] = &[
         "How to log in to brokers: none, scram-sha-512, scram-sha-256, plain or msk-iam",
     ),
     setting("BESPEAK_KAFKA_USERNAME", "", "The name to log in with"),
-    Setting { secret: true, ..setting("BESPEAK_KAFKA_PASSWORD", "", "The password to log in with") },
+    Setting { opaque: true, ..setting("BESPEAK_KAFKA_PASSWORD", "", "The password to log in with") },
     setting("BESPEAK_KAFKA_REGION", "", "The AWS region of the cluster, for msk-iam"),
     setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),
     setting(
@@ -117,6 +131,30 @@ pub const SETTINGS: &[Setting] = &[
         "BESPEAK_INBOX_RETENTION_HOURS",
         "192",
         "How long a consumer remembers which events it has applied, in hours: longer than the topic keeps them",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_URL",
+        "",
+        "A URL that is told of every event, signed with BESPEAK_WEBHOOK_SECRET; empty for none. More endpoints are made over \
+         HTTP",
+    ),
+    Setting {
+        opaque: true,
+        ..setting(
+            "BESPEAK_WEBHOOK_SECRET",
+            "",
+            "What deliveries to BESPEAK_WEBHOOK_URL are signed with: whsec_ and the base64 of 24 to 64 random bytes",
+        )
+    },
+    setting(
+        "BESPEAK_WEBHOOK_ALLOW_PRIVATE",
+        "false",
+        "Whether webhooks may be sent to addresses that the internet cannot reach, such as 127.0.0.1 or 10.0.0.1: true or false",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_RETENTION_HOURS",
+        "168",
+        "How long webhook deliveries are kept once they were made or given up, in hours",
     ),
     setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes"),
     setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest import, in bytes"),

@@ -56,6 +56,38 @@ fn a_password_is_never_shown() {
 }
 
 #[test]
+fn a_webhook_has_a_url_and_a_secret_that_is_never_shown() {
+    let both = |url: &'static str, secret: &'static str| {
+        Values::collect(
+            |asked| match asked {
+                "BESPEAK_WEBHOOK_URL" => Some(url.to_owned()),
+                "BESPEAK_WEBHOOK_SECRET" => Some(secret.to_owned()),
+                _ => None,
+            },
+            |_| None,
+        )
+    };
+    let refused = |url, secret| Config::parse(&both(url, secret)).expect_err("must be refused").to_string();
+    let (url, secret) = ("https://example.com/hooks", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let config = Config::parse(&both(url, secret)).expect("valid");
+    assert_eq!(config.webhooks.endpoint.as_ref().map(|endpoint| endpoint.secret.reveal()), Some(secret));
+    assert!(!format!("{config:?}").contains("MfKQ"));
+    let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_WEBHOOK_SECRET").expect("known");
+    assert_eq!(both(url, secret).shown(setting).0, "***");
+    assert_eq!(both(url, "").shown(setting).0, "");
+    let wrong = refused(url, "hunter2");
+    assert!(wrong.contains("BESPEAK_WEBHOOK_SECRET") && wrong.contains("must be whsec_"), "{wrong}");
+    assert!(!wrong.contains("hunter2"), "{wrong}");
+    assert!(refused(url, "").contains("BESPEAK_WEBHOOK_SECRET=\"\" is not valid: must be set"));
+    assert!(refused("", secret).contains("BESPEAK_WEBHOOK_URL=\"\" is not valid: must be set"));
+    assert!(refused("example.com", secret).contains("must be an http or https URL"));
+    assert!(refused("http://10.0.0.1/", secret).contains("BESPEAK_WEBHOOK_ALLOW_PRIVATE"));
+    assert!(refused("https://user:hunter2@example.com/", secret).contains("without user"));
+    assert!(!refused("https://user:hunter2@example.com/", secret).contains("hunter2"));
+    assert!(refusal("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "yes").contains("true or false"));
+}
+
+#[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_default() {
     let both = Values::collect(
         |name| (name == "BESPEAK_ITEMS_MAX").then(|| "3".to_owned()),

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use url::{Host, Url};
 use uuid::Uuid;
 
+use super::{Forbidden, forbidden};
 use crate::engine::Violation;
 
 /// The id of an endpoint.
@@ -100,8 +101,13 @@ impl EndpointUrl {
         &self.0
     }
 
+    /// Why nothing may be sent there, where that can be told without resolving a name.
+    pub fn forbidden(&self) -> Option<Forbidden> {
+        self.address().and_then(forbidden)
+    }
+
     /// The address, where the host is one rather than a name.
-    pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
+    pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         match self.0.host()? {
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),

@@ -31,12 +31,13 @@ impl Secret {
         let key = text.strip_prefix(PREFIX).and_then(|encoded| STANDARD.decode(encoded).ok());
         match key {
             Some(key) if (24..=64).contains(&key.len()) => Ok(Self { text: text.to_owned(), key }),
-            _ => Err(Violation::new(field, Self::EXPECTED)),
+            _ => Err(Violation::new(field, format!("must be {}", Self::EXPECTED))),
         }
     }
 
-    /// What a secret must be, as the end of a sentence.
-    pub const EXPECTED: &'static str = "must be whsec_ and the base64 of 24 to 64 random bytes, as from: echo whsec_$(openssl rand -base64 32)";
+    /// What a secret must be.
+    pub const EXPECTED: &'static str =
+        "whsec_ and the base64 of 24 to 64 random bytes, as from: echo whsec_$(openssl rand -base64 32)";
 
     /// The secret as its owner is shown it, and as it is stored.
     pub fn reveal(&self) -> &str {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Receiver,
-    guard::{Forbidden, GuardedResolver, forbidden},
+    guard::{Forbidden, GuardedResolver},
     schedule::retry_after,
 };
 use crate::engine::Timestamp;
@@ -113,7 +113,7 @@ impl Sender {
     pub async fn send(&self, to: &Receiver, message: &Message, now: Timestamp) -> Received {
         let attempt = async {
             // Names are judged once they are resolved; an address has nothing to resolve.
-            let refused = to.url.address().and_then(forbidden).filter(|_| !self.options.allow_private);
+            let refused = to.url.forbidden().filter(|_| !self.options.allow_private);
             if let Some(forbidden) = refused {
                 return Err(forbidden.to_string());
             }

@@ -1,19 +1,30 @@
 //! The conformance suite, on every back end, under every guard that must keep the books in order.
 
-use bespeak::store::{FixedClock, Guard, conformance::Subject};
+use std::sync::Arc;
+
+use bespeak::store::{
+    FixedClock, Guard,
+    conformance::{Enqueue, Subject},
+};
 use bespeak_tests::Books;
 
-async fn open(books: Books, clock: Option<FixedClock>, guard: Guard) -> (Subject, Books) {
+async fn open(books: Books, clock: Option<FixedClock>, guard: Guard) -> (Subject, Arc<Books>) {
     let store = books.open(clock.as_ref(), guard).await;
     store.migrate().await.expect("migrated");
     let other = books.open(clock.as_ref(), guard).await;
-    (Subject { store, other, clock }, books)
+    let books = Arc::new(books);
+    let place = books.clone();
+    let enqueue: Enqueue = Box::new(move |delivery| {
+        let place = place.clone();
+        Box::pin(async move { place.enqueue(&delivery).await })
+    });
+    (Subject::new([store, other], clock, enqueue), books)
 }
 
 mod sqlite {
     use super::*;
 
-    async fn open(clock: Option<FixedClock>) -> (Subject, Books) {
+    async fn open(clock: Option<FixedClock>) -> (Subject, Arc<Books>) {
         super::open(Books::sqlite(), clock, Guard::RowLock).await
     }
 
@@ -26,7 +37,7 @@ macro_rules! mysql {
         mod $module {
             use super::*;
 
-            async fn open(clock: Option<FixedClock>) -> (Subject, Books) {
+            async fn open(clock: Option<FixedClock>) -> (Subject, Arc<Books>) {
                 super::open(Books::mysql().await, clock, $guard).await
             }
 

@@ -17,4 +17,5 @@ mod problems;
 mod races;
 mod retention;
 mod timer;
+mod webhooks;
 mod wire;

@@ -8,7 +8,7 @@ use bespeak::{
         ResourceId, Token,
     },
     lanes::{Dispatch, Plan},
-    store::{FixedClock, Guard},
+    store::{FixedClock, Guard, Store},
 };
 use bespeak_tests::{Books, each_store};
 use uuid::Uuid;
@@ -38,7 +38,7 @@ async fn optimistic() {
 
 async fn race(books: Books, plan: Plan, guard: Guard) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
-    let store = books.open(Some(&clock), guard).await;
+    let store: Arc<dyn Store> = books.open(Some(&clock), guard).await;
     store.migrate().await.expect("migrated");
     let dispatch = Arc::new(Dispatch::start(store.clone(), plan, 1_000));
     let id = ResourceId::new("id", "seat").expect("valid");

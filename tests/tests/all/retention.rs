@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bespeak::{
     retention::{Purger, Retention},
-    store::{FixedClock, Guard, Database},
+    store::{Database, FixedClock, Guard},
 };
 use bespeak_tests::{Api, Books, each_store};
 use serde_json::json;
@@ -108,7 +108,8 @@ async fn small_steps(books: Books) {
 
     let dispatch =
         Arc::new(bespeak::lanes::Dispatch::start(store.clone(), bespeak::lanes::Plan::Single { at_once: 1 }, 10));
-    let mut purger = Purger::new(store.clone(), dispatch, Retention { reservations: 7 * DAY, events: DAY, inbox: 8 * DAY });
+    let retention = Retention { reservations: 7 * DAY, events: DAY, inbox: 8 * DAY, deliveries: DAY };
+    let mut purger = Purger::new(store.clone(), dispatch, retention);
     while purger.step().await.expect("purged").more {}
     assert_eq!(api.books.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(api.books.count("SELECT COUNT(*) FROM reservations").await, 6, "the committed ones");

@@ -14,6 +14,7 @@ mod keys;
 mod life;
 mod record;
 mod stock;
+mod webhooks;
 
 use std::{
     sync::Arc,
@@ -22,7 +23,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Database, FixedClock, Mode, StoreError};
+use super::{Database, FixedClock, Mode, StoreError, WebhookStore};
 use crate::engine::{
     Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Outcome, Quantity, Refusal,
     Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
@@ -33,6 +34,7 @@ pub use keys::*;
 pub use life::*;
 pub use record::*;
 pub use stock::*;
+pub use webhooks::*;
 
 /// A store under test, on a fresh database.
 pub struct Subject {
@@ -40,6 +42,10 @@ pub struct Subject {
     pub store: Arc<dyn Database>,
     /// A second handle on the same database, as another process would have it.
     pub other: Arc<dyn Database>,
+    /// Two handles on the same webhooks, as two processes would have them.
+    pub webhooks: [Arc<dyn WebhookStore>; 2],
+    /// Enqueues a delivery, as a consumer does in its own transaction.
+    pub enqueue: Enqueue,
     /// The clock of both, where it stands still; otherwise they read their own.
     pub clock: Option<FixedClock>,
 }
@@ -50,6 +56,13 @@ const HELD: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Subject {
+    /// Two handles on one database, and a way to enqueue deliveries there.
+    pub fn new(handles: [Arc<dyn Database>; 2], clock: Option<FixedClock>, enqueue: Enqueue) -> Self {
+        let [store, other] = handles;
+        let webhooks: [Arc<dyn WebhookStore>; 2] = [store.clone(), other.clone()];
+        Self { store, other, webhooks, enqueue, clock }
+    }
+
     /// Lets time pass: moves a clock that stands still, waits for one that does not.
     async fn pass(&self, span: Duration) {
         if let Some(clock) = &self.clock {
@@ -170,7 +183,12 @@ macro_rules! conformance_tests {
             acknowledged_is_seen_by_other_processes, every_change_has_its_event, a_large_mixed_batch,
             pages_of_resources, leases_are_shared_and_fenced, a_failure_blocks_its_key_alone,
             published_events_can_be_sent_again, an_event_takes_effect_once, a_late_event_changes_nothing,
-            the_inbox_is_forgotten_in_time, dead_letters_are_kept_as_they_came
+            the_inbox_is_forgotten_in_time, dead_letters_are_kept_as_they_came, endpoints_are_made_changed_and_read,
+            a_rotated_secret_signs_for_a_while, the_endpoint_of_the_configuration_is_made_once,
+            a_delivery_is_claimed_by_one, nobody_takes_more_than_there_is_room_for,
+            a_claim_that_ran_out_may_not_record, attempts_end_as_recorded, a_disabled_endpoint_keeps_its_deliveries,
+            deliveries_newest_first, a_delivery_is_made_again, a_span_of_time_is_replayed,
+            old_deliveries_are_forgotten, an_endpoint_goes_with_its_deliveries
         );
     };
     (@both $open:path; $($name:ident),+) => {

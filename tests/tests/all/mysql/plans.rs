@@ -1,12 +1,24 @@
 //! How the database finds rows: the statements of every call, of the timer and of the purge are taken from the general log,
 //! and explained, on three rows and on a million. (Audits read everything, and are left out.)
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use bespeak::store::Guard;
+use bespeak::{
+    engine::Timestamp,
+    store::{
+        Database, Guard,
+        conformance::Enqueued,
+        webhooks::{Attempt, Claimed, DeliveryPage, EndpointPage, ReplayPage, Room, Then},
+    },
+    webhooks::{Configured, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint, Secret},
+};
 use bespeak_tests::{Api, Books, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
 
 const MILLION: i64 = 1_000_000;
 
@@ -27,6 +39,13 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let mut root = api.books.root().await;
     let on = "SET GLOBAL log_output = 'TABLE'; TRUNCATE mysql.general_log; SET GLOBAL general_log = 1";
     sqlx::raw_sql(on).execute(&mut root).await.expect("logged");
+    let name = api.books.name();
+    // Other tests use the same server: what counts is what was sent on connections to this database.
+    let connected =
+        format!("SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = '{name}'");
+    let connected = sqlx::raw_sql(AssertSqlSafe(connected)).fetch_all(&mut root).await.expect("read");
+    let connected: Vec<String> =
+        connected.iter().map(|row| row.try_get_unchecked(0).expect("an id")).collect();
     let (seat, car) = (format!("{round}-seat"), format!("{round}-car"));
     api.stock(&seat, 3).await;
     api.stock(&car, 3).await;
@@ -55,19 +74,24 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let store = api.books.open(None, Guard::RowLock).await;
     store.purge_reservations(Duration::ZERO, None, 500).await.expect("purged");
     store.purge_events(Duration::ZERO, 10).await.expect("purged");
+    webhooks(api, &*store).await;
     sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
-    let rows =
-        sqlx::raw_sql("SELECT CAST(argument AS CHAR) FROM mysql.general_log WHERE command_type = 'Query'")
-            .fetch_all(&mut root)
-            .await
-            .expect("read");
+    let sent = format!(
+        "SELECT CAST(argument AS CHAR) FROM mysql.general_log WHERE command_type = 'Query' AND (thread_id IN (0{})
+            OR thread_id IN (SELECT thread_id FROM mysql.general_log
+                WHERE command_type = 'Connect' AND argument LIKE '% on {name} %'))",
+        connected.iter().map(|id| format!(", {id}")).collect::<String>()
+    );
+    let rows = sqlx::raw_sql(AssertSqlSafe(sent)).fetch_all(&mut root).await.expect("read");
     let mut statements = BTreeMap::new();
     for row in &rows {
         let text: String = row.try_get_unchecked(0).expect("text");
         // A packet is logged as a whole, or statement by statement, or as what is left of it.
         for statement in text.split("; ").map(str::trim) {
-            let ours = ["resources", "reservations", "outbox"].iter().any(|table| statement.contains(table));
-            let verb = ["SELECT", "UPDATE resources", "UPDATE reservations", "DELETE"]
+            let ours = ["resources", "reservations", "outbox", "webhook_"]
+                .iter()
+                .any(|table| statement.contains(table));
+            let verb = ["SELECT", "UPDATE resources", "UPDATE reservations", "UPDATE webhook_", "DELETE"]
                 .iter()
                 .any(|verb| statement.starts_with(verb));
             if ours && verb && !statement.contains("general_log") {
@@ -76,6 +100,55 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
         }
     }
     statements
+}
+
+/// Uses every method of the port of webhooks once.
+async fn webhooks(api: &Api, store: &dyn Database) {
+    let new = || NewEndpoint {
+        id: EndpointId::from_uuid(Uuid::now_v7()),
+        url: EndpointUrl::parse("url", "https://example.com/").expect("a URL"),
+        filter: EventFilter::default(),
+        secret: Secret::from_key([1; 32]),
+    };
+    let endpoint = store.create_endpoint(&new()).await.expect("made").id;
+    let now = Timestamp::UNIX_EPOCH;
+    for _ in 0..3 {
+        let event_id = Uuid::now_v7();
+        api.books.enqueue(&Enqueued { endpoint, event_id, event_at: now, due: now }).await;
+    }
+    store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed");
+    let off = EndpointChange::Disable { reason: "test".to_owned() };
+    store.change_endpoint(endpoint, &off).await.expect("changed");
+    store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed");
+    let wanted = Configured { url: new().url, secret: new().secret };
+    store.configure_endpoint(Some(&wanted)).await.expect("configured");
+    store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
+    store.endpoint(endpoint).await.expect("read");
+    let room = Room { in_all: 3, per_endpoint: 3, under_way: HashMap::new() };
+    let claimed = store.claim_deliveries(&room, Duration::from_secs(60)).await.expect("claimed");
+    let [again, over, back] = &claimed[..] else { panic!("{claimed:?}") };
+    let attempt = |claimed: &Claimed, then| Attempt {
+        delivery: claimed.delivery,
+        claim: claimed.claim,
+        endpoint,
+        status: Some(410),
+        error: None,
+        then,
+        disables: Some("test"),
+    };
+    let attempts = [attempt(again, Then::Again { after: Duration::ZERO }), attempt(over, Then::GivenUp)];
+    store.record_attempts(&attempts).await.expect("recorded");
+    store.give_back(&[(back.delivery, back.claim)]).await.expect("given back");
+    let page = DeliveryPage { endpoint, status: None, after: None, limit: 10 };
+    store.deliveries(page).await.expect("read");
+    store.purge_deliveries(Duration::ZERO, 10).await.expect("purged");
+    store.redeliver(endpoint, again.delivery).await.expect("asked");
+    let mut page = ReplayPage { endpoint, from: now, to: Timestamp::MAX, after: None, limit: 1 };
+    page.after = store.replay(page).await.expect("replayed").next;
+    store.replay(page).await.expect("replayed");
+    store.pending_deliveries().await.expect("counted");
+    store.delete_endpoint(endpoint, 1).await.expect("deleted");
+    store.delete_endpoint(endpoint, 10).await.expect("deleted");
 }
 
 async fn logged(api: &Api, part: &str) -> i64 {
@@ -99,7 +172,8 @@ fn shape(statement: &str) -> String {
 
 /// No table is read whole, and nothing looks at more rows than a handful.
 async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i64) {
-    assert!(statements.len() >= 14, "{statements:#?}");
+    assert!(statements.len() >= 35, "{} {statements:#?}", statements.len());
+    let mut claims = 0;
     let mut root = books.root().await;
     sqlx::raw_sql(AssertSqlSafe(format!("USE {}", books.name()))).execute(&mut root).await.expect("used");
     for statement in statements.values() {
@@ -116,6 +190,17 @@ async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i
             // The purge of a table of a few rows, all of which it deletes, may read them all.
             let few = rows < MILLION && statement.starts_with("DELETE");
             assert!(by_index || in_order || few, "with {rows} rows, {kind} by {key:?}: {statement}");
+            if statement.contains("SKIP LOCKED") {
+                // Endpoint, status and time by the index, in its order: what is passed over is not locked.
+                let found = (text("key"), text("key_len"));
+                assert_eq!(
+                    found,
+                    (Some("webhook_deliveries_due".to_owned()), Some("36".to_owned())),
+                    "{statement}"
+                );
+                assert!(!text("Extra").unwrap_or_default().contains("filesort"), "{statement}");
+                claims += 1;
+            }
             let looked_at: u64 = text("rows").and_then(|rows| rows.parse().ok()).unwrap_or(0);
             let counted = statement.contains("COUNT(*)");
             // In the order of the index, so no further than the limit.
@@ -124,6 +209,7 @@ async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i
             assert!(looked_at < 2_000 || counted || limited, "{looked_at} rows are looked at: {statement}");
         }
     }
+    assert!(claims > 0, "a claim was explained");
 }
 
 /// A million committed reservations of other resources, with their events, published.
@@ -143,9 +229,16 @@ async fn fill(books: &Books) {
                 FROM numbers;
             INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at, published_at)
                 SELECT UNHEX(MD5(n)), n % 64, CONCAT('old-', n), 1, 'bespeak.stock.none.v1', '{}', n, n FROM numbers;
+            INSERT INTO webhook_endpoints (id, url, secret, created_at, updated_at)
+                SELECT UNHEX(MD5(n)), 'https://example.com/', 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 1, 1
+                FROM numbers WHERE n < 20;
+            INSERT INTO webhook_deliveries (endpoint_id, event_id, type, event_at, payload, status, attempts,
+                created_at, updated_at, finished_at)
+                SELECT UNHEX(MD5(n % 20)), UNHEX(MD5(n)), 'bespeak.stock.none.v1', n, '{}', 'DELIVERED', 1, n, n,
+                    4102444800000000 FROM numbers WHERE n < 200000;
             UPDATE retention SET kept_since = 1000001;
             DROP TABLE digits; DROP TABLE numbers;
-            ANALYZE TABLE resources, reservations, outbox",
+            ANALYZE TABLE resources, reservations, outbox, webhook_endpoints, webhook_deliveries",
         )
         .await;
 }

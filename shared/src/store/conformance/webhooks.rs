@@ -1,0 +1,405 @@
+//! Webhooks: who is told, each delivery by one dispatcher at a time, and what is kept of it.
+
+use std::{collections::HashMap, pin::Pin};
+
+use super::*;
+use crate::{
+    engine::Timestamp,
+    store::webhooks::{
+        Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, ReplayPage, Replayed, Room, Then,
+    },
+    webhooks::{
+        Configured, Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
+        NewEndpoint, Secret,
+    },
+};
+
+/// What a consumer enqueues.
+#[derive(Clone, Debug)]
+pub struct Enqueued {
+    /// Whom to tell.
+    pub endpoint: EndpointId,
+    /// Of which event.
+    pub event_id: Uuid,
+    /// When it happened.
+    pub event_at: Timestamp,
+    /// When the first attempt is due.
+    pub due: Timestamp,
+}
+
+/// Enqueues a delivery.
+pub type Enqueue = Box<dyn Fn(Enqueued) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+const LEASE: Duration = Duration::from_secs(2);
+
+impl Subject {
+    async fn endpoint(&self, secret: u8) -> Endpoint {
+        let new = NewEndpoint {
+            id: EndpointId::from_uuid(Uuid::now_v7()),
+            url: url("https://example.com/hooks"),
+            filter: EventFilter::parse("bespeak.stock.*").expect("valid"),
+            secret: key(secret),
+        };
+        self.webhooks[0].create_endpoint(&new).await.expect("made")
+    }
+
+    /// Enqueues deliveries that are due, of events a second apart; the first at `self.now()`.
+    async fn enqueued(&self, endpoint: &Endpoint, count: u32) -> Timestamp {
+        let now = self.now().await;
+        for n in 0..count {
+            let event_at = now.checked_add(Duration::from_secs(n.into())).expect("in range");
+            (self.enqueue)(Enqueued { endpoint: endpoint.id, event_id: Uuid::now_v7(), event_at, due: now })
+                .await;
+        }
+        now
+    }
+
+    async fn claims(&self, handle: usize, in_all: u32) -> Vec<Claimed> {
+        self.webhooks[handle].claim_deliveries(&room(in_all), LEASE).await.expect("claimed")
+    }
+
+    /// Claims one delivery, and records how its attempt ended.
+    async fn attempted(&self, then: Then, status: Option<u16>, disables: bool) -> Claimed {
+        let claimed = self.claims(0, 1).await.pop().expect("one is due");
+        let attempt = ended(&claimed, then, status, disables);
+        let recorded = self.webhooks[0].record_attempts(&[attempt]).await.expect("recorded");
+        assert_eq!((recorded.recorded, recorded.disabled), (1, u64::from(disables)));
+        claimed
+    }
+
+    async fn listed(&self, endpoint: &Endpoint) -> Vec<Delivery> {
+        let page = DeliveryPage { endpoint: endpoint.id, status: None, after: None, limit: 1_000 };
+        self.webhooks[1].deliveries(page).await.expect("read")
+    }
+
+    async fn change(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
+        self.webhooks[0].change_endpoint(endpoint.id, &change).await.expect("changed").expect("known")
+    }
+}
+
+fn url(text: &str) -> EndpointUrl {
+    EndpointUrl::parse("url", text).expect("a URL")
+}
+
+fn key(byte: u8) -> Secret {
+    Secret::from_key([byte; Secret::KEY_BYTES])
+}
+
+fn room(in_all: u32) -> Room {
+    Room { in_all, per_endpoint: 100, under_way: HashMap::new() }
+}
+
+fn ended(claimed: &Claimed, then: Then, status: Option<u16>, disables: bool) -> Attempt {
+    Attempt {
+        delivery: claimed.delivery,
+        claim: claimed.claim,
+        endpoint: claimed.to.endpoint,
+        status,
+        error: (then != Then::Delivered).then(|| "it's \"broken\" \\ 東京".to_owned()),
+        then,
+        disables: disables.then_some("it answered 410 Gone"),
+    }
+}
+
+/// What was written is read, by other processes as well; a change changes what it says.
+pub async fn endpoints_are_made_changed_and_read(subject: &Subject) {
+    let [store, other] = &subject.webhooks;
+    let made = subject.endpoint(1).await;
+    assert_eq!(other.endpoint(made.id).await.expect("read"), Some(made.clone()));
+    let off = subject.change(&made, EndpointChange::Disable { reason: "it's 東京".to_owned() }).await;
+    assert_eq!(other.endpoint(made.id).await.expect("read"), Some(off.clone()));
+    assert_eq!(off.disabled.as_ref().map(|disabled| &*disabled.reason), Some("it's 東京"));
+    let on = subject.change(&made, EndpointChange::Enable).await;
+    assert_eq!((on.disabled, &on.secret), (None, &made.secret));
+    let filter = EventFilter::parse("").expect("valid");
+    assert_eq!(subject.change(&made, EndpointChange::Filter(filter.clone())).await.filter, filter);
+    let nobody = EndpointId::from_uuid(Uuid::now_v7());
+    assert_eq!(store.endpoint(nobody).await.expect("read"), None);
+    assert_eq!(store.change_endpoint(nobody, &EndpointChange::Enable).await.expect("read"), None);
+
+    let mut ids = vec![made.id];
+    for n in 2..6 {
+        ids.push(subject.endpoint(n).await.id);
+    }
+    let page = |after| store.endpoints(EndpointPage { after, limit: 3 });
+    let first: Vec<_> = page(None).await.expect("read").iter().map(|endpoint| endpoint.id).collect();
+    assert_eq!(first, ids[..3]);
+    let second: Vec<_> = page(Some(ids[2])).await.expect("read").iter().map(|endpoint| endpoint.id).collect();
+    assert_eq!(second, ids[3..]);
+}
+
+/// After a rotation both secrets sign, the newest first, until the overlap is over.
+pub async fn a_rotated_secret_signs_for_a_while(subject: &Subject) {
+    let endpoint = subject.endpoint(1).await;
+    let overlap = Duration::from_secs(2);
+    subject.change(&endpoint, EndpointChange::Rotate { secret: key(2), overlap }).await;
+    subject.enqueued(&endpoint, 2).await;
+    assert_eq!(subject.claims(1, 1).await[0].to.secrets, [key(2), key(1)]);
+    subject.pass(overlap).await;
+    assert_eq!(subject.claims(1, 1).await[0].to.secrets, [key(2)]);
+}
+
+/// Processes that start at the same time make one endpoint; it is disabled where the configuration names none.
+pub async fn the_endpoint_of_the_configuration_is_made_once(subject: &Subject) {
+    let store = &subject.webhooks[0];
+    let wanted = Configured { url: url("https://example.com/one"), secret: key(1) };
+    let starts: Vec<_> = (0..6)
+        .map(|n| {
+            let (store, wanted) = (subject.webhooks[n % 2].clone(), wanted.clone());
+            tokio::spawn(async move { store.configure_endpoint(Some(&wanted)).await })
+        })
+        .collect();
+    for start in starts {
+        start.await.expect("no panic").expect("configured");
+    }
+    let all = store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
+    assert_eq!(all.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>(), [EndpointId::ENVIRONMENT]);
+    store.configure_endpoint(None).await.expect("configured");
+    let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
+    assert!(stored.disabled.is_some());
+    let moved = Configured { url: url("https://example.com/two"), secret: key(2) };
+    store.configure_endpoint(Some(&moved)).await.expect("configured");
+    let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
+    assert_eq!((stored.url, stored.secret, stored.disabled), (moved.url, moved.secret, None));
+}
+
+/// However many processes claim at the same time, each delivery is claimed by one of them, once.
+pub async fn a_delivery_is_claimed_by_one(subject: &Subject) {
+    let endpoints = [subject.endpoint(1).await, subject.endpoint(2).await];
+    for endpoint in &endpoints {
+        subject.enqueued(endpoint, 30).await;
+    }
+    let mut tasks = Vec::new();
+    for n in 0..6 {
+        let store = subject.webhooks[n % 2].clone();
+        tasks.push(tokio::spawn(async move {
+            let mut claimed = Vec::new();
+            // Who meets others may find nothing although there is something.
+            for _ in 0..20 {
+                let lease = Duration::from_secs(600);
+                claimed.extend(store.claim_deliveries(&room(4), lease).await.expect("claimed"));
+            }
+            claimed
+        }));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for task in tasks {
+        for claimed in task.await.expect("no panic") {
+            assert!(seen.insert(claimed.delivery), "{} was claimed twice", claimed.delivery);
+        }
+    }
+    assert_eq!(seen.len(), 60);
+}
+
+/// No more than there is room for, of an endpoint and in all; nothing that is not due; the oldest first.
+pub async fn nobody_takes_more_than_there_is_room_for(subject: &Subject) {
+    let (busy, idle) = (subject.endpoint(1).await, subject.endpoint(2).await);
+    let now = subject.enqueued(&busy, 10).await;
+    subject.enqueued(&idle, 2).await;
+    let later = now.checked_add(Duration::from_secs(3_600)).expect("in range");
+    let event_id = Uuid::now_v7();
+    (subject.enqueue)(Enqueued { endpoint: idle.id, event_id, event_at: now, due: later }).await;
+    let room = Room { in_all: 6, per_endpoint: 3, under_way: HashMap::from([(busy.id, 1)]) };
+    let claimed = subject.webhooks[0].claim_deliveries(&room, LEASE).await.expect("claimed");
+    let of =
+        |endpoint: &Endpoint| claimed.iter().filter(|claimed| claimed.to.endpoint == endpoint.id).count();
+    assert_eq!((of(&busy), of(&idle)), (2, 2));
+    assert_eq!(claimed[0].attempts, 0);
+    assert!(
+        claimed.iter().all(|claimed| claimed.payload == r#"{"it's":"a \"payload\" 東京 \\"}"#),
+        "{claimed:?}"
+    );
+    let none = Room { in_all: 0, per_endpoint: 3, under_way: HashMap::new() };
+    assert!(subject.webhooks[0].claim_deliveries(&none, LEASE).await.expect("claimed").is_empty());
+    let pending = subject.webhooks[1].pending_deliveries().await.expect("counted");
+    assert_eq!((pending.waiting, pending.stopped), (13, 0));
+}
+
+/// A dispatcher that froze past its claim writes nothing over a newer one, and disables nothing; one whose claim merely ran
+/// out does.
+pub async fn a_claim_that_ran_out_may_not_record(subject: &Subject) {
+    let [store, other] = &subject.webhooks;
+    let endpoint = subject.endpoint(1).await;
+    subject.enqueued(&endpoint, 1).await;
+    let frozen = subject.claims(0, 1).await.pop().expect("claimed");
+    assert!(subject.claims(1, 1).await.is_empty(), "it is somebody's");
+    subject.pass(LEASE).await;
+    let newer = subject.claims(1, 1).await.pop().expect("it ran out");
+    assert_eq!((newer.delivery, newer.event_id), (frozen.delivery, frozen.event_id));
+    let late = store.record_attempts(&[ended(&frozen, Then::GivenUp, Some(410), true)]).await;
+    let late = late.expect("recorded");
+    assert_eq!((late.recorded, late.disabled), (0, 0));
+    assert_eq!(store.endpoint(endpoint.id).await.expect("read").and_then(|endpoint| endpoint.disabled), None);
+    subject.pass(LEASE).await;
+    let slow = other.record_attempts(&[ended(&newer, Then::Delivered, Some(200), false)]).await;
+    assert_eq!(slow.expect("recorded").recorded, 1, "nobody else has it");
+    assert_eq!(subject.listed(&endpoint).await[0].status, DeliveryStatus::Delivered);
+    let twice = store.record_attempts(&[ended(&newer, Then::GivenUp, None, false)]).await;
+    assert_eq!(twice.expect("recorded").recorded, 0, "it is over");
+}
+
+/// A delivery that was made or given up is claimed no more; one that failed is, when its time has come. A claim that is
+/// given back is due at once, and counts for nothing.
+pub async fn attempts_end_as_recorded(subject: &Subject) {
+    let endpoint = subject.endpoint(1).await;
+    subject.enqueued(&endpoint, 1).await;
+    let claimed = subject.claims(0, 1).await.pop().expect("claimed");
+    subject.webhooks[0].give_back(&[(claimed.delivery, claimed.claim)]).await.expect("given back");
+    let after = Duration::from_secs(3);
+    let failed = subject.attempted(Then::Again { after }, None, false).await;
+    assert_eq!((failed.delivery, failed.attempts), (claimed.delivery, 0));
+    let listed = subject.listed(&endpoint).await.pop().expect("one");
+    assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Pending, 1, None));
+    assert_eq!(listed.last_error.as_deref(), Some("it's \"broken\" \\ 東京"));
+    let waits = listed.next_attempt_at.expect("another attempt").duration_since(listed.updated_at);
+    assert_eq!(waits.as_secs(), 3);
+    assert!(subject.claims(0, 1).await.is_empty(), "it is not due");
+    subject.pass(after).await;
+    let again = subject.attempted(Then::GivenUp, Some(500), false).await;
+    assert_eq!(again.attempts, 1);
+    let listed = subject.listed(&endpoint).await.pop().expect("one");
+    assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Failed, 2, Some(500)));
+    assert_eq!(listed.next_attempt_at, None);
+    subject.enqueued(&endpoint, 1).await;
+    subject.attempted(Then::Delivered, Some(204), false).await;
+    let listed = subject.listed(&endpoint).await.swap_remove(0);
+    assert_eq!(
+        (listed.status, listed.last_status, listed.last_error),
+        (DeliveryStatus::Delivered, Some(204), None)
+    );
+    subject.pass(LEASE).await;
+    assert!(subject.claims(0, 9).await.is_empty());
+}
+
+/// What a disabled endpoint was to be told stays pending, and goes on once it is enabled.
+pub async fn a_disabled_endpoint_keeps_its_deliveries(subject: &Subject) {
+    let (gone, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
+    subject.enqueued(&gone, 3).await;
+    subject.attempted(Then::Again { after: Duration::ZERO }, Some(410), true).await;
+    subject.enqueued(&other, 1).await;
+    let claimed = subject.claims(0, 9).await;
+    assert_eq!(claimed.iter().map(|claimed| claimed.to.endpoint).collect::<Vec<_>>(), [other.id]);
+    let stored = subject.webhooks[1].endpoint(gone.id).await.expect("read").expect("known");
+    assert!(stored.disabled.is_some_and(|disabled| disabled.reason.contains("410")));
+    let pending = subject.webhooks[1].pending_deliveries().await.expect("counted");
+    assert_eq!((pending.waiting, pending.stopped), (1, 3));
+    subject.change(&gone, EndpointChange::Enable).await;
+    let claimed = subject.claims(0, 9).await;
+    assert_eq!(claimed.len(), 3);
+    assert!(claimed.iter().all(|claimed| claimed.to.endpoint == gone.id));
+}
+
+/// Pages are whole, without repetition, and of the endpoint and status that was asked for.
+pub async fn deliveries_newest_first(subject: &Subject) {
+    let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
+    subject.enqueued(&other, 2).await;
+    subject.change(&other, EndpointChange::Disable { reason: "test".to_owned() }).await;
+    subject.enqueued(&endpoint, 9).await;
+    subject.attempted(Then::Delivered, Some(200), false).await;
+    subject.attempted(Then::GivenUp, Some(500), false).await;
+    let page = async |status, after, limit| {
+        let page = DeliveryPage { endpoint: endpoint.id, status, after, limit };
+        subject.webhooks[0].deliveries(page).await.expect("read")
+    };
+    let mut seen: Vec<Delivery> = Vec::new();
+    loop {
+        let next = page(None, seen.last().map(|last| last.id), 4).await;
+        if next.is_empty() {
+            break;
+        }
+        seen.extend(next);
+    }
+    assert_eq!(seen.len(), 9);
+    assert!(seen.is_sorted_by(|one, next| one.id > next.id), "{seen:?}");
+    for (status, count) in
+        [(DeliveryStatus::Pending, 7), (DeliveryStatus::Delivered, 1), (DeliveryStatus::Failed, 1)]
+    {
+        let found = page(Some(status), None, 100).await;
+        assert_eq!(found.len(), count);
+        assert!(found.iter().all(|delivery| delivery.status == status), "{found:?}");
+    }
+    assert_eq!(page(Some(DeliveryStatus::Pending), None, 2).await.len(), 2);
+}
+
+/// By hand a delivery is made again, with all its attempts before it, and whoever attempts it now may not record.
+pub async fn a_delivery_is_made_again(subject: &Subject) {
+    let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
+    subject.enqueued(&endpoint, 1).await;
+    for (then, status) in [(Then::Delivered, 200), (Then::GivenUp, 500)] {
+        let claimed = subject.attempted(then, Some(status), false).await;
+        let nobody = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("asked");
+        assert_eq!(nobody, None, "it is another's");
+        let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("asked");
+        let again = again.expect("known");
+        assert_eq!((again.status, again.attempts), (DeliveryStatus::Pending, 0));
+    }
+    let under_way = subject.claims(0, 1).await.pop().expect("due");
+    assert_eq!(under_way.attempts, 0);
+    subject.webhooks[1].redeliver(endpoint.id, under_way.delivery).await.expect("asked").expect("known");
+    let late = ended(&under_way, Then::Delivered, Some(200), false);
+    assert_eq!(subject.webhooks[0].record_attempts(&[late]).await.expect("recorded").recorded, 0);
+    assert_eq!(subject.claims(0, 9).await.len(), 1, "it is due again");
+}
+
+/// All deliveries of a span of time are made again, page by page: its beginning included, its end not.
+pub async fn a_span_of_time_is_replayed(subject: &Subject) {
+    let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
+    let start = subject.enqueued(&endpoint, 10).await;
+    // A second event at the time at which a page ends.
+    let at = start.checked_add(Duration::from_secs(3)).expect("in range");
+    let (event_id, due) = (Uuid::now_v7(), start);
+    (subject.enqueue)(Enqueued { endpoint: endpoint.id, event_id, event_at: at, due }).await;
+    for _ in 0..11 {
+        subject.attempted(Then::Delivered, Some(200), false).await;
+    }
+    subject.enqueued(&other, 10).await;
+    let second = |n: u64| start.checked_add(Duration::from_secs(n)).expect("in range");
+    let mut page =
+        ReplayPage { endpoint: endpoint.id, from: second(2), to: second(8), after: None, limit: 2 };
+    let mut deliveries = 0;
+    loop {
+        let Replayed { deliveries: count, next } = subject.webhooks[0].replay(page).await.expect("replayed");
+        assert!(count <= 2);
+        deliveries += count;
+        let Some(next) = next else { break };
+        page.after = Some(next);
+    }
+    assert_eq!(deliveries, 7);
+    for delivery in subject.listed(&endpoint).await {
+        let within = (second(2)..second(8)).contains(&delivery.event_at);
+        assert_eq!(delivery.status == DeliveryStatus::Pending, within, "{delivery:?}");
+        assert_eq!(delivery.attempts, u32::from(!within), "{delivery:?}");
+    }
+}
+
+/// What was made or given up is forgotten once it is old; what is pending is not, however old it is.
+pub async fn old_deliveries_are_forgotten(subject: &Subject) {
+    let endpoint = subject.endpoint(1).await;
+    subject.enqueued(&endpoint, 6).await;
+    for then in [Then::Delivered, Then::GivenUp, Then::Delivered] {
+        subject.attempted(then, Some(200), false).await;
+    }
+    let kept = Duration::from_secs(2);
+    assert_eq!(subject.webhooks[0].purge_deliveries(kept, 10).await.expect("purged"), 0);
+    subject.pass(kept + Duration::from_millis(1)).await;
+    assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 2, "no more than told");
+    assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 1);
+    assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 0);
+    assert_eq!(subject.listed(&endpoint).await.len(), 3);
+}
+
+/// An endpoint is deleted step by step: disabled at once, gone with the last of its deliveries.
+pub async fn an_endpoint_goes_with_its_deliveries(subject: &Subject) {
+    let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
+    subject.enqueued(&endpoint, 5).await;
+    subject.enqueued(&other, 1).await;
+    let delete =
+        async |limit| subject.webhooks[0].delete_endpoint(endpoint.id, limit).await.expect("deleted");
+    assert_eq!(delete(3).await, Deletion::More);
+    assert_eq!(subject.claims(1, 9).await.len(), 1, "only the other's");
+    assert_eq!(delete(3).await, Deletion::Done);
+    assert_eq!(delete(3).await, Deletion::Unknown);
+    assert_eq!(subject.webhooks[1].endpoint(endpoint.id).await.expect("read"), None);
+    assert!(subject.listed(&endpoint).await.is_empty());
+    assert_eq!(subject.listed(&other).await.len(), 1);
+}

@@ -1,0 +1,115 @@
+//! Webhooks, as receivers and operators meet them.
+
+mod api;
+mod dispatchers;
+mod sending;
+
+use std::{sync::Arc, time::Duration};
+
+use bespeak::{
+    engine::Timestamp,
+    store::{Database, FixedClock, Guard, WebhookStore, conformance::Enqueued},
+    webhooks::{Dispatcher, DispatcherOptions, EndpointId, Sender, SenderOptions, Step},
+};
+use bespeak_tests::{Api, Books, Receiver};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const ALLOWED: (&str, &str) = ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true");
+/// How long an attempt may take, where it is to run out.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// An engine whose clock moves only when told, and whose webhooks may go to this machine.
+struct Hooks {
+    api: Api,
+    clock: FixedClock,
+    store: Arc<dyn Database>,
+}
+
+impl Hooks {
+    async fn start(books: Books) -> Self {
+        Self::with(books, &[ALLOWED]).await
+    }
+
+    async fn with(books: Books, settings: &[(&str, &str)]) -> Self {
+        let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+        let api = Api::with(books, settings, Some(&clock)).await;
+        let store = api.books.open(Some(&clock), Guard::RowLock).await;
+        Self { api, clock, store }
+    }
+
+    /// A dispatcher as another process has it, whose attempts are short.
+    fn dispatcher(&self) -> Dispatcher {
+        dispatcher(self.store.clone(), SHORT, DispatcherOptions::default())
+    }
+
+    /// One round of a dispatcher.
+    async fn round(&self) -> Step {
+        self.dispatcher().step().await.expect("the database is there")
+    }
+
+    /// Makes an endpoint; gives its id and its secret.
+    async fn endpoint(&self, url: &str) -> (EndpointId, String) {
+        let reply = self.api.post("/api/v1/webhooks", &json!({"url": url})).await;
+        assert_eq!(reply.status, 201, "{}", reply.text);
+        let json = reply.json();
+        (id(&json), json["secret"].as_str().expect("a secret").to_owned())
+    }
+
+    /// Enqueues a delivery that is due now; gives the event's id.
+    async fn enqueue(&self, endpoint: EndpointId) -> Uuid {
+        enqueue(&self.api.books, endpoint, self.clock.now()).await
+    }
+
+    /// Asks the API about an endpoint.
+    async fn get(&self, endpoint: EndpointId, rest: &str) -> Value {
+        let reply = self.api.get(&format!("/api/v1/webhooks/{endpoint}{rest}")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()
+    }
+
+    /// Tells the API to do something about an endpoint.
+    async fn post(&self, endpoint: EndpointId, rest: &str, body: &Value) -> Value {
+        let reply = self.api.post(&format!("/api/v1/webhooks/{endpoint}{rest}"), body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()
+    }
+
+    /// The deliveries of an endpoint, the newest first.
+    async fn deliveries(&self, endpoint: EndpointId) -> Vec<Value> {
+        self.get(endpoint, "/deliveries").await["deliveries"].as_array().expect("deliveries").clone()
+    }
+
+    /// The one delivery of an endpoint.
+    async fn delivery(&self, endpoint: EndpointId) -> Value {
+        let mut deliveries = self.deliveries(endpoint).await;
+        assert_eq!(deliveries.len(), 1);
+        deliveries.remove(0)
+    }
+
+    /// How long until a delivery's next attempt, in seconds.
+    fn waits(&self, delivery: &Value) -> i64 {
+        let at: Timestamp = delivery["nextAttemptAt"].as_str().expect("a time").parse().expect("a time");
+        at.duration_since(self.clock.now()).as_secs()
+    }
+}
+
+fn dispatcher(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Dispatcher {
+    let sender = Sender::new(SenderOptions { timeout, allow_private: true });
+    Dispatcher::new(store, Arc::new(sender), options)
+}
+
+async fn enqueue(books: &Books, endpoint: EndpointId, due: Timestamp) -> Uuid {
+    let event_id = Uuid::now_v7();
+    books.enqueue(&Enqueued { endpoint, event_id, event_at: due, due }).await;
+    event_id
+}
+
+fn id(webhook: &Value) -> EndpointId {
+    EndpointId::parse("id", webhook["id"].as_str().expect("an id")).expect("a UUID")
+}
+
+/// The ids of the events that a receiver was told of, in order.
+fn told(receiver: &Receiver) -> Vec<String> {
+    receiver.messages().iter().map(|message| message.header("webhook-id").to_owned()).collect()
+}

@@ -1,0 +1,238 @@
+//! One attempt: what arrives, what counts as received, and where nothing is ever sent.
+
+use std::time::Duration;
+
+use bespeak::webhooks::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step};
+use bespeak_tests::{Books, Receiver, Says, each_store};
+use serde_json::{Value, json};
+
+use super::*;
+
+each_store!(
+    what_arrives_is_the_event_signed,
+    only_2xx_counts_and_failures_come_again,
+    a_body_that_breaks_off_changes_nothing,
+    a_redirect_is_not_followed,
+    gone_disables_the_endpoint,
+    a_receiver_may_ask_for_more_time,
+    after_the_last_attempt_it_is_given_up,
+    nothing_is_sent_to_private_addresses,
+    both_secrets_sign_while_one_is_rotated,
+);
+
+async fn what_arrives_is_the_event_signed(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::status(204)).await;
+    let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
+    let event = hooks.enqueue(endpoint).await;
+    assert_eq!(hooks.round().await, Step { claimed: 1, delivered: 1, ..Step::default() });
+    let message = receiver.messages().pop().expect("it arrived");
+    assert!(message.is_signed_with(&secret));
+    assert!(!message.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "nor by anybody else");
+    assert_eq!(message.header("webhook-id"), event.to_string());
+    assert_eq!(message.header("content-type"), "application/json");
+    assert!(message.header("user-agent").starts_with("bespeak/"));
+    assert_eq!(message.path, "/hooks?tenant=7");
+    assert_eq!(message.body, r#"{"it's":"a \"payload\" 東京 \\"}"#, "to the byte");
+    let delivery = hooks.delivery(endpoint).await;
+    assert_eq!(
+        (&delivery["status"], &delivery["lastStatus"], &delivery["attempts"], &delivery["eventId"]),
+        (&json!("DELIVERED"), &json!(204), &json!(1), &json!(event.to_string()))
+    );
+    assert_eq!(hooks.round().await, Step::default(), "and that was it");
+}
+
+async fn only_2xx_counts_and_failures_come_again(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::Nothing).await;
+    let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
+    let event = hooks.enqueue(endpoint).await;
+    let failures = [
+        (Says::Nothing, Value::Null, "no whole answer within 300ms", 5),
+        (Says::Closes, Value::Null, "the connection broke", 5 * 60),
+        (Says::status(500), json!(500), "answered 500", 30 * 60),
+        (Says::status(404), json!(404), "answered 404", 2 * 3_600),
+        (Says::status(400), json!(400), "answered 400", 5 * 3_600),
+    ];
+    let mut attempts = 0;
+    for (says, status, error, delay) in failures {
+        receiver.says(says.clone());
+        assert_eq!(hooks.round().await, Step { claimed: 1, failed: 1, ..Step::default() }, "{says:?}");
+        attempts += 1;
+        let delivery = hooks.delivery(endpoint).await;
+        assert_eq!(
+            (&delivery["status"], &delivery["attempts"], &delivery["lastStatus"]),
+            (&json!("PENDING"), &json!(attempts), &status),
+            "{says:?}"
+        );
+        assert!(delivery["lastError"].as_str().is_some_and(|said| said.contains(error)), "{delivery}");
+        let waits = hooks.waits(&delivery);
+        assert!((delay..=delay + delay / 5).contains(&waits), "{says:?}: {waits}");
+        assert_eq!(hooks.round().await, Step::default(), "not before its time");
+        hooks.clock.advance(Duration::from_secs(u64::try_from(waits).expect("in the future") + 1));
+    }
+    receiver.says(Says::status(299));
+    assert_eq!(hooks.round().await.delivered, 1);
+    assert!(told(&receiver).iter().all(|id| *id == event.to_string()), "one event, however often it is sent");
+    assert!(receiver.messages().iter().all(|message| message.is_signed_with(&secret)));
+    assert!(hooks.delivery(endpoint).await["lastError"].is_null());
+    receiver.close().await;
+    hooks.enqueue(endpoint).await;
+    assert_eq!(hooks.round().await.failed, 1);
+    let refused = hooks.deliveries(endpoint).await.swap_remove(0);
+    assert!(
+        refused["lastError"].as_str().is_some_and(|said| said.contains("cannot be connected to")),
+        "{refused}"
+    );
+}
+
+async fn a_body_that_breaks_off_changes_nothing(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::HalfABody(200)).await;
+    let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
+    hooks.enqueue(endpoint).await;
+    assert_eq!(hooks.round().await.delivered, 1, "the status was there");
+    let long = "x".repeat(1 << 20);
+    receiver.says(Says::Answer(200, String::new(), long));
+    let tested = hooks.post(endpoint, "/test", &json!({})).await;
+    assert_eq!(tested["body"].as_str().map(str::len), Some(4_096), "no more of it is read");
+}
+
+async fn a_redirect_is_not_followed(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let elsewhere = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Says::status(200)).await;
+    let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
+    hooks.enqueue(endpoint).await;
+    for status in [301, 302, 307, 308] {
+        receiver.says(Says::with(status, &format!("Location: {}", elsewhere.url())));
+        assert_eq!(hooks.round().await.failed, 1, "{status}");
+        let delivery = hooks.delivery(endpoint).await;
+        assert_eq!(delivery["lastStatus"], status);
+        assert!(delivery["lastError"].as_str().is_some_and(|said| said.contains("redirects")), "{delivery}");
+        hooks.clock.advance(Duration::from_secs(24 * 3_600));
+    }
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+async fn gone_disables_the_endpoint(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::status(410)).await;
+    let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
+    hooks.enqueue(endpoint).await;
+    assert_eq!(hooks.round().await, Step { claimed: 1, failed: 1, disabled: 1, ..Step::default() });
+    let shown = hooks.get(endpoint, "").await;
+    assert_eq!(
+        (&shown["enabled"], &shown["disabledReason"]),
+        (&json!(false), &json!("it answered 410 Gone"))
+    );
+    let event = hooks.enqueue(endpoint).await;
+    hooks.clock.advance(Duration::from_secs(60));
+    assert_eq!(hooks.round().await, Step::default(), "it wants no more");
+    receiver.says(Says::status(200));
+    hooks.post(endpoint, "/enable", &json!({})).await;
+    assert_eq!(hooks.round().await.delivered, 2, "both were kept");
+    assert!(told(&receiver).contains(&event.to_string()));
+}
+
+async fn a_receiver_may_ask_for_more_time(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::status(200)).await;
+    let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
+    let date = jiff::Timestamp::now().checked_add(Duration::from_secs(1_000)).expect("a time");
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).expect("a date");
+    for (status, header, least, most) in [
+        (429, "Retry-After: 3600".to_owned(), 3_600, 3_600),
+        (503, format!("Retry-After: {date}"), 990, 1_000),
+        (429, "Retry-After: 1".to_owned(), 5, 6),
+        (429, "Retry-After: 99999999".to_owned(), 86_400, 86_400),
+        (429, "Retry-After: soon".to_owned(), 5, 6),
+        (500, "Retry-After: 3600".to_owned(), 5, 6),
+    ] {
+        receiver.says(Says::with(status, &header));
+        hooks.enqueue(endpoint).await;
+        assert_eq!(hooks.round().await.failed, 1);
+        let waits = hooks.waits(&hooks.deliveries(endpoint).await[0]);
+        assert!((least..=most).contains(&waits), "{status} {header}: {waits}");
+        hooks.api.books.tamper("DELETE FROM webhook_deliveries").await;
+    }
+}
+
+async fn after_the_last_attempt_it_is_given_up(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::status(500)).await;
+    let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
+    hooks.enqueue(endpoint).await;
+    for _ in 1..bespeak::webhooks::ATTEMPTS_MAX {
+        assert_eq!(hooks.round().await.failed, 1);
+        hooks.clock.advance(Duration::from_secs(30 * 3_600));
+    }
+    assert_eq!(hooks.round().await, Step { claimed: 1, given_up: 1, ..Step::default() });
+    let delivery = hooks.delivery(endpoint).await;
+    assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("FAILED"), &json!(10)));
+    assert!(delivery["nextAttemptAt"].is_null());
+    hooks.clock.advance(Duration::from_secs(30 * 3_600));
+    assert_eq!(hooks.round().await, Step::default());
+    assert_eq!(receiver.messages().len(), 10);
+}
+
+async fn nothing_is_sent_to_private_addresses(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::status(200)).await;
+    // Made while it was allowed: by address, and by a name that resolves to one.
+    let (by_address, _) = hooks.endpoint(&receiver.url()).await;
+    let (by_name, _) = hooks.endpoint(&receiver.url_by_name()).await;
+    for endpoint in [by_address, by_name] {
+        hooks.enqueue(endpoint).await;
+    }
+    let sender = Sender::new(SenderOptions::default());
+    let mut guarded = Dispatcher::new(hooks.store.clone(), sender.into(), DispatcherOptions::default());
+    assert_eq!(guarded.step().await.expect("made"), Step { claimed: 2, failed: 2, ..Step::default() });
+    for endpoint in [by_address, by_name] {
+        let delivery = hooks.delivery(endpoint).await;
+        let error = delivery["lastError"].as_str().unwrap_or_default();
+        assert!(
+            error.contains("is this machine") && error.contains("BESPEAK_WEBHOOK_ALLOW_PRIVATE"),
+            "{error}"
+        );
+    }
+    assert_eq!(receiver.connections(), 0, "nobody has even connected");
+    hooks.clock.advance(Duration::from_secs(60));
+    assert_eq!(hooks.round().await.delivered, 2, "where it is allowed both arrive");
+
+    let strict = Hooks::with(hooks.api.books.another().await, &[]).await;
+    for url in [receiver.url(), "http://[::1]/".to_owned(), "https://169.254.169.254/latest".to_owned()] {
+        let refused = strict.api.post("/api/v1/webhooks", &json!({"url": url})).await;
+        assert_eq!(refused.problem(), (422, "invalid-value".to_owned()), "{url}");
+    }
+    let (named, _) = strict.endpoint(&receiver.url_by_name()).await;
+    let tested = strict.post(named, "/test", &json!({})).await;
+    assert_eq!(tested["delivered"], false);
+    assert!(tested["error"].as_str().is_some_and(|said| said.contains("is this machine")), "{tested}");
+    assert_eq!(receiver.connections(), 2, "those that were allowed");
+}
+
+async fn both_secrets_sign_while_one_is_rotated(books: Books) {
+    let hooks = Hooks::start(books).await;
+    let receiver = Receiver::start(Says::status(200)).await;
+    let (endpoint, old) = hooks.endpoint(&receiver.url()).await;
+    let rotated = hooks.post(endpoint, "/rotate", &json!({"overlapSeconds": 60})).await;
+    let new = rotated["secret"].as_str().expect("a secret").to_owned();
+    assert_ne!(old, new);
+    assert_eq!(rotated["previousSecretUntil"], "2026-01-01T00:01:00Z");
+    hooks.enqueue(endpoint).await;
+    assert_eq!(hooks.round().await.delivered, 1);
+    let message = receiver.messages().pop().expect("it arrived");
+    assert!(message.is_signed_with(&old) && message.is_signed_with(&new));
+    assert_eq!(message.header("webhook-signature").split(' ').count(), 2);
+    hooks.clock.advance(Duration::from_secs(60));
+    hooks.enqueue(endpoint).await;
+    assert_eq!(hooks.round().await.delivered, 1);
+    let message = receiver.messages().pop().expect("it arrived");
+    assert!(!message.is_signed_with(&old) && message.is_signed_with(&new));
+
+    let at_once = hooks.post(endpoint, "/rotate", &json!({"overlapSeconds": 0})).await;
+    assert!(at_once["previousSecretUntil"].is_null(), "{at_once}");
+    let by_default = hooks.post(endpoint, "/rotate", &json!({})).await;
+    assert_eq!(by_default["previousSecretUntil"], "2026-01-02T00:01:00Z", "a day");
+}
