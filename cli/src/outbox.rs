@@ -45,7 +45,7 @@ pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCo
                 if !store.skip(&row.event).await? {
                     return Err(Failure::new(format!("{} is published already", args.event_id)));
                 }
-                let told = || format!("{} is skipped; {} goes on", args.event_id, row.event.key);
+                let told = || format!("{} is skipped", args.event_id);
                 output.print(&json!({"skipped": args.event_id, "key": row.event.key}), told)
             })
             .await

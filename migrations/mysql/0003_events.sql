@@ -25,6 +25,13 @@ CREATE TABLE IF NOT EXISTS outbox_blocked (
     CONSTRAINT outbox_blocked_parked   CHECK (parked IN (0, 1))
 ) ENGINE = InnoDB;
 
+-- Events that an operator gave up: they count as published, and are in no event log.
+CREATE TABLE IF NOT EXISTS outbox_skipped (
+    event_id   BINARY(16) NOT NULL,
+    skipped_at BIGINT     NOT NULL,
+    PRIMARY KEY (event_id)
+) ENGINE = InnoDB;
+
 -- What a consumer has applied: an event's row is written with its effects.
 CREATE TABLE IF NOT EXISTS processed_events (
     consumer     VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

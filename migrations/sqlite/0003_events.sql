@@ -20,6 +20,12 @@ CREATE TABLE outbox_blocked (
     updated_at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Events that an operator gave up: they count as published, and are in no event log.
+CREATE TABLE outbox_skipped (
+    event_id   BLOB    NOT NULL PRIMARY KEY CHECK (length(event_id) = 16),
+    skipped_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What a consumer has applied: an event's row is written with its effects.
 CREATE TABLE processed_events (
     consumer     TEXT    NOT NULL,

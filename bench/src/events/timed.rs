@@ -93,6 +93,10 @@ impl OutboxStore for TimedOutbox {
         self.store.skip(event).await
     }
 
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        self.store.skipped().await
+    }
+
     async fn republish(
         &self,
         since: Timestamp,

@@ -30,6 +30,10 @@ pub enum EventsError {
     #[cfg(feature = "kafka")]
     #[error("Kafka's client cannot be made of this configuration: {0}")]
     Client(#[from] rdkafka::error::KafkaError),
+    /// This build cannot log in so.
+    #[cfg(all(feature = "kafka", not(feature = "msk-iam")))]
+    #[error("BESPEAK_KAFKA_LOGIN=msk-iam is not in this build: build it with the feature msk-iam")]
+    NoMskIam,
     /// This build has no Kafka.
     #[cfg(not(feature = "kafka"))]
     #[error("BESPEAK_EVENTS_URL names Kafka, which this build does not have: build it with the feature kafka")]
@@ -87,6 +91,10 @@ impl EventsWay {
 
         if !(config.relay || config.consumer) {
             return Ok(());
+        }
+        #[cfg(not(feature = "msk-iam"))]
+        if matches!(kafka.security.login, Some(crate::config::Login::MskIam { .. })) {
+            return Err(EventsError::NoMskIam);
         }
         let publisher = Arc::new(KafkaPublisher::new(kafka, &config.events_source)?);
         let letters = Arc::new(TopicLetters::new(kafka, self.store.clone())?);

@@ -297,7 +297,7 @@ impl Config {
             life_max_seconds: values.number("BESPEAK_LIFE_MAX_SECONDS", 1, seconds_max)?,
             items_max: values.size("BESPEAK_ITEMS_MAX", 1, 1_000)?,
             holder_length_max: values.size("BESPEAK_HOLDER_LENGTH_MAX", 1, 128)?,
-            metadata_bytes_max: values.size("BESPEAK_METADATA_BYTES_MAX", 2, 1024 * 1024)?,
+            metadata_bytes_max: values.size("BESPEAK_METADATA_BYTES_MAX", 2, 512 * 1024)?,
         };
         if limits.ttl_default_seconds > limits.ttl_max_seconds {
             return Err(values.error("BESPEAK_TTL_DEFAULT_SECONDS", "at most BESPEAK_TTL_MAX_SECONDS"));
@@ -314,6 +314,9 @@ impl Config {
         };
         if retention.events > retention.reservations {
             return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
+        }
+        if retention.inbox < retention.events {
+            return Err(values.error("BESPEAK_INBOX_RETENTION_HOURS", "at least BESPEAK_EVENT_RETENTION_HOURS"));
         }
         let events = events::parse(values)?;
         let events_source = values.text("BESPEAK_EVENTS_SOURCE").to_owned();

@@ -144,14 +144,10 @@ pub fn resources_of(events: &[&Incoming]) -> BTreeSet<ResourceId> {
     events.iter().flat_map(of).collect()
 }
 
-/// The reservations whose keys a batch of events may change, given what a key opens: what must be locked.
-pub fn tokens_of(events: &[&Incoming], opened_by_key: &HashSet<ResourceId>) -> BTreeSet<Token> {
+/// The reservations whose keys a batch of events may change: what must be locked.
+pub fn tokens_of(events: &[&Incoming]) -> BTreeSet<Token> {
     let of = |event: &&Incoming| match &event.subject {
-        Subject::Reservation { token, resources }
-            if smart_key::concerns(event) && resources.iter().any(|id| opened_by_key.contains(id)) =>
-        {
-            Some(*token)
-        }
+        Subject::Reservation { token, .. } if smart_key::concerns(event) => Some(*token),
         _ => None,
     };
     events.iter().filter_map(of).collect()

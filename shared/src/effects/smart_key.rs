@@ -52,10 +52,12 @@ pub(super) struct SmartKeys;
 impl Effect for SmartKeys {
     fn apply(&self, event: &Incoming, set: &mut EffectSet) -> Effected {
         let Subject::Reservation { token, resources } = &event.subject else { return Effected::Done };
-        if !concerns(event) || !resources.iter().any(|id| set.opened_by_key.contains(id)) {
+        let known = set.smart_keys.get(token);
+        // What a key opens may have changed since it was issued: it is revoked all the same.
+        let opened = known.is_some() || resources.iter().any(|id| set.opened_by_key.contains(id));
+        if !concerns(event) || !opened {
             return Effected::Done;
         }
-        let known = set.smart_keys.get(token);
         if known.is_some_and(|key| key.version >= event.version) {
             return Effected::Stale;
         }

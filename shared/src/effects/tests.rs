@@ -100,3 +100,11 @@ fn an_endpoint_is_told_what_it_wants_and_how() {
     let body: serde_json::Value = serde_json::from_str(&deliveries[0].body).unwrap();
     assert_eq!((&body["type"], &body["data"]), (&"bespeak.reservation.held.v1".into(), &serde_json::json!({})));
 }
+
+#[test]
+fn a_key_is_revoked_whatever_its_resource_became() {
+    let (changes, _) = after(true, None, &[event(EventType::Committed, 2)]);
+    let key = changes.created_keys[0].clone();
+    let (changes, _) = after(false, Some(key), &[event(EventType::Cancelled, 3)]);
+    assert_eq!(changes.updated_keys[0].revoked_at, Some(now()));
+}

@@ -190,17 +190,20 @@ impl Relay {
         debug_assert_eq!(events.len(), became.len());
         let mut sent = Sent::default();
         let mut unavailable = Vec::new();
-        let mut failed: HashSet<&str> = HashSet::new();
+        let (mut went_well, mut failed): (HashSet<&str>, HashSet<&str>) = Default::default();
         for (event, became) in events.iter().zip(became) {
             match became {
                 Ok(()) => {
+                    went_well.insert(&event.key);
                     sent.published.push((event.id, event.shard));
-                    if event.attempts > 0 {
+                    if event.blocked {
                         sent.unblocked.push((event.key.clone(), event.shard));
                     }
                 }
                 Err(PublishError::Rejected(reason)) if failed.insert(&event.key) => {
-                    sent.blocked.push(self.rejected(event, reason));
+                    // What failed before was another event, where one of this key went well since.
+                    let before = if went_well.contains(event.key.as_str()) { 0 } else { event.attempts };
+                    sent.blocked.push(self.rejected(event, before, reason));
                 }
                 Err(PublishError::Unavailable(reason)) if failed.insert(&event.key) => {
                     unavailable.push((event, reason));
@@ -209,15 +212,15 @@ impl Relay {
             }
         }
         step.parked = sent.blocked.iter().filter(|blocked| blocked.retry_after.is_none()).count() as u64;
-        step.failed = (sent.blocked.len() + unavailable.len()) as u64;
-        if sent.published.is_empty() && sent.blocked.is_empty() {
+        step.failed = sent.blocked.len() as u64;
+        if went_well.is_empty() {
             // The log as a whole is away: that is no key's fault, and nothing is written for it.
             step.outage = unavailable.into_iter().next().map(|(_, reason)| reason);
             return sent;
         }
         // A part of the log is away: its keys wait, so that the others go on.
+        step.failed += unavailable.len() as u64;
         sent.blocked.extend(unavailable.into_iter().map(|(event, reason)| Blocked {
-            attempts: event.attempts,
             retry_after: Some(jittered(self.options.back_off_first)),
             ..blocked(event, reason)
         }));
@@ -226,11 +229,18 @@ impl Relay {
         sent
     }
 
-    fn rejected(&self, event: &OutboxEvent, reason: String) -> Blocked {
-        let attempts = event.attempts + 1;
-        let doubled = 2_u32.saturating_pow(event.attempts.min(16));
+    /// An event that was refused, after it was refused so often `before`.
+    fn rejected(&self, event: &OutboxEvent, before: u32, reason: String) -> Blocked {
+        let attempts = before + 1;
+        let doubled = 2_u32.saturating_pow(before.min(16));
         let wait = self.options.back_off_first.saturating_mul(doubled).min(self.options.back_off_max);
         let retry_after = (attempts < self.options.attempts_max).then(|| jittered(wait));
+        let OutboxEvent { key, event_id, .. } = event;
+        if retry_after.is_none() {
+            tracing::error!(key, %event_id, reason, attempts, "an event is refused again and again: its key is parked");
+        } else {
+            tracing::warn!(key, %event_id, reason, attempts, "an event is refused: its key waits");
+        }
         Blocked { attempts, retry_after, ..blocked(event, reason) }
     }
 

@@ -138,7 +138,8 @@ pub(super) fn due<R: Cells>(rows: &[R], limit: u32, now: Timestamp) -> Result<Du
     Ok(due)
 }
 
-/// `id, event_id, shard, event_key, key_version, type, payload, created_at, attempts`.
+/// `id, event_id, shard, event_key, key_version, type, payload, created_at`, and the attempts of its key, NULL where that
+/// did not fail.
 pub(super) fn outbox_event(row: &impl Cells) -> Result<OutboxEvent, StoreError> {
     Ok(OutboxEvent {
         id: row.integer(0)?,
@@ -149,7 +150,8 @@ pub(super) fn outbox_event(row: &impl Cells) -> Result<OutboxEvent, StoreError> 
         kind: row.text(5)?.to_owned(),
         payload: row.text(6)?.to_owned(),
         created_at: timestamp(row, 7)?,
-        attempts: small(row, 8)?,
+        attempts: row.optional_integer(8)?.map_or(Ok(0), |_| small(row, 8))?,
+        blocked: row.optional_integer(8)?.is_some(),
     })
 }
 
@@ -177,7 +179,7 @@ pub(super) struct ReplayPage {
     pub(super) next: Option<i64>,
 }
 
-/// `id, created_at, published_at` in id order.
+/// `id, created_at, published_at` in id order; the last is NULL also where the event was skipped.
 pub(super) fn replay_page<R: Cells>(
     rows: &[R],
     happened: Range<Timestamp>,

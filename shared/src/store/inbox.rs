@@ -158,7 +158,7 @@ async fn settle<S: Session>(
     let mut ids: Vec<Uuid> = fresh.iter().map(|event| event.event_id).collect();
     // In one order everywhere, so that consumers wait for each other and do not deadlock.
     ids.sort_unstable();
-    let tokens = effects::tokens_of(&fresh, &known.opened_by_key);
+    let tokens = effects::tokens_of(&fresh);
     let Taken { now, smart_keys } = session.take(consumer, &ids, &tokens).await?;
     let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, known.subscriptions);
     for event in fresh {

@@ -6,7 +6,7 @@
 //! keys are not, so what is unpublished is asked for as such, never as "after the last id". Next: `leases.rs` for who
 //! holds what, [`crate::events`] for the relay.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -33,8 +33,10 @@ pub struct OutboxEvent {
     pub payload: String,
     /// When it happened.
     pub created_at: Timestamp,
-    /// How often in a row its key has failed.
+    /// How often in a row its key was refused.
     pub attempts: u32,
+    /// Whether its key failed before, and its time has come.
+    pub blocked: bool,
 }
 
 /// Events that wait, oldest first.
@@ -204,7 +206,10 @@ pub trait OutboxStore: Send + Sync + 'static {
     /// Gives an event up: it counts as published, and its key goes on. Says whether it was waiting.
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError>;
 
-    /// Has published events sent again that happened in `since..until`, among the next `limit` rows after `after`.
+    /// The events that were given up. Cancel-safe.
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError>;
+
+    /// Has published events sent again, but for those that were skipped, that happened in `since..until`, among the next `limit` rows after `after`.
     async fn republish(
         &self,
         since: Timestamp,

@@ -3,6 +3,7 @@
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
     client::OAuthToken,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::KafkaError,
 };
@@ -26,8 +27,9 @@ pub(super) fn client(config: &KafkaConfig) -> ClientConfig {
         (Some(_), true) => "sasl_ssl",
     };
     client.set("security.protocol", protocol);
-    if let Some(file) = &security.ca_file {
-        client.set("ssl.ca.location", file);
+    if security.tls {
+        // The OpenSSL of this build has no folder of its own: librdkafka looks where systems keep theirs.
+        client.set("ssl.ca.location", security.ca_file.as_deref().unwrap_or("probe"));
     }
     match &security.login {
         Some(Login::Password { mechanism, username, password }) => {
@@ -63,6 +65,10 @@ impl ClientContext for Context {
     // An outage is told once by whoever meets it; librdkafka says so for each broker, at each attempt.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, message, "librdkafka");
     }
 
     fn stats(&self, statistics: Statistics) {

@@ -52,7 +52,7 @@ impl KafkaConsumer {
             // The shortest that brokers take by default: whoever is gone is replaced soon.
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "500")
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
             .set("statistics.interval.ms", "5000")
             .create_with_context(Context::new(config))?;

@@ -49,16 +49,10 @@ impl TopicLetters {
     async fn read(
         &self,
         topic: String,
-        from: Option<LetterId>,
+        from: impl Fn(i32) -> Option<i64> + Send + 'static,
         mut wanted: impl FnMut(&Record) -> ControlFlow<(), bool> + Send + 'static,
     ) -> Result<Vec<Record>, LettersError> {
         let config = self.config.clone();
-        let start = move |partition: i32| match from {
-            None => Some(0),
-            Some(id) if partition < id.partition => None,
-            Some(id) if partition == id.partition => Some(id.offset),
-            Some(_) => Some(0),
-        };
         let read = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             let visit = |record: Record| {
@@ -69,7 +63,7 @@ impl TopicLetters {
                 }
                 ControlFlow::Continue(())
             };
-            read_topic(&config, &topic, start, visit).map(|()| found)
+            read_topic(&config, &topic, from, visit).map(|()| found)
         });
         match read.await {
             Ok(Ok(found)) => Ok(found),
@@ -80,15 +74,14 @@ impl TopicLetters {
 
     /// The record at one place of a topic.
     async fn record_at(&self, topic: &str, id: LetterId) -> Result<Option<Record>, LettersError> {
-        let mut seen = false;
         let only = move |record: &Record| {
-            if seen || record.origin.partition != id.partition {
+            if record.origin.offset > id.offset {
                 return ControlFlow::Break(());
             }
-            seen = true;
             ControlFlow::Continue(record.origin.offset == id.offset)
         };
-        Ok(self.read(topic.to_owned(), Some(id), only).await?.into_iter().next())
+        let there = move |partition| (partition == id.partition).then_some(id.offset);
+        Ok(self.read(topic.to_owned(), there, only).await?.into_iter().next())
     }
 
     async fn settle(&self, id: LetterId, settled: Settled) -> Result<(), LettersError> {
@@ -119,7 +112,8 @@ impl DeadLetters for TopicLetters {
     async fn list(&self, after: Option<LetterId>, limit: usize) -> Result<Vec<KeptLetter>, LettersError> {
         let topic = self.config.dead_letter_topic();
         let settled: HashSet<_> = self.store.settled_letters(&topic).await?.iter().map(place).collect();
-        let from = after.map(|id| LetterId { offset: id.offset + 1, ..id });
+        // There is one partition, so the order of ids is that of the topic.
+        let from = move |_| Some(after.map_or(0, |id| id.offset + 1));
         let mut left = limit;
         let wanted = move |record: &Record| {
             if left == 0 {
@@ -145,7 +139,8 @@ impl DeadLetters for TopicLetters {
             let origin = &kept.letter.record.origin;
             let at = LetterId { partition: origin.partition, offset: origin.offset };
             let original = self.record_at(&origin.topic.clone(), at).await?;
-            kept.letter.record.value = original.and_then(|original| original.value);
+            kept.letter.record.value =
+                Some(original.and_then(|original| original.value).ok_or(LettersError::ValueGone(id))?);
         }
         Ok(kept)
     }

@@ -75,13 +75,26 @@ impl KafkaPublisher {
         became
     }
 
-    /// A producer that met an error that it cannot recover from is of no use any more.
-    fn replace_if_broken(&self, producer: &FutureProducer<Context>) {
-        let Some((code, reason)) = producer.client().fatal_error() else { return };
-        tracing::error!(%code, reason, "the Kafka producer failed for good and is replaced");
+    /// A producer that met an error that it cannot recover from, or that could send nothing, is replaced: an idempotent
+    /// one that broke off in the middle may be refused ever after by a broker that has seen another end of it.
+    fn replace_if_broken(
+        &self,
+        producer: Arc<FutureProducer<Context>>,
+        became: &[Result<(), PublishError>],
+    ) {
+        let fatal = producer.client().fatal_error();
+        if let Some((code, reason)) = &fatal {
+            tracing::error!(%code, reason, "the Kafka producer failed for good and is replaced");
+        }
+        let away = became.iter().any(|became| matches!(became, Err(PublishError::Unavailable(_))));
+        if fatal.is_none() && (!away || became.iter().any(Result::is_ok)) {
+            return;
+        }
         if let Ok(fresh) = self::producer(&self.config) {
             *self.producer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
+        // Its end waits for its thread.
+        std::thread::spawn(move || drop(producer));
     }
 }
 
@@ -106,7 +119,8 @@ impl Publisher for KafkaPublisher {
                 *became = self.send(&producer, event).await;
             }
         }
-        self.replace_if_broken(&producer);
+        drop(sent);
+        self.replace_if_broken(producer, &became);
         became
     }
 }

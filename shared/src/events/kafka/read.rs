@@ -1,6 +1,6 @@
 //! Reads a topic as it stands, outside of any group: for operators and audits.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{collections::HashMap, ops::ControlFlow, time::Duration};
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -38,38 +38,39 @@ pub fn read_topic(
     let began = Timestamp::now().as_millisecond();
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let mut ends: HashMap<i32, (i64, i64)> = HashMap::new();
+    let mut at = TopicPartitionList::new();
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
         let Some(from) = from(partition) else { continue };
         let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
-        let mut next = from.max(low);
-        if next >= high {
-            continue;
+        if from.max(low) < high {
+            at.add_partition_offset(topic, partition, Offset::Offset(from.max(low)))?;
+            ends.insert(partition, (from.max(low), high));
         }
-        let mut at = TopicPartitionList::new();
-        at.add_partition_offset(topic, partition, Offset::Offset(next))?;
-        consumer.assign(&at)?;
-        // Some brokers tell an end that lies before the last batch's: what follows at once is read too.
-        loop {
-            let patience = if next < high { PATIENCE } else { AT_END };
-            let message = match consumer.poll(patience) {
-                Some(Ok(message)) => message,
-                Some(Err(KafkaError::PartitionEOF(_))) | None if next >= high => break,
-                Some(Err(KafkaError::PartitionEOF(_))) => continue,
-                Some(Err(error)) => return Err(error),
-                None => return Err(KafkaError::NoMessageReceived),
-            };
-            let record = record(&message);
-            let written_later = message.timestamp().to_millis().is_some_and(|at| at > began);
-            if record.origin.partition != partition {
+    }
+    consumer.assign(&at)?;
+    // Some brokers tell an end that lies before the last batch's: what follows at once is read too.
+    while !ends.is_empty() {
+        let all_told = ends.values().all(|(next, high)| next >= high);
+        let message = match consumer.poll(if all_told { AT_END } else { PATIENCE }) {
+            Some(Ok(message)) => message,
+            None if all_told => break,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ends.retain(|other, (next, high)| *other != partition || *next < *high);
                 continue;
             }
-            if next >= high && written_later {
-                break;
-            }
-            next = record.origin.offset + 1;
-            if visit(record).is_break() {
-                return Ok(());
-            }
+            Some(Err(error)) => return Err(error),
+            None => return Err(KafkaError::NoMessageReceived),
+        };
+        let record = record(&message);
+        let Some((next, high)) = ends.get_mut(&record.origin.partition) else { continue };
+        if *next >= *high && message.timestamp().to_millis().is_some_and(|at| at > began) {
+            ends.remove(&record.origin.partition);
+            continue;
+        }
+        *next = record.origin.offset + 1;
+        if visit(record).is_break() {
+            break;
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Makes sure that topics are there, with as many partitions as the configuration names.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -60,31 +60,49 @@ pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
     };
     let admin: AdminClient<Context> =
         connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
+    let admin = Arc::new(admin);
     let dead_letters = config.dead_letter_topic();
     let copies = || TopicReplication::Fixed(config.replicas);
     let topics = [
         NewTopic::new(&config.topic, config.partitions, copies()),
         NewTopic::new(&dead_letters, 1, copies()),
     ];
+    // An account may be allowed to use topics and not to create any.
+    let there = partitions_of(&admin, [&config.topic, &dead_letters]).await.map_err(unavailable)?;
+    let missing = topics.iter().zip(there).filter(|(_, partitions)| *partitions == 0).map(|(topic, _)| topic);
+    let missing: Vec<_> = missing.collect();
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    for created in admin.create_topics(&topics, &options).await.map_err(unavailable)? {
+    let created = match missing.is_empty() {
+        true => Vec::new(),
+        false => admin.create_topics(missing, &options).await.map_err(unavailable)?,
+    };
+    for created in created {
         match created {
             Ok(topic) => tracing::info!(topic, "topic created"),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(TopicError::Refused { topic, reason: code.to_string() }),
         }
     }
-    let topic = config.topic.clone();
-    // This question blocks.
-    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(Some(&topic), PATIENCE)).await;
-    let Ok(metadata) = asked else {
-        return Err(unavailable(KafkaError::Canceled));
-    };
-    let metadata = metadata.map_err(unavailable)?;
-    let found = metadata.topics().iter().find(|topic| topic.name() == config.topic);
-    let found = found.map_or(0, |topic| topic.partitions().len());
+    let [found] = partitions_of(&admin, [&config.topic]).await.map_err(unavailable)?;
     if i32::try_from(found) == Ok(config.partitions) {
         return Ok(());
     }
     Err(TopicError::Partitions { topic: config.topic.clone(), found, expected: config.partitions })
+}
+
+/// How many partitions topics have; 0 where there is no such topic. All topics are asked for, because a broker may create
+/// one that is asked for by name.
+async fn partitions_of<const N: usize>(
+    admin: &Arc<AdminClient<Context>>,
+    names: [&str; N],
+) -> Result<[usize; N], KafkaError> {
+    let admin = admin.clone();
+    // This question blocks.
+    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, PATIENCE)).await;
+    let metadata = asked.map_err(|_| KafkaError::Canceled)??;
+    let partitions = |name| {
+        let found = metadata.topics().iter().find(|topic| topic.name() == name);
+        found.map_or(0, |topic| topic.partitions().len())
+    };
+    Ok(names.map(partitions))
 }

@@ -2,7 +2,7 @@
 //!
 //! Never: a row locked, or a transaction open, while events are on their way.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::MySqlPool;
@@ -26,7 +26,7 @@ use crate::{
 };
 
 const EVENT: &str = "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-    COALESCE(b.attempts, 0)";
+    b.attempts";
 const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE";
 /// Locked, so that whoever takes a shard over waits until this mark is made or refused.
@@ -79,6 +79,12 @@ impl OutboxStore for MysqlStore {
         batch::whole_again(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
     }
 
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
+        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
@@ -106,17 +112,20 @@ impl OutboxStore for MysqlStore {
     }
 
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
-        let mut update = Sql::new("UPDATE outbox_blocked SET parked = 0, attempts = 0, blocked_until = 0");
+        let mut forget = Sql::new("DELETE FROM outbox_blocked");
         if let Some(key) = key {
-            update = update.push(" WHERE event_key = ").text(key);
+            forget = forget.push(" WHERE event_key = ").text(key);
         }
         let mut script = Script::default();
-        let place = script.add(update);
+        let place = script.add(forget);
         Ok(affected(&transaction(&self.writers, script).await?, place))
     }
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
         let mut script = Script::default();
+        let note = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
+        let note = instant(note, &self.options.clock);
+        script.add(note.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
         let update = instant(Sql::new("UPDATE outbox SET published_at = "), &self.options.clock);
         let skipped = script.add(update.push(" WHERE published_at IS NULL AND id = ").integer(event.id));
         let forget = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
@@ -133,10 +142,14 @@ impl OutboxStore for MysqlStore {
     ) -> Result<Replayed, StoreError> {
         let mut script = Script::default();
         let page = script.add(
-            Sql::new("SELECT id, created_at, published_at FROM outbox FORCE INDEX (PRIMARY) WHERE id > ")
-                .integer(after)
-                .push(" ORDER BY id LIMIT ")
-                .integer(i64::from(limit)),
+            Sql::new(
+                "SELECT o.id, o.created_at, CASE WHEN s.event_id IS NULL THEN o.published_at END
+                FROM outbox o FORCE INDEX (PRIMARY) LEFT JOIN outbox_skipped s ON s.event_id = o.event_id
+                WHERE o.id > ",
+            )
+            .integer(after)
+            .push(" ORDER BY o.id LIMIT ")
+            .integer(i64::from(limit)),
         );
         let answers = read(&self.readers, script).await?;
         let page = decode::replay_page(rows(&answers, page), since..until, limit)?;

@@ -2,7 +2,7 @@
 //!
 //! One file has few relays, most often one; the rules are the same all the same.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::{
 macro_rules! event_columns {
     () => {
         "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-        coalesce(b.attempts, 0)"
+        b.attempts"
     };
 }
 
@@ -139,6 +139,12 @@ impl OutboxStore for SqliteStore {
         Ok(marked)
     }
 
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let rows: Vec<SqliteRow> =
+            sqlx::query("SELECT event_id FROM outbox_skipped").fetch_all(&self.readers).await.map_err(failed)?;
+        rows.iter().map(|row| decode::uuid(row, 0)).collect()
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         const WAITING: &str = "SELECT count(*), (SELECT created_at FROM outbox INDEXED BY outbox_unpublished
                 WHERE published_at IS NULL ORDER BY id LIMIT 1)
@@ -163,8 +169,7 @@ impl OutboxStore for SqliteStore {
     }
 
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
-        const RETRY: &str = "UPDATE outbox_blocked SET parked = 0, attempts = 0, blocked_until = 0
-            WHERE ?1 IS NULL OR event_key = ?1";
+        const RETRY: &str = "DELETE FROM outbox_blocked WHERE ?1 IS NULL OR event_key = ?1";
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let retry = sqlx::query(RETRY).bind(key).execute(session.connection()).await.map_err(failed)?;
         session.commit().await?;
@@ -173,8 +178,12 @@ impl OutboxStore for SqliteStore {
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
         const SKIP: &str = "UPDATE outbox SET published_at = ?1 WHERE published_at IS NULL AND id = ?2";
+        const NOTE: &str = "INSERT OR IGNORE INTO outbox_skipped (event_id, skipped_at)
+            SELECT event_id, ?1 FROM outbox WHERE published_at IS NULL AND id = ?2";
         const FORGET: &str = "DELETE FROM outbox_blocked WHERE event_key = ?1 AND event_id = ?2";
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
+        let note = sqlx::query(NOTE).bind(self.now().as_microsecond()).bind(event.id);
+        note.execute(session.connection()).await.map_err(failed)?;
         let skip = sqlx::query(SKIP).bind(self.now().as_microsecond()).bind(event.id);
         let skipped = skip.execute(session.connection()).await.map_err(failed)?.rows_affected();
         let forget = sqlx::query(FORGET).bind(&event.key).bind(event.event_id.as_bytes().to_vec());
@@ -190,7 +199,9 @@ impl OutboxStore for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Replayed, StoreError> {
-        const PAGE: &str = "SELECT id, created_at, published_at FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2";
+        const PAGE: &str = "SELECT o.id, o.created_at, CASE WHEN s.event_id IS NULL THEN o.published_at END
+            FROM outbox o LEFT JOIN outbox_skipped s ON s.event_id = o.event_id
+            WHERE o.id > ?1 ORDER BY o.id LIMIT ?2";
         const AGAIN: &str = "UPDATE outbox SET published_at = NULL
             FROM json_each(?1) j WHERE outbox.id = j.value AND outbox.published_at IS NOT NULL";
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;

@@ -84,7 +84,7 @@ async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
     until("seven are set aside", async || topic.dead_letters().await.len() == 7).await;
     let letters = topic.dead_letters().await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.headers["dlq_reason"].as_str()).collect();
-    let expected = ["EOF while parsing", "teleported", "committed.v2", "ce_id is missing", "2097160 bytes", "no value", "no value"];
+    let expected = ["EOF while parsing", "teleported", "committed.v2", "ce_id is missing", "2097161 bytes", "no value", "no value"];
     for (reason, expected) in reasons.iter().zip(expected) {
         assert!(reason.contains(expected), "{reason} / {expected}");
     }
