@@ -295,15 +295,6 @@ impl Config {
         if limits.life_max_seconds < limits.ttl_max_seconds {
             return Err(values.error("BESPEAK_LIFE_MAX_SECONDS", "at least BESPEAK_TTL_MAX_SECONDS"));
         }
-        let hours = |name, min, max| Ok(Duration::from_secs(3_600 * values.number(name, min, max)?));
-        let retention = Retention {
-            reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
-            events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
-            deliveries: hours("BESPEAK_WEBHOOK_RETENTION_HOURS", 1, 24 * 366 * 100)?,
-        };
-        if retention.events > retention.reservations {
-            return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
-        }
         Ok(Self {
             listen,
             database_url: SecretUrl(database_url),
@@ -314,7 +305,7 @@ impl Config {
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits,
-            retention,
+            retention: retention(values)?,
             webhooks: WebhookConfig::parse(values)?,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
@@ -340,6 +331,19 @@ impl Config {
             }
         }
     }
+}
+
+fn retention(values: &Values) -> Result<Retention, ConfigError> {
+    let hours = |name, min, max| Ok(Duration::from_secs(3_600 * values.number(name, min, max)?));
+    let retention = Retention {
+        reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
+        events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+        deliveries: hours("BESPEAK_WEBHOOK_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+    };
+    if retention.events > retention.reservations {
+        return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
+    }
+    Ok(retention)
 }
 
 fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigError> {
