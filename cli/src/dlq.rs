@@ -19,7 +19,9 @@ use crate::{
 
 pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode, Failure> {
     match command {
-        DlqCommand::List(args) => with(args.flags.values()?, async |letters| list(output, letters, &args).await).await,
+        DlqCommand::List(args) => {
+            with(args.flags.values()?, async |letters| list(output, letters, &args).await).await
+        }
         DlqCommand::Show(args) => {
             with(args.flags.values()?, async |letters| {
                 let kept = letters.get(args.id).await?;
@@ -85,7 +87,10 @@ async fn replay(output: Output, letters: &Arc<dyn DeadLetters>, id: Option<Lette
     }
     let told: Vec<String> = ids.iter().map(ToString::to_string).collect();
     output.print(&json!({"replayed": told}), || {
-        format!("{} dead letters replayed; `bespeak dlq list` shows those that cannot be applied still", told.len())
+        format!(
+            "{} dead letters replayed; `bespeak dlq list` shows those that cannot be applied still",
+            told.len()
+        )
     })
 }
 
@@ -122,7 +127,9 @@ fn letter_card(kept: &KeptLetter) -> String {
         .iter()
         .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)))
         .collect();
-    let text = |bytes: Option<&[u8]>| bytes.map_or_else(|| "-".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned());
+    let text = |bytes: Option<&[u8]>| {
+        bytes.map_or_else(|| "-".to_owned(), |bytes| String::from_utf8_lossy(bytes).into_owned())
+    };
     card(&[
         ("id", kept.id.to_string()),
         ("reason", kept.letter.reason.clone()),

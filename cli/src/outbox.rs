@@ -21,7 +21,9 @@ const REPLAY_STEP: u32 = 2_000;
 
 pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCode, Failure> {
     match command {
-        OutboxCommand::List(args) => with(args.flags.values()?, async |store| list(output, store, &args).await).await,
+        OutboxCommand::List(args) => {
+            with(args.flags.values()?, async |store| list(output, store, &args).await).await
+        }
         OutboxCommand::Show(args) => {
             with(args.flags.values()?, async |store| {
                 let row = find(store, args.event_id).await?;

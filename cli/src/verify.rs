@@ -25,7 +25,8 @@ pub(crate) async fn verify(output: Output, events: bool, values: Values) -> Resu
     let way = if events { Some(bespeak::events::audit::audit(&config, &store).await) } else { None };
     store.close().await;
     let audit = audited?;
-    let way = way.transpose().map_err(|error| Failure::caused("the way of events cannot be audited", &error))?;
+    let way =
+        way.transpose().map_err(|error| Failure::caused("the way of events cannot be audited", &error))?;
     let Some(way) = way else {
         output.print(&audit, || books(&audit))?;
         return Ok(code(audit.is_clean()));

@@ -36,8 +36,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 mod events;
 
-pub use events::{EventsError, dead_letters};
 use events::EventsWay;
+pub use events::{EventsError, dead_letters};
 
 /// How the books are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +127,7 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 impl App {
     /// Starts an engine on migrated books.
     pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
-        let dispatch =
-            Arc::new(Dispatch::start(database.clone(), config.dispatch_plan(), config.lane_queue));
+        let dispatch = Arc::new(Dispatch::start(database.clone(), config.dispatch_plan(), config.lane_queue));
         let app = Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),
             database,

@@ -2,7 +2,10 @@
 //!
 //! Never: in a release. `BESPEAK_TEST_FAILPOINT` names a point; who reaches it says so on standard error and goes no further.
 
-#![cfg_attr(not(feature = "failpoints"), expect(clippy::unused_async, reason = "a point that is not there does not wait"))]
+#![cfg_attr(
+    not(feature = "failpoints"),
+    expect(clippy::unused_async, reason = "a point that is not there does not wait")
+)]
 
 /// Goes no further where this point is the one that the environment names.
 pub(crate) async fn reach(point: &str) {

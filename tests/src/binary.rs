@@ -13,7 +13,16 @@ pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "bespeak-cli", "--bin", "bespeak", "--features", "failpoints"])
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "bespeak-cli",
+                "--bin",
+                "bespeak",
+                "--features",
+                "failpoints",
+            ])
             .status()
             .expect("cargo can be run");
         assert!(built.success(), "the bespeak binary cannot be built");

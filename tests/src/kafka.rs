@@ -75,8 +75,7 @@ impl Topic {
     /// How Bespeak speaks to it.
     pub fn config(&self) -> KafkaConfig {
         let url = self.url();
-        let values =
-            Values::collect(|asked| (asked == "BESPEAK_EVENTS_URL").then(|| url.clone()), |_| None);
+        let values = Values::collect(|asked| (asked == "BESPEAK_EVENTS_URL").then(|| url.clone()), |_| None);
         match Config::parse(&values).expect("valid settings").events {
             EventLog::Kafka(config) => *config,
             EventLog::Embedded => unreachable!("the URL names Kafka"),
@@ -157,9 +156,9 @@ fn read(bootstrap: &str, topic: &str) -> Vec<Seen> {
 
 fn record(message: &impl Message) -> Seen {
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-    let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
-    });
+    let headers = message
+        .headers()
+        .map(|headers| headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect());
     Seen {
         key: text(message.key()),
         headers: headers.unwrap_or_default(),

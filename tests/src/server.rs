@@ -124,7 +124,8 @@ impl Server {
 
     /// Defines a resource that a key opens.
     pub async fn cars(&self, resource: &str, total: u64) {
-        let body = serde_json::json!({"resourceId": resource, "totalStock": total, "fulfilment": "SMART_KEY"});
+        let body =
+            serde_json::json!({"resourceId": resource, "totalStock": total, "fulfilment": "SMART_KEY"});
         self.post("/api/v1/resources", "", &body).await;
     }
 

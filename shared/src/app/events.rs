@@ -36,7 +36,9 @@ pub enum EventsError {
     NoMskIam,
     /// This build has no Kafka.
     #[cfg(not(feature = "kafka"))]
-    #[error("BESPEAK_EVENTS_URL names Kafka, which this build does not have: build it with the feature kafka")]
+    #[error(
+        "BESPEAK_EVENTS_URL names Kafka, which this build does not have: build it with the feature kafka"
+    )]
     NoKafka,
 }
 
@@ -44,10 +46,7 @@ pub enum EventsError {
 ///
 /// # Errors
 /// Kafka's client cannot be made.
-pub fn dead_letters(
-    config: &Config,
-    store: &Arc<dyn Database>,
-) -> Result<Arc<dyn DeadLetters>, EventsError> {
+pub fn dead_letters(config: &Config, store: &Arc<dyn Database>) -> Result<Arc<dyn DeadLetters>, EventsError> {
     match &config.events {
         EventLog::Embedded => Ok(Arc::new(Letters::new(store.clone(), Arc::default()))),
         #[cfg(feature = "kafka")]
@@ -71,8 +70,7 @@ pub(super) struct EventsWay {
 impl EventsWay {
     pub(super) fn start_embedded(self, config: &Config) {
         if config.relay {
-            let publisher =
-                Embedded::new(self.store.clone(), &config.events_source, self.deliveries.clone());
+            let publisher = Embedded::new(self.store.clone(), &config.events_source, self.deliveries.clone());
             self.tasks.spawn(self.relay(Arc::new(publisher)));
         }
     }
@@ -122,7 +120,9 @@ impl EventsWay {
             }
             match KafkaConsumer::new(&kafka, consumer) {
                 Ok(member) => drop(tasks.spawn(member.run(self.stop.clone()))),
-                Err(error) => tracing::error!(%error, "Kafka's consumer cannot be made of this configuration"),
+                Err(error) => {
+                    tracing::error!(%error, "Kafka's consumer cannot be made of this configuration")
+                }
             }
         });
         Ok(())

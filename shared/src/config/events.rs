@@ -110,10 +110,8 @@ pub(super) fn parse(values: &Values) -> Result<EventLog, ConfigError> {
     if group.is_empty() || group.len() > 64 || !group.chars().all(legal) {
         return Err(values.error("BESPEAK_CONSUMER_GROUP", "1 to 64 characters of A-Za-z0-9._-"));
     }
-    let compression = values.choice(
-        "BESPEAK_EVENTS_COMPRESSION",
-        &[("lz4", "lz4"), ("zstd", "zstd"), ("none", "none")],
-    )?;
+    let compression =
+        values.choice("BESPEAK_EVENTS_COMPRESSION", &[("lz4", "lz4"), ("zstd", "zstd"), ("none", "none")])?;
     Ok(EventLog::Kafka(Box::new(KafkaConfig {
         servers: servers.to_owned(),
         topic: topic.to_owned(),
@@ -123,6 +121,16 @@ pub(super) fn parse(values: &Values) -> Result<EventLog, ConfigError> {
         compression,
         security: security(values)?,
     })))
+}
+
+/// What events say they come from.
+pub(super) fn source(values: &Values) -> Result<String, ConfigError> {
+    const NAME: &str = "BESPEAK_EVENTS_SOURCE";
+    let source = values.text(NAME);
+    if source.is_empty() || !source.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(values.error(NAME, "a URI reference, such as /bespeak"));
+    }
+    Ok(source.to_owned())
 }
 
 fn security(values: &Values) -> Result<Security, ConfigError> {

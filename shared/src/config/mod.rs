@@ -305,28 +305,10 @@ impl Config {
         if limits.life_max_seconds < limits.ttl_max_seconds {
             return Err(values.error("BESPEAK_LIFE_MAX_SECONDS", "at least BESPEAK_TTL_MAX_SECONDS"));
         }
-        let hours = |name, min, max| Ok(Duration::from_secs(3_600 * values.number(name, min, max)?));
-        let retention = Retention {
-            reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
-            events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
-            inbox: hours("BESPEAK_INBOX_RETENTION_HOURS", 1, 24 * 366 * 100)?,
-            deliveries: hours("BESPEAK_WEBHOOK_RETENTION_HOURS", 1, 24 * 366 * 100)?,
-        };
-        if retention.events > retention.reservations {
-            return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
-        }
-        if retention.inbox < retention.events {
-            return Err(values.error("BESPEAK_INBOX_RETENTION_HOURS", "at least BESPEAK_EVENT_RETENTION_HOURS"));
-        }
-        let events = events::parse(values)?;
-        let events_source = values.text("BESPEAK_EVENTS_SOURCE").to_owned();
-        if events_source.is_empty() || !events_source.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(values.error("BESPEAK_EVENTS_SOURCE", "a URI reference, such as /bespeak"));
-        }
         let on_or_off = [("on", true), ("off", false)];
         Ok(Self {
-            events,
-            events_source,
+            events: events::parse(values)?,
+            events_source: events::source(values)?,
             relay: values.choice("BESPEAK_RELAY", &on_or_off)?,
             consumer: values.choice("BESPEAK_CONSUMER", &on_or_off)?,
             listen,
@@ -338,7 +320,7 @@ impl Config {
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits,
-            retention,
+            retention: retention(values)?,
             webhooks: WebhookConfig::parse(values)?,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
@@ -364,6 +346,23 @@ impl Config {
             }
         }
     }
+}
+
+fn retention(values: &Values) -> Result<Retention, ConfigError> {
+    let hours = |name, min, max| Ok(Duration::from_secs(3_600 * values.number(name, min, max)?));
+    let retention = Retention {
+        reservations: hours("BESPEAK_RETENTION_HOURS", 72, 24 * 366 * 100)?,
+        events: hours("BESPEAK_EVENT_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+        inbox: hours("BESPEAK_INBOX_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+        deliveries: hours("BESPEAK_WEBHOOK_RETENTION_HOURS", 1, 24 * 366 * 100)?,
+    };
+    if retention.events > retention.reservations {
+        return Err(values.error("BESPEAK_EVENT_RETENTION_HOURS", "at most BESPEAK_RETENTION_HOURS"));
+    }
+    if retention.inbox < retention.events {
+        return Err(values.error("BESPEAK_INBOX_RETENTION_HOURS", "at least BESPEAK_EVENT_RETENTION_HOURS"));
+    }
+    Ok(retention)
 }
 
 fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigError> {

@@ -115,7 +115,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_LIFE_MAX_SECONDS", "172800", "Longest life of a hold, extensions included, in seconds"),
     setting("BESPEAK_ITEMS_MAX", "32", "Most items of one reservation (1 to 1000)"),
     setting("BESPEAK_HOLDER_LENGTH_MAX", "128", "Longest holder, in characters (1 to 128)"),
-    setting("BESPEAK_METADATA_BYTES_MAX", "4096", "Longest metadata, in bytes of JSON (at most 524288: an event bears it)"),
+    setting(
+        "BESPEAK_METADATA_BYTES_MAX",
+        "4096",
+        "Longest metadata, in bytes of JSON (at most 524288: an event bears it)",
+    ),
     setting(
         "BESPEAK_RETENTION_HOURS",
         "168",

@@ -159,7 +159,8 @@ mod tests {
     fn good() -> Record {
         let token = Uuid::from_u128(9);
         let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
-        let value = format!(r#"{{"token":"{token}","version":2,"items":[{{"resourceId":"car","quantity":1}}]}}"#);
+        let value =
+            format!(r#"{{"token":"{token}","version":2,"items":[{{"resourceId":"car","quantity":1}}]}}"#);
         Record {
             key: Some(token.to_string().into_bytes()),
             headers: vec![

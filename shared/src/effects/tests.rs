@@ -86,7 +86,8 @@ fn an_endpoint_is_told_what_it_wants_and_how() {
         Vec::new(),
         vec![wants(1, ""), wants(2, "bespeak.stock.*"), wants(3, "bespeak.reservation.held.v1")],
     );
-    let depleted = Incoming { subject: Subject::Resource { id: car(), available: 0 }, ..event(EventType::Depleted, 4) };
+    let depleted =
+        Incoming { subject: Subject::Resource { id: car(), available: 0 }, ..event(EventType::Depleted, 4) };
     set.apply(&event(EventType::Held, 1));
     set.apply(&depleted);
     let deliveries = set.into_changes().deliveries;
@@ -98,7 +99,10 @@ fn an_endpoint_is_told_what_it_wants_and_how() {
         r#"{"type":"STOCK_DEPLETED","resourceId":"car","value":0,"timestamp":"2026-01-01T00:00:00Z"}"#
     );
     let body: serde_json::Value = serde_json::from_str(&deliveries[0].body).unwrap();
-    assert_eq!((&body["type"], &body["data"]), (&"bespeak.reservation.held.v1".into(), &serde_json::json!({})));
+    assert_eq!(
+        (&body["type"], &body["data"]),
+        (&"bespeak.reservation.held.v1".into(), &serde_json::json!({}))
+    );
 }
 
 #[test]

@@ -148,10 +148,14 @@ pub async fn audit(config: &Config, store: &Arc<dyn Database>) -> Result<EventsA
         if under_way.contains(&token.to_string()) || !amiss.contains(&(token, mismatch)) {
             continue;
         }
-        audit.add("I9", token, match mismatch {
-            KeyMismatch::Missing => "is committed, and no SmartKey was issued that opens it",
-            KeyMismatch::Unwarranted => "is not committed, and has a SmartKey that was not revoked",
-        });
+        audit.add(
+            "I9",
+            token,
+            match mismatch {
+                KeyMismatch::Missing => "is committed, and no SmartKey was issued that opens it",
+                KeyMismatch::Unwarranted => "is not committed, and has a SmartKey that was not revoked",
+            },
+        );
     }
     let Some(log) = log else { return Ok(audit) };
     loop {
@@ -162,7 +166,8 @@ pub async fn audit(config: &Config, store: &Arc<dyn Database>) -> Result<EventsA
     }
     (audit.records, audit.repeated) = (log.records, log.repeated);
     // Events of before the outbox was last purged may be missing from it.
-    let unwritten = log.seen.difference(&written).filter(|id| !kept_since.is_some_and(|kept| drawn_before(**id, kept)));
+    let unwritten =
+        log.seen.difference(&written).filter(|id| !kept_since.is_some_and(|kept| drawn_before(**id, kept)));
     for id in unwritten {
         audit.add("I7", id, "is in the event log, and was never in the outbox");
     }

@@ -14,7 +14,9 @@ pub enum LettersError {
     #[error("the event log is unavailable: {0}")]
     Unavailable(String),
     /// Its value was too large for the topic of dead letters, and is no longer where it came from.
-    #[error("the value of dead letter {0} was too large to be kept, and is no longer in the topic that it came from")]
+    #[error(
+        "the value of dead letter {0} was too large to be kept, and is no longer in the topic that it came from"
+    )]
     ValueGone(LetterId),
     /// There is no such letter, or no longer.
     #[error("there is no dead letter {0}")]

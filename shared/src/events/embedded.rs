@@ -82,7 +82,11 @@ impl DeadLetters for Letters {
 
     async fn replay(&self, id: LetterId) -> Result<(), LettersError> {
         let kept = self.get(id).await?;
-        let again = Self { letters: self.letters.clone(), inbox: self.inbox.clone(), deliveries: self.deliveries.clone() };
+        let again = Self {
+            letters: self.letters.clone(),
+            inbox: self.inbox.clone(),
+            deliveries: self.deliveries.clone(),
+        };
         let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(again), self.deliveries.clone());
         consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.why {
             StopReason::Store(error) => LettersError::Store(error),

@@ -160,10 +160,7 @@ impl Relay {
     }
 
     /// Publishes, and renews its leases meanwhile.
-    async fn publish(
-        &mut self,
-        events: &[OutboxEvent],
-    ) -> Result<Vec<Result<(), PublishError>>, StoreError> {
+    async fn publish(&mut self, events: &[OutboxEvent]) -> Result<Vec<Result<(), PublishError>>, StoreError> {
         let publisher = self.publisher.clone();
         let publishing = publisher.publish(events);
         tokio::pin!(publishing);
@@ -181,12 +178,7 @@ impl Relay {
     }
 
     /// What to note of a batch.
-    fn judge(
-        &self,
-        events: &[OutboxEvent],
-        became: Vec<Result<(), PublishError>>,
-        step: &mut Step,
-    ) -> Sent {
+    fn judge(&self, events: &[OutboxEvent], became: Vec<Result<(), PublishError>>, step: &mut Step) -> Sent {
         debug_assert_eq!(events.len(), became.len());
         let mut sent = Sent::default();
         let mut unavailable = Vec::new();
@@ -258,7 +250,9 @@ impl Relay {
                 Err(error) => Some(telemetry::chain(error)),
             };
             match (&away, outage) {
-                (Some(reason), None) => tracing::error!(reason, "events cannot be published; they wait in the outbox"),
+                (Some(reason), None) => {
+                    tracing::error!(reason, "events cannot be published; they wait in the outbox")
+                }
                 (None, Some(_)) => tracing::info!("events are published again"),
                 _ => {}
             }

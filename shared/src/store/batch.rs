@@ -171,9 +171,7 @@ pub(super) async fn execute<B: Backend>(
 
 /// Runs a transaction; whole again, bounded and jittered, where it lost to another process or its connection broke. It is
 /// told how often it was tried before.
-pub(super) async fn whole_again<T, Settled>(
-    transaction: impl Fn(u32) -> Settled,
-) -> Result<T, StoreError>
+pub(super) async fn whole_again<T, Settled>(transaction: impl Fn(u32) -> Settled) -> Result<T, StoreError>
 where
     Settled: Future<Output = Result<T, StoreError>>,
 {

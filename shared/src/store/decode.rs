@@ -12,8 +12,8 @@ use super::{
 use crate::{
     effects::{Origin, Record, SmartKey, Subscription},
     engine::{
-        Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Items, Metadata, Quantity, Reservation, Resource,
-        ResourceId, Status, Timestamp, Token,
+        Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Items, Metadata, Quantity, Reservation,
+        Resource, ResourceId, Status, Timestamp, Token,
     },
     webhooks::EventFilter,
 };

@@ -47,7 +47,8 @@ pub(super) const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations
 pub(super) const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
     LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
     WHERE k.code IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
-pub(super) const EVENTS_KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
+pub(super) const EVENTS_KEPT_SINCE: &str =
+    "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
 
 impl std::ops::AddAssign for Applied {
     fn add_assign(&mut self, other: Self) {
@@ -89,8 +90,6 @@ pub(super) struct Known {
     pub(super) applied: HashSet<Uuid>,
     /// The resources among those asked for that a key opens.
     pub(super) opened_by_key: HashSet<ResourceId>,
-    /// Webhook endpoints that are enabled.
-    pub(super) subscriptions: Vec<Subscription>,
 }
 
 /// What is locked.
@@ -98,6 +97,8 @@ pub(super) struct Known {
 pub(super) struct Taken {
     pub(super) now: Timestamp,
     pub(super) smart_keys: Vec<SmartKey>,
+    /// Webhook endpoints that are enabled: none goes before its deliveries are written.
+    pub(super) subscriptions: Vec<Subscription>,
 }
 
 /// One transaction of a back end; dropped without [`Session::commit`], it must roll back.
@@ -149,8 +150,7 @@ async fn settle<S: Session>(
     let known = session.look(consumer, &ids, &effects::resources_of(&all)).await?;
     let mut seen = known.applied;
     let fresh: Vec<&Incoming> = events.iter().filter(|event| seen.insert(event.event_id)).collect();
-    let mut applied =
-        Applied { duplicates: (events.len() - fresh.len()) as u64, ..Applied::default() };
+    let mut applied = Applied { duplicates: (events.len() - fresh.len()) as u64, ..Applied::default() };
     if fresh.is_empty() {
         session.end().await?;
         return Ok(applied);
@@ -159,8 +159,8 @@ async fn settle<S: Session>(
     // In one order everywhere, so that consumers wait for each other and do not deadlock.
     ids.sort_unstable();
     let tokens = effects::tokens_of(&fresh);
-    let Taken { now, smart_keys } = session.take(consumer, &ids, &tokens).await?;
-    let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, known.subscriptions);
+    let Taken { now, smart_keys, subscriptions } = session.take(consumer, &ids, &tokens).await?;
+    let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, subscriptions);
     for event in fresh {
         match set.apply(event) {
             Effected::Done => applied.applied += 1,

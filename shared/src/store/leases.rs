@@ -68,7 +68,8 @@ pub(super) fn renew(
     let alive = |row: &Row| row.expires_at > now;
 
     // A lease that has run out is not renewed: others may have acted on it.
-    let still = fencing.filter(|fencing| rows.get(&me).is_some_and(|row| alive(row) && row.fencing == *fencing));
+    let still =
+        fencing.filter(|fencing| rows.get(&me).is_some_and(|row| alive(row) && row.fencing == *fencing));
     let fencing = still.unwrap_or_else(|| {
         let last = rows.get(ALL).map_or(0, |row| row.fencing);
         write.push(Row { name: ALL.to_owned(), owner: None, fencing: last + 1, expires_at: now });
@@ -84,7 +85,11 @@ pub(super) fn renew(
 
     let (mut mine, mut free, mut held_by_others) = (Vec::new(), Vec::new(), 0);
     for shard in 0..SHARDS {
-        match rows.get(&shard_name(shard)).filter(|row| alive(row)).and_then(|row| Some((row.owner?, row.fencing))) {
+        match rows
+            .get(&shard_name(shard))
+            .filter(|row| alive(row))
+            .and_then(|row| Some((row.owner?, row.fencing)))
+        {
             Some((owner, number)) if owner == relay && number == fencing => mine.push(shard),
             // Its own, from before it froze: free for whoever comes first.
             Some((owner, _)) if owner == relay => free.push(shard),
@@ -117,8 +122,7 @@ mod tests {
     impl Table {
         fn renew(&mut self, relay: u128, fencing: Option<u64>) -> Leases {
             let rows = self.rows.values().cloned().collect();
-            let decision =
-                renew(rows, Uuid::from_u128(relay), fencing, self.now, Duration::from_secs(10));
+            let decision = renew(rows, Uuid::from_u128(relay), fencing, self.now, Duration::from_secs(10));
             for name in decision.delete {
                 self.rows.remove(&name);
             }

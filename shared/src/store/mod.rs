@@ -35,7 +35,8 @@ pub use inbox::{Applied, InboxStore, KeyMismatch};
 pub use leases::Leases;
 pub use letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
 pub use outbox::{
-    Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent, Unpublished,
+    Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
+    Unpublished,
 };
 pub use purge::Purged;
 pub use webhooks::WebhookStore;

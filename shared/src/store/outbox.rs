@@ -182,7 +182,12 @@ pub struct OutboxFilter {
 pub trait OutboxStore: Send + Sync + 'static {
     /// Renews what a relay holds, gives up what is too much for it, takes what is free, and says what it holds now. Also how
     /// it joins: with no fencing number, or one whose lease has run out, it gets a new one.
-    async fn lease(&self, relay: Uuid, fencing: Option<u64>, lease_for: Duration) -> Result<Leases, StoreError>;
+    async fn lease(
+        &self,
+        relay: Uuid,
+        fencing: Option<u64>,
+        lease_for: Duration,
+    ) -> Result<Leases, StoreError>;
 
     /// Gives up all that a relay holds.
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError>;

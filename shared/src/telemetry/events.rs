@@ -29,8 +29,16 @@ pub(super) fn describe() {
         Unit::Count,
         "Events published whose mark was refused, because another relay holds their shard now: it sends them again."
     );
-    describe_counter!("bespeak_relay_failed_total", Unit::Count, "Keys whose event could not be published, each time.");
-    describe_counter!("bespeak_relay_parked_total", Unit::Count, "Keys that were parked after too many failures.");
+    describe_counter!(
+        "bespeak_relay_failed_total",
+        Unit::Count,
+        "Keys whose event could not be published, each time."
+    );
+    describe_counter!(
+        "bespeak_relay_parked_total",
+        Unit::Count,
+        "Keys that were parked after too many failures."
+    );
     describe_counter!(
         "bespeak_relay_outages_total",
         Unit::Count,

@@ -106,8 +106,11 @@ async fn small_steps(books: Books) {
     let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
     assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
 
-    let dispatch =
-        Arc::new(bespeak::lanes::Dispatch::start(store.clone(), bespeak::lanes::Plan::Single { at_once: 1 }, 10));
+    let dispatch = Arc::new(bespeak::lanes::Dispatch::start(
+        store.clone(),
+        bespeak::lanes::Plan::Single { at_once: 1 },
+        10,
+    ));
     let retention = Retention { reservations: 7 * DAY, events: DAY, inbox: 8 * DAY, deliveries: DAY };
     let mut purger = Purger::new(store.clone(), dispatch, retention);
     while purger.step().await.expect("purged").more {}

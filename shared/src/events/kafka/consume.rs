@@ -17,12 +17,7 @@ use super::{
     connect::{self, Context},
     record,
 };
-use crate::{
-    config::KafkaConfig,
-    effects::Record,
-    events::consume::Consumer,
-    telemetry,
-};
+use crate::{config::KafkaConfig, effects::Record, events::consume::Consumer, telemetry};
 
 /// Records that one transaction takes at the most, and their bytes.
 const BATCH_RECORDS: usize = 1_000;

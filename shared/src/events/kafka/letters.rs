@@ -86,7 +86,11 @@ impl TopicLetters {
 
     async fn settle(&self, id: LetterId, settled: Settled) -> Result<(), LettersError> {
         let topic = self.config.dead_letter_topic();
-        if self.store.settle_letter(&topic, id, settled).await? { Ok(()) } else { Err(LettersError::Unknown(id)) }
+        if self.store.settle_letter(&topic, id, settled).await? {
+            Ok(())
+        } else {
+            Err(LettersError::Unknown(id))
+        }
     }
 }
 

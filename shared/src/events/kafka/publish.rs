@@ -55,7 +55,11 @@ impl KafkaPublisher {
         self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn send(&self, producer: &FutureProducer<Context>, event: &OutboxEvent) -> Result<(), PublishError> {
+    async fn send(
+        &self,
+        producer: &FutureProducer<Context>,
+        event: &OutboxEvent,
+    ) -> Result<(), PublishError> {
         send(producer, &self.config.topic, &record(event, &self.source)).await.map_err(failed)
     }
 
@@ -77,11 +81,7 @@ impl KafkaPublisher {
 
     /// A producer that met an error that it cannot recover from, or that could send nothing, is replaced: an idempotent
     /// one that broke off in the middle may be refused ever after by a broker that has seen another end of it.
-    fn replace_if_broken(
-        &self,
-        producer: Arc<FutureProducer<Context>>,
-        became: &[Result<(), PublishError>],
-    ) {
+    fn replace_if_broken(&self, producer: Arc<FutureProducer<Context>>, became: &[Result<(), PublishError>]) {
         let fatal = producer.client().fatal_error();
         if let Some((code, reason)) = &fatal {
             tracing::error!(%code, reason, "the Kafka producer failed for good and is replaced");

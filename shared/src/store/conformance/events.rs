@@ -109,7 +109,11 @@ pub async fn a_failure_blocks_its_key_alone(subject: &Subject) {
     let note = |sent: Sent| async move { subject.store.settle(relay, fencing, &sent).await.expect("noted") };
 
     note(Sent { blocked: vec![failed(poison, Some(LEASE))], ..Sent::default() }).await;
-    assert_eq!(subject.waiting().await.iter().collect::<Vec<_>>(), of(two.token), "its key waits, no other does");
+    assert_eq!(
+        subject.waiting().await.iter().collect::<Vec<_>>(),
+        of(two.token),
+        "its key waits, no other does"
+    );
     assert_eq!(subject.state_of(behind).await, OutboxState::Blocked);
     assert_eq!(subject.store.backlog().await.expect("counted").blocked, 1);
     subject.pass(LEASE).await;
@@ -232,10 +236,7 @@ pub async fn a_late_event_changes_nothing(subject: &Subject) {
                 assert!(error.is_retryable() && Instant::now() < patience, "{error}");
             }
         };
-        tokio::join!(
-            deliver(subject.store.clone(), cancelled),
-            deliver(subject.other.clone(), committed)
-        );
+        tokio::join!(deliver(subject.store.clone(), cancelled), deliver(subject.other.clone(), committed));
         let key = subject.store.smart_key(car.token).await.expect("read").expect("noted");
         assert_eq!(key.version, 3);
         assert!(key.revoked_at.is_some(), "no key opens what was cancelled");

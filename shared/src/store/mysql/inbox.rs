@@ -21,20 +21,21 @@ use crate::{
     effects::{EffectChanges, Incoming, NewDelivery, SmartKey},
     engine::{ResourceId, Timestamp, Token},
     store::{
-        Applied, InboxStore, KeyMismatch, Purged,
-        decode,
+        Applied, InboxStore, KeyMismatch, Purged, decode,
         inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
         purge::before,
     },
 };
 
-const SMART_KEYS: &str = "SELECT token, version, code, issued_at, revoked_at FROM smart_keys FORCE INDEX (PRIMARY)
+const SMART_KEYS: &str =
+    "SELECT token, version, code, issued_at, revoked_at FROM smart_keys FORCE INDEX (PRIMARY)
     WHERE token IN ";
 const KEYS: &str = "INSERT INTO smart_keys (token, version, code, issued_at, revoked_at) VALUES";
 const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), code = VALUES(code),
     issued_at = VALUES(issued_at), revoked_at = VALUES(revoked_at)";
 
-const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL";
+const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints
+    WHERE disabled_at IS NULL ORDER BY id LOCK IN SHARE MODE";
 const DELIVERIES: &str = "INSERT INTO webhook_deliveries
     (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at) VALUES";
 
@@ -70,7 +71,10 @@ impl InboxStore for MysqlStore {
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut script = Script::default();
         let place = script.add(Sql::new(EVENTS_KEPT_SINCE));
-        rows(&ask(&self.readers, script).await?, place).first().map(|row| decode::timestamp(row, 0)).transpose()
+        rows(&ask(&self.readers, script).await?, place)
+            .first()
+            .map(|row| decode::timestamp(row, 0))
+            .transpose()
     }
 
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
@@ -100,16 +104,15 @@ impl inbox::Session for MysqlInbox {
     ) -> Result<Known, StoreError> {
         let mut script = Script::default();
         let applied = applied(&mut script, consumer, events);
-        let head =
-            || Sql::new("SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ");
+        let head = || {
+            Sql::new(
+                "SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ",
+            )
+        };
         let opened = script.add_lists(resources, session::id, head, "");
-        let subscribed = script.add(Sql::new(SUBSCRIPTIONS));
         let answers = self.wire.ask(script).await?;
         self.wire.mark_clean();
         let mut known = Known::default();
-        for row in rows(&answers, subscribed) {
-            known.subscriptions.push(decode::subscription(row)?);
-        }
         for row in applied.iter().flat_map(|place| rows(&answers, *place)) {
             known.applied.insert(decode::uuid(row, 0)?);
         }
@@ -131,15 +134,24 @@ impl inbox::Session for MysqlInbox {
             let sql = sql.text(consumer).push(", ").bytes(id.as_bytes()).push(", ");
             instant(sql, &self.clock)
         };
-        script.add_rows(events, row, "INSERT INTO processed_events (consumer, event_id, processed_at) VALUES");
+        script.add_rows(
+            events,
+            row,
+            "INSERT INTO processed_events (consumer, event_id, processed_at) VALUES",
+        );
         let head = || Sql::new(SMART_KEYS);
         let keys = script.add_lists(tokens, session::token, head, " ORDER BY token FOR UPDATE");
+        let subscribed = script.add(Sql::new(SUBSCRIPTIONS));
         let now = script.add(Sql::new(CLOCK));
         let answers = self.wire.ask(script).await?;
         let keys = keys.iter().flat_map(|place| rows(&answers, *place));
         Ok(Taken {
             now: clock_of(&answers, now, &self.clock)?,
             smart_keys: keys.map(decode::smart_key).collect::<Result<_, _>>()?,
+            subscriptions: rows(&answers, subscribed)
+                .iter()
+                .map(decode::subscription)
+                .collect::<Result<_, _>>()?,
         })
     }
 

@@ -44,15 +44,17 @@ impl LetterStore for MysqlStore {
     }
 
     async fn settle_letter(&self, topic: &str, id: LetterId, settled: Settled) -> Result<bool, StoreError> {
-        let insert = Sql::new("INSERT INTO dead_letters_settled (topic, part, position, settled, settled_at) VALUES (")
-            .text(topic)
-            .push(", ")
-            .integer(i64::from(id.partition))
-            .push(", ")
-            .integer(id.offset)
-            .push(", ")
-            .text(settled.as_str())
-            .push(", ");
+        let insert = Sql::new(
+            "INSERT INTO dead_letters_settled (topic, part, position, settled, settled_at) VALUES (",
+        )
+        .text(topic)
+        .push(", ")
+        .integer(i64::from(id.partition))
+        .push(", ")
+        .integer(id.offset)
+        .push(", ")
+        .text(settled.as_str())
+        .push(", ");
         let mut script = Script::default();
         script.add(instant(insert, &self.options.clock).push(")"));
         match transaction(&self.writers, script).await {

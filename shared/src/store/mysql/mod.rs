@@ -26,8 +26,8 @@ use async_trait::async_trait;
 use sqlx::MySqlPool;
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, Purged, Store, StoreError,
-    batch, purge::before,
+    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, Purged, Store, StoreError, batch,
+    purge::before,
 };
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
 use connect::For;

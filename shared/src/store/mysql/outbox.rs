@@ -18,14 +18,15 @@ use super::{
 use crate::{
     engine::Timestamp,
     store::{
-        Backlog, Blocked, Leases, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
-        Unpublished, batch,
+        Backlog, Blocked, Leases, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed,
+        Sent, Unpublished, batch,
         decode::{self, Cells, corrupt},
         leases,
     },
 };
 
-const EVENT: &str = "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
+const EVENT: &str =
+    "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
     b.attempts";
 const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE";
@@ -40,18 +41,26 @@ const BLOCKED_AGAIN: &str = " ON DUPLICATE KEY UPDATE event_id = VALUES(event_id
 
 #[async_trait]
 impl OutboxStore for MysqlStore {
-    async fn lease(&self, relay: Uuid, fencing: Option<u64>, lease_for: Duration) -> Result<Leases, StoreError> {
+    async fn lease(
+        &self,
+        relay: Uuid,
+        fencing: Option<u64>,
+        lease_for: Duration,
+    ) -> Result<Leases, StoreError> {
         batch::whole_again(|_| lease(&self.writers, &self.options.clock, relay, fencing, lease_for)).await
     }
 
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
         let mut script = Script::default();
         script.add(
-            Sql::new("UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ")
-                .bytes(relay.as_bytes()),
+            Sql::new(
+                "UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ",
+            )
+            .bytes(relay.as_bytes()),
         );
         script.add(
-            Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ").bytes(relay.as_bytes()),
+            Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ")
+                .bytes(relay.as_bytes()),
         );
         transaction(&self.writers, script).await.map(drop)
     }
@@ -65,10 +74,12 @@ impl OutboxStore for MysqlStore {
             WHERE o.published_at IS NULL",
         );
         if shards.len() < usize::from(crate::store::rows::SHARDS) {
-            select = list(select.push(" AND o.shard IN ("), shards, |sql, shard| sql.integer(i64::from(*shard)));
+            select =
+                list(select.push(" AND o.shard IN ("), shards, |sql, shard| sql.integer(i64::from(*shard)));
         }
         select = select.push(" AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
-        let select = instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
+        let select =
+            instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
         let events = script.add(select);
         let answers = read(&self.readers, script).await?;
         let events = rows(&answers, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
@@ -93,7 +104,8 @@ impl OutboxStore for MysqlStore {
                 WHERE published_at IS NULL ORDER BY id LIMIT 1)
             FROM outbox FORCE INDEX (outbox_unpublished) WHERE published_at IS NULL",
         ));
-        let blocked = script.add(Sql::new("SELECT COUNT(*), CAST(SUM(parked) AS SIGNED) FROM outbox_blocked"));
+        let blocked =
+            script.add(Sql::new("SELECT COUNT(*), CAST(SUM(parked) AS SIGNED) FROM outbox_blocked"));
         let answers = read(&self.readers, script).await?;
         let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&answers, place).first());
         let (Some(unpublished), Some(blocked)) = (unpublished, blocked) else {
@@ -157,7 +169,8 @@ impl OutboxStore for MysqlStore {
             return Ok(Replayed { events: 0, next: page.next });
         }
         let mut script = Script::default();
-        let head = || Sql::new("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND id IN ");
+        let head =
+            || Sql::new("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND id IN ");
         let places = script.add_lists(&page.ids, |sql, id| sql.integer(*id), head, "");
         let answers = transaction(&self.writers, script).await?;
         let events = places.iter().map(|place| affected(&answers, *place)).sum();
@@ -175,7 +188,8 @@ async fn lease(
     let mut wire = Wire::open(writers).await?;
     let mut script = Script::default();
     // The first ever makes the row that all lock; who finds it there has nothing to wait for.
-    let free = Sql::new("INSERT IGNORE INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)");
+    let free =
+        Sql::new("INSERT IGNORE INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)");
     script.add(Sql::new("START TRANSACTION"));
     script.add(free);
     let all = script.add(Sql::new(LEASES));
@@ -235,7 +249,12 @@ async fn settle(
     let marks = script.add_lists(&sent.published, |sql, (id, _)| sql.integer(*id), head, "");
     let head = || Sql::new("DELETE FROM outbox_blocked WHERE event_key IN ");
     script.add_lists(&sent.unblocked, |sql, (key, _)| sql.text(key), head, "");
-    script.add_rows_then(&sent.blocked, |sql, blocked| blocked_row(sql, blocked, now), BLOCKED, BLOCKED_AGAIN);
+    script.add_rows_then(
+        &sent.blocked,
+        |sql, blocked| blocked_row(sql, blocked, now),
+        BLOCKED,
+        BLOCKED_AGAIN,
+    );
     script.add(Sql::new("COMMIT"));
     let answers = wire.ask(script).await?;
     wire.mark_clean();

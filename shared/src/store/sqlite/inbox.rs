@@ -20,8 +20,7 @@ use crate::{
     effects::{EffectChanges, Incoming, NewDelivery, SmartKey},
     engine::{ResourceId, Timestamp, Token},
     store::{
-        Applied, InboxStore, KeyMismatch, Purged, batch,
-        decode,
+        Applied, InboxStore, KeyMismatch, Purged, batch, decode,
         inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
         purge::before,
     },
@@ -29,8 +28,7 @@ use crate::{
 
 const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
     CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)";
-const OPENED_BY_KEY: &str =
-    "SELECT r.id FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
+const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
 const NOTE: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
     SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
 const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
@@ -57,7 +55,8 @@ impl InboxStore for SqliteStore {
 
     async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError> {
         let mut found = Vec::new();
-        for (sql, how) in [(KEYS_MISSING, KeyMismatch::Missing), (KEYS_UNWARRANTED, KeyMismatch::Unwarranted)] {
+        for (sql, how) in [(KEYS_MISSING, KeyMismatch::Missing), (KEYS_UNWARRANTED, KeyMismatch::Unwarranted)]
+        {
             for row in &sqlx::query(sql).fetch_all(&self.readers).await.map_err(failed)? {
                 found.push((decode::token(row)?, how));
             }
@@ -87,10 +86,6 @@ impl inbox::Session for SqliteSession {
         for row in &applied.fetch_all(self.connection()).await.map_err(failed)? {
             known.applied.insert(decode::uuid(row, 0)?);
         }
-        let subscribed = sqlx::query("SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL");
-        for row in &subscribed.fetch_all(self.connection()).await.map_err(failed)? {
-            known.subscriptions.push(decode::subscription(row)?);
-        }
         if !resources.is_empty() {
             let opened = sqlx::query(OPENED_BY_KEY).bind(ids_json(resources)?);
             for row in &opened.fetch_all(self.connection()).await.map_err(failed)? {
@@ -111,7 +106,14 @@ impl inbox::Session for SqliteSession {
         note.execute(self.connection()).await.map_err(failed)?;
         let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
         let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
-        Ok(Taken { now, smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()? })
+        let subscribed =
+            sqlx::query("SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL");
+        let subscribed: Vec<SqliteRow> = subscribed.fetch_all(self.connection()).await.map_err(failed)?;
+        Ok(Taken {
+            now,
+            smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()?,
+            subscriptions: subscribed.iter().map(decode::subscription).collect::<Result<_, _>>()?,
+        })
     }
 
     async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {

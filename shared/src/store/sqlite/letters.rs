@@ -9,7 +9,8 @@ use crate::store::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled, batch
 const KEEP: &str = "INSERT INTO dead_letters
     (source, part, position, event_key, headers, value, reason, attempts, created_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-const LETTERS: &str = "SELECT id, source, part, position, event_key, headers, value, reason, attempts, created_at
+const LETTERS: &str =
+    "SELECT id, source, part, position, event_key, headers, value, reason, attempts, created_at
     FROM dead_letters WHERE id > ?1 ORDER BY id LIMIT ?2";
 const SETTLE: &str = "INSERT OR IGNORE INTO dead_letters_settled (topic, part, position, settled, settled_at)
     VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -64,7 +65,8 @@ impl LetterStore for SqliteStore {
     }
 
     async fn settled_letters(&self, topic: &str) -> Result<Vec<LetterId>, StoreError> {
-        let query = sqlx::query("SELECT part, position FROM dead_letters_settled WHERE topic = ?1").bind(topic);
+        let query =
+            sqlx::query("SELECT part, position FROM dead_letters_settled WHERE topic = ?1").bind(topic);
         let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
         rows.iter().map(decode::letter_id).collect()
     }

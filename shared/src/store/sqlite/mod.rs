@@ -7,9 +7,9 @@ mod audit;
 mod checkpoint;
 mod error;
 mod inbox;
-mod letters;
 mod insert;
 mod json;
+mod letters;
 mod outbox;
 mod purge;
 mod read;
@@ -27,8 +27,7 @@ use sqlx::{
 };
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Mode, Page, Purged, Store, StoreError, batch,
-    purge::before,
+    Audit, Clock, Contention, Due, Executed, Mode, Page, Purged, Store, StoreError, batch, purge::before,
 };
 use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
 use checkpoint::Checkpoints;

@@ -13,7 +13,8 @@ use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
 use crate::{
     engine::Timestamp,
     store::{
-        Backlog, Leases, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent, Unpublished,
+        Backlog, Leases, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
+        Unpublished,
         batch::Session,
         decode::{self, Cells},
         leases,
@@ -46,8 +47,7 @@ const ROWS: &str = concat!(
             ELSE 'waiting' END)
     ORDER BY o.id LIMIT ?6"
 );
-const LEASES: &str =
-    "SELECT name, owner, fencing, expires_at FROM leases WHERE name >= 'relay' AND name < 'relay0' ORDER BY name";
+const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name >= 'relay' AND name < 'relay0' ORDER BY name";
 const LEASE: &str = "INSERT INTO leases (name, owner, fencing, expires_at) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (name) DO UPDATE SET owner = ?2, fencing = ?3, expires_at = ?4";
 const HELD: &str = "SELECT name FROM leases WHERE name >= 'relay/shard/' AND name < 'relay/shard0'
@@ -61,7 +61,12 @@ const BLOCKED: &str = "INSERT INTO outbox_blocked
 
 #[async_trait]
 impl OutboxStore for SqliteStore {
-    async fn lease(&self, relay: Uuid, fencing: Option<u64>, lease_for: Duration) -> Result<Leases, StoreError> {
+    async fn lease(
+        &self,
+        relay: Uuid,
+        fencing: Option<u64>,
+        lease_for: Duration,
+    ) -> Result<Leases, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let rows = sqlx::query(LEASES).fetch_all(session.connection()).await.map_err(failed)?;
         let rows = rows.iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
@@ -98,7 +103,8 @@ impl OutboxStore for SqliteStore {
 
     async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
         let now = self.now();
-        let query = sqlx::query(UNPUBLISHED).bind(json!(shards).to_string()).bind(now.as_microsecond()).bind(limit);
+        let query =
+            sqlx::query(UNPUBLISHED).bind(json!(shards).to_string()).bind(now.as_microsecond()).bind(limit);
         let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
         Ok(Unpublished { now, events: rows.iter().map(decode::outbox_event).collect::<Result<_, _>>()? })
     }
@@ -140,8 +146,10 @@ impl OutboxStore for SqliteStore {
     }
 
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
-        let rows: Vec<SqliteRow> =
-            sqlx::query("SELECT event_id FROM outbox_skipped").fetch_all(&self.readers).await.map_err(failed)?;
+        let rows: Vec<SqliteRow> = sqlx::query("SELECT event_id FROM outbox_skipped")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
         rows.iter().map(|row| decode::uuid(row, 0)).collect()
     }
 

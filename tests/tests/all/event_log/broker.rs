@@ -12,7 +12,10 @@ use bespeak::{
 };
 use bespeak_services::Kafka;
 use bespeak_tests::{Books, Server, Topic, bespeak, until, until_within};
-use rdkafka::{mocking::MockCluster, types::{RDKafkaApiKey, RDKafkaRespErr}};
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use uuid::Uuid;
 
 use super::{audited, keys, settings, settled, trade};
@@ -118,7 +121,9 @@ async fn one_event_that_is_too_large() {
     let became = publisher.publish(&events).await;
     for (n, became) in became.iter().enumerate() {
         match became {
-            Err(PublishError::Rejected(reason)) => assert!(n == 41 && reason.contains("too large"), "{n} {reason}"),
+            Err(PublishError::Rejected(reason)) => {
+                assert!(n == 41 && reason.contains("too large"), "{n} {reason}")
+            }
             became => assert!(n != 41 && became.is_ok(), "{n} {became:?}"),
         }
     }

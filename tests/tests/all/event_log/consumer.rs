@@ -65,7 +65,8 @@ async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
         changed.push(("ce_type", value));
         changed
     };
-    let good = json!({"token": token, "version": 2, "items": [{"resourceId": "car", "quantity": 1}]}).to_string();
+    let good =
+        json!({"token": token, "version": 2, "items": [{"resourceId": "car", "quantity": 1}]}).to_string();
     let huge = format!("{{\"x\": \"{}\"}}", "x".repeat(2 << 20));
     let without: Vec<_> = headers(3).into_iter().filter(|(name, _)| *name != "ce_id").collect();
     let cancelled = good.replace("\"version\":2", "\"version\":3");
@@ -79,12 +80,22 @@ async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
     topic.put(&token, &[], None).await;
     // The good one in their middle takes effect.
     until("the good one is applied", async || keys(&books).await == 1).await;
-    topic.put(&token, &with(7, "ce_type", "bespeak.reservation.cancelled.v1"), Some(cancelled.as_bytes())).await;
+    topic
+        .put(&token, &with(7, "ce_type", "bespeak.reservation.cancelled.v1"), Some(cancelled.as_bytes()))
+        .await;
     until("and those after it", async || keys(&books).await == 0).await;
     until("seven are set aside", async || topic.dead_letters().await.len() == 7).await;
     let letters = topic.dead_letters().await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.headers["dlq_reason"].as_str()).collect();
-    let expected = ["EOF while parsing", "teleported", "committed.v2", "ce_id is missing", "2097161 bytes", "no value", "no value"];
+    let expected = [
+        "EOF while parsing",
+        "teleported",
+        "committed.v2",
+        "ce_id is missing",
+        "2097161 bytes",
+        "no value",
+        "no value",
+    ];
     for (reason, expected) in reasons.iter().zip(expected) {
         assert!(reason.contains(expected), "{reason} / {expected}");
     }
@@ -94,6 +105,9 @@ async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
         assert!(letter.headers["dlq_offset"].parse::<u64>().is_ok());
         assert_eq!(letter.headers["dlq_attempts"], "1");
     }
-    assert_eq!((letters[1].headers["ce_id"].as_str(), letters[1].key.as_str()), (ids[1].as_str(), token.as_str()));
+    assert_eq!(
+        (letters[1].headers["ce_id"].as_str(), letters[1].key.as_str()),
+        (ids[1].as_str(), token.as_str())
+    );
     assert!((server.metric("bespeak_consumer_events_total").await - 10.0).abs() < 0.1);
 }

@@ -151,8 +151,7 @@ async fn random_crashes_under_random_trade() {
     let mut committed = 0;
     for round in 0..4 {
         let point = points[random.usize(..points.len())];
-        let server =
-            Server::start(&books, &settings(&events, &[("BESPEAK_TEST_FAILPOINT", point)])).await;
+        let server = Server::start(&books, &settings(&events, &[("BESPEAK_TEST_FAILPOINT", point)])).await;
         server.cars("car", 1_000).await;
         committed += trade(&server, &round.to_string(), random.usize(5..60)).await.len();
         server.kill();

@@ -27,13 +27,18 @@ async fn records_are_well_formed_cloudevents() {
     };
     assert_eq!(
         of(&token),
-        ["bespeak.reservation.held.v1", "bespeak.reservation.committed.v1", "bespeak.reservation.cancelled.v1"]
+        [
+            "bespeak.reservation.held.v1",
+            "bespeak.reservation.committed.v1",
+            "bespeak.reservation.cancelled.v1"
+        ]
     );
     assert_eq!(of("car"), ["bespeak.stock.depleted.v1", "bespeak.stock.restored.v1"]);
     let mut partitions: HashMap<&str, i32> = HashMap::new();
     for record in &seen {
         assert_eq!(*partitions.entry(&record.key).or_insert(record.partition), record.partition);
-        let header = |name: &str| record.headers.get(name).unwrap_or_else(|| panic!("no {name}: {record:?}")).as_str();
+        let header =
+            |name: &str| record.headers.get(name).unwrap_or_else(|| panic!("no {name}: {record:?}")).as_str();
         assert_eq!((header("ce_specversion"), header("ce_source")), ("1.0", "/hotel"));
         assert_eq!((header("content-type"), header("ce_subject")), ("application/json", record.key.as_str()));
         assert!(uuid::Uuid::try_parse(header("ce_id")).is_ok());
@@ -82,6 +87,10 @@ async fn the_audit_finds_what_is_wrong() {
         "no SmartKey was issued that opens it",
     ] {
         let squeezed = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(squeezed.contains(finding) || squeezed.replace(" │ ", " ").contains(finding), "{finding}: {}", ran.out);
+        assert!(
+            squeezed.contains(finding) || squeezed.replace(" │ ", " ").contains(finding),
+            "{finding}: {}",
+            ran.out
+        );
     }
 }

@@ -45,9 +45,15 @@ async fn the_outbox_is_looked_after(books: Books) {
     assert_eq!((&listed["unpublished"], listed["events"].as_array().map(Vec::len)), (&json!(3), Some(3)));
     let first = &listed["events"][0];
     let id = first["eventId"].as_str().expect("an id");
-    assert_eq!((&first["key"], &first["state"], &first["data"]["status"]), (&json!(one), &json!("waiting"), &json!("HELD")));
+    assert_eq!(
+        (&first["key"], &first["state"], &first["data"]["status"]),
+        (&json!(one), &json!("waiting"), &json!("HELD"))
+    );
     let shown = shell.run(&["outbox", "show", id]).await;
-    assert!(shown.code == 0 && shown.out.contains(&one) && shown.out.contains("bespeak.reservation.held.v1"), "{shown:?}");
+    assert!(
+        shown.code == 0 && shown.out.contains(&one) && shown.out.contains("bespeak.reservation.held.v1"),
+        "{shown:?}"
+    );
     // A key is parked.
     books
         .tamper(&format!(
@@ -80,7 +86,10 @@ async fn the_outbox_is_looked_after(books: Books) {
         books.count("SELECT COUNT(*) FROM processed_events").await == 3
     })
     .await;
-    until("those that came again are known", async || server.metric("bespeak_consumer_events_total").await >= 5.0).await;
+    until("those that came again are known", async || {
+        server.metric("bespeak_consumer_events_total").await >= 5.0
+    })
+    .await;
     let wrong = shell.run(&[&since[..], &["--until", "2019-01-01T00:00:00Z"]].concat()).await;
     assert!(wrong.code == 2 && wrong.err.contains("must be after --since"), "{wrong:?}");
     assert_eq!(keys(&books).await, 1);
@@ -124,10 +133,16 @@ async fn dead_letters_are_looked_after(books: Books) {
 
         let listed = shell.json(&["dlq", "list"]).await;
         let [first, second] = listed.as_array().expect("a list").as_slice() else { panic!("{listed}") };
-        assert_eq!((&first["reason"], &first["key"], &first["topic"]), (&json!("a defect"), &json!(token), &json!(source)));
+        assert_eq!(
+            (&first["reason"], &first["key"], &first["topic"]),
+            (&json!("a defect"), &json!(token), &json!(source))
+        );
         let (good, bad) = (first["id"].as_str().expect("an id"), second["id"].as_str().expect("an id"));
         let shown = shell.run(&["dlq", "show", good]).await;
-        assert!(shown.code == 0 && shown.out.contains("ce_type: bespeak.reservation.committed.v1"), "{shown:?}");
+        assert!(
+            shown.code == 0 && shown.out.contains("ce_type: bespeak.reservation.committed.v1"),
+            "{shown:?}"
+        );
         assert_eq!(shell.json(&["dlq", "replay", good]).await["replayed"], json!([good]));
         until_within(Duration::from_secs(20), "it came late", async || {
             books.count("SELECT COUNT(*) FROM processed_events").await == 2
@@ -135,7 +150,10 @@ async fn dead_letters_are_looked_after(books: Books) {
         .await;
         assert_eq!(keys(&books).await, 0, "no key opens what was cancelled");
         let again = shell.run(&["dlq", "replay", good]).await;
-        assert!(again.code == 1 && again.err.contains(&format!("there is no dead letter {good}")), "{again:?}");
+        assert!(
+            again.code == 1 && again.err.contains(&format!("there is no dead letter {good}")),
+            "{again:?}"
+        );
         // One that still cannot be applied becomes a letter again.
         shell.json(&["dlq", "replay", "--all"]).await;
         let lists = async || shell.json(&["dlq", "list"]).await;
@@ -146,7 +164,10 @@ async fn dead_letters_are_looked_after(books: Books) {
         let left = lists().await;
         let id = left[0]["id"].as_str().expect("an id");
         assert_ne!(id, bad);
-        assert!(left[0]["reason"].as_str().expect("a reason").contains("ce_specversion is missing"), "{left}");
+        assert!(
+            left[0]["reason"].as_str().expect("a reason").contains("ce_specversion is missing"),
+            "{left}"
+        );
         assert_eq!(shell.json(&["dlq", "drop", id]).await["dropped"], id);
         assert_eq!(lists().await, json!([]));
         assert_eq!(shell.run(&["dlq", "show", "seven"]).await.code, 2);

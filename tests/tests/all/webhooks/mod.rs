@@ -45,7 +45,9 @@ impl Hooks {
 
     /// One round of a dispatcher.
     async fn round(&self) -> Step {
-        self.dispatcher().step().await.expect("the database is there")
+        let mut dispatcher = self.dispatcher();
+        let round = tokio::time::timeout(Duration::from_secs(20), dispatcher.step()).await;
+        round.expect("no attempt takes for ever").expect("the database is there")
     }
 
     /// Makes an endpoint; gives its id and its secret.
