@@ -121,7 +121,7 @@ impl EventsWay {
             match KafkaConsumer::new(&kafka, consumer) {
                 Ok(member) => drop(tasks.spawn(member.run(self.stop.clone()))),
                 Err(error) => {
-                    tracing::error!(%error, "Kafka's consumer cannot be made of this configuration")
+                    tracing::error!(%error, "Kafka's consumer cannot be made of this configuration");
                 }
             }
         });

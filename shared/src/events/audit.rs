@@ -197,7 +197,10 @@ fn look_at(row: &OutboxRow, applied: bool, audit: &mut EventsAudit, under_way: &
 async fn set_aside(config: &Config, store: &Arc<dyn Database>) -> Result<HashSet<Uuid>, StoreError> {
     let mut ids = HashSet::new();
     let mut after = 0;
-    while config.events == EventLog::Embedded {
+    if config.events != EventLog::Embedded {
+        return Ok(ids);
+    }
+    loop {
         let letters = store.letters(after, PAGE).await?;
         let Some(last) = letters.last() else { break };
         after = last.id.offset;

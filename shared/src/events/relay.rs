@@ -251,7 +251,7 @@ impl Relay {
             };
             match (&away, outage) {
                 (Some(reason), None) => {
-                    tracing::error!(reason, "events cannot be published; they wait in the outbox")
+                    tracing::error!(reason, "events cannot be published; they wait in the outbox");
                 }
                 (None, Some(_)) => tracing::info!("events are published again"),
                 _ => {}

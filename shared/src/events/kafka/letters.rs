@@ -133,7 +133,7 @@ impl DeadLetters for TopicLetters {
     async fn get(&self, id: LetterId) -> Result<KeptLetter, LettersError> {
         let topic = self.config.dead_letter_topic();
         let settled = self.store.settled_letters(&topic).await?;
-        if settled.iter().any(|other| *other == id) {
+        if settled.contains(&id) {
             return Err(LettersError::Unknown(id));
         }
         let record = self.record_at(&topic, id).await?.ok_or(LettersError::Unknown(id))?;

@@ -64,10 +64,10 @@ impl KafkaPublisher {
     }
 
     /// Sends the events of one key one after the other, until one fails.
-    async fn chain<'a>(
+    async fn chain(
         &self,
         producer: &FutureProducer<Context>,
-        events: Vec<(usize, &'a OutboxEvent)>,
+        events: Vec<(usize, &OutboxEvent)>,
     ) -> Vec<(usize, Result<(), PublishError>)> {
         let mut became = Vec::with_capacity(events.len());
         let mut broken = false;

@@ -72,9 +72,10 @@ pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
     let missing = topics.iter().zip(there).filter(|(_, partitions)| *partitions == 0).map(|(topic, _)| topic);
     let missing: Vec<_> = missing.collect();
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-    let created = match missing.is_empty() {
-        true => Vec::new(),
-        false => admin.create_topics(missing, &options).await.map_err(unavailable)?,
+    let created = if missing.is_empty() {
+        Vec::new()
+    } else {
+        admin.create_topics(missing, &options).await.map_err(unavailable)?
     };
     for created in created {
         match created {

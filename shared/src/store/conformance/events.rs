@@ -10,19 +10,10 @@ use crate::{
 };
 
 const LEASE: Duration = Duration::from_secs(3);
-const ALL: [u8; 64] = {
-    let mut all = [0; 64];
-    let mut n = 0;
-    while n < 64 {
-        all[n] = n as u8;
-        n += 1;
-    }
-    all
-};
 
 impl Subject {
     async fn waiting(&self) -> Vec<OutboxEvent> {
-        self.store.unpublished(&ALL, 10_000).await.expect("read").events
+        self.store.unpublished(&all(), 10_000).await.expect("read").events
     }
 
     async fn state_of(&self, event: &OutboxEvent) -> OutboxState {
@@ -32,6 +23,11 @@ impl Subject {
         assert_eq!((&row.event.key, row.event.id), (&event.key, event.id));
         row.state
     }
+}
+
+/// Every shard.
+fn all() -> Vec<u8> {
+    (0..64).collect()
 }
 
 fn good(event: &OutboxEvent) -> (i64, u8) {
@@ -62,7 +58,7 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
     let second = subject.other.lease(two, Some(second.fencing), LEASE).await.expect("renewed");
     let mut shards = [first.shards.clone(), second.shards.clone()].concat();
     shards.sort_unstable();
-    assert_eq!((first.shards.len(), second.shards.len(), shards), (32, 32, ALL.to_vec()));
+    assert_eq!((first.shards.len(), second.shards.len(), shards), (32, 32, all()));
 
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };

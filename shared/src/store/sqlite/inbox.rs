@@ -138,7 +138,7 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
         .bind(i64::try_from(key.version).unwrap_or(i64::MAX))
         .bind(key.issued.map(|(code, _)| code.to_vec()))
         .bind(key.issued.map(|(_, at)| at.as_microsecond()))
-        .bind(key.revoked_at.map(|at| at.as_microsecond()))
+        .bind(key.revoked_at.map(Timestamp::as_microsecond))
         .execute(session.connection())
         .await
         .map(drop)

@@ -44,14 +44,14 @@ async fn a_broker_that_is_away_for_half_a_minute() {
     let lag = server.metric("bespeak_outbox_lag_seconds").await;
     assert!(backlog > 100.0 && lag > 20.0, "{backlog} events wait, for {lag} s");
     assert!(server.metric("bespeak_relay_outages_total").await > 0.0);
-    assert_eq!(server.metric("bespeak_outbox_blocked_keys").await, 0.0, "no key is to blame");
+    assert!(server.metric("bespeak_outbox_blocked_keys").await < 1.0, "no key is to blame");
     let said = server.logged("ERROR").iter().filter(|line| line.contains("cannot be published")).count();
     assert_eq!(said, 1, "an outage is told once");
     gate.open().expect("the same port");
     settled(&books, &events).await;
     until("the metrics say so", async || {
-        server.metric("bespeak_outbox_unpublished_events").await == 0.0
-            && server.metric("bespeak_outbox_lag_seconds").await == 0.0
+        server.metric("bespeak_outbox_unpublished_events").await < 1.0
+            && server.metric("bespeak_outbox_lag_seconds").await < 1.0
     })
     .await;
     audited(&books, &events).await;
@@ -122,7 +122,7 @@ async fn one_event_that_is_too_large() {
     for (n, became) in became.iter().enumerate() {
         match became {
             Err(PublishError::Rejected(reason)) => {
-                assert!(n == 41 && reason.contains("too large"), "{n} {reason}")
+                assert!(n == 41 && reason.contains("too large"), "{n} {reason}");
             }
             became => assert!(n != 41 && became.is_ok(), "{n} {became:?}"),
         }

@@ -87,6 +87,10 @@ async fn a_thousand_events_delivered_again_issue_no_key_twice() {
     assert_eq!(audit["records"], 1_000);
 }
 
+/// How many shards each relay holds.
+const HELD_BY: &str = "SELECT COUNT(*) FROM leases WHERE name LIKE 'relay/shard/%' AND owner IS NOT NULL
+    GROUP BY owner ORDER BY 1";
+
 /// A process is frozen past its lease, with events on their way, and wakes up: another has gone on meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_frozen_past_its_lease_wakes_up() {
@@ -96,8 +100,6 @@ async fn a_server_frozen_past_its_lease_wakes_up() {
     let first = Server::start(&books, &settings(&events, &[])).await;
     first.cars("car", 10_000).await;
     let second = Server::start(&books, &settings(&events, &[])).await;
-    const HELD_BY: &str = "SELECT COUNT(*) FROM leases WHERE name LIKE 'relay/shard/%' AND owner IS NOT NULL
-        GROUP BY owner ORDER BY 1";
     until_within(Duration::from_secs(20), "they share the shards", async || {
         books.integers(HELD_BY).await == [32, 32]
     })

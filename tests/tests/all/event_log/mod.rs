@@ -6,6 +6,7 @@ mod crashes;
 mod log;
 mod operators;
 mod relay;
+mod webhooks;
 
 use std::time::Duration;
 

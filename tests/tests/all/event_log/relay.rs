@@ -319,3 +319,34 @@ async fn transactions_that_commit_in_the_reverse_order_of_their_ids() {
     assert_eq!(keys, ["late", "early"]);
     assert!(scene.log.written()[0].id > scene.log.written()[1].id);
 }
+
+/// What is sent bears the headers that consumers were promised.
+#[test]
+fn headers_are_as_described() {
+    let event = OutboxEvent {
+        id: 1,
+        event_id: uuid::Uuid::now_v7(),
+        shard: 0,
+        key: "seat".to_owned(),
+        version: 3,
+        kind: "bespeak.stock.depleted.v1".to_owned(),
+        payload: "{}".to_owned(),
+        created_at: jiff::Timestamp::now(),
+        attempts: 0,
+        blocked: false,
+    };
+    let record = bespeak::events::record(&event, "/hotel");
+    let headers: serde_json::Map<String, serde_json::Value> = record
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned().into()))
+        .collect();
+    let headers = serde_json::Value::Object(headers);
+    let schemas = bespeak::events::schemas();
+    let validator = jsonschema::validator_for(&schemas["EventHeaders"]).expect("a schema");
+    let wrong: Vec<String> = validator.iter_errors(&headers).map(|error| error.to_string()).collect();
+    assert_eq!(wrong, Vec::<String>::new(), "{headers}");
+    let mut without = headers.clone();
+    without.as_object_mut().expect("an object").remove("ce_id");
+    assert!(!validator.is_valid(&without));
+}

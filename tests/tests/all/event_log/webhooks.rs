@@ -1,0 +1,56 @@
+//! From a change of the books to a signed request at whoever wants to be told.
+
+use bespeak_tests::{Books, Receiver, Says, Server, each_store, until};
+use serde_json::{Value, json};
+
+use super::{settings, settled, way};
+
+each_store!(whoever_wants_an_event_is_told_of_it_once,);
+
+/// On both stores, both ways: each endpoint gets what it wants, signed, once.
+async fn whoever_wants_an_event_is_told_of_it_once(books: Books) {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    for kafka in [false, true] {
+        let books = books.another().await;
+        let (_topic, events) = way(kafka).await;
+        let (all, stock) =
+            (Receiver::start(Says::status(200)).await, Receiver::start(Says::status(204)).await);
+        let url = all.url();
+        let hooks = [
+            ("BESPEAK_WEBHOOK_URL", url.as_str()),
+            ("BESPEAK_WEBHOOK_SECRET", SECRET),
+            ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true"),
+        ];
+        let server = Server::start(&books, &settings(&events, &hooks)).await;
+        let endpoint = json!({"url": stock.url(), "eventTypes": ["bespeak.stock.*"]}).to_string();
+        let (status, made) = server.ask(http::Method::POST, "/api/v1/webhooks", &[], &endpoint).await;
+        assert_eq!(status, 201, "{made}");
+        server.stock("seat", 1).await;
+        let token = server.hold("1", "seat").await;
+        let body = json!({"token": token});
+        server.post("/api/v1/release", "", &body).await;
+        settled(&books, &events).await;
+        until("all are told", async || all.messages().len() == 4 && stock.messages().len() == 2).await;
+        let bodies = |receiver: &Receiver, secret: &str| -> Vec<Value> {
+            let messages = receiver.messages();
+            assert!(messages.iter().all(|message| message.is_signed_with(secret)), "signed");
+            messages.iter().map(|message| serde_json::from_str(&message.body).expect("JSON")).collect()
+        };
+        let of_stock = bodies(&stock, made["secret"].as_str().expect("a secret"));
+        let depleted = of_stock.iter().find(|body| body["type"] == "STOCK_DEPLETED").expect("told");
+        let restored = of_stock.iter().find(|body| body["type"] == "STOCK_RESTORED").expect("told");
+        assert_eq!((&depleted["resourceId"], &depleted["value"]), (&json!("seat"), &json!(0)));
+        assert_eq!((&restored["resourceId"], &restored["value"]), (&json!("seat"), &json!(1)));
+        assert!(depleted["timestamp"].as_str().expect("a time").parse::<jiff::Timestamp>().is_ok());
+        let told = bodies(&all, SECRET);
+        let held = told.iter().find(|body| body["type"] == "bespeak.reservation.held.v1").expect("told");
+        assert_eq!((&held["data"]["token"], &held["subject"]), (&json!(token), &json!(token)));
+        // Told again, the consumer knows it: nobody is told twice.
+        books.tamper("UPDATE outbox SET published_at = NULL").await;
+        settled(&books, &events).await;
+        until("all came again", async || server.metric("bespeak_consumer_events_total").await >= 8.0).await;
+        let deliveries =
+            books.count("SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'DELIVERED'").await;
+        assert_eq!((deliveries, all.messages().len(), stock.messages().len()), (6, 4, 2));
+    }
+}
