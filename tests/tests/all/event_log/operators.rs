@@ -81,18 +81,16 @@ async fn the_outbox_is_looked_after(books: Books) {
     let server = Server::start(&books, &settings("embedded:", &[])).await;
     settled_but(&books, 1).await;
     let since = ["outbox", "replay", "--since", "2020-01-01T00:00:00Z"];
-    assert_eq!(shell.json(&since).await["events"], 3);
-    until("the skipped one is applied now", async || {
-        books.count("SELECT COUNT(*) FROM processed_events").await == 3
-    })
-    .await;
+    assert_eq!(shell.json(&since).await["events"], 2, "what was skipped stays so");
     until("those that came again are known", async || {
-        server.metric("bespeak_consumer_events_total").await >= 5.0
+        server.metric("bespeak_consumer_events_total").await >= 4.0
     })
     .await;
     let wrong = shell.run(&[&since[..], &["--until", "2019-01-01T00:00:00Z"]].concat()).await;
     assert!(wrong.code == 2 && wrong.err.contains("must be after --since"), "{wrong:?}");
     assert_eq!(keys(&books).await, 1);
+    assert_eq!(books.count("SELECT COUNT(*) FROM processed_events").await, 2);
+    super::audited(&books, "embedded:").await;
 }
 
 /// Waits until all are published, of which some were skipped.

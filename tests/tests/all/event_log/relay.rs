@@ -237,6 +237,8 @@ async fn relays_share_the_work_and_keep_the_order(books: Books) {
                 for (worked, step) in worked.iter_mut().zip(steps) {
                     *worked += step.expect("stepped").published;
                 }
+                // As relays pause, so that those who write to the same file come to it.
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             worked
         };
