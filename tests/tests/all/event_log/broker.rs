@@ -118,7 +118,7 @@ async fn one_event_that_is_too_large() {
     let publisher = KafkaPublisher::new(&topic.config(), "/test").expect("a publisher");
     let mut events: Vec<OutboxEvent> = (0..100).map(|n| event(n, 10)).collect();
     events[41] = event(41, 2 << 20);
-    events[42].key.clone_from(&events[41].key);
+    events[42].key = events[41].key.clone();
     let mut became = publisher.publish(&events).await;
     assert_eq!(became.remove(42), Err(PublishError::Behind), "nothing of a key is sent behind a failure");
     for (n, became) in became.iter().enumerate() {
