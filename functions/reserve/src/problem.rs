@@ -288,9 +288,10 @@ impl From<DispatchError> for Problem {
                 StoreError::Contended { .. } => {
                     Self::unavailable("too many writers at once; a retry with the same key is safe")
                 }
-                StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Migration { .. } => {
-                    Self::internal()
-                }
+                StoreError::Corrupt { .. }
+                | StoreError::Value { .. }
+                | StoreError::Statement { .. }
+                | StoreError::Migration { .. } => Self::internal(),
             },
         }
     }

@@ -139,7 +139,11 @@ impl EventsWay {
                 () = self.stop.cancelled() => return false,
                 () = tokio::time::sleep(ASK_AGAIN) => {}
             }
-            match ensure_topics(kafka).await {
+            let ensured = tokio::select! {
+                () = self.stop.cancelled() => return false,
+                ensured = ensure_topics(kafka) => ensured,
+            };
+            match ensured {
                 Ok(()) => {
                     tracing::info!("brokers answer; events are published from now on");
                     return true;

@@ -108,7 +108,8 @@ impl Consumer {
             let batch: Vec<Incoming> = span.iter().map(|(_, event)| event.clone()).collect();
             match self.store.apply(&self.name, &batch).await {
                 Ok(done) => *applied += done,
-                Err(error) if error.is_retryable() => return Err((*first, error)),
+                // Only what the database refuses of a record is the record's fault; all else waits until it is mended.
+                Err(error) if !matches!(error, StoreError::Value { .. }) => return Err((*first, error)),
                 Err(error) if span.len() == 1 => poison.push((*first, telemetry::chain(&error))),
                 Err(_) => {
                     let (left, right) = span.split_at(span.len() / 2);

@@ -23,6 +23,9 @@ use crate::{
 /// The consumer's name in the inbox.
 pub const CONSUMER: &str = "bespeak";
 
+/// Records that one transaction takes at the most.
+const PART: usize = 512;
+
 /// Hands events to a consumer in this process.
 pub struct Embedded {
     consumer: Consumer,
@@ -41,10 +44,18 @@ impl Embedded {
 impl Publisher for Embedded {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let records: Vec<Record> = events.iter().map(|event| record(event, &self.source)).collect();
-        let (done, why) = match self.consumer.consume(&records).await {
-            Ok(_) => (events.len(), String::new()),
-            Err(stopped) => (stopped.done, telemetry::chain(&stopped.why)),
-        };
+        let (mut done, mut why) = (0, String::new());
+        // In parts, so that no transaction is long.
+        for part in records.chunks(PART) {
+            match self.consumer.consume(part).await {
+                Ok(_) => done += part.len(),
+                Err(stopped) => {
+                    done += stopped.done;
+                    why = telemetry::chain(&stopped.why);
+                    break;
+                }
+            }
+        }
         let became = |at| if at < done { Ok(()) } else { Err(PublishError::Unavailable(why.clone())) };
         (0..events.len()).map(became).collect()
     }

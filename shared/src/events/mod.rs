@@ -44,7 +44,8 @@ pub trait Publisher: Send + Sync + 'static {
     /// Publishes events and says of each, in their order, what became of it. An event counts as published only when the log
     /// has it durably.
     ///
-    /// Of one key, an event is sent only after the one before it came back good. Cancel-safe: what was sent may be there.
+    /// Of one key, an event is sent only after the one before it came back good. Where it is dropped half-way, what was sent
+    /// may be there, and comes again.
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>>;
 }
 

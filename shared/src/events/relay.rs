@@ -6,7 +6,7 @@
 //! what.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,6 +50,11 @@ impl Default for RelayOptions {
 
 /// After a commit, how long the relay waits for others that may follow it: they share its step.
 const GATHER: Duration = Duration::from_millis(2);
+/// Events of one key that one step takes at the most.
+const OF_ONE_KEY_MAX: usize = 128;
+/// How long a key waits whose part of the event log is away: longer than a publisher waits for it, so that the others are
+/// not held up each time.
+const PART_AWAY: Duration = Duration::from_secs(15);
 /// How often it looks by itself, for what other processes have written and for keys whose time has come.
 const POLL: Duration = Duration::from_millis(200);
 /// How long it waits after the event log or the database failed: at first, and at the most.
@@ -110,17 +115,18 @@ impl Relay {
             return Ok(Step::default());
         }
         let waiting = self.store.unpublished(&shards, self.options.batch).await?;
-        let events = waiting.events;
+        let claimed = waiting.events.len();
+        let events = few_of_each_key(waiting.events);
         let Some(oldest) = events.first() else { return Ok(Step::default()) };
         let lag_ms = waiting.now.duration_since(oldest.created_at).as_millis();
         let mut step = Step {
             claimed: events.len() as u64,
             lag_ms: u64::try_from(lag_ms).unwrap_or(0),
-            more: events.len() == self.options.batch as usize,
+            more: claimed == self.options.batch as usize || events.len() < claimed,
             ..Step::default()
         };
         crate::failpoint::reach("relay.claimed").await;
-        let became = self.publish(&events).await?;
+        let became = self.publish(&events).await;
         crate::failpoint::reach("relay.published").await;
         let sent = self.judge(&events, became, &mut step);
         if !(sent.published.is_empty() && sent.blocked.is_empty()) {
@@ -160,20 +166,40 @@ impl Relay {
     }
 
     /// Publishes, and renews its leases meanwhile.
-    async fn publish(&mut self, events: &[OutboxEvent]) -> Result<Vec<Result<(), PublishError>>, StoreError> {
+    async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let publisher = self.publisher.clone();
         let publishing = publisher.publish(events);
         tokio::pin!(publishing);
         let mut beat = tokio::time::interval(self.options.lease_for / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.tick().await;
-        loop {
+        let mut renewing = None;
+        let became = loop {
             tokio::select! {
-                became = &mut publishing => return Ok(became),
-                _ = beat.tick() => {
-                    self.hold().await?;
+                became = &mut publishing => break became,
+                // Both go on side by side: the publisher may hold what the renewal waits for.
+                _ = beat.tick(), if renewing.is_none() => renewing = Some(Box::pin(self.renewed())),
+                () = async { if let Some(renewing) = &mut renewing { renewing.await } }, if renewing.is_some() => {
+                    renewing = None;
                 }
             }
+        };
+        if let Some(renewing) = renewing {
+            renewing.await;
+        }
+        became
+    }
+
+    /// Renews its leases. Where that fails they run out, and what is marked after that is refused.
+    async fn renewed(&self) {
+        let Some(held) = &self.held else { return };
+        let fencing = Some(held.leases.fencing);
+        let renewed = self.store.lease(self.id, fencing, self.options.lease_for).await;
+        if let Err(error) = renewed {
+            tracing::debug!(
+                error = telemetry::chain(&error),
+                "leases are not renewed while events are on their way"
+            );
         }
     }
 
@@ -207,13 +233,16 @@ impl Relay {
         step.failed = sent.blocked.len() as u64;
         if went_well.is_empty() {
             // The log as a whole is away: that is no key's fault, and nothing is written for it.
-            step.outage = unavailable.into_iter().next().map(|(_, reason)| reason);
+            step.outage = unavailable.first().map(|(_, reason)| reason.clone());
+        }
+        if went_well.is_empty() && !step.more {
             return sent;
         }
-        // A part of the log is away: its keys wait, so that the others go on.
+        // A part of the log is away (or so many wait that others may not have been read): its keys wait, so that the others
+        // go on.
         step.failed += unavailable.len() as u64;
         sent.blocked.extend(unavailable.into_iter().map(|(event, reason)| Blocked {
-            retry_after: Some(jittered(self.options.back_off_first)),
+            retry_after: Some(jittered(PART_AWAY)),
             ..blocked(event, reason)
         }));
         // A key that failed again stays blocked, whatever of it was published before.
@@ -288,8 +317,20 @@ impl Relay {
     }
 }
 
+/// The first events of each key: one key must not keep all others waiting, of which each sends one at a time.
+fn few_of_each_key(mut events: Vec<OutboxEvent>) -> Vec<OutboxEvent> {
+    let mut of_key: HashMap<String, usize> = HashMap::new();
+    events.retain(|event| {
+        let count = of_key.entry(event.key.clone()).or_default();
+        *count += 1;
+        *count <= OF_ONE_KEY_MAX
+    });
+    events
+}
+
 fn blocked(event: &OutboxEvent, reason: String) -> Blocked {
     Blocked {
+        id: event.id,
         key: event.key.clone(),
         shard: event.shard,
         event_id: event.event_id,

@@ -248,12 +248,20 @@ pub(super) fn headers_text(record: &Record) -> String {
     serde_json::json!(headers).to_string()
 }
 
-/// `id, event_types` of a webhook endpoint.
-pub(super) fn subscription(row: &impl Cells) -> Result<Subscription, StoreError> {
-    let endpoint_id = uuid(row, 0)?;
-    let filter = EventFilter::parse(row.text(1)?)
-        .map_err(|violation| corrupt(format!("webhook endpoint {endpoint_id}: {violation}")))?;
-    Ok(Subscription { endpoint_id, filter })
+/// `id, event_types` of webhook endpoints. One whose filter this build does not understand (it may be of a later one) is
+/// told nothing, and keeps nobody else from being told.
+pub(super) fn subscriptions<R: Cells>(rows: &[R]) -> Result<Vec<Subscription>, StoreError> {
+    let mut subscriptions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let endpoint_id = uuid(row, 0)?;
+        match EventFilter::parse(row.text(1)?) {
+            Ok(filter) => subscriptions.push(Subscription { endpoint_id, filter }),
+            Err(violation) => {
+                tracing::error!(%endpoint_id, %violation, "a webhook endpoint's filter is not understood: it is told nothing");
+            }
+        }
+    }
+    Ok(subscriptions)
 }
 
 /// `part, position`.

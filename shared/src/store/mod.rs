@@ -83,6 +83,13 @@ pub enum StoreError {
         /// Which record, and what is wrong with it.
         what: String,
     },
+    /// The database refuses a value: too long, out of range, against a CHECK. Nothing was changed.
+    #[error("the database refuses a value")]
+    Value {
+        /// What the driver said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A statement failed for a reason that is none of the above: a defect, or a schema that is not this version's.
     #[error("a statement failed")]
     Statement {

@@ -51,7 +51,9 @@ pub struct Unpublished {
 /// An event that could not be published, and for how long its key waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// Its key, and its shard.
+    /// Its place in the outbox: the key waits only as long as this event does.
+    pub id: i64,
+    /// Its key.
     pub key: String,
     /// The shard of the key.
     pub shard: u8,

@@ -22,7 +22,9 @@ use crate::{config::KafkaConfig, effects::Record, events::consume::Consumer, tel
 /// Records that one transaction takes at the most, and their bytes.
 const BATCH_RECORDS: usize = 1_000;
 const BATCH_BYTES: usize = 8 << 20;
-/// How long it waits after a failure: at first, and at the most.
+/// After an error of the event log.
+const AFTER_ERROR: Duration = Duration::from_millis(5);
+/// How long it waits after the database failed: at first, and at the most.
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -57,20 +59,14 @@ impl KafkaConsumer {
 
     /// Consumes until told to stop; then finishes the batch under way, commits its offsets, and leaves the group.
     pub async fn run(self, stop: CancellationToken) {
-        let mut wait = AGAIN_FIRST;
         while let Some(gathered) = self.gather(&stop).await {
             match gathered {
-                Ok(records) => {
-                    wait = AGAIN_FIRST;
-                    self.settle(records, &stop).await;
-                }
+                Ok(records) => self.settle(records, &stop).await,
                 Err(error) => {
+                    // An outage leaves a queue of errors, which stand before what comes after it: they are passed by at
+                    // once, and come no faster than librdkafka tries to connect.
                     tracing::debug!(%error, "no events can be read from the topic");
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = tokio::time::sleep(wait) => {}
-                    }
-                    wait = (2 * wait).min(AGAIN_MAX);
+                    tokio::time::sleep(AFTER_ERROR).await;
                 }
             }
         }

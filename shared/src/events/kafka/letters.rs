@@ -1,8 +1,8 @@
 //! Dead letters in a topic beside that of the events: the original record and its headers, with what went wrong.
 //!
 //! A topic cannot forget single records, so the books note which were replayed or dropped. Headers: `dlq_reason`,
-//! `dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_attempts`; where the value is too large for the topic, `dlq_omitted`, and
-//! it is read from where it came from.
+//! `dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_attempts`; where the record is too large for the topic, `dlq_omitted`
+//! and nothing of it: it is read from where it came from.
 
 use std::{collections::HashSet, ops::ControlFlow, sync::Arc};
 
@@ -102,8 +102,11 @@ impl DeadLetters for TopicLetters {
             let mut record = to_record(letter, Timestamp::now());
             let kept = match send(&self.producer, &topic, &record).await {
                 Err(error) if is_of_record(&error) => {
-                    let bytes = record.value.take().map_or(0, |value| value.len());
-                    record.headers.push((OMITTED.to_owned(), bytes.to_string().into_bytes()));
+                    // What stands where it came from is read from there.
+                    record.value = None;
+                    record.key = None;
+                    record.headers.retain(|(name, _)| name.starts_with("dlq_"));
+                    record.headers.push((OMITTED.to_owned(), b"true".to_vec()));
                     send(&self.producer, &topic, &record).await
                 }
                 sent => sent,
@@ -143,8 +146,7 @@ impl DeadLetters for TopicLetters {
             let origin = &kept.letter.record.origin;
             let at = LetterId { partition: origin.partition, offset: origin.offset };
             let original = self.record_at(&origin.topic.clone(), at).await?;
-            kept.letter.record.value =
-                Some(original.and_then(|original| original.value).ok_or(LettersError::ValueGone(id))?);
+            kept.letter.record = original.ok_or(LettersError::ValueGone(id))?;
         }
         Ok(kept)
     }
@@ -174,7 +176,8 @@ fn to_record(letter: &DeadLetter, now: Timestamp) -> Record {
     let mut record = record.clone();
     let origin = &record.origin;
     let added = [
-        (REASON, reason.clone()),
+        // As long as anybody reads.
+        (REASON, reason.chars().take(1_000).collect()),
         (TOPIC, origin.topic.to_string()),
         (PARTITION, origin.partition.to_string()),
         (OFFSET, origin.offset.to_string()),

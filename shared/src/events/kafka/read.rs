@@ -1,11 +1,16 @@
 //! Reads a topic as it stands, outside of any group: for operators and audits.
 
-use std::{collections::HashMap, ops::ControlFlow, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
+    metadata::Metadata,
 };
 
 use super::{
@@ -36,7 +41,7 @@ pub fn read_topic(
         .set("enable.partition.eof", "true")
         .create_with_context(Context::new(config))?;
     let began = Timestamp::now().as_millisecond();
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let metadata = metadata_of(&consumer, topic)?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     let mut ends: HashMap<i32, (i64, i64)> = HashMap::new();
     let mut at = TopicPartitionList::new();
@@ -74,4 +79,15 @@ pub fn read_topic(
         }
     }
     Ok(())
+}
+
+/// What brokers say of a topic. A login by token is answered while the consumer is polled, so it is, between two questions.
+fn metadata_of(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Metadata, KafkaError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match consumer.fetch_metadata(Some(topic), Duration::from_secs(2)) {
+            Err(_) if Instant::now() < until => drop(consumer.poll(Duration::from_millis(50))),
+            asked => return asked,
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     error::KafkaError,
+    producer::{FutureProducer, Producer},
     types::RDKafkaErrorCode,
 };
 
 use super::connect::{self, Context};
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, Login};
 
 /// How long brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +61,10 @@ pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
     };
     let admin: AdminClient<Context> =
         connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
-    let admin = Arc::new(admin);
+    // Its thread is given the tokens of a login by IAM, which an administrator's is not.
+    let asking: FutureProducer<Context> =
+        connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
+    let asking = Arc::new(asking);
     let dead_letters = config.dead_letter_topic();
     let copies = || TopicReplication::Fixed(config.replicas);
     let topics = [
@@ -68,10 +72,14 @@ pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
         NewTopic::new(&dead_letters, 1, copies()),
     ];
     // An account may be allowed to use topics and not to create any.
-    let there = partitions_of(&admin, [&config.topic, &dead_letters]).await.map_err(unavailable)?;
+    let there = partitions_of(&asking, [&config.topic, &dead_letters]).await.map_err(unavailable)?;
     let missing = topics.iter().zip(there).filter(|(_, partitions)| *partitions == 0).map(|(topic, _)| topic);
     let missing: Vec<_> = missing.collect();
     let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    if let (Some(Login::MskIam { .. }), false) = (&config.security.login, missing.is_empty()) {
+        let reason = "with a login by IAM topics are not created here: create both yourself".to_owned();
+        return Err(TopicError::Refused { topic: format!("{} or {dead_letters}", config.topic), reason });
+    }
     let created = if missing.is_empty() {
         Vec::new()
     } else {
@@ -84,7 +92,7 @@ pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
             Err((topic, code)) => return Err(TopicError::Refused { topic, reason: code.to_string() }),
         }
     }
-    let [found] = partitions_of(&admin, [&config.topic]).await.map_err(unavailable)?;
+    let [found] = partitions_of(&asking, [&config.topic]).await.map_err(unavailable)?;
     if i32::try_from(found) == Ok(config.partitions) {
         return Ok(());
     }
@@ -94,12 +102,12 @@ pub async fn ensure_topics(config: &KafkaConfig) -> Result<(), TopicError> {
 /// How many partitions topics have; 0 where there is no such topic. All topics are asked for, because a broker may create
 /// one that is asked for by name.
 async fn partitions_of<const N: usize>(
-    admin: &Arc<AdminClient<Context>>,
+    asking: &Arc<FutureProducer<Context>>,
     names: [&str; N],
 ) -> Result<[usize; N], KafkaError> {
-    let admin = admin.clone();
+    let asking = asking.clone();
     // This question blocks.
-    let asked = tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, PATIENCE)).await;
+    let asked = tokio::task::spawn_blocking(move || asking.client().fetch_metadata(None, PATIENCE)).await;
     let metadata = asked.map_err(|_| KafkaError::Canceled)??;
     let partitions = |name| {
         let found = metadata.topics().iter().find(|topic| topic.name() == name);

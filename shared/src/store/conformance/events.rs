@@ -36,6 +36,7 @@ fn good(event: &OutboxEvent) -> (i64, u8) {
 
 fn failed(event: &OutboxEvent, retry_after: Option<Duration>) -> Blocked {
     Blocked {
+        id: event.id,
         key: event.key.clone(),
         shard: event.shard,
         event_id: event.event_id,

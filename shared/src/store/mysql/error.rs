@@ -43,6 +43,7 @@ fn by_number(number: u16, error: sqlx::Error) -> StoreError {
         1053 | 1077 | 1079 | 1080 | 1152 | 1154..=1161 | 1184 | 1317 | 1927 | 4031 => {
             StoreError::Lost { attempts: 1, source: error.into() }
         }
+        1048 | 1264 | 1292 | 1366 | 1406 | 3819 | 4025 => StoreError::Value { source: error.into() },
         1040 | 1203 | 1226 | 1637 => unavailable("it takes no more connections", error),
         1290 | 1792 | 1836 | 3100 => unavailable("it is read-only", error),
         1021 | 1114 | 3 | 28 => unavailable("its disk is full", error),

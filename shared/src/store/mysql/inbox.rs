@@ -148,10 +148,7 @@ impl inbox::Session for MysqlInbox {
         Ok(Taken {
             now: clock_of(&answers, now, &self.clock)?,
             smart_keys: keys.map(decode::smart_key).collect::<Result<_, _>>()?,
-            subscriptions: rows(&answers, subscribed)
-                .iter()
-                .map(decode::subscription)
-                .collect::<Result<_, _>>()?,
+            subscriptions: decode::subscriptions(rows(&answers, subscribed))?,
         })
     }
 

@@ -34,7 +34,7 @@ const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases FORCE 
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
 const BLOCKED: &str = "INSERT INTO outbox_blocked
-    (event_key, event_id, blocked_until, attempts, parked, reason, updated_at) VALUES";
+    (event_key, event_id, blocked_until, attempts, parked, reason, updated_at) SELECT ";
 const BLOCKED_AGAIN: &str = " ON DUPLICATE KEY UPDATE event_id = VALUES(event_id),
     blocked_until = VALUES(blocked_until), attempts = VALUES(attempts), parked = VALUES(parked),
     reason = VALUES(reason), updated_at = VALUES(updated_at)";
@@ -51,18 +51,17 @@ impl OutboxStore for MysqlStore {
     }
 
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
-        let mut script = Script::default();
-        script.add(
-            Sql::new(
-                "UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ",
-            )
-            .bytes(relay.as_bytes()),
-        );
-        script.add(
-            Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ")
-                .bytes(relay.as_bytes()),
-        );
-        transaction(&self.writers, script).await.map(drop)
+        batch::whole_again(|_| async {
+            // In the order in which they are locked elsewhere.
+            let mut script = Script::default();
+            let gone = Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ");
+            script.add(gone.bytes(relay.as_bytes()));
+            let free =
+                "UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ";
+            script.add(Sql::new(free).bytes(relay.as_bytes()));
+            transaction(&self.writers, script).await.map(drop)
+        })
+        .await
     }
 
     async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
@@ -187,9 +186,11 @@ async fn lease(
 ) -> Result<Leases, StoreError> {
     let mut wire = Wire::open(writers).await?;
     let mut script = Script::default();
-    // The first ever makes the row that all lock; who finds it there has nothing to wait for.
-    let free =
-        Sql::new("INSERT IGNORE INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)");
+    // The first ever makes the row that all lock; who finds it there locks it, as firmly as it will be needed.
+    let free = Sql::new(
+        "INSERT INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)
+        ON DUPLICATE KEY UPDATE name = VALUES(name)",
+    );
     script.add(Sql::new("START TRANSACTION"));
     script.add(free);
     let all = script.add(Sql::new(LEASES));
@@ -249,12 +250,12 @@ async fn settle(
     let marks = script.add_lists(&sent.published, |sql, (id, _)| sql.integer(*id), head, "");
     let head = || Sql::new("DELETE FROM outbox_blocked WHERE event_key IN ");
     script.add_lists(&sent.unblocked, |sql, (key, _)| sql.text(key), head, "");
-    script.add_rows_then(
-        &sent.blocked,
-        |sql, blocked| blocked_row(sql, blocked, now),
-        BLOCKED,
-        BLOCKED_AGAIN,
-    );
+    for blocked in &sent.blocked {
+        // Somebody may have given the event up meanwhile.
+        let row = blocked_row(Sql::new(BLOCKED), blocked, now);
+        let row = row.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(blocked.id);
+        script.add(row.push(BLOCKED_AGAIN));
+    }
     script.add(Sql::new("COMMIT"));
     let answers = wire.ask(script).await?;
     wire.mark_clean();

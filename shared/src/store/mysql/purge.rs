@@ -36,7 +36,12 @@ pub(super) async fn events(
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    let head = || Sql::new("DELETE o FROM outbox o FORCE INDEX (PRIMARY) WHERE o.id IN ");
+    // Somebody may want them published again since.
+    let head = || {
+        Sql::new("DELETE o FROM outbox o FORCE INDEX (PRIMARY) WHERE o.published_at < ")
+            .integer(cutoff.as_microsecond())
+            .push(" AND o.id IN ")
+    };
     let deletes = script.add_lists(&ids, |sql, id| sql.integer(*id), head, "");
     script.add(kept_since(cutoff).push(" WHERE what = 'outbox'"));
     Ok(Purged { deleted: write(writers, script, &deletes).await?, next: None })

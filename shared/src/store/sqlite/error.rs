@@ -23,6 +23,8 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
                 19 if database.is_unique_violation() => {
                     StoreError::contended(Contention::DuplicateKey, error)
                 }
+                // Too large, or against a CHECK or NOT NULL.
+                18 | 19 => StoreError::Value { source: error.into() },
                 _ => StoreError::Statement { source: error.into() },
             }
         }

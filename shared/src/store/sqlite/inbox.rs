@@ -112,7 +112,7 @@ impl inbox::Session for SqliteSession {
         Ok(Taken {
             now,
             smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()?,
-            subscriptions: subscribed.iter().map(decode::subscription).collect::<Result<_, _>>()?,
+            subscriptions: decode::subscriptions(&subscribed)?,
         })
     }
 

@@ -55,7 +55,8 @@ const HELD: &str = "SELECT name FROM leases WHERE name >= 'relay/shard/' AND nam
 const PUBLISHED: &str = "UPDATE outbox SET published_at = ?2
     FROM json_each(?1) j WHERE outbox.id = j.value AND outbox.published_at IS NULL";
 const BLOCKED: &str = "INSERT INTO outbox_blocked
-        (event_key, event_id, blocked_until, attempts, parked, reason, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        (event_key, event_id, blocked_until, attempts, parked, reason, updated_at)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 FROM outbox WHERE published_at IS NULL AND id = ?8
     ON CONFLICT (event_key) DO UPDATE SET event_id = ?2, blocked_until = ?3, attempts = ?4, parked = ?5, reason = ?6,
         updated_at = ?7";
 
@@ -137,6 +138,7 @@ impl OutboxStore for SqliteStore {
                 .bind(blocked.retry_after.is_none())
                 .bind(&blocked.reason)
                 .bind(now.as_microsecond())
+                .bind(blocked.id)
                 .execute(session.connection())
                 .await
                 .map_err(failed)?;
