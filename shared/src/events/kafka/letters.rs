@@ -103,10 +103,10 @@ impl DeadLetters for TopicLetters {
             let kept = match send(&self.producer, &topic, &record).await {
                 Err(error) if is_of_record(&error) => {
                     // What stands where it came from is read from there.
-                    record.value = None;
+                    let bytes = record.value.take().map_or(0, |value| value.len());
                     record.key = None;
                     record.headers.retain(|(name, _)| name.starts_with("dlq_"));
-                    record.headers.push((OMITTED.to_owned(), b"true".to_vec()));
+                    record.headers.push((OMITTED.to_owned(), bytes.to_string().into_bytes()));
                     send(&self.producer, &topic, &record).await
                 }
                 sent => sent,
