@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{PublishError, Publisher};
 use crate::{
     store::{Blocked, Leases, OutboxEvent, OutboxStore, Sent, StoreError},
-    telemetry::{self, FailureLog},
+    telemetry,
 };
 
 /// How a relay works.
@@ -268,11 +268,9 @@ impl Relay {
     /// Takes steps until told to stop: at once while there is more to do, after commits that `woken` tells of, and now and
     /// then.
     pub async fn run(mut self, woken: Arc<Notify>, stop: CancellationToken) {
-        let failures = FailureLog::default();
         let mut outage: Option<Duration> = None;
         while !stop.is_cancelled() {
             let Some(stepped) = self.step_or_stop(&stop).await else { break };
-            failures.note(&stepped);
             telemetry::note_relay(stepped.as_ref().ok());
             let away = match &stepped {
                 Ok(step) => step.outage.clone(),

@@ -154,7 +154,10 @@ async fn locked_stock(books: Books) {
     assert_eq!(server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await.0, 200);
     assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
     let level = if books.is_file() { "ERROR" } else { "WARN" };
-    assert_eq!(server.logged(level).len(), 1, "it is logged once: {:?}", server.logged(level));
+    // The relay, which meets it too, says so for itself.
+    let mut said = server.logged(level);
+    said.retain(|line| !line.contains("bespeak::events::relay"));
+    assert_eq!(said.len(), 1, "it is logged once: {said:?}");
     books.in_order().await;
 }
 
