@@ -49,6 +49,8 @@ fn tests() -> Result<(), String> {
             .env("RUST_TEST_THREADS", "1")
             // A snapshot that differs fails; it is never written here.
             .env("INSTA_UPDATE", "no")
+            // Many tests panic on purpose: their backtraces would bury what a failed one says.
+            .env("RUST_BACKTRACE", "0")
             .envs(services.variables()),
     )
 }
