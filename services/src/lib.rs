@@ -14,6 +14,7 @@ mod mysql;
 mod port;
 mod process;
 mod proxy;
+mod tool;
 
 pub use error::ServiceError;
 pub use gate::Gate;
@@ -21,3 +22,4 @@ pub use kafka::Kafka;
 pub use mysql::Mysql;
 pub use process::Process;
 pub use proxy::Proxy;
+pub use tool::Tool;
