@@ -10,6 +10,7 @@ mod crowd;
 mod event_log;
 mod events;
 mod faults;
+mod functions;
 mod import;
 mod mysql;
 mod openapi;
