@@ -3,6 +3,10 @@
 //! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
 
 mod events;
+mod exporter;
+#[cfg(feature = "otlp")]
+mod otlp;
+pub mod spans;
 
 use std::{
     io::IsTerminal,
@@ -20,6 +24,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    config::OtlpConfig,
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
     store::{StoreError, webhooks::PendingDeliveries},
@@ -55,9 +60,39 @@ pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
         .with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        // One span is all that a line is in: the request's.
+        LogFormat::Json => {
+            registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init()
+        }
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Starts the export of spans, where the configuration names a collector. Must run on the runtime that will serve.
+///
+/// # Errors
+/// This build cannot export spans, or the exporter cannot be made.
+pub fn start_spans(config: Option<&OtlpConfig>) -> Result<(), String> {
+    match config {
+        None => Ok(()),
+        #[cfg(feature = "otlp")]
+        Some(config) => otlp::start(config),
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => Err("it is not in this build: build it with the feature otlp".to_owned()),
+    }
+}
+
+/// Sends the spans that have ended, and waits for it, but not for long: whoever may be frozen after an answer calls this
+/// before it.
+pub async fn flush_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::flush().await;
+}
+
+/// Sends the spans that have ended, and ends the export.
+pub async fn stop_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::stop().await;
 }
 
 /// The process's metrics; started at the first call, the same ever after.
