@@ -11,6 +11,7 @@
 mod api;
 mod binary;
 mod books;
+mod collector;
 mod deliveries;
 mod kafka;
 mod receiver;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
+pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
 pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
