@@ -25,6 +25,7 @@ pub(super) enum Kind {
 
 /// A span that has ended.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "nobody reads it where nothing is exported"))]
 pub(super) struct Ended<'a> {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
