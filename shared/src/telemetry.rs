@@ -4,6 +4,7 @@
 
 mod events;
 mod exporter;
+mod lines;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod spans;
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lines::WithIds;
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -55,14 +57,16 @@ pub enum LogFormat {
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    let with_ids = tracing_subscriber::fmt::format().with_ansi(ansi);
     let started = match format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        // One span is all that a line is in: the request's.
+        LogFormat::Text => {
+            registry.with(lines.event_format(WithIds { format: with_ids, shape: format })).try_init()
+        }
         LogFormat::Json => {
-            registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init()
+            let with_ids = WithIds { format: with_ids.json().flatten_event(true), shape: format };
+            registry.with(lines.json().event_format(with_ids)).try_init()
         }
     };
     started.map_err(|error| error.to_string())

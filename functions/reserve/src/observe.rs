@@ -4,19 +4,21 @@
 //! its own), which its answer bears. What a client sends in their place and is none is as if it had not been sent: no
 //! request fails over it.
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
 use bespeak::{
     telemetry::{self, spans::RequestSpan},
-    trace::{self, TraceContext},
+    trace::{self, Asked, TraceContext},
 };
-use tracing::Instrument as _;
 
 /// The header of request ids.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,23 +37,30 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let shown = id.to_str().unwrap_or_default();
     let own = RequestSpan::begin(given(request.headers()), method.as_str(), route, shown);
-    let trace_id = own.context().trace_id();
-    let span = tracing::info_span!("request", %method, route, request_id = shown, %trace_id);
+    let asked = Asked { trace: own.context(), request_id: shown.into() };
 
-    let mut response = trace::within(own.context(), next.run(request)).instrument(span.clone()).await;
+    let mut response = trace::within(asked, async {
+        let response = next.run(request).await;
+        log(&method, route, response.status(), started.elapsed());
+        response
+    })
+    .await;
 
-    let (status, took) = (response.status(), started.elapsed());
-    telemetry::count_request(method.as_str(), route, status.as_u16(), took);
-    span.in_scope(|| {
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(status = status.as_u16(), took_ms = took.as_secs_f64() * 1e3, "a request failed");
-        } else {
-            tracing::debug!(status = status.as_u16(), took_ms = took.as_secs_f64() * 1e3, "answered");
-        }
-    });
-    own.end(status.as_u16());
+    let status = response.status().as_u16();
+    telemetry::count_request(method.as_str(), route, status, started.elapsed());
+    own.end(status);
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// A line for those who look, and one for those who must.
+fn log(method: &Method, route: &str, status: StatusCode, took: Duration) {
+    let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1e3);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%method, route, status, took_ms, "a request failed");
+    } else {
+        tracing::debug!(%method, route, status, took_ms, "answered");
+    }
 }
 
 /// The client's, if it is printable and not too long; else a new one. Ids are names, not secrets.

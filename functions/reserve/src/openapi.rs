@@ -119,9 +119,7 @@ fn add_common_responses(document: &mut Value) {
 
 /// The headers by which any request may say what it belongs to.
 fn tracing_headers() -> Value {
-    let header = |name: &str, description: &str, schema: Value| {
-        json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
-    };
+    let header = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema});
     json!({
         "RequestId": header(
             "X-Request-Id",

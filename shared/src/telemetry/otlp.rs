@@ -204,7 +204,10 @@ impl Client {
         let was_away = self.away.swap(failure.is_some(), Ordering::Relaxed);
         match (failure, was_away) {
             (Some(reason), false) => {
-                tracing::warn!(reason, "spans cannot be exported; they are dropped until the collector takes them");
+                tracing::warn!(
+                    reason,
+                    "spans cannot be exported; they are dropped until the collector takes them"
+                );
             }
             (None, true) => tracing::info!("spans are exported again"),
             _ => {}

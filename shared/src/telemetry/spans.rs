@@ -89,11 +89,7 @@ pub(crate) fn transaction(commands: &[Traced], Began(began): Began, committed: b
 }
 
 /// Events were handed to the event log.
-pub(crate) fn published(
-    events: &[OutboxEvent],
-    became: &[Result<(), PublishError>],
-    Began(began): Began,
-) {
+pub(crate) fn published(events: &[OutboxEvent], became: &[Result<(), PublishError>], Began(began): Began) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     for (event, became) in events.iter().zip(became) {
         let Some(parent) = event.trace.filter(TraceContext::is_sampled) else { continue };

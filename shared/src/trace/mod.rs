@@ -13,7 +13,8 @@ use std::{
     num::{NonZeroU64, NonZeroU128},
 };
 
-pub use context::{current, within};
+pub(crate) use context::asked;
+pub use context::{Asked, current, within};
 
 /// How long a context is, written as a `traceparent`.
 const TEXT_LENGTH: usize = 55;

@@ -88,13 +88,14 @@ fn what_is_no_header_of_x_ray_is_none() {
 
 #[tokio::test]
 async fn the_context_is_that_of_the_work_and_of_nothing_else() {
-    let (one, other) = (TraceContext::draw(), TraceContext::draw());
-    assert_eq!(current(), None);
-    let seen = within(one, async {
-        let inner = within(other, async { current() }).await;
+    let [one, other] = ["1", "2"].map(|id| Asked { trace: TraceContext::draw(), request_id: id.into() });
+    assert_eq!((current(), asked()), (None, None));
+    let seen = within(one.clone(), async {
+        let inner = within(other.clone(), async { (current(), asked()) }).await;
         (inner, current(), tokio::spawn(async { current() }).await.unwrap())
     });
-    assert_eq!(seen.await, (Some(other), Some(one), None));
+    let (one, of_other) = (one.trace, other.trace);
+    assert_eq!(seen.await, ((Some(of_other), Some(other)), Some(one), None));
 }
 
 proptest! {

@@ -93,9 +93,9 @@ async fn a_trace_follows_a_request_to_all_who_hear_of_it(books: Books) {
         assert!(applied.iter().all(|line| line["event_id"].as_str().is_some_and(|id| id.len() == 36)));
         // And the request's own line, by its id.
         let answered = lines(&server, "DEBUG", "answered");
-        let own = answered.iter().find(|line| line["span"]["request_id"] == "order-4711").expect("a line");
-        assert_eq!((&own["span"]["trace_id"], &own["status"]), (&json!(trace_id(1)), &json!(200)));
-        assert_eq!((&own["span"]["method"], &own["span"]["route"]), (&json!("POST"), &json!("/api/v1/reserve")));
+        let own = answered.iter().find(|line| line["request_id"] == "order-4711").expect("a line");
+        assert_eq!((&own["trace_id"], &own["status"]), (&json!(trace_id(1)), &json!(200)));
+        assert_eq!((&own["method"], &own["route"]), (&json!("POST"), &json!("/api/v1/reserve")));
     }
 }
 
@@ -208,7 +208,8 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
         assert!(!format!("{spans:?}").contains(&token));
         // What is handed on names the span that caused it.
         if let Some(topic) = &topic {
-            let record = topic.read().await.into_iter().find(|record| record.key == token).expect("its event");
+            let record =
+                topic.read().await.into_iter().find(|record| record.key == token).expect("its event");
             assert_eq!(record.headers["traceparent"], format!("00-{trace}-{}-01", http.id));
         }
         // Whose caller does not record is not recorded here; whoever has no caller is, and is the trace's root.
@@ -227,8 +228,10 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
         if let Some(topic) = &topic {
             let headers = [("ce_specversion", "1.0"), ("traceparent", sampled.as_str())];
             topic.put("poison", &headers, Some(b"{}")).await;
-            until_within(Duration::from_secs(30), "set aside", async || !topic.dead_letters().await.is_empty())
-                .await;
+            until_within(Duration::from_secs(30), "set aside", async || {
+                !topic.dead_letters().await.is_empty()
+            })
+            .await;
             let letter = topic.dead_letters().await.remove(0);
             assert_eq!(letter.headers["traceparent"], sampled);
             let said = lines(consumer.as_ref().expect("there is one"), "ERROR", "is set aside");
@@ -295,7 +298,8 @@ async fn what_is_not_sampled_is_not_exported() {
     hold(&server, "1", &[]).await;
     let sampled = format!("00-{}-{:016x}-01", trace_id(9), 9);
     hold(&server, "2", &[("traceparent", &sampled)]).await;
-    until_within(Duration::from_secs(30), "the sampled one", async || collector.of(&trace_id(9)).len() == 4).await;
+    until_within(Duration::from_secs(30), "the sampled one", async || collector.of(&trace_id(9)).len() == 4)
+        .await;
     assert_eq!(server.stop().await, 0);
     assert_eq!(collector.spans().len(), 4);
 }
@@ -342,12 +346,15 @@ async fn x_rays_traces_are_taken_over() {
         ("1", &[("x-amzn-trace-id", given)][..], expected),
         ("2", &[("x-amzn-trace-id", given), ("traceparent", other.as_str())], other.as_str()),
         ("3", &[], "00-00000001bd862e3fe1be46a994272793-53995c3f42cd8ad8-00"),
-        ("4", &[("x-amzn-trace-id", "Root=1-what")], "00-00000001bd862e3fe1be46a994272793-53995c3f42cd8ad8-00"),
+        (
+            "4",
+            &[("x-amzn-trace-id", "Root=1-what")],
+            "00-00000001bd862e3fe1be46a994272793-53995c3f42cd8ad8-00",
+        ),
     ] {
         let token = hold(&server, key, headers).await;
         let store = books.open(None, bespeak::store::Guard::RowLock).await;
-        let filter =
-            bespeak::store::OutboxFilter { key: Some(token), limit: 1, ..Default::default() };
+        let filter = bespeak::store::OutboxFilter { key: Some(token), limit: 1, ..Default::default() };
         let event = store.outbox_rows(&filter).await.expect("read").remove(0).event;
         assert_eq!(event.trace.expect("a trace").traceparent().as_str(), expected, "{key}");
     }

@@ -53,9 +53,8 @@ pub async fn events_bear_the_traces_of_their_requests(subject: &Subject) {
     ];
     let executed = subject.store.execute_traced(&batch, Mode::Commit).await.expect("executed");
     assert!(executed.outcomes[..4].iter().all(Result::is_ok) && executed.outcomes[4].is_err());
-    let event = |key: &str, kind: EventType, n: Option<u64>| {
-        (key.to_owned(), kind.as_str().to_owned(), n.map(trace))
-    };
+    let event =
+        |key: &str, kind: EventType, n: Option<u64>| (key.to_owned(), kind.as_str().to_owned(), n.map(trace));
     let mut expected = vec![
         event(&tokens[0], EventType::Held, Some(11)),
         event(&tokens[1], EventType::Held, None),
