@@ -11,6 +11,7 @@
 mod api;
 mod binary;
 mod books;
+mod collector;
 mod deliveries;
 pub mod event_source;
 mod kafka;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
+pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
 pub use lambda::{Gateway, Lambda, TIME, answered, sample};
 pub use receiver::{Message, Receiver, Says};

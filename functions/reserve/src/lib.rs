@@ -7,6 +7,7 @@ mod body;
 mod import;
 mod key;
 mod listener;
+mod observe;
 mod openapi;
 mod operations;
 mod problem;

@@ -1,21 +1,23 @@
 //! Which path is which handler, and what stands around all of them.
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{any::Any, sync::Arc};
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
+    extract::Request,
     http::Method,
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
 };
-use bespeak::{app::App, config::HttpConfig, events::asyncapi, telemetry};
+use bespeak::{app::App, config::HttpConfig, events::asyncapi};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
 
-use crate::{base_path, import, openapi, operations, problem::Problem, reservations, resources, webhooks};
+use crate::{
+    base_path, import, observe::observe, openapi, operations, problem::Problem, reservations, resources, webhooks,
+};
 
 /// What every handler is given.
 #[derive(Clone)]
@@ -86,15 +88,4 @@ async fn no_such_method(method: Method) -> Problem {
 /// A panic is a defect; it fails the one request that met it. The panic hook has logged it.
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
-}
-
-async fn observe(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    // An unmatched path is chosen by the client, so it must not become a label.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    telemetry::count_request(method.as_str(), route, response.status().as_u16(), started.elapsed());
-    response
 }

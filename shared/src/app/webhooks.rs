@@ -19,7 +19,7 @@ use crate::{
         StoreError, WebhookStore,
         webhooks::{Deletion, DeliveryPage, EndpointPage, ReplayPage},
     },
-    telemetry,
+    telemetry, trace,
     until::Until,
     webhooks::{
         Delivery, DeliveryId, Dispatcher, DispatcherOptions, Endpoint, EndpointChange, EndpointId,
@@ -171,7 +171,7 @@ impl App {
             "endpointId": id.to_string(),
             "timestamp": now,
         });
-        let message = Message { id: event_id, body: body.to_string() };
+        let message = Message { id: event_id, body: body.to_string(), trace: trace::current() };
         let started = Instant::now();
         let received = self.webhooks.sender().send(&endpoint.receiver(now), &message, now).await;
         Ok(Ok(Tested { event_id, received, took: started.elapsed() }))

@@ -3,6 +3,7 @@
 //! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
 
 mod events;
+mod otlp;
 mod settings;
 mod webhooks;
 
@@ -10,6 +11,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat, until::Until};
 pub use events::{EventLog, KafkaConfig, Login, Security};
+pub use otlp::OtlpConfig;
 pub use settings::{SETTINGS, Setting};
 pub use webhooks::WebhookConfig;
 
@@ -255,6 +257,8 @@ pub struct Config {
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+    /// Where spans are exported to.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// What HTTP accepts.
@@ -350,6 +354,7 @@ impl Config {
             log: values.text("BESPEAK_LOG").to_owned(),
             log_format: values
                 .choice("BESPEAK_LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
+            otlp: OtlpConfig::parse(values)?,
         })
     }
 

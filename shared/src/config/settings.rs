@@ -185,6 +185,19 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("BESPEAK_LOG_FORMAT", "text", "How they are written: text or json"),
     Setting {
+        secret: true,
+        ..setting(
+            "BESPEAK_OTLP_ENDPOINT",
+            "",
+            "Where spans go by OpenTelemetry's protocol over HTTP, such as http://127.0.0.1:4318; empty for nowhere",
+        )
+    },
+    setting(
+        "BESPEAK_OTLP_SAMPLE_RATIO",
+        "1",
+        "Which part of the traces that begin here is exported (0 to 1); of others, those that their callers sample",
+    ),
+    Setting {
         of_server: false,
         ..setting(
             "BESPEAK_SERVER_URL",

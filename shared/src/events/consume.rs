@@ -131,9 +131,10 @@ impl Consumer {
         let letters: Vec<DeadLetter> = poison.iter().map(letter).collect();
         for DeadLetter { record, reason, .. } in &letters {
             let origin = &record.origin;
+            let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
             tracing::error!(
                 topic = %origin.topic, partition = origin.partition, offset = origin.offset,
-                event_id = record.header("ce_id"), reason, "an event cannot be applied and is set aside"
+                event_id = record.header("ce_id"), trace_id, reason, "an event cannot be applied and is set aside"
             );
         }
         self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: *first, why: why.into() })?;

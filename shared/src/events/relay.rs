@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{PublishError, Publisher};
 use crate::{
     store::{Blocked, Leases, OutboxEvent, OutboxStore, Sent, StoreError},
-    telemetry,
+    telemetry::{self, spans},
     until::{Ran, Until},
 };
 
@@ -152,7 +152,9 @@ impl Relay {
             ..Step::default()
         };
         crate::failpoint::reach("relay.claimed").await;
+        let began = spans::now();
         let became = self.publish(&events).await;
+        spans::published(&events, &became, began);
         crate::failpoint::reach("relay.published").await;
         let sent = self.judge(&events, became, &mut step);
         if !(sent.published.is_empty() && sent.blocked.is_empty()) {
@@ -283,10 +285,11 @@ impl Relay {
         let wait = self.options.back_off_first.saturating_mul(doubled).min(self.options.back_off_max);
         let retry_after = (attempts < self.options.attempts_max).then(|| jittered(wait));
         let OutboxEvent { key, event_id, .. } = event;
+        let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
         if retry_after.is_none() {
-            tracing::error!(key, %event_id, reason, attempts, "an event is refused again and again: its key is parked");
+            tracing::error!(key, %event_id, trace_id, reason, attempts, "an event is refused again and again: its key is parked");
         } else {
-            tracing::warn!(key, %event_id, reason, attempts, "an event is refused: its key waits");
+            tracing::warn!(key, %event_id, trace_id, reason, attempts, "an event is refused: its key waits");
         }
         Blocked { attempts, retry_after, ..blocked(event, reason) }
     }

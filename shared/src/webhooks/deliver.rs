@@ -270,7 +270,7 @@ impl Dispatcher {
 
 async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
     let started = Instant::now();
-    let message = Message { id: claim.event_id, body: claim.payload };
+    let message = Message { id: claim.event_id, body: claim.payload, trace: claim.trace };
     let received = sender.send(&claim.to, &message, Timestamp::now()).await;
     telemetry::webhook_attempt_took(started.elapsed());
     let attempts = claim.attempts.saturating_add(1);

@@ -18,5 +18,6 @@ mod problems;
 mod races;
 mod retention;
 mod timer;
+mod tracing;
 mod webhooks;
 mod wire;

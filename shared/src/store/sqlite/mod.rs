@@ -29,7 +29,7 @@ use sqlx::{
 use super::{
     Audit, Clock, Contention, Due, Executed, Mode, Page, Purged, Store, StoreError, batch, purge::before,
 };
-use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
 use checkpoint::Checkpoints;
 use error::failed;
 
@@ -153,7 +153,7 @@ impl Store for SqliteStore {
         MIGRATOR.run(&self.writer).await.map_err(|source| StoreError::Migration { source: source.into() })
     }
 
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError> {
         batch::execute(self, commands, mode).await
     }
 
