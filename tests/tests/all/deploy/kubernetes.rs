@@ -55,7 +55,8 @@ fn container(workload: &Value) -> &Value {
 
 #[test]
 fn every_file_is_what_kubernetes_takes() {
-    let of = |folder: &str| files(folder).into_iter().map(|file| format!("{folder}/{file}")).collect::<Vec<_>>();
+    let of =
+        |folder: &str| files(folder).into_iter().map(|file| format!("{folder}/{file}")).collect::<Vec<_>>();
     let all: Vec<_> = SETS.iter().flat_map(|folder| of(folder)).collect();
     let mut arguments = vec!["--strict", "--quiet"];
     arguments.extend(all.iter().map(String::as_str));

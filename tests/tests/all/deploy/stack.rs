@@ -79,7 +79,15 @@ impl Stack {
             .collect()
     }
 
-    /// The functions among them, with what `Globals` says of all.
+    /// What the stack would say of itself.
+    pub(super) fn outputs(&self) -> BTreeMap<String, Value> {
+        fields(&self.template["Outputs"])
+            .filter(|(_, output)| output["Condition"].as_str().is_none_or(|name| self.has(name)))
+            .map(|(name, output)| (name.to_owned(), self.value(&output["Value"]).expect("a value")))
+            .collect()
+    }
+
+    /// The functions among its resources, with what `Globals` says of all.
     pub(super) fn functions(&self) -> BTreeMap<String, Value> {
         let globals = self.value(&self.template["Globals"]["Function"]).expect("globals");
         let functions =
