@@ -18,6 +18,7 @@ use crate::{
     lanes::{Dispatch, DispatchError},
     store::Store,
     telemetry,
+    until::{Ran, Until},
 };
 
 /// Half of the shortest TTL ([`crate::engine::Ttl`] is at least a second).
@@ -41,6 +42,8 @@ pub struct Step {
 pub struct Expiry {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
+    /// By which way holds are said to end in the metrics.
+    path: &'static str,
     /// Holds whose expiry failed by themselves, which must not stand in the way of others.
     set_aside: HashSet<Token>,
 }
@@ -48,7 +51,13 @@ pub struct Expiry {
 impl Expiry {
     /// A timer over a store, whose expiries go the way of all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch, set_aside: HashSet::new() }
+        Self { store, dispatch, path: "timer", set_aside: HashSet::new() }
+    }
+
+    /// The same for a process that sweeps now and then.
+    #[must_use]
+    pub fn as_sweep(self) -> Self {
+        Self { path: "sweep", ..self }
     }
 
     /// Expires holds that are due. Not cancel-safe: what it had begun goes on.
@@ -80,7 +89,7 @@ impl Expiry {
                 Err(_panicked) => return Err(DispatchError::Panicked),
             }
         }
-        telemetry::count_expired("timer", expired);
+        telemetry::count_expired(self.path, expired);
         let until_next = due.next.map_or(LOOK_AGAIN, |next| {
             Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO)
         });
@@ -88,18 +97,33 @@ impl Expiry {
         Ok(Step { expired, next_at: read_at + next_in })
     }
 
-    /// Takes steps until told to stop. Failures were logged where they were met, and are retried.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
+    /// Takes steps, and says how many holds they expired. Failures were logged where they were met.
+    pub async fn run(mut self, until: Until, stop: CancellationToken) -> Ran<u64> {
+        let mut ran = Ran::default();
+        while !stop.is_cancelled() {
             let next_at = match self.step().await {
-                Ok(step) => step.next_at,
-                Err(DispatchError::Stopping) => return,
-                Err(_logged) => Instant::now() + LOOK_AGAIN,
+                Ok(step) => {
+                    ran.did += step.expired;
+                    ran.failure = None;
+                    if until == Until::Idle && step.expired == 0 && step.next_at > Instant::now() {
+                        return ran;
+                    }
+                    step.next_at
+                }
+                Err(DispatchError::Stopping) => return ran,
+                Err(logged) => {
+                    ran.failure = Some(telemetry::chain(&logged));
+                    if until == Until::Idle {
+                        return ran;
+                    }
+                    Instant::now() + LOOK_AGAIN
+                }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
                 () = sleep_until(next_at.into()) => {}
             }
         }
+        ran
     }
 }

@@ -15,4 +15,5 @@ pub mod lanes;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+pub mod until;
 pub mod webhooks;

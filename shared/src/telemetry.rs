@@ -24,9 +24,9 @@ use crate::{
     lanes::DispatchError,
     store::{StoreError, webhooks::PendingDeliveries},
 };
-pub(crate) use events::{
-    count_consumed, count_dead_lettered, count_rejoined, note_backlog, note_consumer_lag, note_relay,
-};
+pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_relay};
+#[cfg(feature = "kafka")]
+pub(crate) use events::{count_rejoined, note_consumer_lag};
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
 const SECONDS: [f64; 14] =

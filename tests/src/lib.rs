@@ -12,7 +12,9 @@ mod api;
 mod binary;
 mod books;
 mod deliveries;
+pub mod event_source;
 mod kafka;
+mod lambda;
 mod receiver;
 mod server;
 
@@ -22,6 +24,7 @@ pub use api::{Api, Reply};
 pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
 pub use kafka::{Topic, kafka_server};
+pub use lambda::{Gateway, Lambda, TIME, answered, sample};
 pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
 

@@ -70,6 +70,7 @@ impl Consumer {
     /// # Errors
     /// It stopped; those before it are done with.
     pub async fn consume(&self, records: &[Record]) -> Result<Consumed, Stopped> {
+        crate::failpoint::reach("consumer.begun").await;
         let mut events = Vec::with_capacity(records.len());
         let mut poison = Vec::new();
         for (at, record) in records.iter().enumerate() {
