@@ -7,6 +7,7 @@ mod audit;
 mod cli;
 mod conformance;
 mod crowd;
+mod deploy;
 mod event_log;
 mod events;
 mod faults;
