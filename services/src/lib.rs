@@ -3,6 +3,7 @@
 //! Never: part of the product, or of its binary; a server that outlives the process that started it.
 //! Next: [`Mysql`] and [`Kafka`] are where servers come from, [`Proxy`] and [`Gate`] what stands in front of them, `process.rs` what ends it.
 
+mod aws;
 mod connections;
 mod container;
 mod error;
@@ -16,6 +17,7 @@ mod process;
 mod proxy;
 mod tool;
 
+pub use aws::Aws;
 pub use error::ServiceError;
 pub use gate::Gate;
 pub use kafka::Kafka;

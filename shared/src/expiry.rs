@@ -17,7 +17,7 @@ use crate::{
     engine::{Accepted, Change, Command, Token},
     lanes::{Dispatch, DispatchError},
     store::Store,
-    telemetry,
+    telemetry::{self, ExpiryPath},
 };
 
 /// Half of the shortest TTL ([`crate::engine::Ttl`] is at least a second).
@@ -43,12 +43,20 @@ pub struct Expiry {
     dispatch: Arc<Dispatch>,
     /// Holds whose expiry failed by themselves, which must not stand in the way of others.
     set_aside: HashSet<Token>,
+    path: ExpiryPath,
 }
 
 impl Expiry {
     /// A timer over a store, whose expiries go the way of all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch, set_aside: HashSet::new() }
+        Self { store, dispatch, set_aside: HashSet::new(), path: ExpiryPath::Timer }
+    }
+
+    /// Counts what it expires under another path than [`ExpiryPath::Timer`].
+    #[must_use]
+    pub fn counted_as(mut self, path: ExpiryPath) -> Self {
+        self.path = path;
+        self
     }
 
     /// Expires holds that are due. Not cancel-safe: what it had begun goes on.
@@ -80,7 +88,7 @@ impl Expiry {
                 Err(_panicked) => return Err(DispatchError::Panicked),
             }
         }
-        telemetry::count_expired("timer", expired);
+        telemetry::count_expired(self.path, expired);
         let until_next = due.next.map_or(LOOK_AGAIN, |next| {
             Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO)
         });

@@ -15,6 +15,7 @@ mod deliveries;
 mod kafka;
 mod receiver;
 mod server;
+mod sqs;
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ pub use books::{Books, Thief, mysql_server};
 pub use kafka::{Topic, kafka_server};
 pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
+pub use sqs::{Queue, Received, aws_server};
 
 /// Waits until `condition` holds.
 ///

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::MySqlPool;
+use super::connect::Pool;
 use uuid::Uuid;
 
 use super::{
@@ -90,7 +90,7 @@ struct MysqlInbox {
 }
 
 impl MysqlInbox {
-    async fn open(writers: &MySqlPool, clock: Clock) -> Result<Self, StoreError> {
+    async fn open(writers: &Pool, clock: Clock) -> Result<Self, StoreError> {
         Ok(Self { wire: Wire::open(writers).await?, clock })
     }
 }
