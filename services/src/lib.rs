@@ -14,6 +14,7 @@ mod kafka;
 mod mysql;
 mod port;
 mod process;
+mod prometheus;
 mod proxy;
 mod tool;
 
@@ -23,5 +24,6 @@ pub use gate::Gate;
 pub use kafka::Kafka;
 pub use mysql::Mysql;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use tool::Tool;

@@ -21,9 +21,7 @@ use tokio::sync::OnceCell;
 /// There is none, and none can be started; says what to do.
 pub async fn aws_server() -> &'static Aws {
     static SERVER: OnceCell<Aws> = OnceCell::const_new();
-    SERVER
-        .get_or_init(|| async { Aws::provide().await.unwrap_or_else(|missing| panic!("{missing}")) })
-        .await
+    SERVER.get_or_init(|| async { Aws::provide().await.unwrap_or_else(|missing| panic!("{missing}")) }).await
 }
 
 /// A queue.
@@ -76,7 +74,8 @@ impl Queue {
 
     /// Another queue with the attributes of this one, and another redrive queue.
     async fn copy(&self, name: &str, redrive: Option<&Self>) -> Self {
-        const SET: [&str; 3] = ["VisibilityTimeout", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds"];
+        const SET: [&str; 3] =
+            ["VisibilityTimeout", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds"];
         let described = self.attributes().await;
         let mut attributes = json!({});
         for name in SET {

@@ -34,7 +34,9 @@ pub(super) async fn start() -> Result<(Process, SocketAddr), ServiceError> {
         let late = |reason| ServiceError::NotAnswering { address, waited: PATIENCE, reason };
         match process.until_ready(PATIENCE, probe, late).await {
             Ok(_) => return Ok((process, address)),
-            Err(ServiceError::NotStarted { log, .. }) if tried < TRIES && log.contains("in use") => tried += 1,
+            Err(ServiceError::NotStarted { log, .. }) if tried < TRIES && log.contains("in use") => {
+                tried += 1
+            }
             Err(error) => return Err(error),
         }
     }

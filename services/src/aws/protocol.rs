@@ -25,8 +25,7 @@ pub(super) async fn queue_url(address: SocketAddr, queue: &str) -> io::Result<u1
 }
 
 /// It says which region is meant, and is not looked into further by anything that only answers as AWS does.
-const AUTHORIZATION: &str =
-    "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
+const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
 
 async fn status(address: SocketAddr, request: &str) -> io::Result<u16> {
     let mut server = TcpStream::connect(address).await?;

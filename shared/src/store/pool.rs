@@ -103,3 +103,51 @@ impl<DB: Database> std::fmt::Debug for Pool<DB> {
         f.debug_struct("Pool").field("use", &self.in_use()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
+
+    use super::*;
+
+    fn pool() -> Arc<Pool<Sqlite>> {
+        let options = SqlitePoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60));
+        let connections = options.connect_lazy("sqlite::memory:").expect("a URL");
+        Arc::new(Pool::new("writers", connections, |source| StoreError::Statement { source: source.into() }))
+    }
+
+    fn shown(pool: &Pool<Sqlite>) -> (usize, usize, usize, usize) {
+        let PoolUse { in_use, idle, waiting, max, .. } = pool.in_use();
+        (in_use, idle, waiting, max)
+    }
+
+    async fn until(pool: &Pool<Sqlite>, wanted: (usize, usize, usize, usize)) {
+        let shows = async {
+            while shown(pool) != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), shows).await;
+        assert!(waited.is_ok(), "it shows {:?}, not {wanted:?}", shown(pool));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_counted_until_served_or_gone() {
+        let pool = pool();
+        assert_eq!(shown(&pool), (0, 0, 0, 1));
+        // Given one that has the only connection, when two come, then they wait
+        let lent = pool.acquire().await.expect("a connection");
+        assert_eq!(shown(&pool), (1, 0, 0, 1));
+        let [goes, stays] = [pool.clone(), pool.clone()]
+            .map(|pool| tokio::spawn(async move { pool.acquire().await.map(drop) }));
+        until(&pool, (1, 0, 2, 1)).await;
+        // When one goes away, and the connection comes back, then nobody waits
+        goes.abort();
+        until(&pool, (1, 0, 1, 1)).await;
+        drop(lent);
+        stays.await.expect("no panic").expect("a connection");
+        until(&pool, (0, 1, 0, 1)).await;
+    }
+}

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use super::connect::Pool;
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{

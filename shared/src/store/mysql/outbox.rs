@@ -4,8 +4,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use async_trait::async_trait;
 use super::connect::Pool;
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{

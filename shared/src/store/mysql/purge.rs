@@ -99,11 +99,7 @@ fn kept_since(cutoff: Timestamp) -> Sql {
 }
 
 /// Runs a transaction; how many rows the statements at these places touched.
-pub(super) async fn write(
-    writers: &Pool,
-    mut script: Script,
-    places: &[usize],
-) -> Result<u64, StoreError> {
+pub(super) async fn write(writers: &Pool, mut script: Script, places: &[usize]) -> Result<u64, StoreError> {
     let mut wire = Wire::open(writers).await?;
     script.add(Sql::new("COMMIT"));
     let answers = wire.ask(script).await?;

@@ -51,11 +51,7 @@ pub(super) async fn resource(
     rows(&read(pool, script).await?, place).first().map(decode::resource).transpose()
 }
 
-pub(super) async fn resources(
-    pool: &Pool,
-    page: &Page,
-    clock: &Clock,
-) -> Result<Vec<Resource>, StoreError> {
+pub(super) async fn resources(pool: &Pool, page: &Page, clock: &Clock) -> Result<Vec<Resource>, StoreError> {
     let after = page.after.as_ref().map_or("", ResourceId::as_str);
     let mut script = Script::default();
     let place = script.add(

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::{
-    AssertSqlSafe, Either, Executor, MySql, MySqlConnection, mysql::MySqlRow, pool::PoolConnection,
-};
+use sqlx::{AssertSqlSafe, Either, Executor, MySql, MySqlConnection, mysql::MySqlRow, pool::PoolConnection};
 
 use super::{StoreError, connect::Pool, error::failed, sql::Script};
 use crate::telemetry;

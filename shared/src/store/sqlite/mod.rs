@@ -155,7 +155,10 @@ impl batch::Backend for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATOR.run(self.writer.connections()).await.map_err(|source| StoreError::Migration { source: source.into() })
+        MIGRATOR
+            .run(self.writer.connections())
+            .await
+            .map_err(|source| StoreError::Migration { source: source.into() })
     }
 
     async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use sqlx::sqlite::SqliteRow;
 
-
 use super::{Pool, StoreError, error::failed, json, session::SqliteSession};
 use crate::{
     engine::{Timestamp, Token},
@@ -55,8 +54,12 @@ pub(super) async fn reservations(
 ) -> Result<Purged, StoreError> {
     let Some(unpublished) = unpublished(readers, cutoff).await? else { return Ok(Purged::default()) };
     let after = after.map(|token| token.uuid().as_bytes().to_vec()).unwrap_or_default();
-    let rows: Vec<SqliteRow> =
-        sqlx::query(PAGE).bind(after).bind(limit).fetch_all(&mut *readers.acquire().await?).await.map_err(failed)?;
+    let rows: Vec<SqliteRow> = sqlx::query(PAGE)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     let page = purge::page(&rows, limit, cutoff, &unpublished)?;
     if page.tokens.is_empty() {
         return Ok(Purged { deleted: 0, next: page.next });
@@ -72,8 +75,11 @@ pub(super) async fn reservations(
 
 /// The keys of old events that were not published yet; `None` where there are too many to go by.
 async fn unpublished(readers: &Pool, cutoff: Timestamp) -> Result<Option<HashSet<String>>, StoreError> {
-    let rows: Vec<SqliteRow> =
-        sqlx::query(UNPUBLISHED).bind(UNPUBLISHED_MAX).fetch_all(&mut *readers.acquire().await?).await.map_err(failed)?;
+    let rows: Vec<SqliteRow> = sqlx::query(UNPUBLISHED)
+        .bind(UNPUBLISHED_MAX)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     purge::unpublished(&rows, cutoff)
 }
 

@@ -36,11 +36,7 @@ pub(super) async fn resource(
         .transpose()
 }
 
-pub(super) async fn resources(
-    pool: &Pool,
-    page: &Page,
-    now: Timestamp,
-) -> Result<Vec<Resource>, StoreError> {
+pub(super) async fn resources(pool: &Pool, page: &Page, now: Timestamp) -> Result<Vec<Resource>, StoreError> {
     sqlx::query(concat!(resource_view!(), "WHERE r.id > ?2 ORDER BY r.id LIMIT ?3"))
         .bind(now.as_microsecond())
         .bind(page.after.as_ref().map_or("", ResourceId::as_str))

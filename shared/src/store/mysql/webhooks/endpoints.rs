@@ -24,11 +24,7 @@ pub(super) const ENDPOINTS: &str =
     "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason,
     disabled_at, created_at, updated_at FROM webhook_endpoints FORCE INDEX (PRIMARY) WHERE ";
 
-pub(super) async fn create(
-    writers: &Pool,
-    new: &NewEndpoint,
-    clock: &Clock,
-) -> Result<Endpoint, StoreError> {
+pub(super) async fn create(writers: &Pool, new: &NewEndpoint, clock: &Clock) -> Result<Endpoint, StoreError> {
     let mut wire = Wire::open(writers).await?;
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));

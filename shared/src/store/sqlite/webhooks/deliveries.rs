@@ -110,7 +110,11 @@ async fn again(
 pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) -> Result<u64, StoreError> {
     let cutoff = cutoff.as_microsecond();
     // Who finds nothing takes no lock.
-    let any = sqlx::query(FINISHED).bind(cutoff).fetch_one(&mut *store.readers.acquire().await?).await.map_err(failed)?;
+    let any = sqlx::query(FINISHED)
+        .bind(cutoff)
+        .fetch_one(&mut *store.readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     if !any.get::<bool, _>(0) {
         return Ok(0);
     }

@@ -45,12 +45,21 @@ pub(super) async fn create(store: &SqliteStore, new: &NewEndpoint) -> Result<End
 
 pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
     let after = page.after.map(bytes).unwrap_or_default();
-    let rows = sqlx::query(PAGE).bind(after).bind(page.limit).fetch_all(&mut *readers.acquire().await?).await.map_err(failed)?;
+    let rows = sqlx::query(PAGE)
+        .bind(after)
+        .bind(page.limit)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     rows.iter().map(decode::endpoint).collect()
 }
 
 pub(super) async fn one(readers: &Pool, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-    let row = sqlx::query(ONE).bind(bytes(id)).fetch_optional(&mut *readers.acquire().await?).await.map_err(failed)?;
+    let row = sqlx::query(ONE)
+        .bind(bytes(id))
+        .fetch_optional(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     row.as_ref().map(decode::endpoint).transpose()
 }
 
