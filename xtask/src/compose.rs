@@ -28,13 +28,14 @@ pub(crate) fn up() -> Result<String, String> {
     Ok(settings)
 }
 
-/// Stops them and removes their data, if they were started.
-pub(crate) fn down() -> Result<(), String> {
+/// Stops them and removes their data; whether they had been started.
+pub(crate) fn down() -> Result<bool, String> {
     if !mark().exists() {
-        return Ok(());
+        return Ok(false);
     }
     step("stopping the servers", compose().args(["down", "--volumes", "--remove-orphans"]))?;
-    fs::remove_file(mark()).map_err(|error| format!("{}: {error}", mark().display()))
+    fs::remove_file(mark()).map_err(|error| format!("{}: {error}", mark().display()))?;
+    Ok(true)
 }
 
 /// That they were started. Compose itself knows what of them runs.

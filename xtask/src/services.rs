@@ -39,8 +39,8 @@ pub(crate) enum Order {
 pub(crate) fn run(order: Order) -> Result<(), String> {
     match order {
         Order::Down => {
-            compose::down()?;
-            down()
+            let composed = compose::down()?;
+            down(composed)
         }
         Order::Up { compose: true } => print(&compose::up()?),
         Order::Run | Order::Up { compose: false } => {
@@ -107,10 +107,13 @@ fn up() -> Result<(), String> {
     }
 }
 
-fn down() -> Result<(), String> {
+/// Stops those of `up`; others may have been stopped already.
+fn down(others_did: bool) -> Result<(), String> {
     let state = state();
     let Ok(lines) = fs::read_to_string(&state) else {
-        eprintln!("xtask: no servers run that `cargo xtask services up` started");
+        if !others_did {
+            eprintln!("xtask: no servers run that `cargo xtask services up` started");
+        }
         return Ok(());
     };
     // Its absence is what they wait for.
