@@ -129,6 +129,7 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 impl App {
     /// Starts an engine on migrated books.
     pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
+        telemetry::note_build(if config.database_url.starts_with("mysql:") { "mysql" } else { "sqlite" });
         let dispatch = Arc::new(Dispatch::start(database.clone(), config.dispatch_plan(), config.lane_queue));
         let app = Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),
@@ -262,9 +263,11 @@ impl App {
         self.dispatch.ping().await
     }
 
-    /// Reads what only the database knows into the metrics; not more often than every five seconds, because counting
-    /// costs the more the longer the outbox is. Cancel-safe.
+    /// Brings the metrics up to date: queues and pools as they are now, and what only the database knows; that not more
+    /// often than every five seconds, because counting costs the more the longer the outbox is. Cancel-safe.
     pub async fn refresh_metrics(&self) {
+        telemetry::note_queue(self.dispatch.waiting());
+        telemetry::note_pools(&self.database.pools());
         {
             let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
             if refreshed.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {

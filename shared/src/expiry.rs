@@ -17,7 +17,7 @@ use crate::{
     engine::{Accepted, Change, Command, Token},
     lanes::{Dispatch, DispatchError},
     store::Store,
-    telemetry,
+    telemetry::{self, ExpiryPath},
     until::{Ran, Until},
 };
 
@@ -42,22 +42,22 @@ pub struct Step {
 pub struct Expiry {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
-    /// By which way holds are said to end in the metrics.
-    path: &'static str,
     /// Holds whose expiry failed by themselves, which must not stand in the way of others.
     set_aside: HashSet<Token>,
+    path: ExpiryPath,
 }
 
 impl Expiry {
     /// A timer over a store, whose expiries go the way of all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch, path: "timer", set_aside: HashSet::new() }
+        Self { store, dispatch, set_aside: HashSet::new(), path: ExpiryPath::Timer }
     }
 
-    /// The same for a process that sweeps now and then.
+    /// Counts what it expires under another path than [`ExpiryPath::Timer`].
     #[must_use]
-    pub fn as_sweep(self) -> Self {
-        Self { path: "sweep", ..self }
+    pub fn counted_as(mut self, path: ExpiryPath) -> Self {
+        self.path = path;
+        self
     }
 
     /// Expires holds that are due. Not cancel-safe: what it had begun goes on.

@@ -18,6 +18,7 @@ mod kafka;
 mod lambda;
 mod receiver;
 mod server;
+mod sqs;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub use kafka::{Topic, kafka_server};
 pub use lambda::{Gateway, Lambda, TIME, answered, sample};
 pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
+pub use sqs::{Queue, Received, aws_server};
 
 /// Waits until `condition` holds.
 ///

@@ -4,6 +4,7 @@
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
 
 mod bench;
+mod compose;
 mod provision;
 mod services;
 mod test;

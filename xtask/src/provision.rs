@@ -65,9 +65,9 @@ const SERVICES: [Service; 13] = [
         in_docker: false,
     },
     Service {
-        name: "Prometheus (promtool)",
+        name: "Prometheus",
         running: None,
-        programs: &["promtool"],
+        programs: &["prometheus"],
         source: Source::Debian("prometheus"),
         in_docker: false,
     },

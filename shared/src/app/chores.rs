@@ -15,13 +15,14 @@ use crate::{
     lanes::DispatchError,
     retention::Purger,
     store::Backlog,
+    telemetry::ExpiryPath,
     webhooks::{Dispatcher, DispatcherOptions},
 };
 
 impl App {
     /// What ends overdue holds.
     pub fn sweep(&self) -> Expiry {
-        Expiry::new(self.database.clone(), self.dispatch.clone()).as_sweep()
+        Expiry::new(self.database.clone(), self.dispatch.clone()).counted_as(ExpiryPath::Sweep)
     }
 
     /// What forgets what is old.

@@ -13,6 +13,7 @@ mod events;
 mod faults;
 mod functions;
 mod import;
+mod local;
 mod mysql;
 mod openapi;
 mod problems;
