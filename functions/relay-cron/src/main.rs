@@ -20,10 +20,11 @@ use chores::Chores;
 use order::Order;
 
 /// Commands of a sweep share transactions, and no more connections than the chores use side by side.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
     ("BESPEAK_STRATEGY", "lanes"),
     ("BESPEAK_LANES", "1"),
     ("BESPEAK_WRITE_CONNECTIONS", "4"),
+    ("BESPEAK_READ_CONNECTIONS", "2"),
     ("BESPEAK_LOG_FORMAT", "json"),
 ];
 

@@ -188,9 +188,12 @@ fn error_type(request: &Request<Incoming>) -> String {
     header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-/// Of `{"errorMessage": .., "errorType": ..}`; without a parser, as nothing else here needs one.
-fn failure(kind: String, body: &[u8]) -> Failure {
-    Failure { kind, message: String::from_utf8_lossy(body).into_owned() }
+/// Of `{"errorType": .., "errorMessage": ..}`, whose type says more than the header's; without a parser, as nothing else here
+/// needs one.
+fn failure(header: String, body: &[u8]) -> Failure {
+    let message = String::from_utf8_lossy(body).into_owned();
+    let of_body = message.split_once("\"errorType\":\"").and_then(|(_, rest)| rest.split_once('"'));
+    Failure { kind: of_body.map_or(header, |(kind, _)| kind.to_owned()), message }
 }
 
 fn status(status: StatusCode) -> Response<Full<Bytes>> {
