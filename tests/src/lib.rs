@@ -13,9 +13,12 @@ mod binary;
 mod books;
 mod collector;
 mod deliveries;
+pub mod event_source;
 mod kafka;
+mod lambda;
 mod receiver;
 mod server;
+mod sqs;
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +27,10 @@ pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
 pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
+pub use lambda::{Gateway, Lambda, TIME, answered, sample};
 pub use receiver::{Message, Receiver, Says};
 pub use server::Server;
+pub use sqs::{Queue, Received, aws_server};
 
 /// Waits until `condition` holds.
 ///

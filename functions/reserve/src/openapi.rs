@@ -33,7 +33,7 @@ pub(crate) fn head() -> OpenApi {
 }
 
 /// The whole document, as JSON.
-pub fn document(limits: &Limits, http: HttpConfig) -> Value {
+pub fn document(limits: &Limits, http: &HttpConfig) -> Value {
     let mut document = json!(described().into_openapi());
     let mut set = |schema: &str, property: &str, constraints: Value| {
         let pointer = format!("/components/schemas/{schema}/properties/{property}");

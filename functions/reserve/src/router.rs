@@ -10,12 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bespeak::{app::App, config::HttpConfig, events::asyncapi};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
 
 use crate::{
-    import, observe::observe, openapi, operations, problem::Problem, reservations, resources, webhooks,
+    base_path, import, observe::observe, openapi, operations, problem::Problem, reservations, resources, webhooks,
 };
 
 /// What every handler is given.
@@ -47,7 +48,8 @@ pub(crate) fn described() -> OpenApiRouter<Api> {
 
 /// The whole API.
 pub fn router(app: Arc<App>, http: HttpConfig) -> Router {
-    let document: Arc<str> = openapi::document(app.limits(), http).to_string().into();
+    let base = http.base_path.clone();
+    let document: Arc<str> = openapi::document(app.limits(), &http).to_string().into();
     let (routes, _) = described().split_for_parts();
     // A resource may be called `import`; its path is then that of the import, with another method.
     let routes = routes
@@ -55,13 +57,19 @@ pub fn router(app: Arc<App>, http: HttpConfig) -> Router {
         .route("/openapi.json", axum::routing::get(operations::openapi))
         .route("/asyncapi.json", axum::routing::get(operations::asyncapi))
         .with_state(Api { app, http, document, events: asyncapi::document().to_string().into() });
-    let docs = SwaggerUi::new("/docs").config(DocsConfig::from("/openapi.json"));
-    routes
+    let docs = SwaggerUi::new("/docs").config(DocsConfig::from(format!("{base}/openapi.json")));
+    let api = routes
         .merge(docs)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(observe))
+        .layer(middleware::from_fn(observe));
+    if base.is_empty() {
+        return api;
+    }
+    // Around the routes, whose paths are labels of metrics.
+    let stripped = ServiceBuilder::new().map_request(move |request| base_path::strip(request, &base));
+    Router::new().fallback_service(stripped.service(api))
 }
 
 async fn no_such_path(request: Request) -> Problem {

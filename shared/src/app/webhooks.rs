@@ -20,6 +20,7 @@ use crate::{
         webhooks::{Deletion, DeliveryPage, EndpointPage, ReplayPage},
     },
     telemetry, trace,
+    until::Until,
     webhooks::{
         Delivery, DeliveryId, Dispatcher, DispatcherOptions, Endpoint, EndpointChange, EndpointId,
         EndpointUrl, EventFilter, Message, NewEndpoint, Received, Refusal, Secret, Sender, SenderOptions,
@@ -57,7 +58,7 @@ impl Webhooks {
         Self { store, config: config.clone(), sender: OnceLock::new(), due: Arc::default() }
     }
 
-    fn sender(&self) -> Arc<Sender> {
+    pub(super) fn sender(&self) -> Arc<Sender> {
         let options = SenderOptions { allow_private: self.config.allow_private, ..SenderOptions::default() };
         self.sender.get_or_init(|| Arc::new(Sender::new(options))).clone()
     }
@@ -73,7 +74,7 @@ impl App {
         let (store, sender) = (self.webhooks.store.clone(), self.webhooks.sender());
         let dispatcher = Dispatcher::new(store, sender, DispatcherOptions::default());
         let (due, stop) = (self.webhooks.due.clone(), self.background.clone());
-        self.tasks.spawn(async move { dispatcher.run(due, stop).await });
+        self.tasks.spawn(dispatcher.run(Until::Stopped, due, stop));
         Ok(())
     }
 

@@ -104,6 +104,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_KAFKA_USERNAME", "", "The name to log in with"),
     Setting { opaque: true, ..setting("BESPEAK_KAFKA_PASSWORD", "", "The password to log in with") },
     setting("BESPEAK_KAFKA_REGION", "", "The AWS region of the cluster, for msk-iam"),
+    setting(
+        "BESPEAK_CRON_UNTIL",
+        "deadline",
+        "How long an invocation of relay-cron by its schedule goes on: deadline (until shortly before it) or idle (until \
+         nothing is left to do)",
+    ),
+    setting(
+        "BESPEAK_HTTP_BASE_PATH",
+        "",
+        "A path in front of the API's own that is stripped, such as /booking: a base-path mapping or a proxy's mount",
+    ),
     setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),
     setting(
         "BESPEAK_TOTAL_MAX",

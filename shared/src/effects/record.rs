@@ -89,6 +89,17 @@ pub enum Poison {
     },
 }
 
+impl Poison {
+    /// What is wrong, in the metrics.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            Self::NoValue | Self::TooLarge { .. } | Self::NoHeader(_) | Self::Header { .. } => "no_event",
+            Self::UnknownType { .. } => "unknown_type",
+            Self::Data { .. } => "data",
+        }
+    }
+}
+
 /// The data of an event about a reservation, as far as effects need it. Other fields are left alone: fields may be added.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -19,6 +19,7 @@ use super::{PublishError, Publisher};
 use crate::{
     store::{Blocked, Leases, OutboxEvent, OutboxStore, Sent, StoreError},
     telemetry::{self, spans},
+    until::{Ran, Until},
 };
 
 /// How a relay works.
@@ -82,6 +83,31 @@ pub struct Step {
     pub outage: Option<String>,
     /// Whether there may be more to do at once.
     pub more: bool,
+}
+
+/// What the steps of a run did, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// Events that are in the log and marked so.
+    pub published: u64,
+    /// Events that are in the log and whose mark was refused: another relay sends them again.
+    pub refused: u64,
+    /// How often a key failed.
+    pub failed: u64,
+    /// Keys that were parked.
+    pub parked: u64,
+    /// The longest that an event had waited when it was read, in milliseconds.
+    pub lag_ms: u64,
+}
+
+impl Relayed {
+    fn add(&mut self, step: &Step) {
+        self.published += step.published;
+        self.refused += step.refused;
+        self.failed += step.failed;
+        self.parked += step.parked;
+        self.lag_ms = self.lag_ms.max(step.lag_ms);
+    }
 }
 
 /// What a relay holds, and since when at the latest.
@@ -268,12 +294,16 @@ impl Relay {
         Blocked { attempts, retry_after, ..blocked(event, reason) }
     }
 
-    /// Takes steps until told to stop: at once while there is more to do, after commits that `woken` tells of, and now and
-    /// then.
-    pub async fn run(mut self, woken: Arc<Notify>, stop: CancellationToken) {
+    /// Takes steps, and says what they did: at once while there is more to do, after commits that `woken` tells of, and now
+    /// and then. At the end it gives up what it holds.
+    pub async fn run(mut self, until: Until, woken: Arc<Notify>, stop: CancellationToken) -> Ran<Relayed> {
+        let mut ran = Ran::<Relayed>::default();
         let mut outage: Option<Duration> = None;
         while !stop.is_cancelled() {
-            let Some(stepped) = self.step_or_stop(&stop).await else { break };
+            let Some(stepped) = self.step_or_stop(&stop).await else {
+                ran.failure = Some("the last step took too long and was cut off".to_owned());
+                break;
+            };
             telemetry::note_relay(stepped.as_ref().ok());
             let away = match &stepped {
                 Ok(step) => step.outage.clone(),
@@ -286,15 +316,26 @@ impl Relay {
                 (None, Some(_)) => tracing::info!("events are published again"),
                 _ => {}
             }
+            ran.failure.clone_from(&away);
+            if let Ok(step) = &stepped {
+                ran.did.add(step);
+            }
             if away.is_some() {
+                if until == Until::Idle {
+                    break;
+                }
                 let wait = outage.map_or(OUTAGE_FIRST, |wait| (2 * wait).min(OUTAGE_MAX));
                 outage = Some(wait);
                 pause(jittered(wait), &stop).await;
                 continue;
             }
             outage = None;
-            if stepped.is_ok_and(|step| step.more) {
-                continue;
+            match stepped {
+                Ok(step) if step.more => continue,
+                // What it published may have been all that a key had room for.
+                Ok(step) if until == Until::Idle && step.published == 0 => break,
+                Ok(_) if until == Until::Idle => continue,
+                _ => {}
             }
             tokio::select! {
                 () = woken.notified() => tokio::time::sleep(GATHER).await,
@@ -303,6 +344,7 @@ impl Relay {
         }
         // Where it fails, the lease runs out.
         let _ = self.leave().await;
+        ran
     }
 
     /// A step; `None` where it was cut off because it took too long to stop.

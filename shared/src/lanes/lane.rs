@@ -56,6 +56,12 @@ impl Queue {
         }
     }
 
+    /// How many commands wait in it.
+    pub(super) fn waiting(&self) -> usize {
+        let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
     pub(super) fn close(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -72,7 +78,6 @@ async fn run(way: Way, mut queue: mpsc::Receiver<Job>, batch: usize) {
     let mut jobs = Vec::with_capacity(batch);
     // Takes what waits, at least one; 0 means that the lane was closed and is empty.
     while queue.recv_many(&mut jobs, batch).await > 0 {
-        telemetry::queue_depth(queue.len());
         // Who went away before a transaction began for them is not served.
         jobs.retain(Job::is_awaited);
         refuse_from_memory(&way, &mut jobs).await;

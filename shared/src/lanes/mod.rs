@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     engine::{Command, Outcome, Traced},
     store::{Executed, Mode, Store, StoreError},
-    telemetry::{self, FailureLog, spans},
+    telemetry::{self, ExpiryPath, FailureLog, spans},
     trace,
 };
 use lane::Queue;
@@ -184,6 +184,14 @@ impl Dispatch {
         Ok(outcomes)
     }
 
+    /// How many commands wait for a transaction, in all lanes together.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.to {
+            To::Lanes { lanes, giver } => giver.iter().chain(lanes).map(Queue::waiting).sum(),
+            To::Singles(singles) => singles.waiting(),
+        }
+    }
+
     /// Told of each commit that wrote events: whoever waits for it need not poll.
     pub(crate) fn written(&self) -> Arc<Notify> {
         self.way.written.clone()
@@ -282,7 +290,7 @@ impl Way {
         self.failures.note(&executed);
         let executed = executed?;
         if mode == Mode::Commit {
-            telemetry::count_expired("on_demand", executed.expired_on_demand);
+            telemetry::count_expired(ExpiryPath::OnDemand, executed.expired_on_demand);
             self.sold_out.note(&executed);
             if executed.events > 0 {
                 self.written.notify_one();

@@ -13,6 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Singles {
     way: Way,
+    queue: usize,
+    at_once: usize,
     waiting: Arc<Semaphore>,
     /// As many as the store has connections: who waits for a connection would do so against a time-out.
     running: Arc<Semaphore>,
@@ -20,7 +22,8 @@ pub(super) struct Singles {
 
 impl Singles {
     pub(super) fn new(way: Way, queue: usize, at_once: usize) -> Self {
-        Self { way, waiting: Arc::new(Semaphore::new(queue)), running: Arc::new(Semaphore::new(at_once)) }
+        let (waiting, running) = (Arc::new(Semaphore::new(queue)), Arc::new(Semaphore::new(at_once)));
+        Self { way, queue, at_once, waiting, running }
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
@@ -40,6 +43,12 @@ impl Singles {
         });
         let mut outcomes = task.await.unwrap_or(Err(DispatchError::Panicked))?;
         outcomes.pop().ok_or(DispatchError::Panicked)
+    }
+
+    /// How many commands wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        let taken = |places: usize, free: &Semaphore| places.saturating_sub(free.available_permits());
+        taken(self.queue, &self.waiting).saturating_sub(taken(self.at_once, &self.running))
     }
 
     pub(super) fn close(&self) {

@@ -15,6 +15,7 @@ mod letters;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod outbox;
+mod pool;
 mod purge;
 mod rows;
 #[cfg(feature = "sqlite")]
@@ -38,6 +39,7 @@ pub use outbox::{
     Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
     Unpublished,
 };
+pub use pool::PoolUse;
 pub use purge::Purged;
 pub use webhooks::WebhookStore;
 
@@ -277,6 +279,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Audits the books against I1 to I3 and I7, in one consistent view. Cancel-safe.
     async fn audit(&self) -> Result<Audit, StoreError>;
+
+    /// What its pools of connections do now; none where there are none. It asks nobody.
+    fn pools(&self) -> Vec<PoolUse> {
+        Vec::new()
+    }
 
     /// Whether the database can be written to now: takes and returns the write path once. Cancel-safe.
     async fn ping(&self) -> Result<(), StoreError>;

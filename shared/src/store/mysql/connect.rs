@@ -3,11 +3,12 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, MySqlConnection, MySqlPool,
+    ConnectOptions, Connection, MySql, MySqlConnection,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 
 use super::{StoreError, error::failed};
+use crate::store::pool;
 
 /// How long a command or a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +29,9 @@ const SESSION: &str = "SET NAMES utf8mb4;
 const WRITER: &str = "SET SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 10,
     net_read_timeout = 10, net_write_timeout = 10";
 
+/// Connections to a server.
+pub(super) type Pool = pool::Pool<MySql>;
+
 /// What a pool is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
@@ -44,8 +48,9 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, StoreError> {
 }
 
 /// Connections to a server, opened when they are first needed.
-pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32) -> MySqlPool {
-    MySqlPoolOptions::new()
+pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32) -> Pool {
+    let name = if purpose == For::Reading { "readers" } else { "writers" };
+    let connections = MySqlPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -64,7 +69,8 @@ pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32)
             })
         })
         .after_connect(move |connection, _| Box::pin(set_up(connection, purpose)))
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    Pool::new(name, connections, failed)
 }
 
 async fn set_up(connection: &mut MySqlConnection, purpose: For) -> Result<(), sqlx::Error> {

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
+use super::connect::Pool;
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 use uuid::Uuid;
 
 use super::{
@@ -91,7 +91,7 @@ struct MysqlInbox {
 }
 
 impl MysqlInbox {
-    async fn open(writers: &MySqlPool, clock: Clock) -> Result<Self, StoreError> {
+    async fn open(writers: &Pool, clock: Clock) -> Result<Self, StoreError> {
         Ok(Self { wire: Wire::open(writers).await?, clock })
     }
 }

@@ -23,14 +23,13 @@ mod write;
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, Purged, Store, StoreError, batch,
+    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, PoolUse, Purged, Store, StoreError, batch,
     purge::before,
 };
 use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
-use connect::For;
+use connect::{For, Pool};
 use sql::{Script, Sql};
 use wire::Wire;
 
@@ -56,8 +55,8 @@ impl Default for MysqlOptions {
 /// A database on a server.
 #[derive(Debug)]
 pub struct MysqlStore {
-    writers: MySqlPool,
-    readers: MySqlPool,
+    writers: Pool,
+    readers: Pool,
     options: MysqlOptions,
 }
 
@@ -92,7 +91,7 @@ impl batch::Backend for MysqlStore {
 #[async_trait]
 impl Store for MysqlStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        let connect = self.writers.connect_options().as_ref().clone();
+        let connect = self.writers.connections().connect_options().as_ref().clone();
         // One connection holds the lock, the other migrates.
         let pool = connect::pool(connect, For::Migrating, 2);
         let migrated = schema::migrate(&pool).await;
@@ -146,6 +145,10 @@ impl Store for MysqlStore {
 
     async fn audit(&self) -> Result<Audit, StoreError> {
         audit::audit(&self.readers).await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        vec![self.writers.in_use(), self.readers.in_use()]
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,8 +4,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use super::connect::Pool;
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 use uuid::Uuid;
 
 use super::{
@@ -178,7 +178,7 @@ impl OutboxStore for MysqlStore {
 }
 
 async fn lease(
-    writers: &MySqlPool,
+    writers: &Pool,
     clock: &Clock,
     relay: Uuid,
     fencing: Option<u64>,
@@ -222,7 +222,7 @@ async fn lease(
 }
 
 async fn settle(
-    writers: &MySqlPool,
+    writers: &Pool,
     clock: &Clock,
     relay: Uuid,
     fencing: u64,
@@ -320,7 +320,7 @@ pub(super) fn affected(answers: &[Answer], place: usize) -> u64 {
 }
 
 /// Runs statements in one transaction; their answers are at their places.
-pub(super) async fn transaction(writers: &MySqlPool, statements: Script) -> Result<Vec<Answer>, StoreError> {
+pub(super) async fn transaction(writers: &Pool, statements: Script) -> Result<Vec<Answer>, StoreError> {
     let mut wire = Wire::open(writers).await?;
     let answers = wire.ask(statements.in_transaction()).await?;
     wire.mark_clean();

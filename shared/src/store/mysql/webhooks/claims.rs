@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::MySqlPool;
+use super::super::connect::Pool;
 
 use super::{endpoint_id, endpoints, micros};
 use crate::{
@@ -29,7 +29,7 @@ const DUE_ENDPOINTS: &str =
     FROM webhook_endpoints e FORCE INDEX (PRIMARY) WHERE e.id > '' AND e.disabled_at IS NULL";
 
 pub(super) async fn claim(
-    (writers, readers): (&MySqlPool, &MySqlPool),
+    (writers, readers): (&Pool, &Pool),
     room: &Room,
     lease: Duration,
     clock: &Clock,
@@ -95,7 +95,7 @@ fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
 }
 
 pub(super) async fn record(
-    writers: &MySqlPool,
+    writers: &Pool,
     attempts: &[Attempt],
     clock: &Clock,
 ) -> Result<Recorded, StoreError> {
@@ -163,7 +163,7 @@ fn disable(attempt: &Attempt, reason: &'static str, clock: &Clock) -> Sql {
 }
 
 pub(super) async fn give_back(
-    writers: &MySqlPool,
+    writers: &Pool,
     claims: &[(DeliveryId, i64)],
     clock: &Clock,
 ) -> Result<(), StoreError> {
