@@ -20,7 +20,7 @@ use opentelemetry::{
     },
 };
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span},
@@ -63,6 +63,7 @@ pub(super) fn start(config: &OtlpConfig) -> Result<(), String> {
     let exporter = SpanExporter::builder()
         .with_http()
         .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
+        .with_protocol(Protocol::HttpBinary)
         .with_timeout(TIMEOUT)
         .with_http_client(client)
         .build()
