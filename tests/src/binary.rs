@@ -63,8 +63,14 @@ pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Ran {
 
 /// The command, in an environment without Bespeak's variables.
 pub(crate) fn clean(args: &[&str]) -> Command {
-    let mut command = Command::new(path());
+    let mut command = clean_program("bespeak");
     command.args(args);
+    command
+}
+
+/// A program of this project, in an environment without Bespeak's variables.
+pub fn clean_program(name: &str) -> Command {
+    let mut command = Command::new(built(name));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE") {
             command.env_remove(name);

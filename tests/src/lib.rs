@@ -23,7 +23,7 @@ mod sqs;
 use std::time::{Duration, Instant};
 
 pub use api::{Api, Reply};
-pub use binary::{Ran, bespeak};
+pub use binary::{Ran, bespeak, clean_program};
 pub use books::{Books, Thief, mysql_server};
 pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};

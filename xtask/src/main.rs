@@ -1,10 +1,11 @@
-//! `cargo xtask test | bench | provide | services`: everything that must hold, how fast it is, and the servers that both need.
+//! `cargo xtask test | bench | lambda | provide | services`: everything that must hold, how fast it is, and the servers that both need.
 //!
 //! Never: a dependency that takes long to build, since this is built before everything else.
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
 
 mod bench;
 mod compose;
+mod lambda;
 mod provision;
 mod services;
 mod test;
@@ -43,6 +44,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The Lambda functions: what is deployed, and the same on this machine
+    #[command(subcommand)]
+    Lambda(lambda::Order),
     /// The servers that tests need, to run tests by hand against them
     #[command(subcommand)]
     Services(services::Order),
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Provide => provision::ensure(),
         Task::Bench { arguments } => bench::run(&arguments),
+        Task::Lambda(order) => lambda::run(order),
         Task::Services(order) => services::run(order),
     };
     match done {

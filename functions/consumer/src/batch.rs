@@ -15,6 +15,7 @@ use bespeak::{
         embedded::CONSUMER,
     },
     store::Database,
+    until::time_until,
 };
 use lambda_runtime::{Diagnostic, Error};
 use tokio::{sync::Notify, time::timeout};
@@ -78,7 +79,7 @@ impl Batches {
         delivered: Delivered,
         deadline: SystemTime,
     ) -> Result<Answer, NothingDone> {
-        let time = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let time = time_until(deadline);
         let until = Instant::now() + time.saturating_sub(MARGIN.min(time / 2));
         match delivered {
             Delivered::Kafka(records) => {

@@ -9,7 +9,7 @@ use bespeak::{
     app::App,
     config::Config,
     events::{Publisher, relay::Relayed},
-    until::{Ran, Until},
+    until::{Ran, Until, time_until},
     webhooks,
 };
 use tokio::time::timeout;
@@ -52,7 +52,7 @@ impl Chores {
     /// Does what is ordered, and is done shortly before the deadline. Nothing goes on when it returns.
     pub(crate) async fn run(&self, order: Order, deadline: SystemTime) -> Result<Summary, Failed> {
         let started = Instant::now();
-        let time = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        let time = time_until(deadline);
         let stop = CancellationToken::new();
         let done = async {
             let chores = async {
