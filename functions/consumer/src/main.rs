@@ -32,10 +32,13 @@ const DEFAULTS: [(&str, &str); 4] = [
 async fn main() -> Result<(), Error> {
     let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
     telemetry::start_logs(&config.log, config.log_format)?;
+    telemetry::start_spans(config.otlp.as_ref())?;
     let batches = Batches::new(&config).await?;
     run(service_fn(async |event: LambdaEvent<Value>| {
         let delivered = Delivered::parse(event.payload)?;
-        Ok::<_, Diagnostic>(batches.consume(delivered, event.context.deadline()).await?)
+        let consumed = batches.consume(delivered, event.context.deadline()).await;
+        telemetry::flush_spans().await;
+        Ok::<_, Diagnostic>(consumed?)
     }))
     .await
 }

@@ -32,11 +32,14 @@ const DEFAULTS: [(&str, &str); 5] = [
 async fn main() -> Result<(), Error> {
     let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
     telemetry::start_logs(&config.log, config.log_format)?;
+    telemetry::start_spans(config.otlp.as_ref())?;
     let store = open_store(&config, Access::Serve).await?;
     let chores = Chores::new(App::start(store, &config), config);
     run(service_fn(async |event: LambdaEvent<Value>| {
         let order = Order::parse(&event.payload, chores.until())?;
-        Ok::<_, Diagnostic>(chores.run(order, event.context.deadline()).await?)
+        let done = chores.run(order, event.context.deadline()).await;
+        telemetry::flush_spans().await;
+        Ok::<_, Diagnostic>(done?)
     }))
     .await
 }

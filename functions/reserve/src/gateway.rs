@@ -4,11 +4,14 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::Request,
-    http::Response,
+    http::{HeaderValue, Response},
 };
 use http_body_util::{BodyExt, Full};
 use lambda_http::{Body as EventBody, Error, RequestExt, request::RequestContext};
 use tower::ServiceExt;
+
+/// The header of X-Ray, which the router knows.
+const XRAY: &str = "x-amzn-trace-id";
 
 /// Answers an event, as a whole: gateways take no parts.
 pub(crate) async fn answer(
@@ -26,11 +29,16 @@ fn request(event: lambda_http::Request) -> Request {
         Some(RequestContext::ApiGatewayV2(context)) => context.stage.clone(),
         _ => None,
     };
-    let request = event.map(|body| match body {
+    let xray = event.lambda_context_ref().and_then(|context| context.xray_trace_id.clone());
+    let mut request = event.map(|body| match body {
         EventBody::Text(text) => Body::from(text),
         EventBody::Binary(bytes) => Body::from(bytes),
         _ => Body::empty(),
     });
+    // Which trace the invocation is of, where the gateway does not say it.
+    if let Some(xray) = xray.and_then(|xray| HeaderValue::from_str(&xray).ok()) {
+        request.headers_mut().entry(XRAY).or_insert(xray);
+    }
     match stage.as_deref() {
         // The default stage stands in no path.
         None | Some("" | "$default") => request,

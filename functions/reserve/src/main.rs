@@ -31,11 +31,24 @@ async fn main() -> Result<(), Error> {
     let defaults = if at_once() > 1 { &MANY_AT_ONCE[..] } else { &ONE_BY_ONE[..] };
     let config = Config::parse(&Values::from_environment_or(defaults))?;
     telemetry::start_logs(&config.log, config.log_format)?;
+    telemetry::start_spans(config.otlp.as_ref())?;
     telemetry::metrics()?;
     let store = open_store(&config, Access::Serve).await?;
     let app = Arc::new(App::start(store, &config));
     let router = bespeak_reserve::router(app, config.http);
-    run_concurrent(service_fn(move |event: Request| gateway::answer(router.clone(), event))).await
+    // An environment that has answered its only request is frozen, and spans with it.
+    let is_frozen = at_once() == 1;
+    run_concurrent(service_fn(move |event: Request| {
+        let router = router.clone();
+        async move {
+            let answer = gateway::answer(router, event).await;
+            if is_frozen {
+                telemetry::flush_spans().await;
+            }
+            answer
+        }
+    }))
+    .await
 }
 
 /// How many requests an environment serves at the same time: one, but on Lambda Managed Instances.

@@ -4,10 +4,7 @@
 //! its own), which its answer bears. What a client sends in their place and is none is as if it had not been sent: no
 //! request fails over it.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -83,14 +80,4 @@ fn given(headers: &HeaderMap) -> Option<TraceContext> {
     header(TRACEPARENT)
         .and_then(TraceContext::parse)
         .or_else(|| header(XRAY).and_then(TraceContext::parse_xray))
-        .or_else(of_invocation)
-}
-
-/// The context that AWS Lambda gives the invocation under way, in an environment that has one at a time.
-fn of_invocation() -> Option<TraceContext> {
-    static IN_LAMBDA: OnceLock<bool> = OnceLock::new();
-    if !IN_LAMBDA.get_or_init(|| std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()) {
-        return None;
-    }
-    TraceContext::parse_xray(&std::env::var("_X_AMZN_TRACE_ID").ok()?)
 }

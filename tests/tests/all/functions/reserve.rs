@@ -76,6 +76,28 @@ async fn stages_queries_and_headers_arrive_as_they_were_sent() {
     assert_eq!(answered(&reserve.call(&event).await.expect("answered")).0, 200);
 }
 
+/// Which trace a request is of, the gateway says, else the invocation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_bear_the_trace_of_the_invocation() {
+    const OF_INVOCATION: &str = "SELECT COUNT(*) FROM outbox
+        WHERE traceparent LIKE '00-5759e988bd862e3fe1be46a9%-53995c3f42cd8ad8-01'";
+    const OF_GATEWAY: &str =
+        "SELECT COUNT(*) FROM outbox WHERE traceparent LIKE '00-67a1b2c34d5e6f708192a3b4c5d6e7f8-%-00'";
+    let books = Books::mysql().await;
+    let reserve = Lambda::start("reserve", &books, &[]).await;
+    reserve.cars("car", 10).await;
+    let order = r#"{"resourceId":"car","quantity":1}"#;
+    for (key, names_a_trace) in [("1", true), ("2", false)] {
+        let mut event = Gateway::HttpApi.event("POST", "/api/v1/reserve", key, order);
+        event["headers"]["x-amzn-trace-id"] = "Root=1-67a1b2c3-4d5e6f708192a3b4c5d6e7f8".into();
+        if !names_a_trace {
+            event["headers"].as_object_mut().expect("headers").remove("x-amzn-trace-id");
+        }
+        assert_eq!(answered(&reserve.call(&event).await.expect("answered")).0, 200);
+    }
+    assert_eq!((books.count(OF_GATEWAY).await, books.count(OF_INVOCATION).await), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_request_fails_alone() {
     let books = Books::mysql().await;
