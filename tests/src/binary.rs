@@ -1,6 +1,7 @@
 //! The `bespeak` binary, as a user has it.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
@@ -12,7 +13,13 @@ use serde_json::Value;
 pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
+        let mut build = Command::new(env!("CARGO"));
+        // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
+        // crates, and all that need these, built again each time.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+            build.env_remove(name);
+        }
+        let built = build
             .args([
                 "build",
                 "--quiet",
@@ -31,6 +38,11 @@ pub(crate) fn path() -> &'static Path {
         let folder = test.ancestors().nth(2).expect("two folders up");
         folder.join(format!("bespeak{}", std::env::consts::EXE_SUFFIX))
     })
+}
+
+fn is_of_this_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| name.starts_with(begins))
 }
 
 /// What a command did.
