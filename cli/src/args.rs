@@ -184,6 +184,17 @@ pub(crate) enum ClientCommand {
     Cancel(TokenArgs),
     /// Show a reservation.
     Show(TokenArgs),
+    /// Ask a server whether it serves requests; exit code 1 where it does not.
+    Health(HealthArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Only whether it runs, also where its database is away
+    #[arg(long)]
+    pub(crate) live: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]

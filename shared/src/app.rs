@@ -1,7 +1,10 @@
 //! Wires the parts: the one place where back ends are named, and what triggers (HTTP, commands, schedules) call.
 //!
-//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks.
+//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks, `app/chores.rs` for processes that are
+//! frozen between invocations.
 
+mod chores;
+mod events;
 mod webhooks;
 
 use std::{
@@ -27,14 +30,13 @@ use crate::{
     retention::{Purger, Retention},
     store::{Database, Mode, Page, StoreError},
     telemetry,
+    until::Until,
 };
 
 /// Commands per transaction of an import: others wait no longer for it than for a full lane.
 const IMPORT_BATCH: usize = 500;
 /// How often the metrics ask the database.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
-
-mod events;
 
 use events::EventsWay;
 pub use events::{EventsError, dead_letters};
@@ -146,15 +148,13 @@ impl App {
     /// Starts the timer that ends holds on time.
     pub fn start_timer(&self) {
         let expiry = Expiry::new(self.database.clone(), self.dispatch.clone());
-        let stop = self.background.clone();
-        self.tasks.spawn(async move { expiry.run(stop).await });
+        self.tasks.spawn(expiry.run(Until::Stopped, self.background.clone()));
     }
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
         let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
-        let stop = self.background.clone();
-        self.tasks.spawn(async move { purger.run(stop).await });
+        self.tasks.spawn(purger.run(Until::Stopped, self.background.clone()));
     }
 
     /// Starts the way of events: the relay, and the consumer of what it publishes, as far as this process has them.

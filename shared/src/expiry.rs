@@ -18,6 +18,7 @@ use crate::{
     lanes::{Dispatch, DispatchError},
     store::Store,
     telemetry::{self, ExpiryPath},
+    until::{Ran, Until},
 };
 
 /// Half of the shortest TTL ([`crate::engine::Ttl`] is at least a second).
@@ -96,18 +97,33 @@ impl Expiry {
         Ok(Step { expired, next_at: read_at + next_in })
     }
 
-    /// Takes steps until told to stop. Failures were logged where they were met, and are retried.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
+    /// Takes steps, and says how many holds they expired. Failures were logged where they were met.
+    pub async fn run(mut self, until: Until, stop: CancellationToken) -> Ran<u64> {
+        let mut ran = Ran::default();
+        while !stop.is_cancelled() {
             let next_at = match self.step().await {
-                Ok(step) => step.next_at,
-                Err(DispatchError::Stopping) => return,
-                Err(_logged) => Instant::now() + LOOK_AGAIN,
+                Ok(step) => {
+                    ran.did += step.expired;
+                    ran.failure = None;
+                    if until == Until::Idle && step.expired == 0 && step.next_at > Instant::now() {
+                        return ran;
+                    }
+                    step.next_at
+                }
+                Err(DispatchError::Stopping) => return ran,
+                Err(logged) => {
+                    ran.failure = Some(telemetry::chain(&logged));
+                    if until == Until::Idle {
+                        return ran;
+                    }
+                    Instant::now() + LOOK_AGAIN
+                }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
                 () = sleep_until(next_at.into()) => {}
             }
         }
+        ran
     }
 }

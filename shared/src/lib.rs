@@ -15,4 +15,6 @@ pub mod lanes;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
+pub mod until;
 pub mod webhooks;

@@ -4,6 +4,11 @@
 
 mod catalogue;
 mod events;
+mod exporter;
+mod lines;
+#[cfg(feature = "otlp")]
+mod otlp;
+pub mod spans;
 
 use std::{
     io::IsTerminal,
@@ -14,18 +19,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lines::WithIds;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    config::OtlpConfig,
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
     store::{PoolUse, StoreError, webhooks::PendingDeliveries},
 };
-pub(crate) use events::{
-    count_consumed, count_dead_lettered, count_rejoined, note_backlog, note_consumer_lag, note_relay,
-};
+pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_relay};
+#[cfg(feature = "kafka")]
+pub(crate) use events::{count_rejoined, note_consumer_lag};
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
 const SECONDS: [f64; 14] =
@@ -49,14 +56,46 @@ pub enum LogFormat {
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    let with_ids = tracing_subscriber::fmt::format().with_ansi(ansi);
     let started = match format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => {
+            registry.with(lines.event_format(WithIds { format: with_ids, shape: format })).try_init()
+        }
+        LogFormat::Json => {
+            let with_ids = WithIds { format: with_ids.json().flatten_event(true), shape: format };
+            registry.with(lines.json().event_format(with_ids)).try_init()
+        }
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Starts the export of spans, where the configuration names a collector. Must run on the runtime that will serve.
+///
+/// # Errors
+/// This build cannot export spans, or the exporter cannot be made.
+pub fn start_spans(config: Option<&OtlpConfig>) -> Result<(), String> {
+    match config {
+        None => Ok(()),
+        #[cfg(feature = "otlp")]
+        Some(config) => otlp::start(config),
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => Err("it is not in this build: build it with the feature otlp".to_owned()),
+    }
+}
+
+/// Sends the spans that have ended, and waits for it, but not for long: whoever may be frozen after an answer calls this
+/// before it.
+pub async fn flush_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::flush().await;
+}
+
+/// Sends the spans that have ended, and ends the export.
+pub async fn stop_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::stop().await;
 }
 
 /// The process's metrics; started at the first call, the same ever after.

@@ -2,17 +2,23 @@
 
 use std::{
     ffi::OsStr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
     sync::OnceLock,
 };
 
 use serde_json::Value;
 
-/// The path of the binary, built from the code under test.
-pub(crate) fn path() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
+/// The path of `bespeak`, built from the code under test.
+pub(crate) fn path() -> PathBuf {
+    built("bespeak")
+}
+
+/// The path of a program, built from the code under test. All are built together, so that what they share is built once.
+pub(crate) fn built(program: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let packages = ["bespeak-cli", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
         let mut build = Command::new(env!("CARGO"));
         // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
         // crates, and all that need these, built again each time.
@@ -20,24 +26,16 @@ pub(crate) fn path() -> &'static Path {
             build.env_remove(name);
         }
         let built = build
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "bespeak-cli",
-                "--bin",
-                "bespeak",
-                "--features",
-                "failpoints",
-            ])
+            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints"])
+            .args(packages.iter().flat_map(|package| ["--package", package]))
             .status()
             .expect("cargo can be run");
-        assert!(built.success(), "the bespeak binary cannot be built");
+        assert!(built.success(), "the programs cannot be built");
         // This test lies in target/debug/deps.
         let test = std::env::current_exe().expect("a path");
-        let folder = test.ancestors().nth(2).expect("two folders up");
-        folder.join(format!("bespeak{}", std::env::consts::EXE_SUFFIX))
-    })
+        test.ancestors().nth(2).expect("two folders up").to_owned()
+    });
+    folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
 }
 
 fn is_of_this_package(variable: &OsStr) -> bool {

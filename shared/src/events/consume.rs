@@ -79,6 +79,7 @@ impl Consumer {
     /// # Errors
     /// It stopped; those before it are done with.
     pub async fn consume(&self, records: &[Record]) -> Result<Consumed, Stopped> {
+        crate::failpoint::reach("consumer.begun").await;
         let mut events = Vec::with_capacity(records.len());
         let mut poison = Vec::new();
         for (at, record) in records.iter().enumerate() {
@@ -141,9 +142,10 @@ impl Consumer {
         let letters: Vec<DeadLetter> = poison.iter().map(letter).collect();
         for DeadLetter { record, reason, .. } in &letters {
             let origin = &record.origin;
+            let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
             tracing::error!(
                 topic = %origin.topic, partition = origin.partition, offset = origin.offset,
-                event_id = record.header("ce_id"), reason, "an event cannot be applied and is set aside"
+                event_id = record.header("ce_id"), trace_id, reason, "an event cannot be applied and is set aside"
             );
         }
         self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: first.at, why: why.into() })?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{DispatchError, Way};
+use super::{DispatchError, Way, given_here};
 use crate::{
-    engine::{Command, Outcome},
+    engine::{Command, Outcome, Traced},
     store::Mode,
 };
 
@@ -33,7 +33,7 @@ impl Singles {
             Err(tokio::sync::TryAcquireError::Closed) => return Err(DispatchError::Stopping),
         };
         let (way, running) = (self.way.clone(), self.running.clone());
-        let alone: Arc<[Command]> = [command].into();
+        let alone: Arc<[Traced]> = [given_here(command)].into();
         // A task of its own keeps the place until the transaction ended, whether or not the caller stays.
         let task = self.way.tasks.spawn(async move {
             let turn = running.acquire_owned().await;

@@ -43,7 +43,9 @@ pub use pool::PoolUse;
 pub use purge::Purged;
 pub use webhooks::WebhookStore;
 
-use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{
+    Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token, Traced,
+};
 
 /// What goes wrong in a store: what an operator must know, never what a customer is told.
 #[derive(Debug, thiserror::Error)]
@@ -235,8 +237,15 @@ pub trait Store: Send + Sync + 'static {
     /// Brings the schema to this version. Safe to run at any time and from several processes.
     async fn migrate(&self) -> Result<(), StoreError>;
 
-    /// Runs commands, in order, in one transaction; all of what they change lasts, or none of it.
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError>;
+    /// Runs commands, in order, in one transaction; all of what they change lasts, or none of it. Their events bear the
+    /// traces of the requests that gave them.
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError>;
+
+    /// Runs commands that no request gave, as [`Self::execute_traced`] does.
+    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+        let traced: Vec<Traced> = commands.iter().cloned().map(Traced::from).collect();
+        self.execute_traced(&traced, mode).await
+    }
 
     /// A resource; `available` counts overdue holds as given back (I6). Cancel-safe.
     async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, StoreError>;

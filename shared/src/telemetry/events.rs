@@ -46,12 +46,14 @@ pub(crate) fn count_dead_lettered(reason: &'static str) {
 }
 
 /// Notes how far a consumer is behind.
+#[cfg(feature = "kafka")]
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
 pub(crate) fn note_consumer_lag(events: u64) {
     gauge!("bespeak_consumer_lag_events").set(events as f64);
 }
 
 /// Counts a change of the partitions that this consumer has.
+#[cfg(feature = "kafka")]
 pub(crate) fn count_rejoined() {
     counter!("bespeak_consumer_rebalances_total").increment(1);
 }

@@ -28,7 +28,7 @@ use super::{
     Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, PoolUse, Purged, Store, StoreError, batch,
     purge::before,
 };
-use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
 use connect::{For, Pool};
 use sql::{Script, Sql};
 use wire::Wire;
@@ -99,7 +99,7 @@ impl Store for MysqlStore {
         migrated
     }
 
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError> {
         batch::execute(self, commands, mode).await
     }
 

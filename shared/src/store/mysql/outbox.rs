@@ -27,7 +27,7 @@ use crate::{
 
 const EVENT: &str =
     "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-    b.attempts";
+    o.traceparent, b.attempts";
 const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE";
 /// Locked, so that whoever takes a shard over waits until this mark is made or refused.

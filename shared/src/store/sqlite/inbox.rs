@@ -160,8 +160,8 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
 /// Enqueued twice only where the inbox has forgotten the event: once is enough.
 async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
     const ENQUEUE: &str = "INSERT INTO webhook_deliveries
-            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent)
+        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6, ?7) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
     sqlx::query(ENQUEUE)
         .bind(delivery.endpoint_id.as_bytes().to_vec())
         .bind(delivery.event_id.as_bytes().to_vec())
@@ -169,6 +169,7 @@ async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<
         .bind(delivery.event_at.as_microsecond())
         .bind(delivery.body.to_string())
         .bind(now(session.clock()).as_microsecond())
+        .bind(delivery.trace.map(|trace| trace.traceparent().as_str().to_owned()))
         .execute(session.connection())
         .await
         .map(drop)

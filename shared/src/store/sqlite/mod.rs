@@ -30,7 +30,7 @@ use super::{
     Audit, Clock, Contention, Due, Executed, Mode, Page, PoolUse, Purged, Store, StoreError, batch, pool,
     purge::before,
 };
-use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
 use checkpoint::Checkpoints;
 use error::failed;
 
@@ -161,7 +161,7 @@ impl Store for SqliteStore {
             .map_err(|source| StoreError::Migration { source: source.into() })
     }
 
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError> {
         batch::execute(self, commands, mode).await
     }
 

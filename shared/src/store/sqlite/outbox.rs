@@ -24,7 +24,7 @@ use crate::{
 macro_rules! event_columns {
     () => {
         "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-        b.attempts"
+        o.traceparent, b.attempts"
     };
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn claim(
 /// Due deliveries of an endpoint, the oldest first, locked; those that somebody else has locked are passed over.
 fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
     let sql = Sql::new(
-        "SELECT id, claim, endpoint_id, event_id, payload, attempts
+        "SELECT id, claim, endpoint_id, event_id, payload, attempts, traceparent
         FROM webhook_deliveries FORCE INDEX (webhook_deliveries_due) WHERE endpoint_id = ",
     );
     let sql = endpoint_id(sql, endpoint).push(" AND status = 'PENDING' AND next_attempt_at <= ");
