@@ -124,7 +124,9 @@ fn queues_are_those_that_are_tested() {
     // They are those of the stack on AWS.
     let stack = crate::deploy::yaml::documents("template.yaml").remove(0);
     let on_aws = &stack["Resources"]["ConsumerQueue"]["Properties"];
-    assert_eq!(described[1]["attributes"]["VisibilityTimeout"], on_aws["VisibilityTimeout"].to_string());
+    for (name, value) in described[1]["attributes"].as_object().expect("attributes") {
+        assert_eq!(value.as_str(), Some(on_aws[name].to_string().as_str()), "{name}");
+    }
     assert_eq!(described[1]["redrive"]["maxReceiveCount"], on_aws["RedrivePolicy"]["maxReceiveCount"]);
     // The health check waits for the one that is made last.
     let check = services()["localstack"]["healthcheck"]["test"].clone();
