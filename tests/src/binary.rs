@@ -1,6 +1,7 @@
 //! The `bespeak` binary, as a user has it.
 
 use std::{
+    ffi::OsStr,
     path::PathBuf,
     process::{Command, Output},
     sync::OnceLock,
@@ -18,7 +19,13 @@ pub(crate) fn built(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let packages = ["bespeak-cli", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
-        let built = Command::new(env!("CARGO"))
+        let mut build = Command::new(env!("CARGO"));
+        // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
+        // crates, and all that need these, built again each time.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+            build.env_remove(name);
+        }
+        let built = build
             .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints"])
             .args(packages.iter().flat_map(|package| ["--package", package]))
             .status()
@@ -29,6 +36,11 @@ pub(crate) fn built(program: &str) -> PathBuf {
         test.ancestors().nth(2).expect("two folders up").to_owned()
     });
     folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn is_of_this_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| name.starts_with(begins))
 }
 
 /// What a command did.

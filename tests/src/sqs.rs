@@ -74,8 +74,7 @@ impl Queue {
 
     /// Another queue with the attributes of this one, and another redrive queue.
     async fn copy(&self, name: &str, redrive: Option<&Self>) -> Self {
-        const SET: [&str; 3] =
-            ["VisibilityTimeout", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds"];
+        const SET: [&str; 2] = ["VisibilityTimeout", "MessageRetentionPeriod"];
         let described = self.attributes().await;
         let mut attributes = json!({});
         for name in SET {

@@ -82,6 +82,14 @@ fn target() -> PathBuf {
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
+    // crates, and all that need these, built again each time.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| text.starts_with(begins)) {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

@@ -8,7 +8,7 @@ mod kubernetes;
 mod stack;
 mod template;
 mod workspace;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::{
     path::{Path, PathBuf},

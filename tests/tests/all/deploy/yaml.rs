@@ -4,7 +4,7 @@ use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
 /// The documents of a file.
-pub(super) fn documents(path: &str) -> Vec<Value> {
+pub(crate) fn documents(path: &str) -> Vec<Value> {
     let text = super::text(path);
     let parsed = Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
     parsed.iter().map(to_json).collect()

@@ -11,8 +11,7 @@ use super::{path, text, yaml};
 const FILE: &str = "compose.yaml";
 
 fn services() -> BTreeMap<String, Value> {
-    let mut compose: BTreeMap<String, Value> = yaml(FILE);
-    serde_json::from_value(compose.remove("services").expect("services")).expect("services by name")
+    serde_json::from_value(yaml(FILE)["services"].take()).expect("services by name")
 }
 
 fn strings(value: &Value) -> Vec<&str> {
@@ -36,7 +35,7 @@ fn it_is_valid_by_the_specification() {
         .should_validate_formats(false)
         .build(&schema)
         .expect("a schema");
-    let mut compose: Value = yaml(FILE);
+    let mut compose = yaml(FILE);
     let errors: Vec<_> = schema.iter_errors(&compose).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     // The schema does say something.
@@ -122,6 +121,13 @@ fn queues_are_those_that_are_tested() {
     let described: Vec<Value> = serde_json::from_str(&text("aws/queues.json")).expect("JSON");
     let names: Vec<_> = described.iter().filter_map(|queue| queue["name"].as_str()).collect();
     assert_eq!(names, ["bespeak-consumer-dlq", "bespeak-consumer"]);
+    // They are those of the stack on AWS.
+    let stack = crate::deploy::yaml::documents("template.yaml").remove(0);
+    let on_aws = &stack["Resources"]["ConsumerQueue"]["Properties"];
+    for (name, value) in described[1]["attributes"].as_object().expect("attributes") {
+        assert_eq!(value.as_str(), Some(on_aws[name].to_string().as_str()), "{name}");
+    }
+    assert_eq!(described[1]["redrive"]["maxReceiveCount"], on_aws["RedrivePolicy"]["maxReceiveCount"]);
     // The health check waits for the one that is made last.
     let check = services()["localstack"]["healthcheck"]["test"].clone();
     assert_eq!(strings(&check).last(), names.last());
@@ -154,10 +160,10 @@ fn the_settings_are_settings_and_lead_to_these_services() {
         assert!(published.contains(place), "{name}: nothing listens on {place}: {published:?}");
     }
     // Prometheus asks where `serve` listens, and Grafana asks Prometheus.
-    let prometheus: Value = yaml("prometheus/prometheus.yaml");
+    let prometheus = yaml("prometheus/prometheus.yaml");
     let target = &prometheus["scrape_configs"][0]["static_configs"][0]["targets"][0];
     assert_eq!(target.as_str(), Some(config.listen.to_string().as_str()));
-    let source: Value = yaml("grafana/provisioning/datasources/prometheus.yaml");
+    let source = yaml("grafana/provisioning/datasources/prometheus.yaml");
     let listens = services["prometheus"]["command"].to_string();
     let url = source["datasources"][0]["url"].as_str().expect("a URL");
     assert!(listens.contains(&url.replace("http://", "--web.listen-address=")), "{listens} {url}");

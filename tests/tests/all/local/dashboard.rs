@@ -68,10 +68,10 @@ fn panels_stand_side_by_side_and_say_what_they_show() {
 fn it_is_found_where_grafana_is_told_to_look() {
     let dashboard = dashboard();
     assert_eq!((&dashboard["uid"], &dashboard["title"]), (&"bespeak".into(), &"Bespeak".into()));
-    let source: Value = super::yaml("grafana/provisioning/datasources/prometheus.yaml");
+    let source = super::yaml("grafana/provisioning/datasources/prometheus.yaml");
     assert_eq!(source["datasources"][0]["uid"], "prometheus");
-    let provider: Value = super::yaml("grafana/provisioning/dashboards/bespeak.yaml");
-    let compose: Value = super::yaml("compose.yaml");
+    let provider = super::yaml("grafana/provisioning/dashboards/bespeak.yaml");
+    let compose = super::yaml("compose.yaml");
     let folder = provider["providers"][0]["options"]["path"].as_str().expect("a folder");
     let volumes = compose["services"]["grafana"]["volumes"].to_string();
     assert!(volumes.contains(&format!("./grafana/dashboards:{folder}:ro")), "{volumes}");

@@ -1,8 +1,19 @@
 //! Metrics: whatever a panel or a rule names is really there, with its labels; all are explained.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use bespeak_tests::{Books, until};
+use bespeak::{
+    app::{Access, open_store},
+    expiry::Expiry,
+    lanes::{Dispatch, Plan},
+    telemetry::{self, ExpiryPath},
+};
+use bespeak_tests::{Api, Books, until};
+use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::{dashboard, load::Load, path, rules};
 
@@ -162,4 +173,24 @@ fn a_wrong_name_is_seen() {
     ] {
         assert_eq!(wrong(&shown, expression).len(), 1, "{expression}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expiry_is_counted_under_the_path_that_is_said() {
+    let metrics = telemetry::metrics().expect("metrics");
+    let swept = || {
+        let text = metrics.render();
+        let line = text.lines().find(|line| line.starts_with(r#"bespeak_expiries_total{path="sweep"}"#));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("a number, from the start")
+    };
+    let before = swept();
+    let api = Api::start(Books::sqlite()).await;
+    api.stock("seat", 1).await;
+    let hold = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 1});
+    assert_eq!(api.reserve("k", &hold).await.status, 200);
+    let store = open_store(&api.config, Access::Tend).await.expect("the same books");
+    let dispatch = Arc::new(Dispatch::start(store.clone(), Plan::Single { at_once: 1 }, 10));
+    let sweep = Mutex::new(Expiry::new(store, dispatch).counted_as(ExpiryPath::Sweep));
+    until("the hold is swept", async || sweep.lock().await.step().await.expect("a step").expired == 1).await;
+    assert_eq!(swept(), before + 1);
 }

@@ -10,7 +10,7 @@ mod rules;
 
 use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// A file of the repository's folder `localstack/`.
 fn path(file: &str) -> PathBuf {
@@ -22,6 +22,6 @@ fn text(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn yaml<T: DeserializeOwned>(file: &str) -> T {
-    serde_saphyr::from_str(&text(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+fn yaml(file: &str) -> Value {
+    crate::deploy::yaml::documents(&format!("localstack/{file}")).remove(0)
 }

@@ -17,7 +17,7 @@ fn promtool(arguments: &[&str]) -> String {
 }
 
 pub(super) fn rules() -> Vec<Value> {
-    let file: Value = yaml("prometheus/rules.yaml");
+    let file = yaml("prometheus/rules.yaml");
     let groups = file["groups"].as_array().expect("groups").clone();
     groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
 }
@@ -36,7 +36,7 @@ fn prometheus_takes_its_configuration_and_the_rules() {
 #[test]
 fn each_alert_fires_where_it_must_and_not_where_all_is_well() {
     promtool(&["test", "rules", "rules.test.yaml"]);
-    let tests: Value = yaml("prometheus/rules.test.yaml");
+    let tests = yaml("prometheus/rules.test.yaml");
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for case in tests["tests"].as_array().expect("tests").iter() {
         for expected in case["alert_rule_test"].as_array().expect("expectations") {
