@@ -16,7 +16,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
 
 use crate::{
-    base_path, import, observe::observe, openapi, operations, problem::Problem, reservations, resources, webhooks,
+    base_path, import, observe::observe, openapi, operations, problem::Problem, reservations, resources,
+    webhooks,
 };
 
 /// What every handler is given.
