@@ -16,9 +16,10 @@ const EXAMPLE: &str = "secret.example.yaml";
 
 fn files(folder: &str) -> Vec<String> {
     let listed = std::fs::read_dir(root().join(folder)).expect("a folder");
-    let names = listed.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> =
-        names.filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml").collect();
+    let paths = listed.map(|entry| entry.expect("an entry").path());
+    let yaml = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let names = yaml.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let mut names: Vec<_> = names.filter(|name| name != "kustomization.yaml").collect();
     names.sort();
     names
 }
