@@ -1,7 +1,8 @@
 //! Points at which tests stop a process, to kill it just there. Nothing at all where the feature `failpoints` is off.
 //!
-//! Never: in a release. `BESPEAK_TEST_FAILPOINT` names a point; who reaches it says so on standard error and goes no further.
-//! With `:panic` after its name, the first who reaches it panics, and the others go on.
+//! Never: in a release. `BESPEAK_TEST_FAILPOINT` names a point; who reaches it says so on standard error and goes no further;
+//! or, where `BESPEAK_TEST_FAILPOINT_UNTIL` names a file, until that is there. With `:panic` after its name, the first who
+//! reaches it panics, and the others go on.
 
 #![cfg_attr(
     not(feature = "failpoints"),
@@ -17,7 +18,10 @@ pub(crate) async fn reach(point: &str) {
     {
         Some(rest) if rest.is_empty() => {
             eprintln!("failpoint {point} reached");
-            std::future::pending::<()>().await;
+            let until = std::env::var_os("BESPEAK_TEST_FAILPOINT_UNTIL");
+            while !until.as_ref().is_some_and(|file| std::path::Path::new(file).exists()) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
         }
         Some(rest) if rest == ":panic" => {
             use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,6 +6,7 @@ mod catalogue;
 mod events;
 mod exporter;
 mod lines;
+mod locks;
 #[cfg(feature = "otlp")]
 mod otlp;
 pub mod spans;
@@ -33,6 +34,8 @@ use crate::{
 pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_relay};
 #[cfg(feature = "kafka")]
 pub(crate) use events::{count_rejoined, note_consumer_lag};
+
+pub(crate) use locks::{count_lock, count_lost_lock};
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
 const SECONDS: [f64; 14] =
@@ -138,6 +141,7 @@ pub(crate) fn count_command(name: &'static str, outcome: &Result<Outcome, Dispat
         Ok(Err(refusal)) => refusal.slug(),
         Err(DispatchError::Full) => "overloaded",
         Err(DispatchError::Stopping) => "stopping",
+        Err(DispatchError::Lock(_)) => "locked",
         Err(DispatchError::Store(_) | DispatchError::Panicked) => "failed",
     };
     counter!("bespeak_commands_total", "command" => name, "outcome" => became).increment(1);

@@ -18,6 +18,7 @@ mod outbox;
 mod pool;
 mod purge;
 mod rows;
+mod shards;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod webhooks;
@@ -33,7 +34,7 @@ use async_trait::async_trait;
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
 pub use inbox::{Applied, InboxStore, KeyMismatch};
-pub use leases::Leases;
+pub use leases::LeaseStore;
 pub use letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
 pub use outbox::{
     Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
@@ -41,6 +42,7 @@ pub use outbox::{
 };
 pub use pool::PoolUse;
 pub use purge::Purged;
+pub use shards::Leases;
 pub use webhooks::WebhookStore;
 
 use crate::engine::{
@@ -292,7 +294,7 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// All that one database keeps: the books, and what is done with their events.
-pub trait Database: Store + OutboxStore + InboxStore + LetterStore + WebhookStore {}
+/// All that one database keeps: the books, what is done with their events, and leases.
+pub trait Database: Store + OutboxStore + InboxStore + LetterStore + WebhookStore + LeaseStore {}
 
-impl<T: Store + OutboxStore + InboxStore + LetterStore + WebhookStore> Database for T {}
+impl<T: Store + OutboxStore + InboxStore + LetterStore + WebhookStore + LeaseStore> Database for T {}

@@ -157,6 +157,23 @@ const METRICS: &[Metric] = &[
         "bespeak_webhook_overdue_seconds",
         "For how long the oldest delivery that may be attempted has been due.",
     ),
+    counter(
+        "bespeak_lock_acquisitions_total",
+        AS_SEEN,
+        "Commands that asked for distributed locks, by lock and result: acquired, timed_out (others held it) or failed \
+         (nobody could say).",
+    ),
+    counter("bespeak_lock_waits_total", AS_SEEN, "Of these, those that found a lock held by others, by lock."),
+    histogram(
+        "bespeak_lock_wait_seconds",
+        AS_SEEN,
+        "How long those waited, whether or not they got it, by lock.",
+    ),
+    counter(
+        "bespeak_lock_lost_total",
+        AS_SEEN,
+        "Distributed locks that ended before their holder was done, by lock.",
+    ),
 ];
 
 const POOLS: &[Labels] = &[&[("pool", &["writers", "readers"])]];
