@@ -14,6 +14,7 @@ mod books;
 mod deliveries;
 mod kafka;
 mod receiver;
+mod redis;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub use binary::{Ran, bespeak};
 pub use books::{Books, Thief, mysql_server};
 pub use kafka::{Topic, kafka_server};
 pub use receiver::{Message, Receiver, Says};
+pub use redis::{Nodes, ask, redlock};
 pub use server::Server;
 
 /// Waits until `condition` holds.
