@@ -61,7 +61,14 @@ impl Node {
 
     /// Asks; 0 is no.
     pub(super) async fn ask(&self, question: &Question) -> Result<u64, String> {
-        match timeout(self.patience, self.run(question)).await {
+        let asked = async {
+            match self.run(question).await {
+                // A connection that broke while nobody used it says so only to whoever uses it next.
+                Err(error) if error.is_io_error() && !error.is_timeout() => self.run(question).await,
+                answered => answered,
+            }
+        };
+        match timeout(self.patience, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(format!("{}: {error}", self.place())),
             Err(_) => Err(format!("{}: no answer within {} ms", self.place(), self.patience.as_millis())),
