@@ -188,8 +188,9 @@ impl App {
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
-        let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
-        self.tasks.spawn(purger.run(Until::Stopped, self.background.clone()));
+        let mut purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
+        let stop = self.background.clone();
+        self.tasks.spawn(async move { purger.run(Until::Stopped, stop).await });
     }
 
     /// Starts the way of events: the relay, and the consumer of what it publishes, as far as this process has them.
