@@ -95,6 +95,20 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Datab
     })
 }
 
+/// Creates the database that a configuration names, if it is not there; whether it was not. A file of `SQLite` is made by
+/// whoever opens it to serve.
+///
+/// # Errors
+/// The server is away, or the account may not create databases.
+pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
+    #[cfg(feature = "mysql")]
+    if config.database_url.starts_with("mysql:") {
+        return crate::store::mysql::create_database(&config.database_url).await;
+    }
+    let _ = config;
+    Ok(false)
+}
+
 /// The locks that a configuration's strategy takes around its transactions. Connects when first asked.
 pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
     let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {

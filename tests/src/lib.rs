@@ -17,6 +17,7 @@ pub mod event_source;
 mod kafka;
 mod lambda;
 mod receiver;
+mod redis;
 mod server;
 mod sqs;
 
@@ -29,6 +30,7 @@ pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
 pub use lambda::{Gateway, Lambda, TIME, answered, sample};
 pub use receiver::{Message, Receiver, Says};
+pub use redis::{Nodes, ask, redlock};
 pub use server::Server;
 pub use sqs::{Queue, Received, aws_server};
 

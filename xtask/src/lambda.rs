@@ -1,4 +1,4 @@
-//! `cargo xtask lambda build | watch`: what is deployed, and the functions on a laptop.
+//! `cargo xtask lambda build | watch | events | invoke`: what is deployed, and the functions on a laptop.
 //!
 //! Never: a deployment; `sam` does that, from `template.yaml`, with the same builder. Next: `provision.rs`, which has the tools.
 
@@ -29,6 +29,15 @@ pub(crate) enum Order {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// What Lambda does around them: `consumer` with what the topic of BESPEAK_EVENTS_URL has, `relay-cron` by a schedule
+    Events {
+        /// Where `cargo lambda watch` takes invocations
+        #[arg(long, default_value = "127.0.0.1:9000")]
+        address: String,
+        /// Seconds from one invocation of `relay-cron` to the next
+        #[arg(long, default_value_t = 60)]
+        every: u32,
+    },
     /// `cargo lambda invoke`, with the same tools
     Invoke {
         /// Passed on to `cargo lambda invoke`
@@ -42,6 +51,20 @@ pub(crate) fn run(order: Order) -> Result<(), String> {
     match order {
         Order::Build => build(),
         Order::Watch { arguments } => replaced_by(cargo_lambda("watch")?.args(arguments)),
+        Order::Events { address, every } => replaced_by(
+            cargo()
+                .args([
+                    "run",
+                    "--quiet",
+                    "--locked",
+                    "--package",
+                    "bespeak-tests",
+                    "--example",
+                    "event_source",
+                    "--",
+                ])
+                .args([address, every.to_string()]),
+        ),
         Order::Invoke { arguments } => replaced_by(cargo_lambda("invoke")?.args(arguments)),
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn start() -> Result<(Process, SocketAddr), ServiceError> {
         match process.until_ready(PATIENCE, probe, late).await {
             Ok(_) => return Ok((process, address)),
             Err(ServiceError::NotStarted { log, .. }) if tried < TRIES && log.contains("in use") => {
-                tried += 1
+                tried += 1;
             }
             Err(error) => return Err(error),
         }

@@ -36,9 +36,12 @@ pub struct Failure {
     pub message: String,
 }
 
+/// How an invocation ended.
+type Ended = Result<Vec<u8>, Failure>;
+
 /// An invocation under way.
 pub struct Invocation {
-    ended: oneshot::Receiver<Result<Vec<u8>, Failure>>,
+    ended: oneshot::Receiver<Ended>,
 }
 
 impl Invocation {
@@ -69,7 +72,7 @@ pub(super) struct RuntimeApi {
 struct Shared {
     /// Whoever asks first waits first.
     next: tokio::sync::Mutex<mpsc::UnboundedReceiver<Next>>,
-    under_way: Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>, Failure>>>>,
+    under_way: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
     init_failure: Mutex<Option<Failure>>,
 }
 
@@ -169,7 +172,7 @@ impl Shared {
         answer.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
     }
 
-    fn end(&self, id: &str, ended: Result<Vec<u8>, Failure>) -> Response<Full<Bytes>> {
+    fn end(&self, id: &str, ended: Ended) -> Response<Full<Bytes>> {
         let id = id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         match id.and_then(|id| under_way.remove(&id)) {

@@ -50,6 +50,7 @@ impl App {
             EventLog::Kafka(kafka) => {
                 use crate::events::kafka::{KafkaPublisher, ensure_topics};
 
+                #[cfg(not(feature = "msk-iam"))]
                 super::events::can_log_in(kafka)?;
                 ensure_topics(kafka).await?;
                 Ok(Arc::new(KafkaPublisher::new(kafka, &config.events_source)?))

@@ -63,14 +63,12 @@ pub fn dead_letters(config: &Config, store: &Arc<dyn Database>) -> Result<Arc<dy
 }
 
 /// Refuses a login that this build does not have.
-#[cfg(feature = "kafka")]
+#[cfg(all(feature = "kafka", not(feature = "msk-iam")))]
 pub(super) fn can_log_in(kafka: &KafkaConfig) -> Result<(), EventsError> {
-    #[cfg(not(feature = "msk-iam"))]
-    if matches!(kafka.security.login, Some(crate::config::Login::MskIam { .. })) {
-        return Err(EventsError::NoMskIam);
+    match kafka.security.login {
+        Some(crate::config::Login::MskIam { .. }) => Err(EventsError::NoMskIam),
+        _ => Ok(()),
     }
-    let _ = kafka;
-    Ok(())
 }
 
 /// What the way of events is made of.
@@ -105,6 +103,7 @@ impl EventsWay {
         if !(config.relay || config.consumer) {
             return Ok(());
         }
+        #[cfg(not(feature = "msk-iam"))]
         can_log_in(kafka)?;
         let publisher = Arc::new(KafkaPublisher::new(kafka, &config.events_source)?);
         let letters = Arc::new(TopicLetters::new(kafka, self.store.clone())?);

@@ -149,7 +149,9 @@ impl Consumer {
             );
         }
         self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: first.at, why: why.into() })?;
-        poison.iter().for_each(|unfit| telemetry::count_dead_lettered(unfit.class));
+        for unfit in poison {
+            telemetry::count_dead_lettered(unfit.class);
+        }
         Ok(())
     }
 }

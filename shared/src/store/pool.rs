@@ -104,7 +104,8 @@ impl<DB: Database> std::fmt::Debug for Pool<DB> {
     }
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod tests {
     use std::{sync::Arc, time::Duration};
 

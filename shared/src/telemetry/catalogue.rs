@@ -198,7 +198,11 @@ const METRICS: &[Metric] = &[
         "Commands that asked for distributed locks, by lock and result: acquired, timed_out (others held it) or failed \
          (nobody could say).",
     ),
-    counter("bespeak_lock_waits_total", AS_SEEN, "Of these, those that found a lock held by others, by lock."),
+    counter(
+        "bespeak_lock_waits_total",
+        AS_SEEN,
+        "Of these, those that found a lock held by others, by lock.",
+    ),
     histogram(
         "bespeak_lock_wait_seconds",
         AS_SEEN,

@@ -14,6 +14,7 @@ mod faults;
 mod functions;
 mod import;
 mod local;
+mod locks;
 mod mysql;
 mod openapi;
 mod problems;

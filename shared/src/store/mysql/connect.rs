@@ -18,13 +18,14 @@ const PING_AFTER: Duration = Duration::from_secs(1);
 /// server closes it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Every session, whatever the URL or the server says: UTF-8 (what literals are escaped for), UTC, strict, compared byte by byte, long lists in one string (audits), and each statement sees what was
-/// committed before it.
+/// Every session, whatever the URL or the server says: UTF-8 (what literals are escaped for), UTC, strict, compared byte by
+/// byte, long lists in one string (audits), each statement sees what was committed before it, and a process that was frozen
+/// for good leaves no session behind for hours.
 const SESSION: &str = "SET NAMES utf8mb4;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION autocommit = 1, time_zone = '+00:00',
         sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION',
-        group_concat_max_len = 1048576";
+        group_concat_max_len = 1048576, wait_timeout = 60";
 /// Sessions that write: nobody waits long for a lock, and a process that is frozen in mid-transaction loses its locks.
 const WRITER: &str = "SET SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 10,
     net_read_timeout = 10, net_write_timeout = 10";

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
 use connect::{For, Pool};
+pub use schema::create_database;
 use sql::{Script, Sql};
 use wire::Wire;
 

@@ -18,6 +18,20 @@ use crate::store::decode::Cells;
 /// How long another process's migration is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 
+/// Creates the database that a URL names, if it is not there; whether it was not. The account must be allowed to.
+///
+/// # Errors
+/// The server is away, or refuses.
+pub async fn create_database(url: &str) -> Result<bool, StoreError> {
+    use sqlx::{MySql, migrate::MigrateDatabase};
+
+    if MySql::database_exists(url).await.map_err(error::failed)? {
+        return Ok(false);
+    }
+    MySql::create_database(url).await.map_err(error::failed)?;
+    Ok(true)
+}
+
 pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     let mut lock = Wire::open(pool).await?;
     lock.wait_for(LOCK_WAIT + Duration::from_secs(10));

@@ -17,8 +17,12 @@ const EXAMPLE: &str = "secret.example.yaml";
 fn files(folder: &str) -> Vec<String> {
     let listed = std::fs::read_dir(root().join(folder)).expect("a folder");
     let names = listed.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> =
-        names.filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml").collect();
+    let mut names: Vec<_> = names
+        .filter(|name| {
+            std::path::Path::new(name).extension().is_some_and(|of| of == "yaml")
+                && name != "kustomization.yaml"
+        })
+        .collect();
     names.sort();
     names
 }

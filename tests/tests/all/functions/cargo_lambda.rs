@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bespeak_services::Tool;
 use bespeak_tests::{Books, Topic, bespeak, clean_program, until_within};
 use serde_json::{Value, json};
@@ -127,7 +128,6 @@ fn the_samples_are_events_as_promised() {
     let validator = jsonschema::validator_for(&schema).expect("a schema");
     let event = bespeak_tests::sample("consumer-msk");
     let record = &event["records"]["bespeak.events-3"][0];
-    use base64::{Engine, engine::general_purpose::STANDARD};
     let data = STANDARD.decode(record["value"].as_str().expect("text")).expect("base64");
     let data: Value = serde_json::from_slice(&data).expect("JSON");
     assert!(validator.is_valid(&data), "{data}");

@@ -49,8 +49,11 @@ impl Shown {
     }
 }
 
+/// A label, its operator and its value.
+type Selector = (String, (String, String));
+
 /// `a="1",b=~"2"` as names, operators and values. No value here has a comma or a quote in it.
-fn selectors(text: &str) -> Vec<(String, (String, String))> {
+fn selectors(text: &str) -> Vec<Selector> {
     let parts = text.split(',').filter(|part| !part.is_empty());
     parts
         .map(|part| {
@@ -62,7 +65,7 @@ fn selectors(text: &str) -> Vec<(String, (String, String))> {
 }
 
 /// The metrics of an expression, each with its selectors.
-fn named(expression: &str) -> Vec<(String, Vec<(String, (String, String))>)> {
+fn named(expression: &str) -> Vec<(String, Vec<Selector>)> {
     let mut found = Vec::new();
     let mut rest = expression;
     while let Some(at) = rest.find("bespeak_") {

@@ -38,7 +38,7 @@ fn each_alert_fires_where_it_must_and_not_where_all_is_well() {
     promtool(&["test", "rules", "rules.test.yaml"]);
     let tests = yaml("prometheus/rules.test.yaml");
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
-    for case in tests["tests"].as_array().expect("tests").iter() {
+    for case in tests["tests"].as_array().expect("tests") {
         for expected in case["alert_rule_test"].as_array().expect("expectations") {
             let name = expected["alertname"].as_str().expect("a name").to_owned();
             let alerts = expected["exp_alerts"].as_array().expect("alerts");
