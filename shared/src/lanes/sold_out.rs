@@ -293,3 +293,5 @@ fn given_back(outcome: &Outcome) -> Vec<&ResourceId> {
     outcome.as_ref().map(crate::engine::Accepted::given_back).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod tests;
