@@ -75,7 +75,8 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
                 redis.freeze().await?;
             }
             let summary =
-                load(bench, &target, CONNECTIONS, |connection, number, _| hold_by(connection, number)).await?;
+                load(bench, &target, CONNECTIONS, |connection, number, _| hold_by(connection, number))
+                    .await?;
             redis.thaw().await?;
             only(&summary, "200")?;
             rates[n].push(summary.requests_per_second);
@@ -105,7 +106,10 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
         verdict: format!(
             "{}\n\n{}",
             verdict(share >= 0.95, "with a healthy Redis not below 95 % of the rate without"),
-            verdict(figures[3].1 <= 1.1 * figures[0].1, "with a frozen Redis p50 within 10 % of that without")
+            verdict(
+                figures[3].1 <= 1.1 * figures[0].1,
+                "with a frozen Redis p50 within 10 % of that without"
+            )
         ),
         chart: None,
     })
@@ -120,7 +124,8 @@ pub(crate) async fn sold_out(bench: &Bench, database: &Database) -> Result<Secti
         for _ in 0..bench.rounds {
             let books = database.fresh().await?;
             let url = database.url(&books, None)?;
-            let servers = [with.start(bench, &url, &redis.url()).await?, with.start(bench, &url, &redis.url()).await?];
+            let servers =
+                [with.start(bench, &url, &redis.url()).await?, with.start(bench, &url, &redis.url()).await?];
             let targets = [servers[0].target()?, servers[1].target()?];
             define(&targets[0], "hot", 1).await?;
             if hold(targets[0].connect().await?, "hot", "the-winner").await.1?.status != 200 {

@@ -36,8 +36,8 @@ pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_
 #[cfg(feature = "kafka")]
 pub(crate) use events::{count_rejoined, note_consumer_lag};
 pub(crate) use fleet::{
-    GateMessage, RedisCall, RedisResult, count_gate_message, count_limited, count_limited_locally, count_redis_call,
-    count_refused_by_gate, note_breaker,
+    GateMessage, RedisCall, RedisResult, count_gate_message, count_limited, count_limited_locally,
+    count_redis_call, count_refused_by_gate, note_breaker,
 };
 pub(crate) use locks::{count_lock, count_lost_lock};
 

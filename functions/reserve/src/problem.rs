@@ -179,7 +179,8 @@ impl Problem {
         let seconds = limited.retry_after.as_secs_f64().ceil().max(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 86,400")]
         let seconds = seconds as u64;
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail).retry_after(seconds)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail)
+            .retry_after(seconds)
     }
 
     fn unavailable(detail: &str) -> Self {

@@ -38,7 +38,9 @@ pub(super) fn encode(from: u64, notices: Vec<Notice>) -> String {
     let wire = |Notice { resource, version, found }| {
         let short = match found {
             Found::GivenBack => None,
-            Found::Short { available, as_of, next_release_at } => Some(Short { available, as_of, next_release_at }),
+            Found::Short { available, as_of, next_release_at } => {
+                Some(Short { available, as_of, next_release_at })
+            }
         };
         Wire { resource: resource.as_str().to_owned(), version, short }
     };
@@ -57,7 +59,9 @@ pub(super) fn decode(me: u64, text: &[u8]) -> Vec<Notice> {
         let resource = ResourceId::new("resource", &resource).ok()?;
         let found = match short {
             None => Found::GivenBack,
-            Some(Short { available, as_of, next_release_at }) => Found::Short { available, as_of, next_release_at },
+            Some(Short { available, as_of, next_release_at }) => {
+                Found::Short { available, as_of, next_release_at }
+            }
         };
         Some(Notice { resource, version, found })
     };

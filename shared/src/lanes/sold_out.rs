@@ -118,8 +118,11 @@ impl SoldOut {
         for outcome in &executed.outcomes {
             match outcome {
                 Err(Refusal::OutOfStock { resource_id, available, next_release_at, .. }) => {
-                    let found =
-                        Found::Short { available: *available, as_of: executed.now, next_release_at: *next_release_at };
+                    let found = Found::Short {
+                        available: *available,
+                        as_of: executed.now,
+                        next_release_at: *next_release_at,
+                    };
                     self.note_short(&mut memory, resource_id, executed, found);
                 }
                 outcome => {
@@ -191,7 +194,11 @@ impl SoldOut {
                 (!outdated && !memory.is_too_old(as_of)).then_some(Known::Short(short))
             }
         };
-        telemetry::count_gate_message(if news.is_some() { GateMessage::Learnt } else { GateMessage::Outdated });
+        telemetry::count_gate_message(if news.is_some() {
+            GateMessage::Learnt
+        } else {
+            GateMessage::Outdated
+        });
         if let Some(news) = news {
             memory.known.insert(resource, news);
             memory.bound();
@@ -211,7 +218,9 @@ impl SoldOut {
         memory.clock = Some((Instant::now(), now));
         let from_elsewhere = matches!(short.source, Source::Elsewhere { .. });
         // How long it took to get here nobody knows; how long ago it was so, the database's clock does.
-        if short.next_release_at.is_some_and(|at| at <= now) || (from_elsewhere && memory.is_too_old(short.as_of)) {
+        if short.next_release_at.is_some_and(|at| at <= now)
+            || (from_elsewhere && memory.is_too_old(short.as_of))
+        {
             return None;
         }
         let item = reserve.items.first()?;
@@ -227,7 +236,9 @@ impl SoldOut {
     fn short(&self, memory: &Memory, reserve: &Reserve) -> Option<Short> {
         let [item] = &reserve.items[..] else { return None };
         match memory.known.get(&item.resource_id)? {
-            Known::Short(short) if short.available < item.quantity.units() && self.is_fresh(short) => Some(*short),
+            Known::Short(short) if short.available < item.quantity.units() && self.is_fresh(short) => {
+                Some(*short)
+            }
             _ => None,
         }
     }

@@ -272,8 +272,16 @@ mod tests {
 
     #[test]
     fn a_name_ends_in_its_unit_and_a_description_names_its_labels() {
-        const UNITS: [&str; 8] =
-            ["_seconds", "_commands", "_connections", "_calls", "_events", "_keys", "_deliveries", "_breakers"];
+        const UNITS: [&str; 8] = [
+            "_seconds",
+            "_commands",
+            "_connections",
+            "_calls",
+            "_events",
+            "_keys",
+            "_deliveries",
+            "_breakers",
+        ];
         for Metric { name, kind, help } in METRICS {
             let is_unit = match kind {
                 Kind::Counter(_) => name.ends_with("_total"),

@@ -1,9 +1,6 @@
 //! The metrics of what processes share through Redis: calls, the breaker, the gate, the rate limit.
 
-use std::{
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, counter, gauge, histogram};
 

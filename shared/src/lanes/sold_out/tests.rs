@@ -6,7 +6,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::*;
-use crate::engine::{Accepted, IdempotencyKey, Item, Items, Limits, Quantity, Resource, ResourceChange, ReserveDraft, Token};
+use crate::engine::{
+    Accepted, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft, Resource, ResourceChange, Token,
+};
 
 /// An instant of the database's clock.
 fn at(millis: i64) -> Timestamp {
@@ -50,7 +52,8 @@ fn executed(outcome: Outcome, version: u64, now: Timestamp) -> Executed {
 }
 
 fn found_short(version: u64, now: Timestamp) -> Executed {
-    let refusal = Refusal::OutOfStock { resource_id: room(), requested: 1, available: 0, next_release_at: None };
+    let refusal =
+        Refusal::OutOfStock { resource_id: room(), requested: 1, available: 0, next_release_at: None };
     executed(Err(refusal), version, now)
 }
 

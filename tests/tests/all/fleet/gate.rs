@@ -129,7 +129,8 @@ async fn a_late_notice_is_ignored() {
     let tell = async |resource: &str, version: u64, age: Duration| {
         let before = heard().await;
         let short = json!({"available": 0, "asOf": (jiff::Timestamp::now() - age).to_string(), "nextReleaseAt": null});
-        let notice = json!({"from": 1, "notices": [{"resource": resource, "version": version, "short": short}]});
+        let notice =
+            json!({"from": 1, "notices": [{"resource": resource, "version": version, "short": short}]});
         publish(&redis, &channel, &notice.to_string()).await;
         until_within(PATIENCE, "it is heard", async || heard().await > before).await;
     };
@@ -169,7 +170,9 @@ async fn what_cannot_be_read_is_no_notice() {
     let server = server(&books, &redis.url(), &[]).await;
     server.stock("hot", 100).await;
     let channel = channel(&redis).await;
-    for text in ["", "nonsense", "{}", "{\"from\":1,\"notices\":[{\"resource\":\"\",\"version\":-1}]}", "\u{0}"] {
+    for text in
+        ["", "nonsense", "{}", "{\"from\":1,\"notices\":[{\"resource\":\"\",\"version\":-1}]}", "\u{0}"]
+    {
         publish(&redis, &channel, text).await;
     }
     server.hold("key", "hot").await;

@@ -66,7 +66,8 @@ async fn retries_are_not_counted() {
 async fn processes_count_together_while_redis_is_there() {
     let (books, (redis, gate)) = (Books::mysql().await, redis().await);
     let settings = [("BESPEAK_RATE_LIMIT_PER_HOLDER", "2/1h")];
-    let servers = [server(&books, &redis.url(), &settings).await, server(&books, &redis.url(), &settings).await];
+    let servers =
+        [server(&books, &redis.url(), &settings).await, server(&books, &redis.url(), &settings).await];
     servers[0].stock("room", 1_000).await;
     for server in &servers {
         joined(server).await;
@@ -104,8 +105,6 @@ async fn redis_does_not_learn_names_and_forgets_by_itself() {
     assert_eq!(reserve(&server, "key", &of("ann@example.org")).await.0, 200);
     let keys = bespeak_tests::ask(&redis, &["KEYS", "*"]).await;
     assert!(!keys.contains("ann"), "{keys}");
-    until_within(PATIENCE, "it is forgotten", async || {
-        bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0"
-    })
-    .await;
+    until_within(PATIENCE, "it is forgotten", async || bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0")
+        .await;
 }

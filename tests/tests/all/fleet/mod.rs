@@ -29,7 +29,8 @@ async fn server(books: &Books, redis: &str, settings: &[(&str, &str)]) -> Server
 async fn joined(server: &Server) {
     until_within(PATIENCE, "Redis is asked", async || {
         // A call is what has it looked for.
-        let _ = reserve(server, "nobody", &json!({"resourceId": "none", "quantity": 1, "holder": "nobody"})).await;
+        let _ = reserve(server, "nobody", &json!({"resourceId": "none", "quantity": 1, "holder": "nobody"}))
+            .await;
         server.metric("bespeak_redis_open_breakers").await < 0.5
     })
     .await;
@@ -42,7 +43,12 @@ async fn reserve(server: &Server, key: &str, body: &Value) -> (u16, Value) {
 
 /// The same on a connection that stays.
 async fn reserve_on(connection: &mut Connection, key: &str, body: &Value) -> Answer {
-    let sent = connection.send(Method::POST, "/api/v1/reserve", &[("idempotency-key", key)], body.to_string().into());
+    let sent = connection.send(
+        Method::POST,
+        "/api/v1/reserve",
+        &[("idempotency-key", key)],
+        body.to_string().into(),
+    );
     sent.await.expect("answered")
 }
 

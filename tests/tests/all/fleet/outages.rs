@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{PATIENCE, joined, redis, reserve_on, token_of};
 
 const UNITS: u64 = 4;
-const CLIENTS: usize = 12;
+const CLIENTS: u32 = 12;
 
 /// Clients of two servers that hold and release few units, many more than there are for.
 struct Load {
@@ -30,7 +30,7 @@ impl Load {
         let load = Self { stop: Arc::default(), answered: Arc::default(), tasks: Vec::new() };
         let mut tasks = Vec::new();
         for client in 0..CLIENTS {
-            let mut connection = servers[client % 2].connect().await;
+            let mut connection = servers[client as usize % 2].connect().await;
             let (stop, answered) = (load.stop.clone(), load.answered.clone());
             tasks.push(tokio::spawn(async move {
                 for turn in 0.. {
@@ -38,12 +38,14 @@ impl Load {
                         return;
                     }
                     let holder = format!("holder-{client}");
-                    let body = json!({"resourceId": "hot", "quantity": 1, "ttlSeconds": 600, "holder": holder});
+                    let body =
+                        json!({"resourceId": "hot", "quantity": 1, "ttlSeconds": 600, "holder": holder});
                     let answer = reserve_on(&mut connection, &format!("{client}-{turn}"), &body).await;
                     if answer.status == 200 {
                         let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
                         let token = json!({"token": token_of(&json)}).to_string();
-                        let sent = connection.send(http::Method::POST, "/api/v1/release", &[], token.into()).await;
+                        let sent =
+                            connection.send(http::Method::POST, "/api/v1/release", &[], token.into()).await;
                         assert_eq!(sent.expect("answered").status, 200);
                     } else {
                         assert_eq!(answer.status, 409, "{answer:?}");
@@ -70,7 +72,7 @@ impl Load {
 }
 
 /// With the time-out that people have, and a limit that nobody reaches.
-async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load)) -> [Server; 2] {
+async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load, &[Server; 2])) {
     let (books, (mut redis, gate)) = (Books::mysql().await, redis().await);
     let url = redis.url();
     let settings = [("BESPEAK_REDIS_URLS", url.as_str()), ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s")];
@@ -78,7 +80,7 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load)) -> [Server; 2] 
     servers[0].stock("hot", UNITS).await;
     let load = Load::on(&servers).await;
     load.goes_on("it begins").await;
-    fault(&mut redis, &gate, &load).await;
+    fault(&mut redis, &gate, &load, &servers).await;
     load.goes_on("it goes on").await;
     load.ended().await;
     books.in_order().await;
@@ -92,12 +94,11 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load)) -> [Server; 2] 
         assert!(server.logged("ERROR").is_empty(), "{:?}", server.logged("ERROR"));
     }
     books.in_order().await;
-    servers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn emptied() {
-    survives(async |redis, _, load| {
+    survives(async |redis, _, load, _| {
         for _ in 0..5 {
             assert_eq!(ask(redis, &["FLUSHALL"]).await, "+OK");
             // With it go the scripts.
@@ -110,7 +111,7 @@ async fn emptied() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_started_again() {
-    survives(async |redis, _, load| {
+    survives(async |redis, _, load, _| {
         for _ in 0..2 {
             redis.kill().await.expect("killed");
             load.goes_on("it is gone").await;
@@ -123,7 +124,7 @@ async fn killed_and_started_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unreachable() {
-    survives(async |_, gate, load| {
+    survives(async |_, gate, load, _| {
         for _ in 0..2 {
             gate.close();
             load.goes_on("it cannot be reached").await;
@@ -136,7 +137,7 @@ async fn unreachable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late() {
-    survives(async |_, gate, load| {
+    survives(async |_, gate, load, _| {
         gate.set_latency(Duration::from_millis(300));
         load.goes_on("everything comes late").await;
         gate.set_latency(Duration::ZERO);
@@ -147,24 +148,37 @@ async fn late() {
 /// Frozen, it accepts connections and never answers. That is met with in a few calls, not in each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frozen() {
-    let servers = survives(async |redis, _, load| {
+    survives(async |redis, _, load, servers| {
         redis.freeze().await.expect("frozen");
+        for server in servers {
+            until_within(PATIENCE, "it is not asked any more", async || {
+                server.metric("bespeak_redis_open_breakers").await > 0.5
+            })
+            .await;
+        }
+        let (late, skipped) = (calls(servers, "timed_out").await, calls(servers, "skipped").await);
+        assert!(late > 0.0, "that it does not answer was found out by asking");
+        // Long enough for it to be looked for again
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(4) {
             load.goes_on("it does not answer").await;
         }
+        // Nobody waited for it again but those who were waiting already
+        assert!(calls(servers, "timed_out").await <= late + f64::from(CLIENTS));
+        assert!(calls(servers, "skipped").await >= skipped + 200.0);
         redis.thaw().await.expect("thawed");
     })
     .await;
-    for server in &servers {
+}
+
+/// Calls of the limit that came to this, of both servers.
+async fn calls(servers: &[Server; 2], result: &str) -> f64 {
+    let series = format!("bespeak_redis_calls_total{{call=\"limit\",result=\"{result}\"}} ");
+    let mut all = 0.0;
+    for server in servers {
         let text = server.text("/metrics").await;
-        let calls = |result: &str| -> f64 {
-            let series = format!("bespeak_redis_calls_total{{call=\"limit\",result=\"{result}\"}} ");
-            text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or_default()
-        };
-        let (late, skipped) = (calls("timed_out"), calls("skipped"));
-        assert!(late > 0.0 && skipped > 0.0, "late {late}, skipped {skipped}");
-        // Those under way when it froze, and three for each time that it was found to answer and did not.
-        assert!(late < 100.0, "late {late}, skipped {skipped}");
+        all +=
+            text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok()).unwrap_or_default();
     }
+    all
 }
