@@ -234,21 +234,24 @@ impl App {
         &self.limits
     }
 
-    /// Holds units, or finds the reservation that its key made. Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units, or finds the reservation that its key made, if its holder does not ask too often. The answer to a retry is
+    /// not counted. Cancel-safe: see [`Dispatch::submit`].
     ///
     /// # Errors
-    /// Its holder asks more often than the rate limit allows. An answer to a retry is not counted.
-    pub async fn reserve(&self, draft: ReserveDraft) -> Result<Answer<Booked>, Limited> {
-        let Some(limiter) = &self.rate_limiter else { return Ok(self.hold(draft).await) };
+    /// Its holder asks more often than the rate limit allows.
+    pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Result<Answer<Booked>, Limited> {
+        let Some(limiter) = &self.rate_limiter else { return Ok(self.reserve(draft).await) };
         let allowed = limiter.take(draft.holder.as_ref()).await?;
-        let answer = self.hold(draft).await;
+        let answer = self.reserve(draft).await;
         if let (Some(allowed), Ok(Ok(Booked { replayed: true, .. }))) = (allowed, &answer) {
             limiter.give_back(allowed).await;
         }
         Ok(answer)
     }
 
-    async fn hold(&self, draft: ReserveDraft) -> Answer<Booked> {
+    /// Holds units, or finds the reservation that its key made, however often its holder asks. Cancel-safe: see
+    /// [`Dispatch::submit`].
+    pub async fn reserve(&self, draft: ReserveDraft) -> Answer<Booked> {
         booked(self.dispatch.submit(Command::Reserve(draft.with_token(draw_token()))).await)
     }
 

@@ -139,7 +139,7 @@ pub(crate) async fn reserve(
     JsonBody(request): JsonBody<ReserveRequest>,
 ) -> Result<Response, Problem> {
     let draft = request.parse(&headers, api.app.limits())?;
-    let booked = api.app.reserve(draft).await???;
+    let booked = api.app.reserve_within_limit(draft).await???;
     let mut response = Json(ReservationView::from(booked.reservation)).into_response();
     if booked.replayed {
         let replayed = HeaderName::from_static("idempotent-replayed");

@@ -43,13 +43,8 @@ async fn reserve(server: &Server, key: &str, body: &Value) -> (u16, Value) {
 
 /// The same on a connection that stays.
 async fn reserve_on(connection: &mut Connection, key: &str, body: &Value) -> Answer {
-    let sent = connection.send(
-        Method::POST,
-        "/api/v1/reserve",
-        &[("idempotency-key", key)],
-        body.to_string().into(),
-    );
-    sent.await.expect("answered")
+    let (headers, body) = ([("idempotency-key", key)], body.to_string().into());
+    connection.send(Method::POST, "/api/v1/reserve", &headers, body).await.expect("answered")
 }
 
 fn one(resource: &str) -> Value {
