@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine, events, functions, mysql,
+    Error, engine, events, fleet, functions, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -79,6 +79,8 @@ pub(crate) enum Case {
     EventsConsume,
     EventsLatency,
     EventsCost,
+    RedisHotResource,
+    RedisSoldOut,
     FunctionsCold,
     FunctionsWarm,
     FunctionsRelay,
@@ -86,7 +88,7 @@ pub(crate) enum Case {
     FunctionsConcurrency,
 }
 
-pub(crate) const ALL: [Case; 24] = [
+pub(crate) const ALL: [Case; 26] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,
@@ -106,6 +108,8 @@ pub(crate) const ALL: [Case; 24] = [
     Case::EventsConsume,
     Case::EventsLatency,
     Case::EventsCost,
+    Case::RedisHotResource,
+    Case::RedisSoldOut,
     Case::FunctionsCold,
     Case::FunctionsWarm,
     Case::FunctionsRelay,
@@ -135,6 +139,8 @@ impl Case {
             Self::EventsConsume => "events-consume",
             Self::EventsLatency => "events-latency",
             Self::EventsCost => "events-cost",
+            Self::RedisHotResource => "redis-hot-resource",
+            Self::RedisSoldOut => "redis-sold-out",
             Self::FunctionsCold => "functions-cold",
             Self::FunctionsWarm => "functions-warm",
             Self::FunctionsRelay => "functions-relay",
@@ -166,6 +172,8 @@ impl Case {
             }
             Self::EventsLatency => events::latency(bench, bench.database().await?).await,
             Self::EventsCost => events::cost(bench, bench.database().await?).await,
+            Self::RedisHotResource => fleet::overhead(bench, bench.database().await?).await,
+            Self::RedisSoldOut => fleet::sold_out(bench, bench.database().await?).await,
             Self::FunctionsCold => functions::cold(bench, bench.database().await?).await,
             Self::FunctionsWarm => functions::warm(bench, bench.database().await?).await,
             Self::FunctionsRelay => {

@@ -8,6 +8,7 @@ mod chart;
 mod engine;
 mod environment;
 mod events;
+mod fleet;
 mod functions;
 mod mysql;
 mod report;

@@ -5,6 +5,7 @@
 mod catalogue;
 mod events;
 mod exporter;
+mod fleet;
 mod lines;
 mod locks;
 #[cfg(feature = "otlp")]
@@ -34,7 +35,10 @@ use crate::{
 pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_relay};
 #[cfg(feature = "kafka")]
 pub(crate) use events::{count_rejoined, note_consumer_lag};
-
+pub(crate) use fleet::{
+    GateMessage, RedisCall, RedisResult, count_gate_message, count_limited, count_limited_locally,
+    count_redis_call, count_refused_by_gate, note_breaker,
+};
 pub(crate) use locks::{count_lock, count_lost_lock};
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.

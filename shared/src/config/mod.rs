@@ -3,6 +3,7 @@
 //! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
 
 mod events;
+mod fleet;
 mod locks;
 mod otlp;
 mod settings;
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use crate::{engine::Limits, lanes, retention::Retention, telemetry::LogFormat, until::Until};
 pub use events::{EventLog, KafkaConfig, Login, Security};
+pub use fleet::FleetConfig;
 pub use locks::LockConfig;
 pub use otlp::OtlpConfig;
 pub use settings::{SETTINGS, Setting};
@@ -204,6 +206,8 @@ pub struct Config {
     pub strategy: Strategy,
     /// How distributed locks are taken, by strategies that take any.
     pub locks: LockConfig,
+    /// What processes share through Redis besides locks.
+    pub fleet: FleetConfig,
     /// How many lanes.
     pub lanes: usize,
     /// How many commands one transaction takes at the most.
@@ -315,6 +319,7 @@ impl Config {
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
             write_connections,
             strategy,
+            fleet: FleetConfig::parse(values, &locks)?,
             locks,
             lanes,
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,

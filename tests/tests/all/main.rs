@@ -11,6 +11,7 @@ mod deploy;
 mod event_log;
 mod events;
 mod faults;
+mod fleet;
 mod functions;
 mod import;
 mod local;
