@@ -11,6 +11,7 @@ mod event_log;
 mod events;
 mod faults;
 mod import;
+mod load_scripts;
 mod mysql;
 mod openapi;
 mod problems;
