@@ -25,7 +25,7 @@ use crate::{
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
     retention::{Purger, Retention},
-    store::{Database, Mode, Page, StoreError},
+    store::{Database, Guard, Mode, Page, StoreError},
     telemetry,
 };
 
@@ -55,6 +55,19 @@ pub enum Access {
 /// # Errors
 /// The database cannot be opened, or this build has no back end for it.
 pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Database>, StoreError> {
+    open_store_under(config, access, config.strategy.guard()).await
+}
+
+/// Opens them under another guard than that of the configuration's strategy: for the lock lab, which shows what happens
+/// without one. With SQLite, whose file is locked as a whole, it makes no difference.
+///
+/// # Errors
+/// As of [`open_store`].
+pub async fn open_store_under(
+    config: &Config,
+    access: Access,
+    guard: Guard,
+) -> Result<Arc<dyn Database>, StoreError> {
     #[cfg(feature = "sqlite")]
     if config.database_url.starts_with("sqlite:") {
         use crate::store::{
@@ -78,12 +91,12 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Datab
         let options = MysqlOptions {
             writers: config.write_connections,
             readers: config.read_connections,
-            guard: config.strategy.guard(),
+            guard,
             clock: Clock::Own,
         };
         return Ok(Arc::new(MysqlStore::new(&config.database_url, options)?));
     }
-    let _ = access;
+    let _ = (access, guard);
     let source = format!("no back end for {:?} in this build", config.database_url.split(':').next());
     Err(StoreError::Unavailable {
         reason: "the URL names a database that this build does not have",

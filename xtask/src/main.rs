@@ -1,9 +1,11 @@
-//! `cargo xtask test | bench | services`: everything that must hold, how fast it is, and the servers that both need.
+//! `cargo xtask test | bench | coverage | services`: everything that must hold, how fast it is, what the tests run of it, and
+//! the servers that all of them need.
 //!
 //! Never: a dependency that takes long to build, since this is built before everything else.
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
 
 mod bench;
+mod coverage;
 mod provision;
 mod services;
 mod test;
@@ -40,6 +42,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Which lines of `shared/` the tests run: a page, and a figure, which must be at least 90 %
+    ///
+    /// Installs cargo-tarpaulin into the folder that Cargo builds into, where it is missing.
+    Coverage {
+        /// Only tests whose names contain one of these; then the figure is not judged
+        filters: Vec<String>,
+    },
     /// The servers that tests need, to run tests by hand against them
     #[command(subcommand)]
     Services(services::Order),
@@ -49,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => test::run(),
         Task::Bench { arguments } => bench::run(&arguments),
+        Task::Coverage { filters } => coverage::run(&filters),
         Task::Services(order) => services::run(order),
     };
     match done {

@@ -11,6 +11,7 @@ mod event_log;
 mod events;
 mod faults;
 mod import;
+mod lab;
 mod load_scripts;
 mod mysql;
 mod openapi;

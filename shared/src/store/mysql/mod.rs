@@ -14,6 +14,7 @@ mod purge;
 mod read;
 mod row;
 mod schema;
+mod scratch;
 mod session;
 mod sql;
 mod webhooks;
@@ -33,6 +34,8 @@ use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, 
 use connect::For;
 use sql::{Script, Sql};
 use wire::Wire;
+
+pub use scratch::{Counted, Scratch, ScratchServer};
 
 /// How to use a server.
 #[derive(Clone, Debug)]
