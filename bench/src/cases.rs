@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine, events, mysql,
+    Error, engine, events, lab, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -77,9 +77,11 @@ pub(crate) enum Case {
     EventsConsume,
     EventsLatency,
     EventsCost,
+    LabGenerator,
+    LabAgainstK6,
 }
 
-pub(crate) const ALL: [Case; 19] = [
+pub(crate) const ALL: [Case; 21] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,
@@ -99,6 +101,8 @@ pub(crate) const ALL: [Case; 19] = [
     Case::EventsConsume,
     Case::EventsLatency,
     Case::EventsCost,
+    Case::LabGenerator,
+    Case::LabAgainstK6,
 ];
 
 impl Case {
@@ -123,6 +127,8 @@ impl Case {
             Self::EventsConsume => "events-consume",
             Self::EventsLatency => "events-latency",
             Self::EventsCost => "events-cost",
+            Self::LabGenerator => "lab-generator",
+            Self::LabAgainstK6 => "lab-against-k6",
         }
     }
 
@@ -149,6 +155,8 @@ impl Case {
             }
             Self::EventsLatency => events::latency(bench, bench.database().await?).await,
             Self::EventsCost => events::cost(bench, bench.database().await?).await,
+            Self::LabGenerator => lab::generator(bench).await,
+            Self::LabAgainstK6 => lab::against_k6(bench, bench.database().await?).await,
         }
     }
 }

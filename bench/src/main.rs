@@ -8,6 +8,7 @@ mod chart;
 mod engine;
 mod environment;
 mod events;
+mod lab;
 mod mysql;
 mod report;
 mod server;
