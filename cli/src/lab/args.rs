@@ -28,9 +28,9 @@ pub(crate) struct LabArgs {
     /// Independent Redis nodes for the strategy redlock, three or more, separated by commas [env: BESPEAK_LAB_REDIS_URLS]
     #[arg(long, value_name = "URLS")]
     pub(super) redis_urls: Option<String>,
-    /// Where the HTML report goes
-    #[arg(long, value_name = "FILE", default_value = "bespeak-lab.html")]
-    pub(super) report: PathBuf,
+    /// Where the report goes, again for another: a page, or Markdown where the name ends with .md
+    #[arg(long = "report", value_name = "FILE", default_value = "bespeak-lab.html")]
+    pub(super) reports: Vec<PathBuf>,
 }
 
 /// What serves in the lab, in a process of its own: see `subject.rs`.

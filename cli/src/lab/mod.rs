@@ -7,6 +7,7 @@ mod args;
 mod charts;
 mod environment;
 mod frozen;
+mod markdown;
 mod report;
 mod scenario;
 mod servers;
@@ -15,7 +16,7 @@ mod subject;
 mod table;
 mod trial;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -66,8 +67,9 @@ pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failu
     // The crowd has 2,000 connections.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     // A report that cannot be written is found out now, not after the measurements.
-    std::fs::write(&args.report, "")
-        .map_err(|error| Failure::caused(format!("{} cannot be written", args.report.display()), &error))?;
+    for report in &args.reports {
+        write(report, "")?;
+    }
     let strategies = all_if_none(&args.strategies);
     let scenarios: Vec<_> =
         all_if_none(&args.scenarios).into_iter().map(|name| Scenario::of(name, args.duration)).collect();
@@ -86,9 +88,14 @@ pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failu
     let servers = Servers::find(&args, &strategies).await?;
     let lab = measure(output, &args, &servers, &scenarios, &strategies, &stop).await?;
     drop(servers);
-    std::fs::write(&args.report, report::html(&lab)?)
-        .map_err(|error| Failure::caused(format!("{} cannot be written", args.report.display()), &error))?;
-    output.print(&lab, || format!("{}\nreport: {}", table::text(&lab), args.report.display()))?;
+    for report in &args.reports {
+        let as_markdown = report.extension().is_some_and(|extension| extension == "md");
+        write(report, &if as_markdown { markdown::text(&lab) } else { report::html(&lab)? })?;
+    }
+    output.print(&lab, || {
+        let reports = args.reports.iter().map(|report| format!("\nreport: {}", report.display()));
+        table::text(&lab) + &reports.collect::<String>()
+    })?;
     Ok(match (lab.interrupted, lab.passed) {
         (true, _) => ExitCode::from(INTERRUPTED),
         (false, true) => ExitCode::SUCCESS,
@@ -183,6 +190,11 @@ impl Frozen {
     fn is_right(&self) -> bool {
         !self.guarded || self.duplicates == 0
     }
+}
+
+fn write(report: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(report, text)
+        .map_err(|error| Failure::caused(format!("{} cannot be written", report.display()), &error))
 }
 
 fn all_if_none<T: Copy + PartialEq + ValueEnum>(named: &[T]) -> Vec<T> {
