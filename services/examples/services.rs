@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak_services::{Kafka, Mysql};
+use bespeak_services::{Kafka, Mysql, Redis};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -39,13 +39,16 @@ async fn main() -> ExitCode {
 
 /// Until the servers are not wanted any more. Dropped in the middle, it stops them too.
 async fn serve(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
-    let (mysql, kafka) = tokio::try_join!(Mysql::provide(), Kafka::provide())?;
+    let (mysql, kafka, redis) = tokio::try_join!(Mysql::provide(), Kafka::provide(), Redis::provide())?;
     let environment = format!(
-        "export BESPEAK_TEST_MYSQL_URL='{}'\nexport BESPEAK_TEST_KAFKA_URL='{}'\n# ready: {}; {}; pid {}\n",
+        "export BESPEAK_TEST_MYSQL_URL='{}'\nexport BESPEAK_TEST_KAFKA_URL='{}'\nexport BESPEAK_TEST_REDIS_URL='{}'\n\
+         # ready: {}; {}; {}; pid {}\n",
         mysql.url(),
         kafka.url(),
+        redis.url(),
         mysql.describe(),
         kafka.describe(),
+        redis.describe(),
         std::process::id(),
     );
     match arguments {

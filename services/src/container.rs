@@ -1,7 +1,7 @@
 //! A container of this machine's Docker daemon that ends with the process that started it.
 //!
-//! Never: an image or container that others made; a container that stays. Next: `mysql/docker.rs` and `kafka/docker.rs`, for
-//! what runs in it.
+//! Never: an image or container that others made; a container that stays. Next: `mysql/docker.rs`, `kafka/docker.rs` and
+//! `redis/docker.rs`, for what runs in it.
 
 use std::{
     net::SocketAddr,
@@ -67,6 +67,12 @@ impl Container {
     pub(crate) async fn start_again(&self) -> Result<(), ServiceError> {
         let Some(container) = &self.container else { return Ok(()) };
         container.start().await.map_err(refused)
+    }
+
+    /// `docker rm --force`, and waits until it is gone. Nothing more can be done with it.
+    pub(crate) async fn remove(&mut self) -> Result<(), ServiceError> {
+        let Some(container) = self.container.take() else { return Ok(()) };
+        container.rm().await.map_err(refused)
     }
 
     /// `docker pause`. It must not be paused already.

@@ -1,7 +1,7 @@
 //! Why a server cannot be had: the one error of this crate, in words for whoever runs the tests.
 //!
 //! Never: a server's own refusals; those are between it and its client.
-//! Next: `mysql/mod.rs` and `kafka/mod.rs`, where most of these come from.
+//! Next: `mysql/mod.rs`, `kafka/mod.rs` and `redis/mod.rs`, where most of these come from.
 
 use std::{io, net::SocketAddr, time::Duration};
 
