@@ -21,7 +21,7 @@ pub(crate) fn path() -> &'static Path {
                 "--bin",
                 "bespeak",
                 "--features",
-                "failpoints",
+                "failpoints,provide",
             ])
             .status()
             .expect("cargo can be run");
@@ -64,7 +64,7 @@ pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Ran {
 }
 
 /// The command, in an environment without Bespeak's variables.
-pub(crate) fn clean(args: &[&str]) -> Command {
+pub fn clean(args: &[&str]) -> Command {
     let mut command = Command::new(path());
     command.args(args);
     for (name, _) in std::env::vars_os() {

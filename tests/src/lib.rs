@@ -19,7 +19,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 pub use api::{Api, Reply};
-pub use binary::{Ran, bespeak};
+pub use binary::{Ran, bespeak, clean as bespeak_command};
 pub use books::{Books, Thief, mysql_server};
 pub use kafka::{Topic, kafka_server};
 pub use receiver::{Message, Receiver, Says};

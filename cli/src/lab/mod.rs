@@ -8,6 +8,7 @@ mod charts;
 mod environment;
 mod frozen;
 mod markdown;
+mod redis;
 mod report;
 mod scenario;
 mod servers;
@@ -49,6 +50,8 @@ struct Lab {
     seconds: f64,
     /// Whether it was stopped before the end: then what is there is part of it.
     interrupted: bool,
+    /// What ended it before its end, if something did: then what is there is part of it.
+    broken: Option<String>,
     /// Whether nothing was sold twice, nor anything else wrong with the books, wherever they were guarded.
     passed: bool,
     /// For the order and the titles of the page.
@@ -117,6 +120,7 @@ async fn measure(
         environment: Environment::describe(servers).await?,
         seconds: args.duration.as_secs_f64(),
         interrupted: false,
+        broken: None,
         passed: false,
         scenarios: scenarios.to_vec(),
     };
@@ -124,7 +128,14 @@ async fn measure(
     let progress = bar(output, &steps);
     for step in &steps {
         progress.set_message(step.to_string());
-        step.run(servers, stop, &mut lab).await?;
+        match step.run(servers, stop, &mut lab).await {
+            // Half an hour's figures are not thrown away for the last one.
+            Err(failure) if !lab.results.is_empty() => {
+                lab.broken = Some(format!("{step}: {}", failure.message()));
+                break;
+            }
+            ran => ran?,
+        }
         if stop.is_cancelled() {
             lab.interrupted = true;
             break;
@@ -132,7 +143,8 @@ async fn measure(
         progress.inc(1);
     }
     progress.finish_and_clear();
-    lab.passed = lab.results.iter().all(Figures::is_right) && lab.frozen_holder.iter().all(Frozen::is_right);
+    lab.passed = lab.broken.is_none()
+        && lab.results.iter().all(Figures::is_right) && lab.frozen_holder.iter().all(Frozen::is_right);
     Ok(lab)
 }
 

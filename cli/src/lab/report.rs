@@ -95,7 +95,9 @@ pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
 
 fn verdict(lab: &Lab) -> Markup {
     html! {
-        @if lab.passed { span.verdict.good { "no guarded strategy oversold" } }
+        @if lab.results.is_empty() && lab.frozen_holder.is_empty() { span.verdict.bad { "nothing was measured" } }
+        @else if lab.broken.is_some() { span.verdict.bad { "it was not finished" } }
+        @else if lab.passed { span.verdict.good { "no guarded strategy oversold" } }
         @else { span.verdict.bad { "a guarded strategy oversold" } }
     }
 }
@@ -228,6 +230,7 @@ impl Sentences {
                 run.strategy, run.scenario, run.duplicates, run.findings
             )
         }));
+        said.extend(lab.broken.iter().map(|what| format!("It could not be finished: {what}")));
         let unguarded = || lab.results.iter().filter(|run| run.strategy == "unguarded");
         if unguarded().next().is_some() && unguarded().all(|run| run.duplicates == 0) {
             said.push("The load was too light to make the unguarded strategy oversell: it proves nothing about the others.".to_owned());

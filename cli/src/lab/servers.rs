@@ -5,7 +5,7 @@
 
 use bespeak::store::mysql::{Scratch, ScratchServer};
 
-use super::{args::LabArgs, strategy::Strategy};
+use super::{args::LabArgs, redis, strategy::Strategy};
 use crate::failure::Failure;
 
 /// What a majority needs that survives the loss of one node.
@@ -61,10 +61,12 @@ impl Servers {
         settings
     }
 
-    /// What the nodes call themselves; `None` where no strategy needs them.
-    #[expect(clippy::unused_async)]
-    pub(super) async fn redis_version(&self) -> Result<Option<String>, Failure> {
-        Ok(None)
+    /// What the nodes call themselves, such as `Redis 7.0.15, 3 nodes`; `None` where no strategy needs them.
+    pub(super) async fn redis_version(&self) -> Option<String> {
+        let urls = self.redis_urls.as_deref()?;
+        let first = urls.split(',').next().unwrap_or_default().trim();
+        let version = redis::version(first).await.unwrap_or_else(|| "Redis of an unknown version".to_owned());
+        Some(format!("{version}, {} nodes", urls.split(',').count()))
     }
 
     #[cfg(not(feature = "provide"))]

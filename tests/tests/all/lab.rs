@@ -1,10 +1,18 @@
 //! `bespeak lab`: the books decide, and whoever reads the figures finds them where they were promised.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
-use bespeak_tests::{Books, Ran, bespeak, mysql_server};
+use bespeak_tests::{Books, Ran, bespeak, bespeak_command, mysql_server, until_within};
 use serde_json::Value;
 use tempfile::TempDir;
+
+const SCRATCH: &str =
+    "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'bespeak\\_lab\\_%'";
 
 /// What every result has, and nothing else.
 const FIELDS: [&str; 17] = [
@@ -98,14 +106,71 @@ async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_does_not() {
+    // Given servers that the lab starts by itself
+    let folder = TempDir::new().unwrap();
+    let report = folder.path().join("lab.html");
+    let shown = report.display().to_string();
+    let arguments = ["lab", "--provide", "--json", "--report", &shown, "--duration", "300ms", "--scenario", "one-100"];
+    // When holders of either lock are stopped past their lease
+    let ran = bespeak(&[&arguments[..], &["--strategy", "shedlock", "--strategy", "redlock"]].concat(), &[]).await;
+    // Then each lock alone sold units twice, and with the store's guard none did
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let said = ran.json();
+    let frozen = said["frozenHolder"].as_array().unwrap();
+    assert_eq!(frozen.len(), 4, "{said:#}");
+    for holder in frozen {
+        let twice = holder["duplicates"].as_u64().unwrap();
+        assert_eq!(twice == 0, holder["guarded"] == true, "{holder:#}");
+        assert!(holder["frozenMs"].as_u64() > holder["leaseMs"].as_u64(), "{holder:#}");
+        assert!(holder["soldMeanwhile"].as_u64().unwrap() > 0, "{holder:#}");
+    }
+    assert!(said["environment"]["redis"].as_str().unwrap().contains("3 nodes"), "{said:#}");
+    // And the page says why, and who said so first
+    let page = std::fs::read_to_string(report).unwrap();
+    for source in ["martin.kleppmann.com", "redis.io/docs", "github.com/lukas-krecan/ShedLock"] {
+        assert!(page.contains(source), "{source} is not on the page");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_leaves_nothing_behind() {
     let books = Books::mysql().await;
-    let scratch = "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'bespeak\\_lab\\_%'";
-    let before = books.count(scratch).await;
+    let before = books.count(SCRATCH).await;
     let (ran, _) = lab(&["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("one-100"), "{ran:?}");
-    assert_eq!(books.count(scratch).await, before);
+    assert_eq!(books.count(SCRATCH).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
+    // Given a lab in its second run
+    let books = Books::mysql().await;
+    let folder = TempDir::new().unwrap();
+    let report = folder.path().join("lab.html").display().to_string();
+    let url = mysql_server().await.url();
+    let before = books.count(SCRATCH).await;
+    let child = bespeak_command(&["lab", "--json", "--report", &report, "--database-url", &url])
+        .args(["--strategy", "lanes", "--scenario", "one-100", "--scenario", "one-500", "--duration", "3s"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let patience = Duration::from_secs(120);
+    until_within(patience, "the first run begins", async || books.count(SCRATCH).await > before).await;
+    until_within(patience, "the first run ends", async || books.count(SCRATCH).await == before).await;
+    until_within(patience, "the second run begins", async || books.count(SCRATCH).await > before).await;
+    // When it is told to stop
+    let told = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
+    // Then it reports the first run, and leaves no database and no half a page
+    assert_eq!(output.status.code(), Some(130));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["interrupted"], true);
+    assert_eq!(said["results"].as_array().unwrap().len(), 1, "{said:#}");
+    assert!(std::fs::read_to_string(&report).unwrap().contains("stopped before the end"));
+    assert_eq!(books.count(SCRATCH).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
