@@ -98,7 +98,7 @@ pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Fa
     tracing::info!(
         address = %server.address,
         database = %shown_url(&values),
-        strategy = ?config.strategy,
+        strategy = %config.strategy,
         "listening on http://{}, documentation at /docs", server.address
     );
     told_to_stop().await?;

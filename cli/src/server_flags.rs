@@ -60,7 +60,11 @@ impl Args for ServerFlags {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().filter(|setting| setting.of_server).fold(command, |command, setting| {
             let help = format!("{} [env: {}] [default: {}]", setting.help, setting.name, setting.default);
-            command.arg(Arg::new(setting.name).long(setting.flag()).value_name("VALUE").help(help))
+            let flag = Arg::new(setting.name).long(setting.flag()).value_name("VALUE").help(help);
+            // `--experimental` says it all.
+            let alone = setting.name == "BESPEAK_EXPERIMENTAL";
+            let flag = if alone { flag.num_args(0..=1).default_missing_value("true") } else { flag };
+            command.arg(flag)
         })
     }
 

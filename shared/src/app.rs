@@ -24,6 +24,7 @@ use crate::{
     },
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
+    lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks, Redlock, RedlockOptions},
     retention::{Purger, Retention},
     store::{Database, Guard, Mode, Page, StoreError},
     telemetry,
@@ -104,11 +105,24 @@ pub async fn open_store_under(
     })
 }
 
+/// The locks that a configuration's strategy takes around its transactions. Connects when first asked.
+pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
+    let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {
+        LockKind::Database => Arc::new(DatabaseLock::new(database)),
+        LockKind::Redlock => Arc::new(Redlock::new(RedlockOptions {
+            urls: config.locks.redis_urls.iter().map(|url| url.to_string()).collect(),
+            node_timeout: config.locks.node_timeout,
+        })),
+    };
+    Some(Arc::new(Locks::new(lock, config.locks.timeout, config.locks.lease)))
+}
+
 /// A running engine.
 pub struct App {
     database: Arc<dyn Database>,
     webhooks: Webhooks,
     dispatch: Arc<Dispatch>,
+    locks: Option<Arc<Locks>>,
     limits: Limits,
     retention: Retention,
     background: CancellationToken,
@@ -140,11 +154,14 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 impl App {
     /// Starts an engine on migrated books.
     pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
-        let dispatch = Arc::new(Dispatch::start(database.clone(), config.dispatch_plan(), config.lane_queue));
+        let locks = open_locks(database.clone(), config);
+        let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
+        let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
         let app = Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),
             database,
             dispatch,
+            locks,
             limits: config.limits.clone(),
             retention: config.retention,
             background: CancellationToken::new(),
@@ -289,6 +306,12 @@ impl App {
             telemetry::note_backlog(&backlog);
         }
         self.refresh_webhook_metrics().await;
+    }
+
+    /// What became of attempts to take distributed locks; none where the strategy takes no such lock. All that is needed to
+    /// tell how many waited.
+    pub fn lock_counts(&self) -> Option<LockCounts> {
+        self.locks.as_ref().map(|locks| locks.counts())
     }
 
     /// Lets what was accepted finish, then closes the store.

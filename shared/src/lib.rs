@@ -12,6 +12,7 @@ pub mod events;
 pub mod expiry;
 mod failpoint;
 pub mod lanes;
+pub mod lock;
 pub mod retention;
 pub mod store;
 pub mod telemetry;

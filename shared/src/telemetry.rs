@@ -3,6 +3,7 @@
 //! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
 
 mod events;
+mod locks;
 
 use std::{
     io::IsTerminal,
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) use events::{
     count_consumed, count_dead_lettered, count_rejoined, note_backlog, note_consumer_lag, note_relay,
 };
+
+pub(crate) use locks::{count_lock, count_lost_lock};
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
 const SECONDS: [f64; 14] =
@@ -125,6 +128,7 @@ fn describe() {
     );
     describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
     events::describe();
+    locks::describe();
     describe_webhooks();
 }
 
@@ -171,6 +175,7 @@ pub(crate) fn count_command(name: &'static str, outcome: &Result<Outcome, Dispat
         Ok(Err(refusal)) => refusal.slug(),
         Err(DispatchError::Full) => "overloaded",
         Err(DispatchError::Stopping) => "stopping",
+        Err(DispatchError::Lock(_)) => "locked",
         Err(DispatchError::Store(_) | DispatchError::Panicked) => "failed",
     };
     counter!("bespeak_commands_total", "command" => name, "outcome" => became).increment(1);

@@ -280,6 +280,9 @@ impl From<DispatchError> for Problem {
         match error {
             DispatchError::Full => Self::unavailable("too many requests are waiting; nothing was done"),
             DispatchError::Stopping => Self::unavailable("the server is stopping; nothing was done"),
+            DispatchError::Lock(_) => Self::unavailable(
+                "others are changing this resource, or what keeps them apart is unavailable; nothing was done",
+            ),
             DispatchError::Panicked => Self::internal(),
             DispatchError::Store(error) => match &*error {
                 StoreError::Unavailable { .. } | StoreError::Lost { .. } => {

@@ -3,14 +3,18 @@
 //! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
 
 mod events;
+mod locks;
 mod settings;
+mod strategy;
 mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use crate::{engine::Limits, lanes, retention::Retention, store::Guard, telemetry::LogFormat};
+use crate::{engine::Limits, lanes, retention::Retention, telemetry::LogFormat};
 pub use events::{EventLog, KafkaConfig, Login, Security};
+pub use locks::LockConfig;
 pub use settings::{SETTINGS, Setting};
+pub use strategy::Strategy;
 pub use webhooks::WebhookConfig;
 
 /// A value that stops the start.
@@ -27,37 +31,6 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={:?} is not valid: must be {}", self.name, self.value, self.expected)
-    }
-}
-
-/// How concurrent reservations of one resource are kept apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// Row locks, batched: waiting commands share a transaction.
-    Lanes,
-    /// Row locks, one command per transaction.
-    Pessimistic,
-    /// The update says what must still be available; one command per transaction.
-    Conditional,
-    /// The update says which version it was decided on; one command per transaction.
-    Optimistic,
-}
-
-impl Strategy {
-    const ALL: [(&str, Self); 4] = [
-        ("lanes", Self::Lanes),
-        ("conditional", Self::Conditional),
-        ("pessimistic", Self::Pessimistic),
-        ("optimistic", Self::Optimistic),
-    ];
-
-    /// What the store guards its writes by.
-    pub fn guard(self) -> Guard {
-        match self {
-            Self::Lanes | Self::Pessimistic => Guard::RowLock,
-            Self::Conditional => Guard::Conditional,
-            Self::Optimistic => Guard::Optimistic,
-        }
     }
 }
 
@@ -219,6 +192,8 @@ pub struct Config {
     pub write_connections: u32,
     /// How concurrent reservations are kept apart.
     pub strategy: Strategy,
+    /// How distributed locks are taken, by strategies that take any.
+    pub locks: LockConfig,
     /// How many lanes.
     pub lanes: usize,
     /// How many commands one transaction takes at the most.
@@ -270,11 +245,15 @@ impl Config {
             .map_err(|_| values.error("BESPEAK_LISTEN", "an address and a port, such as 127.0.0.1:8080"))?;
         let database_url = values.text("BESPEAK_DATABASE_URL").to_owned();
         let database = check_database_url(values, &database_url)?;
-        let strategy = values.choice("BESPEAK_STRATEGY", &Strategy::ALL)?;
-        let by_lock = strategy.guard() == Guard::RowLock;
+        let strategy = Strategy::parse(values)?;
+        let locks = LockConfig::parse(values)?;
+        if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
+            return Err(
+                values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")
+            );
+        }
         let lanes = match database {
-            // SQLite locks the whole file before it reads, so there is nothing else to guard by.
-            Database::Sqlite if !by_lock => {
+            Database::Sqlite if !strategy.is_of_sqlite() => {
                 return Err(values.error("BESPEAK_STRATEGY", "lanes or pessimistic with SQLite"));
             }
             // It has one writer, so a second lane would only wait for the first.
@@ -316,6 +295,7 @@ impl Config {
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
             write_connections,
             strategy,
+            locks,
             lanes,
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
@@ -337,13 +317,18 @@ impl Config {
         })
     }
 
+    /// The same with another strategy, of which no setting need know: for the lock lab, which runs every one of them, also
+    /// those that oversell. Not for `serve`.
+    #[must_use]
+    pub fn with_strategy(self, strategy: Strategy) -> Self {
+        Self { strategy, ..self }
+    }
+
     /// How commands share transactions.
     pub fn dispatch_plan(&self) -> lanes::Plan {
         match self.strategy {
             Strategy::Lanes => lanes::Plan::Lanes { lanes: self.lanes, batch: self.lane_batch },
-            Strategy::Pessimistic | Strategy::Conditional | Strategy::Optimistic => {
-                lanes::Plan::Single { at_once: self.write_connections as usize }
-            }
+            _ => lanes::Plan::Single { at_once: self.write_connections as usize },
         }
     }
 }

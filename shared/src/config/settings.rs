@@ -61,7 +61,33 @@ pub const SETTINGS: &[Setting] = &[
         "BESPEAK_STRATEGY",
         "lanes",
         "How reservations are kept apart: lanes (waiting commands share a transaction), or one transaction each: pessimistic \
-         (row lock), conditional (the update is the guard) or optimistic (version check)",
+         (row lock), conditional (the update is the guard) or optimistic (version check); experimental, inside a distributed \
+         lock: shedlock (a lease in the database) or redlock (BESPEAK_REDIS_URLS)",
+    ),
+    setting("BESPEAK_EXPERIMENTAL", "false", "Whether experimental strategies may be chosen: true or false"),
+    Setting {
+        opaque: true,
+        ..setting(
+            "BESPEAK_REDIS_URLS",
+            "",
+            "Redis nodes, comma-separated: redis://[USER][:PASSWORD@]HOST:PORT[/DB], or rediss:// for TLS; several \
+             independent ones make a Redlock quorum; empty for none",
+        )
+    },
+    setting(
+        "BESPEAK_LOCK_TIMEOUT_MS",
+        "2000",
+        "How long a command waits for its distributed locks before it is answered 503, in ms (1 to 60000)",
+    ),
+    setting(
+        "BESPEAK_LOCK_LEASE_MS",
+        "10000",
+        "How long a distributed lock outlives a holder that is gone, in ms (100 to 3600000)",
+    ),
+    setting(
+        "BESPEAK_LOCK_NODE_TIMEOUT_MS",
+        "200",
+        "How long one Redis node is waited for, in ms (at most a quarter of BESPEAK_LOCK_LEASE_MS)",
     ),
     setting("BESPEAK_LANES", "auto", "Lanes (1 to 256); auto is 8, and 1 for SQLite, which has one writer"),
     setting("BESPEAK_LANE_BATCH", "512", "Commands that one transaction takes at the most (1 to 10000)"),

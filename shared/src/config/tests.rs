@@ -25,7 +25,7 @@ fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be
     );
     assert_eq!(
         refusal("BESPEAK_STRATEGY", "optimism"),
-        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic"#
+        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic or shedlock or redlock"#
     );
     assert!(refusal("BESPEAK_LISTEN", "8080").contains("such as 127.0.0.1:8080"));
     assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("must survive"));
@@ -35,6 +35,43 @@ fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be
     assert!(refusal("BESPEAK_RETENTION_HOURS", "71").contains("from 72"));
     assert!(refusal("BESPEAK_EVENT_RETENTION_HOURS", "169").contains("at most BESPEAK_RETENTION_HOURS"));
     assert!(refusal("BESPEAK_TTL_DEFAULT_SECONDS", "90000").contains("at most BESPEAK_TTL_MAX_SECONDS"));
+}
+
+#[test]
+fn a_strategy_with_a_distributed_lock_is_asked_for_twice_and_those_of_the_lab_never_serve() {
+    let with = |strategy: &'static str, redis: &'static str| {
+        Values::collect(
+            |asked| match asked {
+                "BESPEAK_STRATEGY" => Some(strategy.to_owned()),
+                "BESPEAK_EXPERIMENTAL" => Some("true".to_owned()),
+                "BESPEAK_REDIS_URLS" => Some(redis.to_owned()),
+                _ => None,
+            },
+            |_| None,
+        )
+    };
+    let refused = |strategy, redis| Config::parse(&with(strategy, redis)).expect_err("refused").to_string();
+    for experimental in ["shedlock", "redlock"] {
+        let refusal = refusal("BESPEAK_STRATEGY", experimental);
+        assert!(refusal.contains("need BESPEAK_EXPERIMENTAL=true (serve --experimental)"), "{refusal}");
+    }
+    assert_eq!(Config::parse(&with("shedlock", "")).expect("valid").strategy, Strategy::Shedlock);
+    assert!(refused("redlock", "").starts_with("BESPEAK_REDIS_URLS=\"\" is not valid: must be set"));
+    let nodes = "redis://:hunter2@a:1, rediss://b,redis://c:6380/1";
+    let config = Config::parse(&with("redlock", nodes)).expect("valid");
+    assert_eq!(config.locks.redis_urls.len(), 3);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_REDIS_URLS").expect("known");
+    assert_eq!(with("redlock", nodes).shown(setting).0, "***");
+    let wrong = refused("lanes", "redis://a:1,:hunter2@b");
+    assert!(wrong.contains("URL 2 of them is not") && !wrong.contains("hunter2"), "{wrong}");
+    assert!(refused("lanes", "redis://a,redis://a:6379/1").contains("each named once"));
+    for strategy in Strategy::ALL {
+        assert_eq!(Strategy::named(strategy.as_str()), Some(strategy));
+        if !strategy.may_serve() {
+            assert!(refused(strategy.as_str(), "redis://a").contains("is not valid: must be lanes or"));
+        }
+    }
 }
 
 #[test]

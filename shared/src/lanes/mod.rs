@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     engine::{Command, Outcome},
+    lock::{LockError, Locks},
     store::{Executed, Mode, Store, StoreError},
     telemetry::{self, FailureLog},
 };
@@ -43,6 +44,9 @@ pub enum DispatchError {
     /// The store failed. Nothing was done, unless the connection broke at COMMIT: a retry finds out.
     #[error(transparent)]
     Store(Arc<StoreError>),
+    /// A distributed lock could not be had. Nothing was done.
+    #[error(transparent)]
+    Lock(Arc<LockError>),
     /// The transaction's task panicked: a defect. Nothing was done.
     #[error("the transaction panicked")]
     Panicked,
@@ -51,6 +55,12 @@ pub enum DispatchError {
 impl From<StoreError> for DispatchError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+impl From<LockError> for DispatchError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(Arc::new(error))
     }
 }
 
@@ -65,6 +75,8 @@ impl DispatchError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Store(error) => error.is_outage(),
+            // Who holds one resource's lock for too long need not hold another's.
+            Self::Lock(error) => matches!(**error, LockError::Store(_) | LockError::NoQuorum { .. }),
             Self::Full | Self::Stopping => true,
             Self::Panicked => false,
         }
@@ -129,6 +141,13 @@ enum To {
 impl Dispatch {
     /// Starts it. `queue` bounds how many commands wait: per lane, or in all where each has its own transaction.
     pub fn start(store: Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
+        Self::start_with(store, plan, queue, None)
+    }
+
+    /// Starts it; commands that have their own transaction take these locks around it, where there are any. What comes in
+    /// batches does not: it rests on the store's guard, as everything does.
+    pub fn start_with(store: Arc<dyn Store>, plan: Plan, queue: usize, locks: Option<Arc<Locks>>) -> Self {
+        debug_assert!(locks.is_none() || matches!(plan, Plan::Single { .. }), "lanes take no locks");
         let way = Way {
             store,
             tasks: TaskTracker::new(),
@@ -143,7 +162,7 @@ impl Dispatch {
                 let giver = (lanes.len() > 1).then(|| giver::start(&way, lanes.clone(), queue, batch));
                 To::Lanes { lanes: lanes.into_iter().map(Queue::new).collect(), giver }
             }
-            Plan::Single { at_once } => To::Singles(Singles::new(way.clone(), queue, at_once)),
+            Plan::Single { at_once } => To::Singles(Singles::new(way.clone(), queue, at_once, locks)),
         };
         Self { to, way, imports: Semaphore::new(IMPORTS_MAX) }
     }

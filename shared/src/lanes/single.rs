@@ -1,4 +1,8 @@
-//! One command per transaction, so many at once, the others waiting in the order in which they came.
+//! One command per transaction, so many at once, the others waiting in the order in which they came; in distributed locks, where
+//! the strategy takes any.
+//!
+//! Never: correctness that rests on a lock (I11). It keeps transactions apart that would lose to one another; the store's
+//! guard keeps the books in order.
 
 use std::sync::Arc;
 
@@ -6,7 +10,8 @@ use tokio::sync::Semaphore;
 
 use super::{DispatchError, Way};
 use crate::{
-    engine::{Command, Outcome},
+    engine::{Command, Outcome, Token},
+    lock::{LockName, Locks},
     store::Mode,
 };
 
@@ -16,11 +21,13 @@ pub(super) struct Singles {
     waiting: Arc<Semaphore>,
     /// As many as the store has connections: who waits for a connection would do so against a time-out.
     running: Arc<Semaphore>,
+    locks: Option<Arc<Locks>>,
 }
 
 impl Singles {
-    pub(super) fn new(way: Way, queue: usize, at_once: usize) -> Self {
-        Self { way, waiting: Arc::new(Semaphore::new(queue)), running: Arc::new(Semaphore::new(at_once)) }
+    pub(super) fn new(way: Way, queue: usize, at_once: usize, locks: Option<Arc<Locks>>) -> Self {
+        let [waiting, running] = [queue, at_once].map(|places| Arc::new(Semaphore::new(places)));
+        Self { way, waiting, running, locks }
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
@@ -29,12 +36,15 @@ impl Singles {
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(DispatchError::Full),
             Err(tokio::sync::TryAcquireError::Closed) => return Err(DispatchError::Stopping),
         };
-        let (way, running) = (self.way.clone(), self.running.clone());
+        let (way, running, locks) = (self.way.clone(), self.running.clone(), self.locks.clone());
         let alone: Arc<[Command]> = [command].into();
         // A task of its own keeps the place until the transaction ended, whether or not the caller stays.
         let task = self.way.tasks.spawn(async move {
             let turn = running.acquire_owned().await;
-            let outcome = way.execute(&alone, Mode::Commit).await;
+            let outcome = match &locks {
+                None => way.execute(&alone, Mode::Commit).await,
+                Some(locks) => locked(&way, locks, &alone).await,
+            };
             drop((turn, place));
             outcome
         });
@@ -45,4 +55,40 @@ impl Singles {
     pub(super) fn close(&self) {
         self.waiting.close();
     }
+}
+
+/// Runs a command inside the locks of the resources whose stock it changes.
+async fn locked(way: &Way, locks: &Locks, alone: &Arc<[Command]>) -> Result<Vec<Outcome>, DispatchError> {
+    let mut names = Vec::new();
+    for command in alone.iter() {
+        names.extend(names_of(way, command).await?);
+    }
+    if names.is_empty() {
+        return way.execute(alone, Mode::Commit).await;
+    }
+    let mut held = locks.acquire(names).await?;
+    let outcome = held.kept_while(way.execute(alone, Mode::Commit)).await;
+    held.release().await;
+    outcome
+}
+
+/// The locks of the resources whose stock a command changes. Commit and extend change none.
+async fn names_of(way: &Way, command: &Command) -> Result<Vec<LockName>, DispatchError> {
+    match command {
+        Command::Define(define) => Ok(vec![LockName::of(&define.resource_id)]),
+        Command::Reserve(reserve) => {
+            Ok(reserve.items.iter().map(|item| LockName::of(&item.resource_id)).collect())
+        }
+        Command::Release(token) | Command::Cancel(token) | Command::Expire(token) => {
+            names_of_items(way, *token).await
+        }
+        Command::Commit(_) | Command::Extend(_) => Ok(Vec::new()),
+    }
+}
+
+/// The items of a reservation never change, so they are read without a lock.
+async fn names_of_items(way: &Way, token: Token) -> Result<Vec<LockName>, DispatchError> {
+    let reservation = way.read(way.store.reservation(token)).await?;
+    let items = reservation.iter().flat_map(|reservation| reservation.items.iter());
+    Ok(items.map(|item| LockName::of(&item.resource_id)).collect())
 }

@@ -209,6 +209,7 @@ async fn settle<B: Backend>(
         let mut session = backend.begin().await?;
         match decide(&mut session, &plan, commands, round).await {
             Ok(Decided::Apply(applied)) => {
+                crate::failpoint::reach("batch.decided").await;
                 let mut executed = finish(session, *applied, commands, mode).await?;
                 executed.round_trips += round_trips;
                 return Ok(executed);

@@ -1,20 +1,21 @@
-//! Who relays which shard: decided here, in one place for every back end, on rows that are locked meanwhile.
+//! Leases: rows that say who holds a name until when, by the store's clock. Decided here, in one place for every back end, on
+//! rows that are locked meanwhile. They serve distributed locks ([`crate::lock::DatabaseLock`]) and, by rows of the same
+//! table, relays (`shards.rs`).
 //!
-//! A relay is alive as long as its own row is; of n live ones none holds more than ceil(64 / n) shards. A relay that comes
-//! too late to renew gets a new fencing number, under which nothing that it did before counts. Never: I/O, or a clock but
-//! the store's.
+//! Never: I/O, or a clock but the store's. A lease that has run out is not revived, since others may have acted on it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::rows::SHARDS;
+use super::StoreError;
 use crate::engine::Timestamp;
 
-/// The row that all relays lock, and that counts fencing numbers. The names of all other rows begin with it.
-pub(super) const ALL: &str = "relay";
-const MEMBER: &str = "relay/member/";
-const SHARD: &str = "relay/shard/";
+/// What the names of locks begin with in the table; those of relays begin with something else.
+const LOCK: &str = "lock/";
+/// The longest name that the table takes.
+const LENGTH_MAX: usize = 64;
 
 /// A row of the table of leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,160 +26,110 @@ pub(super) struct Row {
     pub(super) expires_at: Timestamp,
 }
 
-/// What a relay holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leases {
-    /// Its fencing number: higher than that of whoever held these shards before.
-    pub fencing: u64,
-    /// Shards, in order.
-    pub shards: Vec<u8>,
-    /// How many relays are alive.
-    pub relays: usize,
-    /// Shards that another relay holds, which may still have to give them up.
-    pub held_by_others: usize,
+impl Row {
+    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
+        self.expires_at > now
+    }
+
+    fn is_held_by(&self, owner: Uuid, fencing: u64, now: Timestamp) -> bool {
+        self.is_alive(now) && self.owner == Some(owner) && self.fencing == fencing
+    }
 }
 
-/// What to write, and what the relay then holds.
-#[derive(Debug)]
-pub(super) struct Decision {
-    /// Rows to insert or overwrite.
-    pub(super) write: Vec<Row>,
-    /// Names of rows to delete.
-    pub(super) delete: Vec<String>,
-    pub(super) leases: Leases,
+/// The fencing number after `last`. Never below the clock in microseconds, so that it grows also where the row that remembered
+/// the last one was deleted; no row is taken a million times a second.
+pub(super) fn next_fencing(last: Option<u64>, now: Timestamp) -> u64 {
+    let floor = u64::try_from(now.as_microsecond()).unwrap_or(0);
+    last.map_or(0, |last| last + 1).max(floor)
 }
 
-/// The name of a shard's row.
-pub(super) fn shard_name(shard: u8) -> String {
-    format!("{SHARD}{shard:02}")
+/// When a lease ends that is taken or extended at `now`.
+pub(super) fn until(now: Timestamp, lease_for: Duration) -> Timestamp {
+    now.checked_add(lease_for).unwrap_or(Timestamp::MAX)
 }
 
-/// Decides, on all rows there are, what a relay holds from `now` on.
-pub(super) fn renew(
-    rows: Vec<Row>,
-    relay: Uuid,
-    fencing: Option<u64>,
+/// The name of a lock's row: the lock's own, or as much of it as there is room for, and a hash.
+pub(super) fn row_name(lock: &str) -> String {
+    let whole = format!("{LOCK}{lock}");
+    if whole.len() <= LENGTH_MAX {
+        return whole;
+    }
+    let hash = blake3::hash(lock.as_bytes()).to_hex();
+    // No name has a `~`. Names are ASCII, as are those who only look like one: they have no row.
+    let head: String = whole.chars().take(LENGTH_MAX - 33).collect();
+    format!("{head}~{}", &hash[..32])
+}
+
+/// The row of whoever takes a lease at `now`; none where somebody holds it.
+pub(super) fn take(
+    row: Option<Row>,
+    name: &str,
+    owner: Uuid,
     now: Timestamp,
     lease_for: Duration,
-) -> Decision {
-    let mut rows: BTreeMap<String, Row> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
-    let until = now.checked_add(lease_for).unwrap_or(Timestamp::MAX);
-    let mut write = Vec::new();
-    let me = format!("{MEMBER}{relay}");
-    let alive = |row: &Row| row.expires_at > now;
-
-    // A lease that has run out is not renewed: others may have acted on it.
-    let still =
-        fencing.filter(|fencing| rows.get(&me).is_some_and(|row| alive(row) && row.fencing == *fencing));
-    let fencing = still.unwrap_or_else(|| {
-        let last = rows.get(ALL).map_or(0, |row| row.fencing);
-        write.push(Row { name: ALL.to_owned(), owner: None, fencing: last + 1, expires_at: now });
-        last + 1
-    });
-    rows.insert(me.clone(), Row { name: me.clone(), owner: Some(relay), fencing, expires_at: until });
-    write.extend(rows.get(&me).cloned());
-
-    let members = rows.values().filter(|row| row.name.starts_with(MEMBER));
-    let delete = members.clone().filter(|row| !alive(row)).map(|row| row.name.clone()).collect();
-    let relays = members.filter(|row| alive(row)).count();
-    let share = usize::from(SHARDS).div_ceil(relays);
-
-    let (mut mine, mut free, mut held_by_others) = (Vec::new(), Vec::new(), 0);
-    for shard in 0..SHARDS {
-        match rows
-            .get(&shard_name(shard))
-            .filter(|row| alive(row))
-            .and_then(|row| Some((row.owner?, row.fencing)))
-        {
-            Some((owner, number)) if owner == relay && number == fencing => mine.push(shard),
-            // Its own, from before it froze: free for whoever comes first.
-            Some((owner, _)) if owner == relay => free.push(shard),
-            Some(_) => held_by_others += 1,
-            None => free.push(shard),
-        }
+) -> Option<Row> {
+    if row.as_ref().is_some_and(|row| row.is_alive(now)) {
+        return None;
     }
-    for shard in mine.split_off(mine.len().min(share)) {
-        write.push(Row { name: shard_name(shard), owner: None, fencing, expires_at: now });
-    }
-    let wanted = share - mine.len();
-    mine.extend(free.into_iter().take(wanted));
-    mine.sort_unstable();
-    for shard in &mine {
-        write.push(Row { name: shard_name(*shard), owner: Some(relay), fencing, expires_at: until });
-    }
-    Decision { write, delete, leases: Leases { fencing, shards: mine, relays, held_by_others } }
+    let fencing = next_fencing(row.map(|row| row.fencing), now);
+    Some(Row { name: name.to_owned(), owner: Some(owner), fencing, expires_at: until(now, lease_for) })
+}
+
+/// The row with another end; none where it is not held by this owner under this number.
+pub(super) fn end_in(
+    row: Option<Row>,
+    owner: Uuid,
+    fencing: u64,
+    now: Timestamp,
+    ends_in: Duration,
+) -> Option<Row> {
+    let row = row.filter(|row| row.is_held_by(owner, fencing, now))?;
+    Some(Row { expires_at: until(now, ends_in), ..row })
+}
+
+/// Leases that any process may take: the port of distributed locks. A method is one whole transaction, and none is
+/// cancel-safe.
+#[async_trait]
+pub trait LeaseStore: Send + Sync + 'static {
+    /// Takes a lease for so long, if nobody holds it, and returns its fencing number: higher than any before of this name.
+    async fn take_lease(
+        &self,
+        name: &str,
+        owner: Uuid,
+        lease_for: Duration,
+    ) -> Result<Option<u64>, StoreError>;
+
+    /// Has a lease end in so long from now (at once, to release it), and says whether it was held by this owner under this
+    /// number. If it was not, nothing changes.
+    async fn end_lease_in(
+        &self,
+        name: &str,
+        owner: Uuid,
+        fencing: u64,
+        ends_in: Duration,
+    ) -> Result<bool, StoreError>;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A table of leases that relays renew on, and its clock.
-    struct Table {
-        rows: BTreeMap<String, Row>,
-        now: Timestamp,
-    }
-
-    impl Table {
-        fn renew(&mut self, relay: u128, fencing: Option<u64>) -> Leases {
-            let rows = self.rows.values().cloned().collect();
-            let decision = renew(rows, Uuid::from_u128(relay), fencing, self.now, Duration::from_secs(10));
-            for name in decision.delete {
-                self.rows.remove(&name);
-            }
-            self.rows.extend(decision.write.into_iter().map(|row| (row.name.clone(), row)));
-            decision.leases
-        }
-
-        fn pass(&mut self, seconds: u64) {
-            self.now += Duration::from_secs(seconds);
-        }
-    }
-
-    fn table() -> Table {
-        Table { rows: BTreeMap::new(), now: "2026-01-01T00:00:00Z".parse().unwrap() }
+    #[test]
+    fn a_name_of_any_length_has_a_row_of_its_own() {
+        assert_eq!(row_name("resource/seat"), "lock/resource/seat");
+        let long = |end: &str| row_name(&format!("resource/{}{end}", "x".repeat(120)));
+        assert!(long("a").len() == 64 && long("a").starts_with("lock/resource/xxx"));
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(long("a"), long("a"));
     }
 
     #[test]
-    fn relays_share_the_shards_and_none_has_two_owners() {
-        let mut table = table();
-        let first = table.renew(1, None);
-        assert_eq!(first.shards.len(), 64);
-        let second = table.renew(2, None);
-        assert_eq!((second.shards.len(), second.held_by_others), (0, 64));
-        assert_eq!(table.renew(1, Some(first.fencing)).shards.len(), 32);
-        let second = table.renew(2, Some(second.fencing));
-        assert_eq!(second.shards.len(), 32);
-        let third = table.renew(3, None);
-        let (one, two) = (table.renew(1, Some(first.fencing)), table.renew(2, Some(second.fencing)));
-        let three = table.renew(3, Some(third.fencing));
-        let mut all: Vec<u8> = [&one, &two, &three].iter().flat_map(|leases| leases.shards.clone()).collect();
-        assert!([&one, &two, &three].iter().all(|leases| leases.shards.len() <= 22 && leases.relays == 3));
-        all.sort_unstable();
-        assert_eq!(all, (0..64).collect::<Vec<u8>>());
-    }
-
-    #[test]
-    fn who_comes_too_late_gets_another_number_and_others_have_its_shards() {
-        let mut table = table();
-        let first = table.renew(1, None);
-        table.pass(11);
-        // Its shards are free at once, and its row is gone.
-        let second = table.renew(2, None);
-        assert_eq!((second.shards.len(), second.relays), (64, 1));
-        assert!(second.fencing > first.fencing);
-        let late = table.renew(1, Some(first.fencing));
-        assert!(late.fencing > second.fencing);
-        assert_eq!(late.shards, Vec::<u8>::new());
-    }
-
-    #[test]
-    fn who_was_alone_and_late_starts_anew() {
-        let mut table = table();
-        let first = table.renew(1, None);
-        table.pass(11);
-        let again = table.renew(1, Some(first.fencing));
-        assert!(again.fencing > first.fencing);
-        assert_eq!(again.shards.len(), 64);
+    fn numbers_grow_also_where_the_row_is_gone_or_the_clock_goes_back() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let later = now + Duration::from_micros(1);
+        let first = next_fencing(None, now);
+        assert!(next_fencing(None, later) > first);
+        assert_eq!(next_fencing(Some(first), now), first + 1);
+        assert_eq!(next_fencing(Some(first), Timestamp::UNIX_EPOCH), first + 1);
     }
 }

@@ -17,6 +17,7 @@ pub mod mysql;
 mod outbox;
 mod purge;
 mod rows;
+mod shards;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod webhooks;
@@ -32,13 +33,14 @@ use async_trait::async_trait;
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
 pub use inbox::{Applied, InboxStore, KeyMismatch};
-pub use leases::Leases;
+pub use leases::LeaseStore;
 pub use letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
 pub use outbox::{
     Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
     Unpublished,
 };
 pub use purge::Purged;
+pub use shards::Leases;
 pub use webhooks::WebhookStore;
 
 use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
@@ -276,7 +278,7 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// All that one database keeps: the books, and what is done with their events.
-pub trait Database: Store + OutboxStore + InboxStore + LetterStore + WebhookStore {}
+/// All that one database keeps: the books, what is done with their events, and leases.
+pub trait Database: Store + OutboxStore + InboxStore + LetterStore + WebhookStore + LeaseStore {}
 
-impl<T: Store + OutboxStore + InboxStore + LetterStore + WebhookStore> Database for T {}
+impl<T: Store + OutboxStore + InboxStore + LetterStore + WebhookStore + LeaseStore> Database for T {}

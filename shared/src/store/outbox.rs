@@ -3,7 +3,7 @@
 //! The lease is the claim: no row is locked, and no transaction is open, while events are on their way. A relay that froze
 //! past its lease finds its marks refused, by its fencing number; what it had sent is sent again by another. Never: an
 //! order over ids alone. Ids of one key are in commit order, because they are drawn under its row lock; those of different
-//! keys are not, so what is unpublished is asked for as such, never as "after the last id". Next: `leases.rs` for who
+//! keys are not, so what is unpublished is asked for as such, never as "after the last id". Next: `shards.rs` for who
 //! holds what, [`crate::events`] for the relay.
 
 use std::{collections::HashSet, time::Duration};
@@ -11,7 +11,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{StoreError, leases::Leases};
+use super::{StoreError, shards::Leases};
 use crate::engine::Timestamp;
 
 /// An event as the outbox keeps it.

@@ -8,6 +8,7 @@ mod audit;
 mod connect;
 mod error;
 mod inbox;
+mod leases;
 mod letters;
 mod outbox;
 mod purge;

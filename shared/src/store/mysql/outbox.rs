@@ -9,7 +9,7 @@ use sqlx::MySqlPool;
 use uuid::Uuid;
 
 use super::{
-    Clock, MysqlStore, StoreError,
+    Clock, MysqlStore, StoreError, leases,
     read::instant,
     session::{CLOCK, clock_of, rows},
     sql::{Script, Sql},
@@ -21,15 +21,13 @@ use crate::{
         Backlog, Blocked, Leases, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed,
         Sent, Unpublished, batch,
         decode::{self, Cells, corrupt},
-        leases,
+        shards,
     },
 };
 
 const EVENT: &str =
     "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
     b.attempts";
-const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases FORCE INDEX (PRIMARY)
-    WHERE name >= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE";
 /// Locked, so that whoever takes a shard over waits until this mark is made or refused.
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
@@ -193,26 +191,14 @@ async fn lease(
     );
     script.add(Sql::new("START TRANSACTION"));
     script.add(free);
-    let all = script.add(Sql::new(LEASES));
+    let all =
+        script.add(Sql::new(leases::LEASE).push(">= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE"));
     let now = script.add(Sql::new(CLOCK));
     let answers = wire.ask(script).await?;
     let found = rows(&answers, all).iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
-    let decision = leases::renew(found, relay, fencing, clock_of(&answers, now, clock)?, lease_for);
+    let decision = shards::renew(found, relay, fencing, clock_of(&answers, now, clock)?, lease_for);
     let mut script = Script::default();
-    let row = |sql: Sql, row: &leases::Row| {
-        let sql = sql.text(&row.name).push(", ");
-        let sql = match row.owner {
-            Some(owner) => sql.bytes(owner.as_bytes()),
-            None => sql.push("NULL"),
-        };
-        sql.push(", ").unsigned(row.fencing).push(", ").integer(row.expires_at.as_microsecond())
-    };
-    script.add_rows_then(
-        &decision.write,
-        row,
-        "INSERT INTO leases (name, owner, fencing, expires_at) VALUES",
-        " ON DUPLICATE KEY UPDATE owner = VALUES(owner), fencing = VALUES(fencing), expires_at = VALUES(expires_at)",
-    );
+    leases::write(&mut script, &decision.write);
     let head = || Sql::new("DELETE FROM leases WHERE name IN ");
     script.add_lists(&decision.delete, |sql, name| sql.text(name), head, "");
     script.add(Sql::new("COMMIT"));
@@ -238,7 +224,7 @@ async fn settle(
     let answers = wire.ask(script).await?;
     let now = clock_of(&answers, now, clock)?;
     let held = rows(&answers, held).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
-    let holds = |shard: u8| held.contains(&leases::shard_name(shard).as_str());
+    let holds = |shard: u8| held.contains(&shards::shard_name(shard).as_str());
     let sent = sent.clone().only(holds);
 
     let mut script = Script::default();

@@ -12,7 +12,7 @@ const PACKET_BYTES_MAX: usize = 1 << 20;
 pub(super) const LIST_MAX: usize = 2_000;
 
 /// One statement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sql(String);
 
 impl Sql {

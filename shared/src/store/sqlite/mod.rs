@@ -9,6 +9,7 @@ mod error;
 mod inbox;
 mod insert;
 mod json;
+mod leases;
 mod letters;
 mod outbox;
 mod purge;

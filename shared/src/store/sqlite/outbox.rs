@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
+use super::{SqliteStore, StoreError, error::failed, leases, session::SqliteSession};
 use crate::{
     engine::Timestamp,
     store::{
@@ -17,7 +17,7 @@ use crate::{
         Unpublished,
         batch::Session,
         decode::{self, Cells},
-        leases,
+        shards,
     },
 };
 
@@ -48,8 +48,6 @@ const ROWS: &str = concat!(
     ORDER BY o.id LIMIT ?6"
 );
 const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name >= 'relay' AND name < 'relay0' ORDER BY name";
-const LEASE: &str = "INSERT INTO leases (name, owner, fencing, expires_at) VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT (name) DO UPDATE SET owner = ?2, fencing = ?3, expires_at = ?4";
 const HELD: &str = "SELECT name FROM leases WHERE name >= 'relay/shard/' AND name < 'relay/shard0'
     AND owner = ?1 AND fencing = ?2 AND expires_at > ?3";
 const PUBLISHED: &str = "UPDATE outbox SET published_at = ?2
@@ -71,16 +69,9 @@ impl OutboxStore for SqliteStore {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let rows = sqlx::query(LEASES).fetch_all(session.connection()).await.map_err(failed)?;
         let rows = rows.iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
-        let decision = leases::renew(rows, relay, fencing, self.now(), lease_for);
+        let decision = shards::renew(rows, relay, fencing, self.now(), lease_for);
         for row in &decision.write {
-            sqlx::query(LEASE)
-                .bind(&row.name)
-                .bind(row.owner.map(|owner| owner.as_bytes().to_vec()))
-                .bind(integer(row.fencing))
-                .bind(row.expires_at.as_microsecond())
-                .execute(session.connection())
-                .await
-                .map_err(failed)?;
+            leases::write(session.connection(), row).await?;
         }
         for name in &decision.delete {
             let delete = sqlx::query("DELETE FROM leases WHERE name = ?1").bind(name);
@@ -121,7 +112,7 @@ impl OutboxStore for SqliteStore {
             .await
             .map_err(failed)?;
         let held = held.iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
-        let sent = sent.clone().only(|shard| held.contains(&leases::shard_name(shard).as_str()));
+        let sent = sent.clone().only(|shard| held.contains(&shards::shard_name(shard).as_str()));
         let ids: Vec<i64> = sent.published.iter().map(|(id, _)| *id).collect();
         let mark = sqlx::query(PUBLISHED).bind(json!(ids).to_string()).bind(now.as_microsecond());
         let marked = mark.execute(session.connection()).await.map_err(failed)?.rows_affected();
@@ -225,7 +216,7 @@ impl OutboxStore for SqliteStore {
     }
 }
 
-/// Fencing numbers are counted up from 1, one at a time.
-fn integer(number: u64) -> i64 {
+/// Fencing numbers are microseconds since 1970, or little more.
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,98 @@
+//! One Redis node: a connection that comes back by itself, and a time-out on everything.
+//!
+//! Never: a password in what it says. What fails is said in words, since what matters is how many failed.
+
+use std::time::Duration;
+
+use redis::{
+    Client, RedisResult, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::{sync::OnceCell, time::timeout};
+use uuid::Uuid;
+
+use super::{
+    super::LockName,
+    scripts::{COUNTER_KEPT_MS, END, RAISE, TAKE},
+};
+
+pub(super) struct Node {
+    url: String,
+    patience: Duration,
+    connection: OnceCell<ConnectionManager>,
+}
+
+/// What every node is asked alike: yes is a number above 0.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    script: &'static str,
+    name: LockName,
+    holder: Uuid,
+    /// Milliseconds, or a number to raise the counter to.
+    number: u64,
+}
+
+impl Question {
+    /// Takes the lock; the answer is the number of the grant on this node.
+    pub(super) fn take(name: &LockName, holder: Uuid, lease: Duration) -> Self {
+        Self { script: TAKE, name: name.clone(), holder, number: millis(lease).max(1) }
+    }
+
+    /// Raises the counter.
+    pub(super) fn raise(name: &LockName, holder: Uuid, number: u64) -> Self {
+        Self { script: RAISE, name: name.clone(), holder, number }
+    }
+
+    /// Extends the lock, or releases it where nothing of it is to stay.
+    pub(super) fn end(name: &LockName, holder: Uuid, ends_in: Duration) -> Self {
+        Self { script: END, name: name.clone(), holder, number: millis(ends_in) }
+    }
+}
+
+/// Whole milliseconds, rounded up, which is all that Redis ends keys by.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+impl Node {
+    pub(super) fn new(url: String, patience: Duration) -> Self {
+        Self { url, patience, connection: OnceCell::new() }
+    }
+
+    /// Asks; 0 is no.
+    pub(super) async fn ask(&self, question: &Question) -> Result<u64, String> {
+        match timeout(self.patience, self.run(question)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.place())),
+            Err(_) => Err(format!("{}: no answer within {} ms", self.place(), self.patience.as_millis())),
+        }
+    }
+
+    async fn run(&self, question: &Question) -> RedisResult<u64> {
+        let connect = async || {
+            let config = ConnectionManagerConfig::new()
+                // Whoever comes next tries again; nobody waits for more than one attempt.
+                .set_number_of_retries(0)
+                .set_connection_timeout(Some(self.patience))
+                .set_response_timeout(Some(self.patience));
+            ConnectionManager::new_lazy_with_config(Client::open(self.url.as_str())?, config)
+        };
+        let mut connection = self.connection.get_or_try_init(connect).await?.clone();
+        let Question { script, name, holder, number } = question;
+        // In one slot, for whoever puts a node behind a cluster's proxy.
+        let lock = format!("bespeak:lock:{{{name}}}");
+        let counter = format!("{lock}:fencing");
+        let script = Script::new(script);
+        let mut call = script.key(lock);
+        call.key(counter).arg(holder.to_string()).arg(*number).arg(COUNTER_KEPT_MS);
+        call.invoke_async(&mut connection).await
+    }
+
+    /// Where it is, without its password.
+    fn place(&self) -> String {
+        let parsed = url::Url::parse(&self.url).ok();
+        let place =
+            parsed.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port().unwrap_or(6379))));
+        place.unwrap_or_else(|| "a node without a host".to_owned())
+    }
+}

@@ -1,0 +1,40 @@
+//! What a node runs: each a script, so that nothing comes between its looking and its acting. 0 means no.
+//!
+//! `KEYS[1]` is the lock, `KEYS[2]` its counter; `ARGV[1]` is the value that only its holder knows. Needs Redis 5 or Valkey,
+//! which replicate what a script did and not the script, so that it may ask for the time.
+
+/// How long a counter is remembered after the last grant, in ms: a day, which is far longer than clocks differ. Whoever forgot
+/// it begins at its clock, which is past it by then.
+pub(super) const COUNTER_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Takes the lock for `ARGV[2]` ms, if nobody has it, and tells the number of this grant. `ARGV[3]`: how long the counter is
+/// kept.
+pub(super) const TAKE: &str = r"
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+local number = 0
+if redis.call('EXISTS', KEYS[2]) == 1 then
+    number = redis.call('INCR', KEYS[2])
+else
+    local now = redis.call('TIME')
+    number = now[1] * 1000000 + now[2]
+    redis.call('SET', KEYS[2], string.format('%.0f', number))
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return number
+";
+
+/// Raises the counter to `ARGV[2]`, for whoever still holds the lock.
+pub(super) const RAISE: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if tonumber(redis.call('GET', KEYS[2]) or '0') < tonumber(ARGV[2]) then
+    redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+end
+return 1
+";
+
+/// Lets the lock end in `ARGV[2]` ms, at once if that is 0, for whoever still holds it.
+pub(super) const END: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+";

@@ -1,0 +1,71 @@
+//! Leases, in one `BEGIN IMMEDIATE` transaction each.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
+use crate::store::{LeaseStore, batch::Session, decode, leases};
+
+const LEASE: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name = ?1";
+const WRITE: &str = "INSERT INTO leases (name, owner, fencing, expires_at) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (name) DO UPDATE SET owner = ?2, fencing = ?3, expires_at = ?4";
+
+#[async_trait]
+impl LeaseStore for SqliteStore {
+    async fn take_lease(
+        &self,
+        name: &str,
+        owner: Uuid,
+        lease_for: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        let name = leases::row_name(name);
+        let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
+        let row = read(session.connection(), &name).await?;
+        let taken = leases::take(row, &name, owner, self.now(), lease_for);
+        let fencing = taken.as_ref().map(|row| row.fencing);
+        settle(session, taken).await?;
+        Ok(fencing)
+    }
+
+    async fn end_lease_in(
+        &self,
+        name: &str,
+        owner: Uuid,
+        fencing: u64,
+        ends_in: Duration,
+    ) -> Result<bool, StoreError> {
+        let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
+        let row = read(session.connection(), &leases::row_name(name)).await?;
+        let ended = leases::end_in(row, owner, fencing, self.now(), ends_in);
+        let held = ended.is_some();
+        settle(session, ended).await?;
+        Ok(held)
+    }
+}
+
+async fn read(connection: &mut SqliteConnection, name: &str) -> Result<Option<leases::Row>, StoreError> {
+    let row = sqlx::query(LEASE).bind(name).fetch_optional(connection).await.map_err(failed)?;
+    row.map(|row| decode::lease(&row)).transpose()
+}
+
+async fn settle(mut session: SqliteSession, row: Option<leases::Row>) -> Result<(), StoreError> {
+    let Some(row) = row else { return session.rollback().await };
+    write(session.connection(), &row).await?;
+    session.commit().await
+}
+
+/// Inserts a row, or overwrites it.
+pub(super) async fn write(connection: &mut SqliteConnection, row: &leases::Row) -> Result<(), StoreError> {
+    sqlx::query(WRITE)
+        .bind(&row.name)
+        .bind(row.owner.map(|owner| owner.as_bytes().to_vec()))
+        .bind(super::outbox::integer(row.fencing))
+        .bind(row.expires_at.as_microsecond())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed)
+}
