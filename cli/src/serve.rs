@@ -5,7 +5,6 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use bespeak::{
     app::{Access, App, open_store},
     config::{Config, Values},
-    store::Database,
     telemetry::{self, LogFormat},
 };
 use tokio::{
@@ -33,19 +32,14 @@ pub(crate) struct Server {
 impl Server {
     /// Opens and migrates the books, and listens.
     pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
-        let store =
-            open_store(config, Access::Serve).await.map_err(|error| Failure::database(config, &error))?;
-        Self::start_on(store, config).await
-    }
-
-    /// Migrates the books, and listens.
-    pub(crate) async fn start_on(store: Arc<dyn Database>, config: &Config) -> Result<Self, Failure> {
         // More than a thousand clients need more descriptors than most shells allow by default; the hard limit bounds it.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let metrics =
             telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
         let listener = listen(config)?;
         let address = listener.local_addr().map_err(|error| Failure::caused("no address", &error))?;
+        let store =
+            open_store(config, Access::Serve).await.map_err(|error| Failure::database(config, &error))?;
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
         app.start_events(config).await?;

@@ -26,7 +26,7 @@ use crate::{
     lanes::{Dispatch, DispatchError},
     lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks, Redlock, RedlockOptions},
     retention::{Purger, Retention},
-    store::{Database, Guard, Mode, Page, StoreError},
+    store::{Database, Mode, Page, StoreError},
     telemetry,
 };
 
@@ -56,19 +56,6 @@ pub enum Access {
 /// # Errors
 /// The database cannot be opened, or this build has no back end for it.
 pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Database>, StoreError> {
-    open_store_under(config, access, config.strategy.guard()).await
-}
-
-/// Opens them under another guard than that of the configuration's strategy: for the lock lab, which shows what happens
-/// without one. With SQLite, whose file is locked as a whole, it makes no difference.
-///
-/// # Errors
-/// As of [`open_store`].
-pub async fn open_store_under(
-    config: &Config,
-    access: Access,
-    guard: Guard,
-) -> Result<Arc<dyn Database>, StoreError> {
     #[cfg(feature = "sqlite")]
     if config.database_url.starts_with("sqlite:") {
         use crate::store::{
@@ -92,12 +79,12 @@ pub async fn open_store_under(
         let options = MysqlOptions {
             writers: config.write_connections,
             readers: config.read_connections,
-            guard,
+            guard: config.strategy.guard(),
             clock: Clock::Own,
         };
         return Ok(Arc::new(MysqlStore::new(&config.database_url, options)?));
     }
-    let _ = (access, guard);
+    let _ = access;
     let source = format!("no back end for {:?} in this build", config.database_url.split(':').next());
     Err(StoreError::Unavailable {
         reason: "the URL names a database that this build does not have",

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use bespeak::config::Strategy;
 use clap::Args;
 
-use super::{scenario::Name, strategy::Strategy};
+use super::{scenario::Name, strategy::compared};
 use crate::args::duration;
 
 #[derive(Clone, Debug, Args)]
@@ -12,8 +13,9 @@ pub(crate) struct LabArgs {
     /// Only this scenario; again for more; all where not given
     #[arg(long = "scenario", value_name = "NAME")]
     pub(super) scenarios: Vec<Name>,
-    /// Only this strategy; again for more; all where not given
-    #[arg(long = "strategy", value_name = "NAME")]
+    /// Only this strategy; again for more; all where not given: lanes, conditional, pessimistic, optimistic, shedlock,
+    /// redlock, and unguarded, which oversells
+    #[arg(long = "strategy", value_name = "NAME", value_parser = compared)]
     pub(super) strategies: Vec<Strategy>,
     /// For how long arrivals are measured in each run, such as 10s; the soak takes six times as long
     #[arg(long, default_value = "10s", value_parser = positive)]
@@ -36,10 +38,13 @@ pub(crate) struct LabArgs {
 /// What serves in the lab, in a process of its own: see `subject.rs`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SubjectArgs {
+    /// Also one that no setting chooses, because it oversells
+    #[arg(value_parser = any)]
     pub(super) strategy: Strategy,
-    /// Take the lock, and leave out the guard of the store
-    #[arg(long)]
-    pub(super) alone: bool,
+}
+
+fn any(name: &str) -> Result<Strategy, String> {
+    Strategy::named(name).ok_or_else(|| "there is no such strategy".to_owned())
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

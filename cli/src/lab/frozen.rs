@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak::store::mysql::Scratch;
+use bespeak::{config::Strategy, store::mysql::Scratch};
 use bespeak_load::{Connection, Target};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     servers::Servers,
-    strategy::Strategy,
+    strategy::{alone, lease},
     subject::Subject,
     trial::{define, hold, on_a_database, reserve},
 };
@@ -80,12 +80,13 @@ async fn rounds(
     guarded: bool,
 ) -> Result<Frozen, Failure> {
     let mut settings = servers.settings(database, strategy);
-    settings.extend(strategy.lease(LEASE));
-    let holder = Subject::start(strategy, !guarded, &settings).await?;
-    let other = Subject::start(strategy, !guarded, &settings).await?;
+    settings.push(lease(LEASE));
+    let served = if guarded { strategy } else { alone(strategy).unwrap_or(strategy) };
+    let holder = Subject::start(served, &settings).await?;
+    let other = Subject::start(served, &settings).await?;
     let vehicles = define(&holder, VEHICLES, UNITS).await?;
     let mut frozen = Frozen {
-        strategy: strategy.name(),
+        strategy: strategy.as_str(),
         guarded,
         rounds: 0,
         lease_ms: millis(LEASE),

@@ -19,6 +19,7 @@ mod trial;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
+use bespeak::config::Strategy;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -28,9 +29,9 @@ use crate::{failure::Failure, output::Output};
 pub(crate) use args::{LabArgs, SubjectArgs};
 use environment::Environment;
 use frozen::Frozen;
-use scenario::Scenario;
+use scenario::{Name, Scenario};
 use servers::Servers;
-use strategy::Strategy;
+use strategy::COMPARED;
 pub(crate) use subject::serve as serve_subject;
 use trial::Figures;
 
@@ -73,9 +74,9 @@ pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failu
     for report in &args.reports {
         write(report, "")?;
     }
-    let strategies = all_if_none(&args.strategies);
+    let strategies = all_if_none(&args.strategies, &COMPARED);
     let scenarios: Vec<_> =
-        all_if_none(&args.scenarios).into_iter().map(|name| Scenario::of(name, args.duration)).collect();
+        all_if_none(&args.scenarios, Name::value_variants()).into_iter().map(|name| Scenario::of(name, args.duration)).collect();
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
@@ -155,7 +156,7 @@ fn steps(scenarios: &[Scenario], strategies: &[Strategy]) -> Vec<Step> {
         .flat_map(|scenario| strategies.iter().map(|strategy| Step::Trial(scenario.clone(), *strategy)));
     let frozen = strategies
         .iter()
-        .filter(|strategy| strategy.has_distributed_lock())
+        .filter(|strategy| strategy.lock().is_some())
         .flat_map(|strategy| [false, true].map(|guarded| Step::Frozen(*strategy, guarded)));
     trials.chain(frozen).collect()
 }
@@ -184,9 +185,9 @@ impl Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Trial(scenario, strategy) => write!(f, "{}: {}", scenario.name, strategy.name()),
-            Self::Frozen(strategy, true) => write!(f, "frozen holder: {} with the store's guard", strategy.name()),
-            Self::Frozen(strategy, false) => write!(f, "frozen holder: {} alone", strategy.name()),
+            Self::Trial(scenario, strategy) => write!(f, "{}: {strategy}", scenario.name),
+            Self::Frozen(strategy, true) => write!(f, "frozen holder: {strategy} with the store's guard"),
+            Self::Frozen(strategy, false) => write!(f, "frozen holder: {strategy} alone"),
         }
     }
 }
@@ -194,7 +195,7 @@ impl std::fmt::Display for Step {
 impl Figures {
     /// Whether the books came out as this strategy must leave them.
     fn is_right(&self) -> bool {
-        self.strategy == Strategy::Unguarded.name() || (self.duplicates == 0 && self.findings == 0)
+        self.strategy == Strategy::Unguarded.as_str() || (self.duplicates == 0 && self.findings == 0)
     }
 }
 
@@ -209,9 +210,9 @@ fn write(report: &Path, text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::caused(format!("{} cannot be written", report.display()), &error))
 }
 
-fn all_if_none<T: Copy + PartialEq + ValueEnum>(named: &[T]) -> Vec<T> {
+fn all_if_none<T: Copy + PartialEq>(named: &[T], all: &[T]) -> Vec<T> {
     let mut chosen: Vec<T> = Vec::new();
-    for one in if named.is_empty() { T::value_variants() } else { named } {
+    for one in if named.is_empty() { all } else { named } {
         if !chosen.contains(one) {
             chosen.push(*one);
         }

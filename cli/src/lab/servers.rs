@@ -3,9 +3,13 @@
 //! Never: a server of this machine that was not named or started for this. What starts them is in builds with the feature
 //! `provide` alone (docs/adr/0018-the-lab-s-servers.md).
 
-use bespeak::store::mysql::{Scratch, ScratchServer};
+use bespeak::{
+    config::Strategy,
+    lock::LockKind,
+    store::mysql::{Scratch, ScratchServer},
+};
 
-use super::{args::LabArgs, redis, strategy::Strategy};
+use super::{args::LabArgs, redis};
 use crate::failure::Failure;
 
 /// What a majority needs that survives the loss of one node.
@@ -55,7 +59,7 @@ impl Servers {
     /// What a server under test is told, beside its strategy.
     pub(super) fn settings(&self, database: &Scratch, strategy: Strategy) -> Vec<(&'static str, String)> {
         let mut settings = vec![("BESPEAK_DATABASE_URL", database.url())];
-        if let (Strategy::Redlock, Some(urls)) = (strategy, &self.redis_urls) {
+        if let (Some(LockKind::Redlock), Some(urls)) = (strategy.lock(), &self.redis_urls) {
             settings.push(("BESPEAK_REDIS_URLS", urls.clone()));
         }
         settings

@@ -1,58 +1,36 @@
-//! What is compared: how concurrent reservations are kept apart.
+//! What is compared, of all the strategies that the configuration knows.
 
-use clap::ValueEnum;
-use serde::Serialize;
+use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Strategy {
-    /// Waiting commands share a transaction; row locks
-    Lanes,
-    /// One transaction each; the update is the guard
-    Conditional,
-    /// One transaction each; row locks
-    Pessimistic,
-    /// One transaction each; version check, and again where it failed
-    Optimistic,
-    /// A lock in a table of the database around each, and the store's guard
-    Shedlock,
-    /// A lock on a majority of Redis nodes around each, and the store's guard
-    Redlock,
-    /// Nothing: what was read is overwritten. Oversells
-    Unguarded,
+use bespeak::{config::Strategy, lock::LockKind};
+
+/// What the lab runs, in the order of its tables.
+pub(super) const COMPARED: [Strategy; 7] = [
+    Strategy::Lanes,
+    Strategy::Conditional,
+    Strategy::Pessimistic,
+    Strategy::Optimistic,
+    Strategy::Shedlock,
+    Strategy::Redlock,
+    Strategy::Unguarded,
+];
+
+/// The strategy of that name, of those that are compared.
+pub(super) fn compared(name: &str) -> Result<Strategy, String> {
+    Strategy::named(name)
+        .filter(|strategy| COMPARED.contains(strategy))
+        .ok_or_else(|| format!("must be one of {}", COMPARED.map(Strategy::as_str).join(", ")))
 }
 
-impl Strategy {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Lanes => "lanes",
-            Self::Conditional => "conditional",
-            Self::Pessimistic => "pessimistic",
-            Self::Optimistic => "optimistic",
-            Self::Shedlock => "shedlock",
-            Self::Redlock => "redlock",
-            Self::Unguarded => "unguarded",
-        }
+/// The same lock without the store's guard; none where there is no lock.
+pub(super) fn alone(strategy: Strategy) -> Option<Strategy> {
+    match strategy.lock()? {
+        LockKind::Database => Some(Strategy::ShedlockAlone),
+        LockKind::Redlock => Some(Strategy::RedlockAlone),
     }
+}
 
-    /// What `BESPEAK_STRATEGY` says for it. There is no such setting as unguarded: the lab takes the guard away from one of
-    /// those that have a transaction for each command.
-    pub(super) fn setting(self) -> &'static str {
-        if self.is_guarded() { self.name() } else { Self::Optimistic.name() }
-    }
-
-    /// Whether the books must come out right.
-    pub(super) fn is_guarded(self) -> bool {
-        self != Self::Unguarded
-    }
-
-    /// Whether it locks something outside of the transaction, which can outlive what it was locked for.
-    pub(super) fn has_distributed_lock(self) -> bool {
-        matches!(self, Self::Shedlock | Self::Redlock)
-    }
-
-    /// The settings by which its lock lasts so long.
-    pub(super) fn lease(self, _lasts: std::time::Duration) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
+/// The setting by which locks last so long.
+pub(super) fn lease(lasts: Duration) -> (&'static str, String) {
+    ("BESPEAK_LOCK_LEASE_MS", lasts.as_millis().to_string())
 }

@@ -11,15 +11,13 @@ use std::{
 };
 
 use bespeak::{
-    app::{Access, open_store_under},
-    config::{Config, Values},
-    store::Guard,
+    config::{Config, Strategy, Values},
     telemetry,
 };
 use bespeak_load::{Connection, Target};
 use hyper::{Method, body::Bytes};
 
-use super::{args::SubjectArgs, strategy::Strategy};
+use super::args::SubjectArgs;
 use crate::{failure::Failure, output::Output, serve::Server};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -35,7 +33,6 @@ impl Subject {
     /// Starts one on a free port, on an empty database or one that another of them has made its own.
     pub(super) async fn start(
         strategy: Strategy,
-        alone: bool,
         settings: &[(&str, String)],
     ) -> Result<Self, Failure> {
         let failed = |error| Failure::caused("a server for the lab cannot be started", &error);
@@ -48,11 +45,9 @@ impl Subject {
             }
         }
         command
-            .args(["lab-subject", strategy.name()])
-            .args(alone.then_some("--alone"))
+            .args(["lab-subject", strategy.as_str()])
             .env("BESPEAK_LISTEN", "127.0.0.1:0")
             .env("BESPEAK_LOG", "off")
-            .env("BESPEAK_STRATEGY", strategy.setting())
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -71,7 +66,7 @@ impl Subject {
         let Some(url) = url else {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(Failure::new(format!("a server with the strategy {} did not start", strategy.name())));
+            return Err(Failure::new(format!("a server with the strategy {} did not start", strategy)));
         };
         let target = Target::new(url.trim())
             .map_err(|error| Failure::caused("a server for the lab gave no address", &error))?;
@@ -135,14 +130,10 @@ impl Drop for Subject {
 
 /// Serves until standard input ends; says where in one line.
 pub(crate) async fn serve(output: Output, args: SubjectArgs) -> Result<ExitCode, Failure> {
-    let config = Config::parse(&Values::from_environment())?;
+    let config = Config::parse(&Values::from_environment())?.with_strategy(args.strategy);
     telemetry::start_logs(&config.log, config.log_format)
         .map_err(|error| Failure::usage(format!("BESPEAK_LOG={:?} is not valid: {error}", config.log)))?;
-    let guard = if args.alone || !args.strategy.is_guarded() { Guard::Unguarded } else { config.strategy.guard() };
-    let store = open_store_under(&config, Access::Serve, guard)
-        .await
-        .map_err(|error| Failure::database(&config, &error))?;
-    let server = Server::start_on(store, &config).await?;
+    let server = Server::start(&config).await?;
     output.print(&format!("http://{}", server.address), || format!("http://{}", server.address))?;
     let hung_up = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
     // However its input ends, so does this.

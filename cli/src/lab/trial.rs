@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bespeak::{
     app::{Access, open_store},
-    config::{Config, Values},
+    config::{Config, Strategy, Values},
     store::{Audit, mysql::Scratch},
 };
 use bespeak_load::{Answer, Connection, OpenRun, TargetError, open_loop};
@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     scenario::{Attempt, Scenario},
     servers::Servers,
-    strategy::Strategy,
     subject::Subject,
 };
 use crate::failure::Failure;
@@ -87,7 +86,7 @@ pub(super) async fn run(
     on_a_database(servers, stop, async |database| {
         let measured = measure(servers, database, strategy, scenario);
         tokio::time::timeout(patience(scenario), measured).await.unwrap_or_else(|_late| {
-            let (strategy, scenario) = (strategy.name(), scenario.name);
+            let scenario = scenario.name;
             Err(Failure::new(format!("{strategy} under {scenario} is stuck: neither answers nor failures come any more")))
         })
     })
@@ -100,7 +99,7 @@ async fn measure(
     strategy: Strategy,
     scenario: &Scenario,
 ) -> Result<Figures, Failure> {
-    let subject = Subject::start(strategy, false, &servers.settings(database, strategy)).await?;
+    let subject = Subject::start(strategy, &servers.settings(database, strategy)).await?;
     let vehicles = define(&subject, scenario.vehicles, scenario.units).await?;
     let row_waits = database.server().row_lock_waits().await?;
     let lock_waits = subject.waits_for_distributed_locks().await?;
@@ -131,7 +130,7 @@ fn figures(
     let failed: u64 = failures.values().sum();
     let share = |part: f64| if accepted + refused + failed == 0 { 0.0 } else { part / whole(accepted + refused + failed) };
     Figures {
-        strategy: strategy.name(),
+        strategy: strategy.as_str(),
         scenario: scenario.name,
         duplicates,
         // A unit that was sold twice is one of duplicates already.
