@@ -58,8 +58,12 @@ pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Sec
             for k6_s_turn in [round % 2 == 1, round % 2 == 0] {
                 let name = database.fresh().await?;
                 let url = database.url(&name, None)?;
-                let server =
-                    Server::bespeak(&bench.binary, TempDir::new()?, &[("BESPEAK_DATABASE_URL", url.as_str())]).await?;
+                let server = Server::bespeak(
+                    &bench.binary,
+                    TempDir::new()?,
+                    &[("BESPEAK_DATABASE_URL", url.as_str())],
+                )
+                .await?;
                 if k6_s_turn {
                     theirs.push(k6_p50(bench, &server, rate).await?);
                 } else {
@@ -93,7 +97,12 @@ pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Sec
     })
 }
 
-async fn at_rate(bench: &Bench, server: &Server, per_second: u32, connections: usize) -> Result<OpenRun, Error> {
+async fn at_rate(
+    bench: &Bench,
+    server: &Server,
+    per_second: u32,
+    connections: usize,
+) -> Result<OpenRun, Error> {
     let load = OpenLoop {
         per_second,
         connections,

@@ -175,10 +175,7 @@ pub(super) fn distribution(rows: &[&Figures]) -> Drawn {
     })
 }
 
-fn drawn(
-    height: i32,
-    draw: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn Error>>,
-) -> Drawn {
+fn drawn(height: i32, draw: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn Error>>) -> Drawn {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();

@@ -65,7 +65,9 @@ fn cpu() -> String {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map(|(_, name)| name.trim().to_owned());
     // Apple's are named here.
-    model.or_else(|| said("sysctl", &["-n", "machdep.cpu.brand_string"])).unwrap_or_else(|| "an unknown CPU".to_owned())
+    model
+        .or_else(|| said("sysctl", &["-n", "machdep.cpu.brand_string"]))
+        .unwrap_or_else(|| "an unknown CPU".to_owned())
 }
 
 fn commit() -> Option<String> {
@@ -77,6 +79,7 @@ fn commit() -> Option<String> {
 
 /// What a program says; nothing where it fails or has nothing to say.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|text| !text.is_empty())
 }

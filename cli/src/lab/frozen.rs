@@ -133,7 +133,10 @@ async fn round(
     // In full swing: everybody was served about twice.
     while sold.load(Ordering::Relaxed) < 2 * VEHICLES {
         if Instant::now() > until {
-            return Err(Failure::new(format!("the holder sold {} units in a minute", sold.load(Ordering::Relaxed))));
+            return Err(Failure::new(format!(
+                "the holder sold {} units in a minute",
+                sold.load(Ordering::Relaxed)
+            )));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -145,7 +148,8 @@ async fn round(
     selling.store(false, Ordering::Relaxed);
     holder.thaw()?;
     let stopped_for = stopped.elapsed();
-    let ended = tokio::time::timeout(PATIENCE, async { while customers.join_next().await.is_some() {} }).await;
+    let ended =
+        tokio::time::timeout(PATIENCE, async { while customers.join_next().await.is_some() {} }).await;
     ended.map_err(|error| Failure::caused("the holder does not go on", &error))?;
     Ok((stopped_for, sold_meanwhile))
 }
@@ -161,7 +165,8 @@ async fn sell_meanwhile(other: &Subject, vehicles: &Arc<[String]>) -> Result<u64
         customers.spawn(async move {
             let mut sold = 0;
             while sold < SOLD_MEANWHILE && Instant::now() < until {
-                let asked = tokio::time::timeout_at(until.into(), hold(connection, reserve(&vehicles[number])));
+                let asked =
+                    tokio::time::timeout_at(until.into(), hold(connection, reserve(&vehicles[number])));
                 let Ok((used, held)) = asked.await else { return sold };
                 let Some(usable) = usable(used, held.is_err(), &target).await else { return sold };
                 connection = usable;

@@ -75,8 +75,10 @@ pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failu
         write(report, "")?;
     }
     let strategies = all_if_none(&args.strategies, &COMPARED);
-    let scenarios: Vec<_> =
-        all_if_none(&args.scenarios, Name::value_variants()).into_iter().map(|name| Scenario::of(name, args.duration)).collect();
+    let scenarios: Vec<_> = all_if_none(&args.scenarios, Name::value_variants())
+        .into_iter()
+        .map(|name| Scenario::of(name, args.duration))
+        .collect();
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
@@ -145,7 +147,8 @@ async fn measure(
     }
     progress.finish_and_clear();
     lab.passed = lab.broken.is_none()
-        && lab.results.iter().all(Figures::is_right) && lab.frozen_holder.iter().all(Frozen::is_right);
+        && lab.results.iter().all(Figures::is_right)
+        && lab.frozen_holder.iter().all(Frozen::is_right);
     Ok(lab)
 }
 

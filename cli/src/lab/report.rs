@@ -103,8 +103,10 @@ fn verdict(lab: &Lab) -> Markup {
 }
 
 fn tiles(lab: &Lab) -> Markup {
-    let guarded: u64 = lab.results.iter().filter(|run| run.strategy != "unguarded").map(|run| run.duplicates).sum();
-    let unguarded: u64 = lab.results.iter().filter(|run| run.strategy == "unguarded").map(|run| run.duplicates).sum();
+    let guarded: u64 =
+        lab.results.iter().filter(|run| run.strategy != "unguarded").map(|run| run.duplicates).sum();
+    let unguarded: u64 =
+        lab.results.iter().filter(|run| run.strategy == "unguarded").map(|run| run.duplicates).sum();
     let alone: u64 = lab.frozen_holder.iter().filter(|run| !run.guarded).map(|run| run.duplicates).sum();
     html! {
         div.tiles {
@@ -223,7 +225,8 @@ pub(super) struct Sentences(Vec<String>);
 
 impl Sentences {
     pub(super) fn of(lab: &Lab) -> Self {
-        let mut said: Vec<String> = lab.scenarios.iter().filter_map(|scenario| compared(lab, scenario)).collect();
+        let mut said: Vec<String> =
+            lab.scenarios.iter().filter_map(|scenario| compared(lab, scenario)).collect();
         said.extend(lab.results.iter().filter(|run| !run.is_right()).map(|run| {
             format!(
                 "{} under {} left the books wrong: {} units sold twice, {} other findings.",

@@ -85,8 +85,9 @@ impl Servers {
         let started = started::Started::start(with_redis).await?;
         Ok(Self {
             database: ScratchServer::new(&started.database.url())?,
-            redis_urls: with_redis
-                .then(|| started.redis.iter().map(bespeak_services::Redis::url).collect::<Vec<_>>().join(",")),
+            redis_urls: with_redis.then(|| {
+                started.redis.iter().map(bespeak_services::Redis::url).collect::<Vec<_>>().join(",")
+            }),
             _started: Some(started),
         })
     }

@@ -25,16 +25,16 @@ const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A server under test; killed when dropped.
 pub(super) struct Subject {
-    child: Child,
+    process: Killed,
     pub(super) target: Target,
 }
 
+/// A process that is killed when this is dropped, also while nobody knows yet where it serves.
+struct Killed(Child);
+
 impl Subject {
     /// Starts one on a free port, on an empty database or one that another of them has made its own.
-    pub(super) async fn start(
-        strategy: Strategy,
-        settings: &[(&str, String)],
-    ) -> Result<Self, Failure> {
+    pub(super) async fn start(strategy: Strategy, settings: &[(&str, String)]) -> Result<Self, Failure> {
         let failed = |error| Failure::caused("a server for the lab cannot be started", &error);
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
@@ -53,8 +53,8 @@ impl Subject {
             .stdout(Stdio::piped())
             // Ctrl-C is for the lab, which then ends this.
             .process_group(0);
-        let mut child = command.spawn().map_err(failed)?;
-        let said = child.stdout.take();
+        let mut process = Killed(command.spawn().map_err(failed)?);
+        let said = process.0.stdout.take();
         let first_line = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
             // What cannot be read is a server that ended, which has said why on standard error.
@@ -64,13 +64,11 @@ impl Subject {
         let url = tokio::time::timeout(STARTS_WITHIN, first_line).await;
         let url = url.ok().and_then(Result::ok).filter(|url| url.starts_with("http://"));
         let Some(url) = url else {
-            let _ = child.kill();
-            let _ = child.wait();
             return Err(Failure::new(format!("a server with the strategy {} did not start", strategy)));
         };
         let target = Target::new(url.trim())
             .map_err(|error| Failure::caused("a server for the lab gave no address", &error))?;
-        Ok(Self { child, target })
+        Ok(Self { process, target })
     }
 
     /// `kill -STOP`: it does nothing more until [`Subject::thaw`].
@@ -84,7 +82,7 @@ impl Subject {
     }
 
     fn signal(&self, name: &str) -> Result<(), Failure> {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        let sent = Command::new("kill").args(["-s", name, &self.process.0.id().to_string()]).status();
         match sent {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::new(format!("kill -{name} failed: {status}"))),
@@ -112,19 +110,19 @@ impl Subject {
 
     /// Lets it finish what it accepted, and end.
     pub(super) async fn stop(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.process.0.stdin.take());
         let deadline = Instant::now() + STOPS_WITHIN;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        while matches!(self.process.0.try_wait(), Ok(None)) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
-impl Drop for Subject {
+impl Drop for Killed {
     fn drop(&mut self) {
         // It may have ended already; there is nothing more to do about it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
 use crate::output::table;
 
 const HEADER: [&str; 12] = [
-    "scenario", "strategy", "req/s", "mean ms", "p50", "p95", "p99", "max", "accepted", "refused", "failed", "waited",
+    "scenario", "strategy", "req/s", "mean ms", "p50", "p95", "p99", "max", "accepted", "refused", "failed",
+    "waited",
 ];
 
 pub(super) fn text(lab: &Lab) -> String {
@@ -34,7 +35,8 @@ pub(super) fn text(lab: &Lab) -> String {
     }
     let mut parts = vec![figures.to_string()];
     if !lab.frozen_holder.is_empty() {
-        let mut frozen = table(&["frozen holder", "stopped", "for ms", "lease ms", "sold meanwhile", "duplicates"]);
+        let mut frozen =
+            table(&["frozen holder", "stopped", "for ms", "lease ms", "sold meanwhile", "duplicates"]);
         for holder in &lab.frozen_holder {
             let with = if holder.guarded { "with the store's guard" } else { "alone" };
             let row = [

@@ -22,8 +22,8 @@ use crate::failure::Failure;
 
 /// The shares of answers at which response times are kept for the chart of their distribution.
 const SHARES: [f64; 26] = [
-    0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
-    0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
+    0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8,
+    0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
 ];
 
 /// What a run came to.
@@ -87,7 +87,9 @@ pub(super) async fn run(
         let measured = measure(servers, database, strategy, scenario);
         tokio::time::timeout(patience(scenario), measured).await.unwrap_or_else(|_late| {
             let scenario = scenario.name;
-            Err(Failure::new(format!("{strategy} under {scenario} is stuck: neither answers nor failures come any more")))
+            Err(Failure::new(format!(
+                "{strategy} under {scenario} is stuck: neither answers nor failures come any more"
+            )))
         })
     })
     .await
@@ -128,7 +130,9 @@ fn figures(
     let failures: BTreeMap<String, u64> =
         summary.counts.clone().into_iter().filter(|(name, _)| name != "200" && name != "409").collect();
     let failed: u64 = failures.values().sum();
-    let share = |part: f64| if accepted + refused + failed == 0 { 0.0 } else { part / whole(accepted + refused + failed) };
+    let share = |part: f64| {
+        if accepted + refused + failed == 0 { 0.0 } else { part / whole(accepted + refused + failed) }
+    };
     Figures {
         strategy: strategy.as_str(),
         scenario: scenario.name,
@@ -185,8 +189,11 @@ async fn attempts(
             match held {
                 Ok(answer) if attempt == Attempt::HoldThenEnd && answer.status == 200 => {
                     let verb = if number % 3 == 0 { "release" } else { "commit" };
-                    let token = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["token"].take();
-                    connection.post(&format!("/api/v1/{verb}"), &[], json!({"token": token}).to_string()).await
+                    let token =
+                        serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["token"].take();
+                    connection
+                        .post(&format!("/api/v1/{verb}"), &[], json!({"token": token}).to_string())
+                        .await
                 }
                 held => (connection, held),
             }

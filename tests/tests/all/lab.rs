@@ -84,8 +84,17 @@ async fn what_is_guarded_is_not_oversold_and_what_is_not_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
-    let arguments =
-        ["--json", "--duration", "1500ms", "--scenario", "one-500", "--scenario", "fleet-100", "--scenario", "soak"];
+    let arguments = [
+        "--json",
+        "--duration",
+        "1500ms",
+        "--scenario",
+        "one-500",
+        "--scenario",
+        "fleet-100",
+        "--scenario",
+        "soak",
+    ];
     let (ran, _) = lab(&[&arguments[..], &["--strategy", "unguarded", "--strategy", "lanes"]].concat()).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     let runs = ran.json()["results"].as_array().unwrap().clone();
@@ -95,7 +104,8 @@ async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
     // Of each rate, what was due in the time: no more, no less
     for (scenario, due) in [("one-500", 750), ("fleet-100", 150), ("soak", 1_800)] {
         let run = find(scenario, "lanes");
-        let all: u64 = ["accepted", "refused", "failed"].map(|field| run[field].as_u64().unwrap()).iter().sum();
+        let all: u64 =
+            ["accepted", "refused", "failed"].map(|field| run[field].as_u64().unwrap()).iter().sum();
         assert_eq!(all, due, "{run:#}");
         assert_eq!((&run["duplicates"], &run["findings"]), (&0.into(), &0.into()), "{run:#}");
     }
@@ -111,9 +121,11 @@ async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_
     let folder = TempDir::new().unwrap();
     let report = folder.path().join("lab.html");
     let shown = report.display().to_string();
-    let arguments = ["lab", "--provide", "--json", "--report", &shown, "--duration", "300ms", "--scenario", "one-100"];
+    let arguments =
+        ["lab", "--provide", "--json", "--report", &shown, "--duration", "300ms", "--scenario", "one-100"];
     // When holders of either lock are stopped past their lease
-    let ran = bespeak(&[&arguments[..], &["--strategy", "shedlock", "--strategy", "redlock"]].concat(), &[]).await;
+    let ran =
+        bespeak(&[&arguments[..], &["--strategy", "shedlock", "--strategy", "redlock"]].concat(), &[]).await;
     // Then each lock alone sold units twice, and with the store's guard none did
     assert_eq!(ran.code, 0, "{ran:?}");
     let said = ran.json();
@@ -181,7 +193,8 @@ async fn what_it_lacks_it_says() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("--provide") && ran.err.contains("--database-url"), "{}", ran.err);
     let url = mysql_server().await.url();
-    let ran = bespeak(&["lab", "--report", &report, "--strategy", "redlock", "--database-url", &url], &[]).await;
+    let ran =
+        bespeak(&["lab", "--report", &report, "--strategy", "redlock", "--database-url", &url], &[]).await;
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("3 independent Redis nodes, and 0 are named"), "{}", ran.err);
     let ran = bespeak(&["lab", "--scenario", "one-10000"], &[]).await;

@@ -63,7 +63,8 @@ async fn every_script_notices_an_oversell() {
 async fn a_server_that_is_slower_than_promised_or_away_is_noticed() {
     let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
-    let ran = k6("arrivals.js", &server.url, &[("RATE", "20"), ("DURATION", "1s"), ("P99_MS", "0.001")]).await;
+    let ran =
+        k6("arrivals.js", &server.url, &[("RATE", "20"), ("DURATION", "1s"), ("P99_MS", "0.001")]).await;
     assert_eq!(ran.code, CROSSED, "{}", ran.said);
     let url = server.url.clone();
     drop(server);
@@ -100,7 +101,11 @@ async fn k6(script: &str, url: &str, settings: &[(&str, &str)]) -> Ran {
     let Output { status, stdout, stderr } = ran.expect("k6 can be run");
     let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     let summary = std::fs::read(&summary).unwrap_or_default();
-    Ran { code: status.code().unwrap_or(-1), said, summary: serde_json::from_slice(&summary).unwrap_or_default() }
+    Ran {
+        code: status.code().unwrap_or(-1),
+        said,
+        summary: serde_json::from_slice(&summary).unwrap_or_default(),
+    }
 }
 
 fn root() -> &'static Path {
@@ -139,7 +144,8 @@ async fn generous() -> String {
         .route("/api/v1/commit", post(async || Json(json!({"status": "COMMITTED"}))))
         // Given back, and still half of it is missing.
         .route("/api/v1/release", post(async || Json(json!({"status": "HELD"}))));
-    let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+    let listener =
+        tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, router).await });
     url

@@ -64,7 +64,8 @@ impl ScratchServer {
 
     /// What decides whether a COMMIT is on disk when it is answered, such as `innodb_flush_log_at_trx_commit=1, sync_binlog=0`.
     pub async fn durability(&self) -> Result<String, StoreError> {
-        let settings = "SELECT CONCAT('innodb_flush_log_at_trx_commit=', @@innodb_flush_log_at_trx_commit, ', log_bin=',
+        let settings =
+            "SELECT CONCAT('innodb_flush_log_at_trx_commit=', @@innodb_flush_log_at_trx_commit, ', log_bin=',
             @@log_bin, ', sync_binlog=', @@sync_binlog)";
         self.text(settings.to_owned()).await
     }
@@ -86,8 +87,10 @@ impl ScratchServer {
 
     /// The last column of the one row that a statement returns.
     async fn text(&self, sql: String) -> Result<String, StoreError> {
-        let row =
-            sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut self.connected().await?).await.map_err(failed)?;
+        let row = sqlx::raw_sql(AssertSqlSafe(sql))
+            .fetch_one(&mut self.connected().await?)
+            .await
+            .map_err(failed)?;
         row.try_get_unchecked(row.len() - 1).map_err(failed)
     }
 }
