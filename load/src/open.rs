@@ -253,4 +253,24 @@ mod tests {
         assert!(summary.max_ms > 1_900.0, "{summary:?}");
         assert!(summary.requests_per_second < 20.0, "{summary:?}");
     }
+
+    #[tokio::test]
+    async fn who_is_too_late_is_not_sent_and_counts_as_failed() {
+        let load = OpenLoop {
+            per_second: 100,
+            connections: 1,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_millis(400),
+            late_max: Duration::from_millis(100),
+        };
+        let target = slow(Duration::from_millis(100)).await;
+        let run =
+            open_loop(&target, &load, |connection, _, _| connection.post("/", &[], "{}")).await.unwrap();
+        // Of 40 that are due, at most one can be sent every tenth of a second, until half a second has passed.
+        let (sent, late) = (run.answers.count_of("200"), run.answers.count_of("not sent in time"));
+        assert_eq!(sent + late, 40, "{:?}", run.answers);
+        assert!((1..=6).contains(&sent), "{:?}", run.answers);
+        // And it is told how late those were that were sent.
+        assert!(sent == 1 || run.lateness.quantile_ms(1.0) > 80.0, "{:?}", run.lateness);
+    }
 }
