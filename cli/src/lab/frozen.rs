@@ -30,7 +30,7 @@ use crate::failure::Failure;
 const VEHICLES: u64 = 48;
 const UNITS: u64 = 1_000_000;
 /// How long locks are leased: the shorter, the sooner others have them.
-const LEASE: Duration = Duration::from_millis(1_000);
+const LEASE: Duration = Duration::from_millis(2_000);
 /// How often the holder is stopped before it is said that no oversell was seen.
 const ROUNDS_MAX: u32 = 8;
 /// How often at least where none must be.
@@ -38,7 +38,7 @@ const ROUNDS_GUARDED: u32 = 4;
 /// How many the other process sells of each vehicle meanwhile.
 const SOLD_MEANWHILE: u32 = 2;
 /// How long it may take for that. A vehicle whose row the frozen process has locked cannot be sold, and need not be.
-const MEANWHILE_MAX: Duration = Duration::from_secs(6);
+const MEANWHILE_MAX: Duration = Duration::from_secs(7);
 /// How long the holder may take until it sells, and to end what it was doing when it goes on.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);

@@ -1,6 +1,10 @@
 //! One run: a strategy under a scenario, on a server of its own and a database of its own, and what its books say afterwards.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bespeak::{
     app::{Access, open_store},
@@ -8,7 +12,7 @@ use bespeak::{
     store::{Audit, mysql::Scratch},
 };
 use bespeak_load::{Answer, Connection, OpenRun, TargetError, open_loop};
-use hyper::{Method, body::Bytes};
+use hyper::{Method, StatusCode, body::Bytes};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +29,9 @@ const SHARES: [f64; 26] = [
     0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8,
     0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
 ];
+
+/// How long each vehicle may take to be put on sale.
+const DEFINE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -162,12 +169,25 @@ pub(super) async fn define(subject: &Subject, count: u64, units: u64) -> Result<
     let mut vehicles = Vec::new();
     for number in 0..count {
         let id = format!("vehicle-{number}");
-        let body = json!({"resourceId": id, "totalStock": units}).to_string();
-        let answer = connection.send(Method::POST, "/api/v1/resources", &[], body.into()).await;
-        let answer = answer.map_err(|error| Failure::caused("a vehicle cannot be put on sale", &error))?;
-        if !answer.status.is_success() {
-            let why = String::from_utf8_lossy(&answer.body).into_owned();
-            return Err(Failure::new(format!("a vehicle cannot be put on sale: {} {why}", answer.status)));
+        let body = Bytes::from(json!({"resourceId": id, "totalStock": units}).to_string());
+        let until = Instant::now() + DEFINE_WITHIN;
+        loop {
+            let body = body.clone();
+            let answer = connection.send(Method::POST, "/api/v1/resources", &[], body).await;
+            let answer =
+                answer.map_err(|error| Failure::caused("a vehicle cannot be put on sale", &error))?;
+            if answer.status.is_success() {
+                break;
+            }
+            // 503 says: come again.
+            if answer.status != StatusCode::SERVICE_UNAVAILABLE || Instant::now() > until {
+                let why = String::from_utf8_lossy(&answer.body).into_owned();
+                return Err(Failure::new(format!(
+                    "a vehicle cannot be put on sale: {} {why}",
+                    answer.status
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         vehicles.push(id);
     }
