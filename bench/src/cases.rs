@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine, events, lab, mysql,
+    Error, engine, events, functions, lab, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -33,6 +33,8 @@ use crate::{
 /// How to measure.
 pub(crate) struct Bench {
     pub(crate) binary: PathBuf,
+    /// Where the programs of the functions are.
+    pub(crate) functions: PathBuf,
     pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
     pub(crate) rounds: usize,
@@ -77,11 +79,16 @@ pub(crate) enum Case {
     EventsConsume,
     EventsLatency,
     EventsCost,
+    FunctionsCold,
+    FunctionsWarm,
+    FunctionsRelay,
+    FunctionsConsume,
+    FunctionsConcurrency,
     LabGenerator,
     LabAgainstK6,
 }
 
-pub(crate) const ALL: [Case; 21] = [
+pub(crate) const ALL: [Case; 26] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,
@@ -101,6 +108,11 @@ pub(crate) const ALL: [Case; 21] = [
     Case::EventsConsume,
     Case::EventsLatency,
     Case::EventsCost,
+    Case::FunctionsCold,
+    Case::FunctionsWarm,
+    Case::FunctionsRelay,
+    Case::FunctionsConsume,
+    Case::FunctionsConcurrency,
     Case::LabGenerator,
     Case::LabAgainstK6,
 ];
@@ -127,6 +139,11 @@ impl Case {
             Self::EventsConsume => "events-consume",
             Self::EventsLatency => "events-latency",
             Self::EventsCost => "events-cost",
+            Self::FunctionsCold => "functions-cold",
+            Self::FunctionsWarm => "functions-warm",
+            Self::FunctionsRelay => "functions-relay",
+            Self::FunctionsConsume => "functions-consume",
+            Self::FunctionsConcurrency => "functions-concurrency",
             Self::LabGenerator => "lab-generator",
             Self::LabAgainstK6 => "lab-against-k6",
         }
@@ -155,6 +172,15 @@ impl Case {
             }
             Self::EventsLatency => events::latency(bench, bench.database().await?).await,
             Self::EventsCost => events::cost(bench, bench.database().await?).await,
+            Self::FunctionsCold => functions::cold(bench, bench.database().await?).await,
+            Self::FunctionsWarm => functions::warm(bench, bench.database().await?).await,
+            Self::FunctionsRelay => {
+                functions::relay(bench, bench.database().await?, bench.backlog().await?).await
+            }
+            Self::FunctionsConsume => {
+                functions::consume(bench, bench.database().await?, bench.backlog().await?).await
+            }
+            Self::FunctionsConcurrency => functions::concurrency(bench, bench.database().await?).await,
             Self::LabGenerator => lab::generator(bench).await,
             Self::LabAgainstK6 => lab::against_k6(bench, bench.database().await?).await,
         }

@@ -8,6 +8,7 @@ mod chart;
 mod engine;
 mod environment;
 mod events;
+mod functions;
 mod lab;
 mod mysql;
 mod report;
@@ -37,6 +38,9 @@ struct Args {
     /// The server's binary
     #[arg(long, default_value = "target/release/bespeak")]
     binary: PathBuf,
+    /// The folder of the functions' programs
+    #[arg(long, default_value = "target/functions/release")]
+    functions: PathBuf,
     /// Serve the echo route and nothing else (used by the benchmark itself)
     #[arg(long, hide = true)]
     echo: bool,
@@ -48,7 +52,9 @@ struct Args {
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    // A function has no arguments.
+    let bare = std::env::var_os(functions::BARE).is_some();
+    let args = if bare { Args::parse_from(["bespeak-bench"]) } else { Args::parse() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -56,7 +62,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(args)) {
+    let done = runtime.block_on(async { if bare { functions::bare().await } else { run(args).await } });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -80,6 +87,7 @@ async fn run(args: Args) -> Result<(), Error> {
     }
     let bench = cases::Bench {
         binary: args.binary.clone(),
+        functions: args.functions.clone(),
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs(args.seconds),
         rounds: args.rounds.max(1),

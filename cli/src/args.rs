@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// Print every setting with its value, where that comes from, and what it means.
     Config(ServerFlags),
     /// Bring the database's schema to this version; `serve` does so by itself.
-    Migrate(ServerFlags),
+    Migrate(MigrateArgs),
     /// Audit a database: nothing oversold, all or nothing, one winner, every change with its event.
     Verify(VerifyArgs),
     /// Look after the outbox: what waits, what failed and why; try again, skip, send again.
@@ -55,6 +55,15 @@ pub(crate) struct AsyncapiArgs {
     /// Write the JSON Schema of each payload into this folder instead
     #[arg(long, value_name = "FOLDER")]
     pub(crate) schemas: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Create the database first, if it is not there; the account must be allowed to
+    #[arg(long)]
+    pub(crate) create_database: bool,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +201,17 @@ pub(crate) enum ClientCommand {
     Cancel(TokenArgs),
     /// Show a reservation.
     Show(TokenArgs),
+    /// Ask a server whether it serves requests; exit code 1 where it does not.
+    Health(HealthArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Only whether it runs, also where its database is away
+    #[arg(long)]
+    pub(crate) live: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]

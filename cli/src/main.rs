@@ -37,7 +37,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Serve(flags) => on_all_cores(serve::serve(output, flags.values()?)),
         Command::Config(flags) => config::show(output, &flags.values()?),
-        Command::Migrate(flags) => on_one_thread(verify::migrate(output, flags.values()?)),
+        Command::Migrate(args) => {
+            on_one_thread(verify::migrate(output, args.create_database, args.flags.values()?))
+        }
         Command::Verify(args) => on_one_thread(verify::verify(output, args.events, args.flags.values()?)),
         Command::Outbox(command) => on_one_thread(outbox::run(output, command)),
         Command::Dlq(command) => on_one_thread(dlq::run(output, command)),

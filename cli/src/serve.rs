@@ -47,7 +47,7 @@ impl Server {
         app.start_purger();
         app.start_webhooks().await.map_err(|error| Failure::caused("webhooks cannot be started", &error))?;
         let stop = CancellationToken::new();
-        let router = bespeak_reserve::router(app.clone(), config.http);
+        let router = bespeak_reserve::router(app.clone(), config.http.clone());
         let served = bespeak_reserve::serve(listener, router, config.http.request_timeout, stop.clone());
         let connections = tokio::spawn(served);
         let ended = stop.clone();
@@ -88,6 +88,8 @@ pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Fa
     }
     telemetry::start_logs(&config.log, config.log_format)
         .map_err(|error| Failure::usage(format!("BESPEAK_LOG={:?} is not valid: {error}", config.log)))?;
+    telemetry::start_spans(config.otlp.as_ref())
+        .map_err(|error| Failure::usage(format!("BESPEAK_OTLP_ENDPOINT cannot be exported to: {error}")))?;
     let server = Server::start(&config).await?;
     tracing::info!(
         address = %server.address,
@@ -98,6 +100,7 @@ pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Fa
     told_to_stop().await?;
     tracing::info!("stopping: answering what is under way");
     server.stop().await;
+    telemetry::stop_spans().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

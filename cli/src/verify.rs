@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
-    app::{Access, open_store},
+    app::{Access, create_database, open_store},
     config::{Config, Values},
     store::{Audit, Database, Finding},
 };
@@ -70,13 +70,21 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Database>, Failure> 
 }
 
 /// Migrates the books.
-pub(crate) async fn migrate(output: Output, values: Values) -> Result<ExitCode, Failure> {
+pub(crate) async fn migrate(output: Output, create: bool, values: Values) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
+    let created = if create {
+        create_database(&config).await.map_err(|error| Failure::database(&config, &error))?
+    } else {
+        false
+    };
     let store =
         open_store(&config, Access::Serve).await.map_err(|error| Failure::database(&config, &error))?;
     let migrated = store.migrate().await;
     store.close().await;
     migrated?;
-    output.print(&json!({"migrated": true}), || "the schema is this version's".to_owned())?;
+    output.print(&json!({"migrated": true, "created": created}), || {
+        let created = if created { "the database was created; " } else { "" };
+        format!("{created}the schema is this version's")
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -127,7 +127,7 @@ where
 }
 
 impl Connection {
-    /// Sends a request and reads its whole answer.
+    /// Sends a request and reads its whole answer. A body is JSON unless a header says otherwise.
     ///
     /// # Errors
     /// The connection broke: open another.
@@ -144,7 +144,8 @@ impl Connection {
             format!("{}{path}", self.prefix).parse().map_err(http::Error::from)?
         };
         let mut request = Request::builder().method(method).uri(uri).header(header::HOST, &self.host_header);
-        if !body.is_empty() {
+        let has_type = headers.iter().any(|(name, _)| *name == header::CONTENT_TYPE.as_str());
+        if !body.is_empty() && !has_type {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         for (name, value) in headers {

@@ -32,6 +32,14 @@ pub enum ServiceError {
         /// The package that has it.
         package: &'static str,
     },
+    /// A program of the system is not there.
+    #[error("there is no {program}: install it ({install})")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+        /// How it is installed.
+        install: &'static str,
+    },
     /// The environment's URL is of no use.
     #[error("{variable}: {reason}")]
     Url {

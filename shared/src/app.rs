@@ -1,7 +1,10 @@
 //! Wires the parts: the one place where back ends are named, and what triggers (HTTP, commands, schedules) call.
 //!
-//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks.
+//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks, `app/chores.rs` for processes that are
+//! frozen between invocations.
 
+mod chores;
+mod events;
 mod webhooks;
 
 use std::{
@@ -24,18 +27,17 @@ use crate::{
     },
     expiry::Expiry,
     lanes::{Dispatch, DispatchError},
-    lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks, Redlock, RedlockOptions},
+    lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks},
     retention::{Purger, Retention},
     store::{Database, Mode, Page, StoreError},
     telemetry,
+    until::Until,
 };
 
 /// Commands per transaction of an import: others wait no longer for it than for a full lane.
 const IMPORT_BATCH: usize = 500;
 /// How often the metrics ask the database.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
-
-mod events;
 
 use events::EventsWay;
 pub use events::{EventsError, dead_letters};
@@ -92,14 +94,32 @@ pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Datab
     })
 }
 
+/// Creates the database that a configuration names, if it is not there; whether it was not. A file of `SQLite` is made by
+/// whoever opens it to serve.
+///
+/// # Errors
+/// The server is away, or the account may not create databases.
+pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
+    #[cfg(feature = "mysql")]
+    if config.database_url.starts_with("mysql:") {
+        return crate::store::mysql::create_database(&config.database_url).await;
+    }
+    let _ = config;
+    Ok(false)
+}
+
 /// The locks that a configuration's strategy takes around its transactions. Connects when first asked.
 pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
     let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {
         LockKind::Database => Arc::new(DatabaseLock::new(database)),
-        LockKind::Redlock => Arc::new(Redlock::new(RedlockOptions {
+        #[cfg(feature = "redis")]
+        LockKind::Redlock => Arc::new(crate::lock::Redlock::new(crate::lock::RedlockOptions {
             urls: config.locks.redis_urls.iter().map(|url| url.to_string()).collect(),
             node_timeout: config.locks.node_timeout,
         })),
+        // The configuration refuses it.
+        #[cfg(not(feature = "redis"))]
+        LockKind::Redlock => return None,
     };
     Some(Arc::new(Locks::new(lock, config.locks.timeout, config.locks.lease)))
 }
@@ -141,6 +161,7 @@ pub type Answer<T> = Result<Result<T, Refusal>, DispatchError>;
 impl App {
     /// Starts an engine on migrated books.
     pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
+        telemetry::note_build(if config.database_url.starts_with("mysql:") { "mysql" } else { "sqlite" });
         let locks = open_locks(database.clone(), config);
         let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
         let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
@@ -162,15 +183,13 @@ impl App {
     /// Starts the timer that ends holds on time.
     pub fn start_timer(&self) {
         let expiry = Expiry::new(self.database.clone(), self.dispatch.clone());
-        let stop = self.background.clone();
-        self.tasks.spawn(async move { expiry.run(stop).await });
+        self.tasks.spawn(expiry.run(Until::Stopped, self.background.clone()));
     }
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
         let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
-        let stop = self.background.clone();
-        self.tasks.spawn(async move { purger.run(stop).await });
+        self.tasks.spawn(purger.run(Until::Stopped, self.background.clone()));
     }
 
     /// Starts the way of events: the relay, and the consumer of what it publishes, as far as this process has them.
@@ -279,9 +298,11 @@ impl App {
         self.dispatch.ping().await
     }
 
-    /// Reads what only the database knows into the metrics; not more often than every five seconds, because counting
-    /// costs the more the longer the outbox is. Cancel-safe.
+    /// Brings the metrics up to date: queues and pools as they are now, and what only the database knows; that not more
+    /// often than every five seconds, because counting costs the more the longer the outbox is. Cancel-safe.
     pub async fn refresh_metrics(&self) {
+        telemetry::note_queue(self.dispatch.waiting());
+        telemetry::note_pools(&self.database.pools());
         {
             let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
             if refreshed.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {

@@ -17,7 +17,8 @@ use crate::{
     engine::{Accepted, Change, Command, Token},
     lanes::{Dispatch, DispatchError},
     store::Store,
-    telemetry,
+    telemetry::{self, ExpiryPath},
+    until::{Ran, Until},
 };
 
 /// Half of the shortest TTL ([`crate::engine::Ttl`] is at least a second).
@@ -43,12 +44,20 @@ pub struct Expiry {
     dispatch: Arc<Dispatch>,
     /// Holds whose expiry failed by themselves, which must not stand in the way of others.
     set_aside: HashSet<Token>,
+    path: ExpiryPath,
 }
 
 impl Expiry {
     /// A timer over a store, whose expiries go the way of all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch, set_aside: HashSet::new() }
+        Self { store, dispatch, set_aside: HashSet::new(), path: ExpiryPath::Timer }
+    }
+
+    /// Counts what it expires under another path than [`ExpiryPath::Timer`].
+    #[must_use]
+    pub fn counted_as(mut self, path: ExpiryPath) -> Self {
+        self.path = path;
+        self
     }
 
     /// Expires holds that are due. Not cancel-safe: what it had begun goes on.
@@ -80,7 +89,7 @@ impl Expiry {
                 Err(_panicked) => return Err(DispatchError::Panicked),
             }
         }
-        telemetry::count_expired("timer", expired);
+        telemetry::count_expired(self.path, expired);
         let until_next = due.next.map_or(LOOK_AGAIN, |next| {
             Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO)
         });
@@ -88,18 +97,33 @@ impl Expiry {
         Ok(Step { expired, next_at: read_at + next_in })
     }
 
-    /// Takes steps until told to stop. Failures were logged where they were met, and are retried.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
+    /// Takes steps, and says how many holds they expired. Failures were logged where they were met.
+    pub async fn run(mut self, until: Until, stop: CancellationToken) -> Ran<u64> {
+        let mut ran = Ran::default();
+        while !stop.is_cancelled() {
             let next_at = match self.step().await {
-                Ok(step) => step.next_at,
-                Err(DispatchError::Stopping) => return,
-                Err(_logged) => Instant::now() + LOOK_AGAIN,
+                Ok(step) => {
+                    ran.did += step.expired;
+                    ran.failure = None;
+                    if until == Until::Idle && step.expired == 0 && step.next_at > Instant::now() {
+                        return ran;
+                    }
+                    step.next_at
+                }
+                Err(DispatchError::Stopping) => return ran,
+                Err(logged) => {
+                    ran.failure = Some(telemetry::chain(&logged));
+                    if until == Until::Idle {
+                        return ran;
+                    }
+                    Instant::now() + LOOK_AGAIN
+                }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
                 () = sleep_until(next_at.into()) => {}
             }
         }
+        ran
     }
 }

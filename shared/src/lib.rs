@@ -16,4 +16,6 @@ pub mod lock;
 pub mod retention;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
+pub mod until;
 pub mod webhooks;

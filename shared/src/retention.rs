@@ -11,6 +11,7 @@ use crate::{
     lanes::{Dispatch, DispatchError},
     store::Database,
     telemetry,
+    until::{Ran, Until},
 };
 
 /// Records per step.
@@ -109,18 +110,35 @@ impl Purger {
         }
     }
 
-    /// Takes steps until told to stop. Failures were logged where they were met; the pass goes on later.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
+    /// Takes steps, and says how many records are gone. Failures were logged where they were met; the pass goes on later.
+    pub async fn run(mut self, until: Until, stop: CancellationToken) -> Ran<u64> {
+        let mut ran = Ran::default();
+        while !stop.is_cancelled() {
             let pause = match self.step().await {
-                Ok(Step { more: true, .. }) => PAUSE,
-                Ok(_) => PASS_EVERY,
-                Err(_logged) => AGAIN,
+                Ok(Step { deleted, more }) => {
+                    ran.did += deleted;
+                    ran.failure = None;
+                    match (more, until) {
+                        // Nobody else's time is taken by a step that found nothing.
+                        (true, Until::Idle) if deleted == 0 => continue,
+                        (true, _) => PAUSE,
+                        (false, Until::Idle) => return ran,
+                        (false, Until::Stopped) => PASS_EVERY,
+                    }
+                }
+                Err(logged) => {
+                    ran.failure = Some(telemetry::chain(&logged));
+                    if until == Until::Idle {
+                        return ran;
+                    }
+                    AGAIN
+                }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
+        ran
     }
 }

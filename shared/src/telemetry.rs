@@ -2,8 +2,14 @@
 //!
 //! Never: decisions. A metric's name ends in its unit; counters end in `_total`.
 
+mod catalogue;
 mod events;
+mod exporter;
+mod lines;
 mod locks;
+#[cfg(feature = "otlp")]
+mod otlp;
+pub mod spans;
 
 use std::{
     io::IsTerminal,
@@ -14,20 +20,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::{
-    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use lines::WithIds;
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
+    config::OtlpConfig,
     engine::{Accepted, Change, Outcome},
     lanes::DispatchError,
-    store::{StoreError, webhooks::PendingDeliveries},
+    store::{PoolUse, StoreError, webhooks::PendingDeliveries},
 };
-pub(crate) use events::{
-    count_consumed, count_dead_lettered, count_rejoined, note_backlog, note_consumer_lag, note_relay,
-};
+pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_relay};
+#[cfg(feature = "kafka")]
+pub(crate) use events::{count_rejoined, note_consumer_lag};
 
 pub(crate) use locks::{count_lock, count_lost_lock};
 
@@ -53,14 +59,46 @@ pub enum LogFormat {
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(std::io::stderr);
+    let with_ids = tracing_subscriber::fmt::format().with_ansi(ansi);
     let started = match format {
-        LogFormat::Text => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => {
+            registry.with(lines.event_format(WithIds { format: with_ids, shape: format })).try_init()
+        }
+        LogFormat::Json => {
+            let with_ids = WithIds { format: with_ids.json().flatten_event(true), shape: format };
+            registry.with(lines.json().event_format(with_ids)).try_init()
+        }
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Starts the export of spans, where the configuration names a collector. Must run on the runtime that will serve.
+///
+/// # Errors
+/// This build cannot export spans, or the exporter cannot be made.
+pub fn start_spans(config: Option<&OtlpConfig>) -> Result<(), String> {
+    match config {
+        None => Ok(()),
+        #[cfg(feature = "otlp")]
+        Some(config) => otlp::start(config),
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => Err("it is not in this build: build it with the feature otlp".to_owned()),
+    }
+}
+
+/// Sends the spans that have ended, and waits for it, but not for long: whoever may be frozen after an answer calls this
+/// before it.
+pub async fn flush_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::flush().await;
+}
+
+/// Sends the spans that have ended, and ends the export.
+pub async fn stop_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::stop().await;
 }
 
 /// The process's metrics; started at the first call, the same ever after.
@@ -78,81 +116,9 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         .build_recorder();
     let handle = recorder.handle();
     if metrics::set_global_recorder(recorder).is_ok() {
-        describe();
+        catalogue::register();
     }
     Ok(HANDLE.get_or_init(|| handle).clone())
-}
-
-fn describe() {
-    describe_counter!(
-        "bespeak_http_requests_total",
-        Unit::Count,
-        "Requests answered, by method, route and status."
-    );
-    describe_histogram!(
-        "bespeak_http_request_seconds",
-        Unit::Seconds,
-        "From a request's head to its answer, by route."
-    );
-    describe_counter!("bespeak_commands_total", Unit::Count, "Commands, by kind and outcome.");
-    describe_histogram!("bespeak_lane_batch_commands", Unit::Count, "Commands that shared one transaction.");
-    describe_gauge!(
-        "bespeak_lane_queue_commands",
-        Unit::Count,
-        "Commands that waited when the last batch began."
-    );
-    describe_histogram!(
-        "bespeak_store_transaction_seconds",
-        Unit::Seconds,
-        "A batch's transaction, retries included."
-    );
-    describe_counter!(
-        "bespeak_store_retries_total",
-        Unit::Count,
-        "Batches run again, by why: they lost to another writer, or their connection broke."
-    );
-    describe_counter!(
-        "bespeak_store_round_trips_total",
-        Unit::Count,
-        "Packets of statements sent to the database, each with one answer."
-    );
-    describe_counter!(
-        "bespeak_purged_total",
-        Unit::Count,
-        "Records forgotten because they were old: reservations, events, inbox rows or (webhook) deliveries."
-    );
-    describe_counter!(
-        "bespeak_refusals_from_memory_total",
-        Unit::Count,
-        "Holds refused without a lock: their resource was known to be sold out."
-    );
-    describe_counter!("bespeak_expiries_total", Unit::Count, "Holds expired, by path: on_demand or timer.");
-    events::describe();
-    locks::describe();
-    describe_webhooks();
-}
-
-fn describe_webhooks() {
-    describe_counter!(
-        "bespeak_webhook_attempts_total",
-        Unit::Count,
-        "Attempts to deliver a webhook, by result: delivered, failed (comes again), given_up (was the last)."
-    );
-    describe_histogram!(
-        "bespeak_webhook_attempt_seconds",
-        Unit::Seconds,
-        "From connecting to a receiver to the end of its answer."
-    );
-    describe_gauge!(
-        "bespeak_webhook_pending_deliveries",
-        Unit::Count,
-        "Deliveries that await an attempt, by state of their endpoint: enabled or disabled."
-    );
-    describe_gauge!(
-        "bespeak_webhook_overdue_seconds",
-        Unit::Seconds,
-        "For how long the oldest delivery that may be attempted has been due."
-    );
 }
 
 /// Counts an answered request.
@@ -207,11 +173,26 @@ pub(crate) fn count_refused_from_memory(refusals: u64) {
     }
 }
 
+/// Who ended a hold whose time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryPath {
+    /// Somebody who wanted its units.
+    OnDemand,
+    /// The timer of a process that stays.
+    Timer,
+    /// A scheduled task that comes by.
+    Sweep,
+}
+
 /// Counts expired holds by the path that expired them.
-pub(crate) fn count_expired(path: &'static str, holds: u64) {
+pub(crate) fn count_expired(path: ExpiryPath, holds: u64) {
+    let path = match path {
+        ExpiryPath::OnDemand => "on_demand",
+        ExpiryPath::Timer => "timer",
+        ExpiryPath::Sweep => "sweep",
+    };
     if holds > 0 {
-        let expired: Counter = counter!("bespeak_expiries_total", "path" => path);
-        expired.increment(holds);
+        counter!("bespeak_expiries_total", "path" => path).increment(holds);
     }
 }
 
@@ -301,10 +282,51 @@ impl FailureLog {
     }
 }
 
-/// How many commands wait in a lane.
+/// Notes how many commands wait for a transaction.
 #[expect(clippy::cast_precision_loss, reason = "queues are bounded far below 2^52")]
-pub(crate) fn queue_depth(commands: usize) {
+pub(crate) fn note_queue(commands: usize) {
     gauge!("bespeak_lane_queue_commands").set(commands as f64);
+}
+
+/// Notes which build runs, on a database that is named by the scheme of its URL.
+pub(crate) fn note_build(database: &'static str) {
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("database", database)];
+    gauge!("bespeak_build_info", &labels).set(1.0);
+}
+
+/// Notes what pools of connections do now.
+#[expect(clippy::cast_precision_loss, reason = "there are a thousand connections at most")]
+pub(crate) fn note_pools(pools: &[PoolUse]) {
+    for PoolUse { pool, in_use, idle, waiting, max } in pools {
+        gauge!("bespeak_pool_connections", "pool" => *pool, "state" => "in_use").set(*in_use as f64);
+        gauge!("bespeak_pool_connections", "pool" => *pool, "state" => "idle").set(*idle as f64);
+        gauge!("bespeak_pool_waiting_calls", "pool" => *pool).set(*waiting as f64);
+        gauge!("bespeak_pool_max_connections", "pool" => *pool).set(*max as f64);
+    }
+}
+
+/// How long calls wait for a connection of a pool.
+pub(crate) struct PoolWaits {
+    waits: Histogram,
+    timeouts: Counter,
+}
+
+impl PoolWaits {
+    /// Of the pool of this name.
+    pub(crate) fn of(pool: &'static str) -> Self {
+        Self {
+            waits: histogram!("bespeak_pool_wait_seconds", "pool" => pool),
+            timeouts: counter!("bespeak_pool_timeouts_total", "pool" => pool),
+        }
+    }
+
+    /// Notes a wait that is over, whether a connection came of it or not.
+    pub(crate) fn note(&self, waited: Duration, timed_out: bool) {
+        self.waits.record(waited);
+        if timed_out {
+            self.timeouts.increment(1);
+        }
+    }
 }
 
 /// Counts an attempt to deliver a webhook.

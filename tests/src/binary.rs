@@ -1,36 +1,46 @@
 //! The `bespeak` binary, as a user has it.
 
 use std::{
-    path::{Path, PathBuf},
+    ffi::OsStr,
+    path::PathBuf,
     process::{Command, Output},
     sync::OnceLock,
 };
 
 use serde_json::Value;
 
-/// The path of the binary, built from the code under test.
-pub(crate) fn path() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "bespeak-cli",
-                "--bin",
-                "bespeak",
-                "--features",
-                "failpoints,provide",
-            ])
+/// The path of `bespeak`, built from the code under test.
+pub(crate) fn path() -> PathBuf {
+    built("bespeak")
+}
+
+/// The path of a program, built from the code under test. All are built together, so that what they share is built once.
+pub(crate) fn built(program: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let packages = ["bespeak-cli", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
+        let mut build = Command::new(env!("CARGO"));
+        // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
+        // crates, and all that need these, built again each time.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+            build.env_remove(name);
+        }
+        let built = build
+            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints,bespeak-cli/provide"])
+            .args(packages.iter().flat_map(|package| ["--package", package]))
             .status()
             .expect("cargo can be run");
-        assert!(built.success(), "the bespeak binary cannot be built");
+        assert!(built.success(), "the programs cannot be built");
         // This test lies in target/debug/deps.
         let test = std::env::current_exe().expect("a path");
-        let folder = test.ancestors().nth(2).expect("two folders up");
-        folder.join(format!("bespeak{}", std::env::consts::EXE_SUFFIX))
-    })
+        test.ancestors().nth(2).expect("two folders up").to_owned()
+    });
+    folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn is_of_this_package(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| name.starts_with(begins))
 }
 
 /// What a command did.
@@ -64,9 +74,15 @@ pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Ran {
 }
 
 /// The command, in an environment without Bespeak's variables.
-pub fn clean(args: &[&str]) -> Command {
-    let mut command = Command::new(path());
+pub(crate) fn clean(args: &[&str]) -> Command {
+    let mut command = clean_program("bespeak");
     command.args(args);
+    command
+}
+
+/// A program of this project, in an environment without Bespeak's variables.
+pub fn clean_program(name: &str) -> Command {
+    let mut command = Command::new(built(name));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE") {
             command.env_remove(name);

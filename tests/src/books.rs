@@ -210,6 +210,19 @@ impl Books {
         Thief { connection }
     }
 
+    /// Cuts all connections that servers have to it.
+    pub async fn cut_all(&self) {
+        let mut root = self.root().await;
+        let sessions =
+            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ? AND user = ?";
+        let found =
+            sqlx::query(sessions).bind(self.name()).bind(USER).fetch_all(&mut root).await.expect("read");
+        for id in column(&found) {
+            // It may have ended by itself.
+            let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut root).await;
+        }
+    }
+
     /// The whole numbers that a query returns in its first column.
     pub async fn integers(&self, sql: &'static str) -> Vec<i64> {
         match self.connected().await {

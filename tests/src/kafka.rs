@@ -67,6 +67,11 @@ impl Topic {
         format!("kafka://{}/{}", self.bootstrap, self.name)
     }
 
+    /// Where its brokers are.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -11,19 +11,28 @@
 mod api;
 mod binary;
 mod books;
+mod collector;
 mod deliveries;
+pub mod event_source;
 mod kafka;
+mod lambda;
 mod receiver;
+mod redis;
 mod server;
+mod sqs;
 
 use std::time::{Duration, Instant};
 
 pub use api::{Api, Reply};
-pub use binary::{Ran, bespeak, clean as bespeak_command};
+pub use binary::{Ran, bespeak, clean_program};
 pub use books::{Books, Thief, mysql_server};
+pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
+pub use lambda::{Gateway, Lambda, TIME, answered, sample};
 pub use receiver::{Message, Receiver, Says};
+pub use redis::{Nodes, ask, redlock};
 pub use server::Server;
+pub use sqs::{Queue, Received, aws_server};
 
 /// Waits until `condition` holds.
 ///

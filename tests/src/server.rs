@@ -184,15 +184,15 @@ impl Server {
         assert!(sent.expect("kill can be run").success());
     }
 
+    /// What lies at a path, as text.
+    pub async fn text(&self, path: &str) -> String {
+        let asked = self.connect().await.send(Method::GET, path, &[], hyper::body::Bytes::new()).await;
+        String::from_utf8(asked.expect("answered").body.to_vec()).expect("text")
+    }
+
     /// The value of a metric, all labels together; 0 where it was never counted.
     pub async fn metric(&self, name: &str) -> f64 {
-        let answer = self
-            .connect()
-            .await
-            .send(Method::GET, "/metrics", &[], hyper::body::Bytes::new())
-            .await
-            .expect("answered");
-        let text = String::from_utf8(answer.body.to_vec()).expect("text");
+        let text = self.text("/metrics").await;
         text.lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

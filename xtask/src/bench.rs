@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::{cargo, provision, root, step, target};
+use crate::{cargo, lambda, provision, root, step, target};
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     provision::ensure()?;
@@ -12,6 +12,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         "building",
         cargo().args(["build", "--release", "--locked", "-p", "bespeak-cli", "-p", "bespeak-bench"]),
     )?;
+    // What is deployed is what is measured.
+    let functions = if arguments.iter().any(|only| only.contains("functions"))
+        || arguments.iter().all(|argument| argument != "--only")
+    {
+        lambda::build_for_this_machine()?
+    } else {
+        target().join("release")
+    };
     let release = target().join("release");
     let arguments = arguments.iter().filter(|argument| *argument != "--");
     step(
@@ -19,6 +27,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         Command::new(release.join("bespeak-bench"))
             .arg("--binary")
             .arg(release.join("bespeak"))
+            .arg("--functions")
+            .arg(functions)
             .args(arguments)
             .current_dir(root()),
     )

@@ -1,11 +1,13 @@
-//! `cargo xtask test | bench | coverage | provide | services`: everything that must hold, how fast it is, what the tests run
-//! of it, and the servers that all of them need.
+//! `cargo xtask test | bench | coverage | lambda | provide | services`: everything that must hold, how fast it is, what the tests
+//! run of it, and the servers that all of them need.
 //!
 //! Never: a dependency that takes long to build, since this is built before everything else.
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
 
 mod bench;
+mod compose;
 mod coverage;
+mod lambda;
 mod provision;
 mod services;
 mod test;
@@ -51,6 +53,9 @@ enum Task {
         /// Only tests whose names contain one of these; then the figure is not judged
         filters: Vec<String>,
     },
+    /// The Lambda functions: what is deployed, and the same on this machine
+    #[command(subcommand)]
+    Lambda(lambda::Order),
     /// The servers that tests need, to run tests by hand against them
     #[command(subcommand)]
     Services(services::Order),
@@ -62,6 +67,7 @@ fn main() -> ExitCode {
         Task::Provide => provision::ensure(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Coverage { filters } => coverage::run(&filters),
+        Task::Lambda(order) => lambda::run(order),
         Task::Services(order) => services::run(order),
     };
     match done {
@@ -86,6 +92,14 @@ fn target() -> PathBuf {
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
+    // crates, and all that need these, built again each time.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| text.starts_with(begins)) {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

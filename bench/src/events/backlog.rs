@@ -73,7 +73,7 @@ impl Backlog {
     }
 
     /// Copies the first of the events into the outbox of a database, where they wait for a relay.
-    pub(super) async fn copy(&self, database: &Database, to: &str, events: u64) -> Result<(), Error> {
+    pub(crate) async fn copy(&self, database: &Database, to: &str, events: u64) -> Result<(), Error> {
         let Self { name, .. } = self;
         let copy = format!(
             "INSERT INTO {to}.outbox ({COLUMNS}) SELECT {COLUMNS} FROM {name}.outbox ORDER BY id LIMIT {events}"
@@ -92,7 +92,7 @@ impl Backlog {
     }
 
     /// Copies the resources.
-    pub(super) async fn copy_resources(&self, database: &Database, to: &str) -> Result<(), Error> {
+    pub(crate) async fn copy_resources(&self, database: &Database, to: &str) -> Result<(), Error> {
         let Self { name, .. } = self;
         database.run(format!("INSERT INTO {to}.resources SELECT * FROM {name}.resources")).await
     }
@@ -107,7 +107,7 @@ impl Backlog {
     }
 
     /// Those of the commits: one of each token.
-    pub(super) async fn commits(&self, database: &Database) -> Result<Vec<OutboxEvent>, Error> {
+    pub(crate) async fn commits(&self, database: &Database) -> Result<Vec<OutboxEvent>, Error> {
         let mut events = self.events(database).await?;
         events.retain(|event| event.kind == EventType::Committed.as_str());
         Ok(events)

@@ -36,15 +36,15 @@ pub(crate) use drain::{drain, purge};
 pub(crate) use latency::latency;
 
 /// What the events of the measurements say they come from.
-const SOURCE: &str = "/bespeak";
+pub(crate) const SOURCE: &str = "/bespeak";
 
 /// The broker of a case.
-struct Broker {
+pub(crate) struct Broker {
     kafka: Kafka,
 }
 
 impl Broker {
-    async fn start(bench: &Bench) -> Result<Self, Error> {
+    pub(crate) async fn start(bench: &Bench) -> Result<Self, Error> {
         let kafka = Kafka::start_own().await?;
         // All cases have the same.
         let _ = bench.broker.set(format!("{}, on loopback, a fresh one for each case", kafka.describe()));
@@ -52,7 +52,7 @@ impl Broker {
     }
 
     /// A topic that nobody else uses, as the settings' defaults have it; it is there once somebody makes it.
-    fn topic(&self) -> Result<KafkaConfig, Error> {
+    pub(crate) fn topic(&self) -> Result<KafkaConfig, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("bench.{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let url = format!("{}/{name}", self.kafka.url());
@@ -76,12 +76,12 @@ impl Broker {
 }
 
 /// What `BESPEAK_EVENTS_URL` names a topic by.
-fn url(topic: &KafkaConfig) -> String {
+pub(crate) fn url(topic: &KafkaConfig) -> String {
     format!("kafka://{}/{}", topic.servers, topic.topic)
 }
 
 /// A database that is empty but for its tables, and its name.
-async fn migrated(database: &Database) -> Result<(String, Arc<MysqlStore>), Error> {
+pub(crate) async fn migrated(database: &Database) -> Result<(String, Arc<MysqlStore>), Error> {
     let name = database.fresh().await?;
     let store = Arc::new(MysqlStore::new(&database.url(&name, None)?, MysqlOptions::default())?);
     store.migrate().await?;

@@ -98,6 +98,11 @@ impl Database {
         self.run(format!("DROP DATABASE {name}")).await
     }
 
+    /// A proxy in front of it.
+    pub(crate) fn proxy(&self) -> Result<Proxy, Error> {
+        Ok(Proxy::start(self.server.address())?)
+    }
+
     /// Its URL, at the server's own address or at that of a proxy.
     pub(crate) fn url(&self, name: &str, at: Option<SocketAddr>) -> Result<String, Error> {
         let mut url: url::Url = self.server.url().parse()?;

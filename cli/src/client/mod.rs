@@ -1,5 +1,6 @@
 //! The commands that talk to a running server.
 
+mod health;
 mod http;
 mod import;
 mod reservations;
@@ -27,5 +28,6 @@ pub(crate) async fn run(output: Output, command: ClientCommand) -> Result<ExitCo
         ClientCommand::Cancel(args) => reservations::act(output, "cancel", args).await,
         ClientCommand::Extend(args) => reservations::extend(output, args).await,
         ClientCommand::Show(args) => reservations::show(output, args).await,
+        ClientCommand::Health(args) => health::health(output, args).await,
     }
 }

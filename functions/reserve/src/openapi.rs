@@ -4,7 +4,7 @@ use bespeak::{config::HttpConfig, engine::Limits};
 use serde_json::{Value, json};
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, tag::TagBuilder};
 
-use crate::router::described;
+use crate::{observe::REQUEST_ID_LENGTH_MAX, router::described};
 
 const DESCRIPTION: &str = "Holds limited stock for a while, then commits, releases or expires it, without ever \
 overselling.\n\nErrors are problem details (RFC 9457); `type` is a stable name. An idempotency key is remembered for as \
@@ -33,7 +33,7 @@ pub(crate) fn head() -> OpenApi {
 }
 
 /// The whole document, as JSON.
-pub fn document(limits: &Limits, http: HttpConfig) -> Value {
+pub fn document(limits: &Limits, http: &HttpConfig) -> Value {
     let mut document = json!(described().into_openapi());
     let mut set = |schema: &str, property: &str, constraints: Value| {
         let pointer = format!("/components/schemas/{schema}/properties/{property}");
@@ -61,6 +61,11 @@ pub fn document(limits: &Limits, http: HttpConfig) -> Value {
     set("ReserveRequest", "holder", json!({"minLength": 1, "maxLength": limits.holder_length_max}));
     set("ReserveRequest", "metadata", json!({"x-max-bytes": limits.metadata_bytes_max}));
     add_common_responses(&mut document);
+    document["components"]["headers"]["X-Request-Id"] = json!({
+        "description": "The request's id, as the client sent it or as it was given one; log lines have it.",
+        "schema": {"type": "string"},
+    });
+    document["components"]["parameters"] = tracing_headers();
     document["info"]["x-limits"] = json!({
         "reservation": limits,
         "bodyBytesMax": http.body_bytes_max,
@@ -87,6 +92,7 @@ fn add_common_responses(document: &mut Value) {
         .flat_map(|path| path.values_mut());
     for operation in operations {
         let has_body = !operation["requestBody"].is_null();
+        add_tracing(operation);
         let Some(responses) = operation["responses"].as_object_mut() else { continue };
         let mut common = vec![("500", "internal-error"), ("503", "unavailable, expiry-backlog")];
         if has_body {
@@ -106,6 +112,38 @@ fn add_common_responses(document: &mut Value) {
             if status == "503" || description.contains("Retry-After") {
                 response["headers"] = retry_after.clone();
             }
+            response["headers"]["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
+        }
+    }
+}
+
+/// The headers by which any request may say what it belongs to.
+fn tracing_headers() -> Value {
+    let header = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema});
+    json!({
+        "RequestId": header(
+            "X-Request-Id",
+            "A name for this request, which its answer and its log lines bear. What is longer or not printable is \
+                ignored; a request without one is given one.",
+            json!({"type": "string", "maxLength": REQUEST_ID_LENGTH_MAX, "pattern": "^[!-~]+$"}),
+        ),
+        "Traceparent": header(
+            "traceparent",
+            "The trace that this request belongs to (W3C Trace Context); its events bear it. A malformed one is \
+                ignored; where there is none, `X-Amzn-Trace-Id` is taken, else a trace is begun.",
+            json!({"type": "string", "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}),
+        ),
+    })
+}
+
+fn add_tracing(operation: &mut Value) {
+    if operation["parameters"].is_null() {
+        operation["parameters"] = json!([]);
+    }
+    for name in ["RequestId", "Traceparent"] {
+        let parameter = json!({"$ref": format!("#/components/parameters/{name}")});
+        if let Some(parameters) = operation["parameters"].as_array_mut() {
+            parameters.push(parameter);
         }
     }
 }

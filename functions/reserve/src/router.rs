@@ -1,20 +1,24 @@
 //! Which path is which handler, and what stands around all of them.
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{any::Any, sync::Arc};
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
+    extract::Request,
     http::Method,
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
 };
-use bespeak::{app::App, config::HttpConfig, events::asyncapi, telemetry};
+use bespeak::{app::App, config::HttpConfig, events::asyncapi};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
 
-use crate::{import, openapi, operations, problem::Problem, reservations, resources, webhooks};
+use crate::{
+    base_path, import, observe::observe, openapi, operations, problem::Problem, reservations, resources,
+    webhooks,
+};
 
 /// What every handler is given.
 #[derive(Clone)]
@@ -45,7 +49,8 @@ pub(crate) fn described() -> OpenApiRouter<Api> {
 
 /// The whole API.
 pub fn router(app: Arc<App>, http: HttpConfig) -> Router {
-    let document: Arc<str> = openapi::document(app.limits(), http).to_string().into();
+    let base = http.base_path.clone();
+    let document: Arc<str> = openapi::document(app.limits(), &http).to_string().into();
     let (routes, _) = described().split_for_parts();
     // A resource may be called `import`; its path is then that of the import, with another method.
     let routes = routes
@@ -53,13 +58,19 @@ pub fn router(app: Arc<App>, http: HttpConfig) -> Router {
         .route("/openapi.json", axum::routing::get(operations::openapi))
         .route("/asyncapi.json", axum::routing::get(operations::asyncapi))
         .with_state(Api { app, http, document, events: asyncapi::document().to_string().into() });
-    let docs = SwaggerUi::new("/docs").config(DocsConfig::from("/openapi.json"));
-    routes
+    let docs = SwaggerUi::new("/docs").config(DocsConfig::from(format!("{base}/openapi.json")));
+    let api = routes
         .merge(docs)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(observe))
+        .layer(middleware::from_fn(observe));
+    if base.is_empty() {
+        return api;
+    }
+    // Around the routes, whose paths are labels of metrics.
+    let stripped = ServiceBuilder::new().map_request(move |request| base_path::strip(request, &base));
+    Router::new().fallback_service(stripped.service(api))
 }
 
 async fn no_such_path(request: Request) -> Problem {
@@ -78,15 +89,4 @@ async fn no_such_method(method: Method) -> Problem {
 /// A panic is a defect; it fails the one request that met it. The panic hook has logged it.
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
-}
-
-async fn observe(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    // An unmatched path is chosen by the client, so it must not become a label.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    telemetry::count_request(method.as_str(), route, response.status().as_u16(), started.elapsed());
-    response
 }

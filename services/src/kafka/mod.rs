@@ -57,6 +57,9 @@ struct Place {
 }
 
 impl Kafka {
+    /// The image that is taken where Docker runs.
+    pub const IMAGE: &str = docker::IMAGE;
+
     /// Takes the broker of `BESPEAK_TEST_KAFKA_URL`, else starts Kafka in Docker, else the program Tansu: one of this machine,
     /// or the one that `cargo xtask` has put into the folder that Cargo builds into.
     ///

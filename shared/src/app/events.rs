@@ -1,6 +1,8 @@
 //! Wires the way of events: which publisher the relay has, and who consumes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+#[cfg(feature = "kafka")]
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -11,12 +13,14 @@ use crate::{
         Publisher,
         dead_letter::DeadLetters,
         embedded::{Embedded, Letters},
-        relay::{Relay, RelayOptions},
+        relay::{Relay, RelayOptions, Relayed},
     },
     store::Database,
+    until::{Ran, Until},
 };
 
 /// How long until brokers that did not answer are asked again.
+#[cfg(feature = "kafka")]
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why events have no way in this process.
@@ -58,6 +62,15 @@ pub fn dead_letters(config: &Config, store: &Arc<dyn Database>) -> Result<Arc<dy
     }
 }
 
+/// Refuses a login that this build does not have.
+#[cfg(all(feature = "kafka", not(feature = "msk-iam")))]
+pub(super) fn can_log_in(kafka: &KafkaConfig) -> Result<(), EventsError> {
+    match kafka.security.login {
+        Some(crate::config::Login::MskIam { .. }) => Err(EventsError::NoMskIam),
+        _ => Ok(()),
+    }
+}
+
 /// What the way of events is made of.
 pub(super) struct EventsWay {
     pub(super) store: Arc<dyn Database>,
@@ -75,9 +88,9 @@ impl EventsWay {
         }
     }
 
-    fn relay(&self, publisher: Arc<dyn Publisher>) -> impl Future<Output = ()> + Send + use<> {
+    fn relay(&self, publisher: Arc<dyn Publisher>) -> impl Future<Output = Ran<Relayed>> + Send + use<> {
         let relay = Relay::new(self.store.clone(), publisher, RelayOptions::default());
-        relay.run(self.written.clone(), self.stop.clone())
+        relay.run(Until::Stopped, self.written.clone(), self.stop.clone())
     }
 
     #[cfg(feature = "kafka")]
@@ -91,9 +104,7 @@ impl EventsWay {
             return Ok(());
         }
         #[cfg(not(feature = "msk-iam"))]
-        if matches!(kafka.security.login, Some(crate::config::Login::MskIam { .. })) {
-            return Err(EventsError::NoMskIam);
-        }
+        can_log_in(kafka)?;
         let publisher = Arc::new(KafkaPublisher::new(kafka, &config.events_source)?);
         let letters = Arc::new(TopicLetters::new(kafka, self.store.clone())?);
         let consumer = Consumer::new(self.store.clone(), &kafka.group, letters, self.deliveries.clone());

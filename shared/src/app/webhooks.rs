@@ -19,7 +19,8 @@ use crate::{
         StoreError, WebhookStore,
         webhooks::{Deletion, DeliveryPage, EndpointPage, ReplayPage},
     },
-    telemetry,
+    telemetry, trace,
+    until::Until,
     webhooks::{
         Delivery, DeliveryId, Dispatcher, DispatcherOptions, Endpoint, EndpointChange, EndpointId,
         EndpointUrl, EventFilter, Message, NewEndpoint, Received, Refusal, Secret, Sender, SenderOptions,
@@ -57,7 +58,7 @@ impl Webhooks {
         Self { store, config: config.clone(), sender: OnceLock::new(), due: Arc::default() }
     }
 
-    fn sender(&self) -> Arc<Sender> {
+    pub(super) fn sender(&self) -> Arc<Sender> {
         let options = SenderOptions { allow_private: self.config.allow_private, ..SenderOptions::default() };
         self.sender.get_or_init(|| Arc::new(Sender::new(options))).clone()
     }
@@ -73,7 +74,7 @@ impl App {
         let (store, sender) = (self.webhooks.store.clone(), self.webhooks.sender());
         let dispatcher = Dispatcher::new(store, sender, DispatcherOptions::default());
         let (due, stop) = (self.webhooks.due.clone(), self.background.clone());
-        self.tasks.spawn(async move { dispatcher.run(due, stop).await });
+        self.tasks.spawn(dispatcher.run(Until::Stopped, due, stop));
         Ok(())
     }
 
@@ -170,7 +171,7 @@ impl App {
             "endpointId": id.to_string(),
             "timestamp": now,
         });
-        let message = Message { id: event_id, body: body.to_string() };
+        let message = Message { id: event_id, body: body.to_string(), trace: trace::current() };
         let started = Instant::now();
         let received = self.webhooks.sender().send(&endpoint.receiver(now), &message, now).await;
         Ok(Ok(Tested { event_id, received, took: started.elapsed() }))

@@ -4,15 +4,17 @@
 
 mod events;
 mod locks;
+mod otlp;
 mod settings;
 mod strategy;
 mod webhooks;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{engine::Limits, lanes, retention::Retention, telemetry::LogFormat};
+use crate::{engine::Limits, lanes, retention::Retention, telemetry::LogFormat, until::Until};
 pub use events::{EventLog, KafkaConfig, Login, Security};
 pub use locks::LockConfig;
+pub use otlp::OtlpConfig;
 pub use settings::{SETTINGS, Setting};
 pub use strategy::Strategy;
 pub use webhooks::WebhookConfig;
@@ -88,6 +90,14 @@ impl Values {
     /// The settings of the process's environment.
     pub fn from_environment() -> Self {
         Self::collect(|_| None, |name| std::env::var(name).ok())
+    }
+
+    /// The settings of the process's environment, and where nobody set them, what this program takes for its defaults
+    /// instead of the table's.
+    pub fn from_environment_or(defaults: &[(&str, &str)]) -> Self {
+        let default =
+            |name: &str| defaults.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+        Self::collect(|_| None, |name| std::env::var(name).ok().or_else(|| default(name)))
     }
 
     /// A setting's text and where it came from, its password hidden.
@@ -214,16 +224,20 @@ pub struct Config {
     pub consumer: bool,
     /// Who is told of events.
     pub webhooks: WebhookConfig,
+    /// How long a scheduled function goes on that was not told so by its event.
+    pub cron_until: Until,
     /// What HTTP accepts.
     pub http: HttpConfig,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+    /// Where spans are exported to.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// What HTTP accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     /// The largest request body, in bytes.
     pub body_bytes_max: usize,
@@ -231,6 +245,9 @@ pub struct HttpConfig {
     pub import_bytes_max: usize,
     /// How long a client may take to send a request.
     pub request_timeout: Duration,
+    /// What paths begin with in front of the API's own, without a slash at its end: a base-path mapping, or a mount of a
+    /// proxy. It is stripped. Empty for none.
+    pub base_path: Arc<str>,
 }
 
 impl Config {
@@ -247,6 +264,9 @@ impl Config {
         let database = check_database_url(values, &database_url)?;
         let strategy = Strategy::parse(values)?;
         let locks = LockConfig::parse(values)?;
+        if cfg!(not(feature = "redis")) && strategy == Strategy::Redlock {
+            return Err(values.error("BESPEAK_STRATEGY", "another one: this build has no Redis"));
+        }
         if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
             return Err(
                 values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")
@@ -302,6 +322,8 @@ impl Config {
             limits,
             retention: retention(values)?,
             webhooks: WebhookConfig::parse(values)?,
+            cron_until: values
+                .choice("BESPEAK_CRON_UNTIL", &[("deadline", Until::Stopped), ("idle", Until::Idle)])?,
             http: HttpConfig {
                 body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
                 import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,
@@ -310,10 +332,12 @@ impl Config {
                     1,
                     300,
                 )?),
+                base_path: base_path(values)?,
             },
             log: values.text("BESPEAK_LOG").to_owned(),
             log_format: values
                 .choice("BESPEAK_LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
+            otlp: OtlpConfig::parse(values)?,
         })
     }
 
@@ -331,6 +355,15 @@ impl Config {
             _ => lanes::Plan::Single { at_once: self.write_connections as usize },
         }
     }
+}
+
+fn base_path(values: &Values) -> Result<Arc<str>, ConfigError> {
+    const NAME: &str = "BESPEAK_HTTP_BASE_PATH";
+    let path = values.text(NAME);
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    let sound = path.is_empty()
+        || (path.starts_with('/') && !path.ends_with('/') && !path.contains("//") && path.chars().all(legal));
+    if sound { Ok(path.into()) } else { Err(values.error(NAME, "empty, or a path such as /booking")) }
 }
 
 fn retention(values: &Values) -> Result<Retention, ConfigError> {

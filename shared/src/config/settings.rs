@@ -130,6 +130,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_KAFKA_USERNAME", "", "The name to log in with"),
     Setting { opaque: true, ..setting("BESPEAK_KAFKA_PASSWORD", "", "The password to log in with") },
     setting("BESPEAK_KAFKA_REGION", "", "The AWS region of the cluster, for msk-iam"),
+    setting(
+        "BESPEAK_CRON_UNTIL",
+        "deadline",
+        "How long an invocation of relay-cron by its schedule goes on: deadline (until shortly before it) or idle (until \
+         nothing is left to do)",
+    ),
+    setting(
+        "BESPEAK_HTTP_BASE_PATH",
+        "",
+        "A path in front of the API's own that is stripped, such as /booking: a base-path mapping or a proxy's mount",
+    ),
     setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),
     setting(
         "BESPEAK_TOTAL_MAX",
@@ -199,6 +210,19 @@ pub const SETTINGS: &[Setting] = &[
         "Which log lines are written: error, warn, info, debug, trace, or target=level,..",
     ),
     setting("BESPEAK_LOG_FORMAT", "text", "How they are written: text or json"),
+    Setting {
+        secret: true,
+        ..setting(
+            "BESPEAK_OTLP_ENDPOINT",
+            "",
+            "Where spans go by OpenTelemetry's protocol over HTTP, such as http://127.0.0.1:4318; empty for nowhere",
+        )
+    },
+    setting(
+        "BESPEAK_OTLP_SAMPLE_RATIO",
+        "1",
+        "Which part of the traces that begin here is exported (0 to 1); of others, those that their callers sample",
+    ),
     Setting {
         of_server: false,
         ..setting(

@@ -15,8 +15,11 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::engine::{EventType, ResourceId, Timestamp, Token};
-pub use record::{Origin, Poison, Record, VALUE_BYTES_MAX};
+use crate::{
+    engine::{EventType, ResourceId, Timestamp, Token},
+    trace::TraceContext,
+};
+pub use record::{CE_TRACEPARENT, Origin, Poison, Record, TRACEPARENT, VALUE_BYTES_MAX};
 pub use smart_key::SmartKey;
 pub use webhook::{NewDelivery, Subscription};
 
@@ -37,6 +40,8 @@ pub struct Incoming {
     pub source: Arc<str>,
     /// Its data, as JSON.
     pub payload: Arc<str>,
+    /// The trace of the request that caused it.
+    pub trace: Option<TraceContext>,
 }
 
 /// What an event is about, as far as effects need to know.

@@ -10,10 +10,19 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{Incoming, Subject};
-use crate::engine::{EventType, ResourceId, Timestamp, Token};
+use crate::{
+    engine::{EventType, ResourceId, Timestamp, Token},
+    trace::TraceContext,
+};
 
 /// The largest value that a consumer takes, in bytes: far above what this product writes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The header of W3C Trace Context.
+pub const TRACEPARENT: &str = "traceparent";
+/// The same as an attribute of the event: CloudEvents' extension for distributed tracing
+/// (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md>).
+pub const CE_TRACEPARENT: &str = "ce_traceparent";
 
 /// A record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +89,17 @@ pub enum Poison {
     },
 }
 
+impl Poison {
+    /// What is wrong, in the metrics.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            Self::NoValue | Self::TooLarge { .. } | Self::NoHeader(_) | Self::Header { .. } => "no_event",
+            Self::UnknownType { .. } => "unknown_type",
+            Self::Data { .. } => "data",
+        }
+    }
+}
+
 /// The data of an event about a reservation, as far as effects need it. Other fields are left alone: fields may be added.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,6 +130,15 @@ impl Record {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
+    /// The trace of the request that caused it, as whoever sent the record last wrote it; else as CloudEvents' extension
+    /// has it. What cannot be read is as if it were not there.
+    pub fn trace(&self) -> Option<TraceContext> {
+        [TRACEPARENT, CE_TRACEPARENT]
+            .into_iter()
+            .filter_map(|name| self.headers.iter().find(|(found, _)| found == name))
+            .find_map(|(_, value)| TraceContext::parse(str::from_utf8(value).ok()?))
+    }
+
     /// The event that it is.
     ///
     /// # Errors
@@ -136,7 +165,8 @@ impl Record {
             .map_err(|error| Poison::Data { kind: kind.as_str(), reason: error.to_string() })?;
         let (subject, version) =
             data(kind, text).map_err(|reason| Poison::Data { kind: kind.as_str(), reason })?;
-        Ok(Incoming { event_id, kind, at, subject, version, source, payload: text.into() })
+        let trace = self.trace();
+        Ok(Incoming { event_id, kind, at, subject, version, source, payload: text.into(), trace })
     }
 }
 

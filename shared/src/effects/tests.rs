@@ -26,6 +26,7 @@ fn event(kind: EventType, version: u64) -> Incoming {
         version,
         source: "test".into(),
         payload: "{}".into(),
+        trace: None,
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Effect, EffectSet, Effected, Incoming, Subject};
 use crate::{
     engine::{EventType, Timestamp},
     events::StockNotice,
+    trace::TraceContext,
     webhooks::EventFilter,
 };
 
@@ -37,6 +38,8 @@ pub struct NewDelivery {
     pub event_at: Timestamp,
     /// What is sent.
     pub body: Arc<str>,
+    /// The trace of the request that caused the event.
+    pub trace: Option<TraceContext>,
 }
 
 /// An event in `CloudEvents`' JSON format.
@@ -71,6 +74,7 @@ impl Effect for Webhooks {
             kind: event.kind,
             event_at: event.at,
             body: body.clone(),
+            trace: event.trace,
         };
         let deliveries: Vec<_> = wanting.map(delivery).collect();
         set.deliveries.extend(deliveries);

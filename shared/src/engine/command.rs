@@ -9,6 +9,7 @@ use super::{
     Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Limits, Metadata, ResourceId, Token, Ttl,
     Violation,
 };
+use crate::trace::TraceContext;
 
 /// The items of a reservation: at least one, in id order, each resource once. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -154,6 +155,22 @@ pub enum Command {
     Cancel(Token),
     /// Give a hold back whose time is up.
     Expire(Token),
+}
+
+/// A command, and the trace of the request that gave it: commands of many requests share a transaction, so it is the
+/// command that bears it.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// What to do.
+    pub command: Command,
+    /// Which request wants it; none for what the process does by itself.
+    pub trace: Option<TraceContext>,
+}
+
+impl From<Command> for Traced {
+    fn from(command: Command) -> Self {
+        Self { command, trace: None }
+    }
 }
 
 impl Command {

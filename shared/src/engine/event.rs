@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     Holder, Items, Metadata, Reservation, Resource, ResourceId, Status, TOTAL_MAX, Timestamp, Token,
 };
+use crate::trace::TraceContext;
 
 /// What kind of thing happened. The names are CloudEvents types, versioned: additive changes keep `v1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,8 @@ pub struct Event {
     pub at: Timestamp,
     /// The record after it happened.
     pub payload: Payload,
+    /// The trace of the request that caused it.
+    pub trace: Option<TraceContext>,
 }
 
 /// The `data` of an event. Fields are only ever added within `v1`.
@@ -161,6 +164,7 @@ impl Event {
                 created_at: reservation.created_at,
                 expires_at: reservation.expires_at,
             },
+            trace: None,
         }
     }
 
@@ -188,6 +192,7 @@ impl Event {
                 available_stock: resource.available,
                 total_stock: resource.total,
             },
+            trace: None,
         }
     }
 }

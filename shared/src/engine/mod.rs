@@ -16,7 +16,7 @@ mod working_set;
 
 pub use apply::apply;
 pub(crate) use apply::replay;
-pub use command::{Command, Define, Extend, Items, Reserve, ReserveDraft};
+pub use command::{Command, Define, Extend, Items, Reserve, ReserveDraft, Traced};
 pub use event::{Event, EventKey, EventType, Payload};
 pub use limits::{Limits, Violation};
 pub use metadata::{Fingerprint, Metadata};

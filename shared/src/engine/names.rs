@@ -51,6 +51,7 @@ impl ResourceId {
     }
 
     /// The id as text, shared.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn shared(&self) -> Arc<str> {
         self.0.clone()
     }
@@ -107,6 +108,7 @@ impl IdempotencyKey {
     }
 
     /// The key as text, shared.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn shared(&self) -> Arc<str> {
         self.0.clone()
     }

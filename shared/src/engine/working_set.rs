@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Event, IdempotencyKey, Reservation, Resource, ResourceId, Status, Timestamp, Token};
+use crate::trace::TraceContext;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct WorkingSet {
     overdue: BTreeSet<(Timestamp, Token)>,
     short: BTreeSet<ResourceId>,
     events: Vec<Event>,
+    cause: Option<TraceContext>,
 }
 
 /// A record, and what of it the store has. `stored` is `None` for one that is new.
@@ -113,6 +115,11 @@ impl WorkingSet {
         if let Some(entry) = self.reservations.get(&token) {
             self.overdue.insert((entry.record.expires_at, token));
         }
+    }
+
+    /// Says which request the commands that follow are of: their events bear its trace.
+    pub fn caused_by(&mut self, trace: Option<TraceContext>) {
+        self.cause = trace;
     }
 
     /// A resource of the set.
@@ -213,6 +220,6 @@ impl WorkingSet {
     }
 
     pub(super) fn push_event(&mut self, event: Event) {
-        self.events.push(event);
+        self.events.push(Event { trace: self.cause, ..event });
     }
 }

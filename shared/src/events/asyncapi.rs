@@ -231,6 +231,11 @@ fn stock_notice() -> Value {
                 "webhook-signature": {
                     "description": "One or more signatures, space-separated.", "type": "string", "pattern": "^v1",
                 },
+                "traceparent": {
+                    "description": "The trace of the request that caused the event (W3C Trace Context).",
+                    "type": "string",
+                    "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+                },
             },
             "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
         },
@@ -285,6 +290,7 @@ fn headers(kind: EventType, data: &Value) -> Value {
         "ce_subject": subject,
         "ce_keyversion": data["version"].to_string(),
         "content-type": "application/json",
+        "ce_traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     })
 }

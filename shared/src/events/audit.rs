@@ -4,17 +4,13 @@
 //! versions. I9: SmartKeys are those of committed and not cancelled reservations. What is still under way is counted, and
 //! no finding. Never: a change of anything. Next: `store/inbox.rs`.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     config::{Config, EventLog},
-    effects::Record,
     engine::EventType,
     store::{Database, Finding, KeptLetter, KeyMismatch, OutboxFilter, OutboxRow, OutboxState, StoreError},
 };
@@ -66,7 +62,8 @@ impl EventsAudit {
 #[derive(Default)]
 struct Log {
     seen: HashSet<Uuid>,
-    versions: HashMap<String, u64>,
+    #[cfg(feature = "kafka")]
+    versions: std::collections::HashMap<String, u64>,
     records: u64,
     repeated: u64,
     /// Key, the version that came first, and the lower one that came after it.
@@ -74,8 +71,9 @@ struct Log {
     foreign: Vec<String>,
 }
 
+#[cfg(feature = "kafka")]
 impl Log {
-    fn read(&mut self, record: &Record) {
+    fn read(&mut self, record: &crate::effects::Record) {
         self.records += 1;
         let id = record.header("ce_id").and_then(|id| Uuid::try_parse(&id).ok());
         let version = record.header("ce_keyversion").and_then(|version| version.parse::<u64>().ok());
@@ -229,7 +227,7 @@ async fn read_log(config: &Config) -> Result<Option<Log>, AuditError> {
             let kafka = kafka.clone();
             let read = tokio::task::spawn_blocking(move || {
                 let mut log = Log::default();
-                let visit = |record: Record| {
+                let visit = |record: crate::effects::Record| {
                     log.read(&record);
                     std::ops::ControlFlow::Continue(())
                 };

@@ -46,6 +46,15 @@ pub enum StopReason {
     DeadLetters(#[from] LettersError),
 }
 
+/// A record that cannot be applied.
+struct Unfit {
+    /// Which.
+    at: usize,
+    /// What is wrong with it, in the metrics and for people.
+    class: &'static str,
+    reason: String,
+}
+
 /// A consumer: whoever shares its name shares its inbox.
 pub struct Consumer {
     store: Arc<dyn InboxStore>,
@@ -70,12 +79,13 @@ impl Consumer {
     /// # Errors
     /// It stopped; those before it are done with.
     pub async fn consume(&self, records: &[Record]) -> Result<Consumed, Stopped> {
+        crate::failpoint::reach("consumer.begun").await;
         let mut events = Vec::with_capacity(records.len());
         let mut poison = Vec::new();
         for (at, record) in records.iter().enumerate() {
             match record.incoming() {
                 Ok(event) => events.push((at, event)),
-                Err(reason) => poison.push((at, reason.to_string())),
+                Err(reason) => poison.push(Unfit { at, class: reason.class(), reason: reason.to_string() }),
             }
         }
         let mut applied = Applied::default();
@@ -86,8 +96,8 @@ impl Consumer {
         }
         // Set aside last: what is applied twice does no harm, what is passed over does.
         let end = stopped.as_ref().map_or(records.len(), |(at, _)| *at);
-        poison.retain(|(at, _)| *at < end);
-        poison.sort_unstable_by_key(|(at, _)| *at);
+        poison.retain(|unfit| unfit.at < end);
+        poison.sort_unstable_by_key(|unfit| unfit.at);
         self.set_aside(records, &poison).await?;
         match stopped {
             None => Ok(Consumed { applied, dead_lettered: poison.len() as u64 }),
@@ -100,7 +110,7 @@ impl Consumer {
         &self,
         events: &[(usize, Incoming)],
         applied: &mut Applied,
-        poison: &mut Vec<(usize, String)>,
+        poison: &mut Vec<Unfit>,
     ) -> Result<(), (usize, StoreError)> {
         let mut spans = vec![events];
         while let Some(span) = spans.pop() {
@@ -110,7 +120,9 @@ impl Consumer {
                 Ok(done) => *applied += done,
                 // Only what the database refuses of a record is the record's fault; all else waits until it is mended.
                 Err(error) if !matches!(error, StoreError::Value { .. }) => return Err((*first, error)),
-                Err(error) if span.len() == 1 => poison.push((*first, telemetry::chain(&error))),
+                Err(error) if span.len() == 1 => {
+                    poison.push(Unfit { at: *first, class: "refused", reason: telemetry::chain(&error) });
+                }
                 Err(_) => {
                     let (left, right) = span.split_at(span.len() / 2);
                     spans.extend([right, left]);
@@ -120,23 +132,26 @@ impl Consumer {
         Ok(())
     }
 
-    async fn set_aside(&self, records: &[Record], poison: &[(usize, String)]) -> Result<(), Stopped> {
-        let Some((first, _)) = poison.first() else { return Ok(()) };
-        let letter = |(at, reason): &(usize, String)| DeadLetter {
-            record: records[*at].clone(),
-            reason: reason.clone(),
+    async fn set_aside(&self, records: &[Record], poison: &[Unfit]) -> Result<(), Stopped> {
+        let Some(first) = poison.first() else { return Ok(()) };
+        let letter = |unfit: &Unfit| DeadLetter {
+            record: records[unfit.at].clone(),
+            reason: unfit.reason.clone(),
             attempts: 1,
         };
         let letters: Vec<DeadLetter> = poison.iter().map(letter).collect();
         for DeadLetter { record, reason, .. } in &letters {
             let origin = &record.origin;
+            let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
             tracing::error!(
                 topic = %origin.topic, partition = origin.partition, offset = origin.offset,
-                event_id = record.header("ce_id"), reason, "an event cannot be applied and is set aside"
+                event_id = record.header("ce_id"), trace_id, reason, "an event cannot be applied and is set aside"
             );
         }
-        self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: *first, why: why.into() })?;
-        telemetry::count_dead_lettered(letters.len() as u64);
+        self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: first.at, why: why.into() })?;
+        for unfit in poison {
+            telemetry::count_dead_lettered(unfit.class);
+        }
         Ok(())
     }
 }

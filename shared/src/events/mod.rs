@@ -20,7 +20,7 @@ pub use notice::{StockNotice, StockNoticeType};
 pub use schema::schemas;
 
 use crate::{
-    effects::{Origin, Record},
+    effects::{CE_TRACEPARENT, Origin, Record, TRACEPARENT},
     store::OutboxEvent,
 };
 
@@ -52,18 +52,25 @@ pub trait Publisher: Send + Sync + 'static {
 /// The record of an event, as every way into the event log sends it.
 pub fn record(event: &OutboxEvent, source: &str) -> Record {
     let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+    let mut headers = vec![
+        header("ce_specversion", "1.0"),
+        header("ce_id", &event.event_id.to_string()),
+        header("ce_source", source),
+        header("ce_type", &event.kind),
+        header("ce_time", &event.created_at.to_string()),
+        header("ce_subject", &event.key),
+        header("ce_keyversion", &event.version.to_string()),
+        header("content-type", "application/json"),
+    ];
+    // Once for those who know the event, once for those who see no more than a message: what passes it on may write its own.
+    if let Some(trace) = event.trace {
+        let traceparent = trace.traceparent();
+        headers.push(header(CE_TRACEPARENT, traceparent.as_str()));
+        headers.push(header(TRACEPARENT, traceparent.as_str()));
+    }
     Record {
         key: Some(event.key.clone().into_bytes()),
-        headers: vec![
-            header("ce_specversion", "1.0"),
-            header("ce_id", &event.event_id.to_string()),
-            header("ce_source", source),
-            header("ce_type", &event.kind),
-            header("ce_time", &event.created_at.to_string()),
-            header("ce_subject", &event.key),
-            header("ce_keyversion", &event.version.to_string()),
-            header("content-type", "application/json"),
-        ],
+        headers,
         value: Some(event.payload.clone().into_bytes()),
         origin: Origin { topic: "outbox".into(), partition: 0, offset: event.id },
     }

@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::{PublishError, Publisher};
 use crate::{
     store::{Blocked, Leases, OutboxEvent, OutboxStore, Sent, StoreError},
-    telemetry,
+    telemetry::{self, spans},
+    until::{Ran, Until},
 };
 
 /// How a relay works.
@@ -84,6 +85,31 @@ pub struct Step {
     pub more: bool,
 }
 
+/// What the steps of a run did, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relayed {
+    /// Events that are in the log and marked so.
+    pub published: u64,
+    /// Events that are in the log and whose mark was refused: another relay sends them again.
+    pub refused: u64,
+    /// How often a key failed.
+    pub failed: u64,
+    /// Keys that were parked.
+    pub parked: u64,
+    /// The longest that an event had waited when it was read, in milliseconds.
+    pub lag_ms: u64,
+}
+
+impl Relayed {
+    fn add(&mut self, step: &Step) {
+        self.published += step.published;
+        self.refused += step.refused;
+        self.failed += step.failed;
+        self.parked += step.parked;
+        self.lag_ms = self.lag_ms.max(step.lag_ms);
+    }
+}
+
 /// What a relay holds, and since when at the latest.
 struct Held {
     leases: Leases,
@@ -126,7 +152,9 @@ impl Relay {
             ..Step::default()
         };
         crate::failpoint::reach("relay.claimed").await;
+        let began = spans::now();
         let became = self.publish(&events).await;
+        spans::published(&events, &became, began);
         crate::failpoint::reach("relay.published").await;
         let sent = self.judge(&events, became, &mut step);
         if !(sent.published.is_empty() && sent.blocked.is_empty()) {
@@ -257,20 +285,25 @@ impl Relay {
         let wait = self.options.back_off_first.saturating_mul(doubled).min(self.options.back_off_max);
         let retry_after = (attempts < self.options.attempts_max).then(|| jittered(wait));
         let OutboxEvent { key, event_id, .. } = event;
+        let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
         if retry_after.is_none() {
-            tracing::error!(key, %event_id, reason, attempts, "an event is refused again and again: its key is parked");
+            tracing::error!(key, %event_id, trace_id, reason, attempts, "an event is refused again and again: its key is parked");
         } else {
-            tracing::warn!(key, %event_id, reason, attempts, "an event is refused: its key waits");
+            tracing::warn!(key, %event_id, trace_id, reason, attempts, "an event is refused: its key waits");
         }
         Blocked { attempts, retry_after, ..blocked(event, reason) }
     }
 
-    /// Takes steps until told to stop: at once while there is more to do, after commits that `woken` tells of, and now and
-    /// then.
-    pub async fn run(mut self, woken: Arc<Notify>, stop: CancellationToken) {
+    /// Takes steps, and says what they did: at once while there is more to do, after commits that `woken` tells of, and now
+    /// and then. At the end it gives up what it holds.
+    pub async fn run(mut self, until: Until, woken: Arc<Notify>, stop: CancellationToken) -> Ran<Relayed> {
+        let mut ran = Ran::<Relayed>::default();
         let mut outage: Option<Duration> = None;
         while !stop.is_cancelled() {
-            let Some(stepped) = self.step_or_stop(&stop).await else { break };
+            let Some(stepped) = self.step_or_stop(&stop).await else {
+                ran.failure = Some("the last step took too long and was cut off".to_owned());
+                break;
+            };
             telemetry::note_relay(stepped.as_ref().ok());
             let away = match &stepped {
                 Ok(step) => step.outage.clone(),
@@ -283,15 +316,26 @@ impl Relay {
                 (None, Some(_)) => tracing::info!("events are published again"),
                 _ => {}
             }
+            ran.failure.clone_from(&away);
+            if let Ok(step) = &stepped {
+                ran.did.add(step);
+            }
             if away.is_some() {
+                if until == Until::Idle {
+                    break;
+                }
                 let wait = outage.map_or(OUTAGE_FIRST, |wait| (2 * wait).min(OUTAGE_MAX));
                 outage = Some(wait);
                 pause(jittered(wait), &stop).await;
                 continue;
             }
             outage = None;
-            if stepped.is_ok_and(|step| step.more) {
-                continue;
+            match stepped {
+                Ok(step) if step.more => continue,
+                // What it published may have been all that a key had room for.
+                Ok(step) if until == Until::Idle && step.published == 0 => break,
+                Ok(_) if until == Until::Idle => continue,
+                _ => {}
             }
             tokio::select! {
                 () = woken.notified() => tokio::time::sleep(GATHER).await,
@@ -300,6 +344,7 @@ impl Relay {
         }
         // Where it fails, the lease runs out.
         let _ = self.leave().await;
+        ran
     }
 
     /// A step; `None` where it was cut off because it took too long to stop.

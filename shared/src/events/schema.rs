@@ -116,8 +116,15 @@ fn event_headers() -> Value {
                 "pattern": "^[1-9][0-9]*$",
             },
             "content-type": {"type": "string", "const": "application/json"},
+            "ce_traceparent": {
+                "description": "The same as traceparent was when the event was published, as CloudEvents' extension for \
+                    distributed tracing has it.",
+                "type": "string",
+                "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+            },
             "traceparent": {
-                "description": "The trace of the request that caused the event (W3C Trace Context).",
+                "description": "The trace of the request that caused the event (W3C Trace Context); absent where none \
+                    did, as with a hold that ended by itself.",
                 "type": "string",
                 "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
             },

@@ -24,7 +24,7 @@ async fn run(way: Way, mut queue: mpsc::Receiver<Job>, lanes: Vec<mpsc::Sender<J
     let mut jobs: Vec<Job> = Vec::with_capacity(batch);
     while queue.recv_many(&mut jobs, batch).await > 0 {
         jobs.retain(Job::is_awaited);
-        let tokens: Vec<Token> = jobs.iter().filter_map(|job| job.command.token()).collect();
+        let tokens: Vec<Token> = jobs.iter().filter_map(|job| job.given.command.token()).collect();
         if tokens.is_empty() {
             continue;
         }
@@ -32,7 +32,7 @@ async fn run(way: Way, mut queue: mpsc::Receiver<Job>, lanes: Vec<mpsc::Sender<J
         match way.ask(async move { store.first_resources(&tokens).await }).await {
             Ok(resources) => {
                 for job in jobs.drain(..) {
-                    let resource = job.command.token().and_then(|token| resources.get(&token));
+                    let resource = job.given.command.token().and_then(|token| resources.get(&token));
                     let lane = resource.map_or(0, |resource| lane_of(resource, lanes.len()));
                     pass_on(&lanes[lane], job);
                 }

@@ -7,9 +7,9 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DispatchError, Way};
+use super::{DispatchError, Way, given_here};
 use crate::{
-    engine::{Command, Outcome, replay},
+    engine::{Command, Outcome, Traced, replay},
     store::Mode,
     telemetry,
 };
@@ -17,7 +17,7 @@ use crate::{
 /// A command that waits, and who for.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) command: Command,
+    pub(super) given: Traced,
     reply: oneshot::Sender<Result<Outcome, DispatchError>>,
 }
 
@@ -46,7 +46,7 @@ impl Queue {
         let (reply, outcome) = oneshot::channel();
         // The lock is held for as long as a channel takes a message: it never spans an await.
         let queued = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(queue) => queue.try_send(Job { command, reply }),
+            Some(queue) => queue.try_send(Job { given: given_here(command), reply }),
             None => return Err(DispatchError::Stopping),
         };
         match queued {
@@ -54,6 +54,12 @@ impl Queue {
             Err(mpsc::error::TrySendError::Full(_)) => Err(DispatchError::Full),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(DispatchError::Stopping),
         }
+    }
+
+    /// How many commands wait in it.
+    pub(super) fn waiting(&self) -> usize {
+        let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
     pub(super) fn close(&self) {
@@ -72,7 +78,6 @@ async fn run(way: Way, mut queue: mpsc::Receiver<Job>, batch: usize) {
     let mut jobs = Vec::with_capacity(batch);
     // Takes what waits, at least one; 0 means that the lane was closed and is empty.
     while queue.recv_many(&mut jobs, batch).await > 0 {
-        telemetry::queue_depth(queue.len());
         // Who went away before a transaction began for them is not served.
         jobs.retain(Job::is_awaited);
         refuse_from_memory(&way, &mut jobs).await;
@@ -85,14 +90,14 @@ async fn run(way: Way, mut queue: mpsc::Receiver<Job>, batch: usize) {
 /// Answers the holds of what is known to be sold out, after one unlocked look for all their keys; leaves the others.
 async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
     let covered =
-        |job: &Job| matches!(&job.command, Command::Reserve(reserve) if way.sold_out.covers(reserve));
+        |job: &Job| matches!(&job.given.command, Command::Reserve(reserve) if way.sold_out.covers(reserve));
     if !jobs.iter().any(covered) {
         return;
     }
     let (candidates, mut others): (Vec<Job>, Vec<Job>) = jobs.drain(..).partition(covered);
     let keys: Vec<_> = candidates
         .iter()
-        .filter_map(|job| match &job.command {
+        .filter_map(|job| match &job.given.command {
             Command::Reserve(reserve) => Some(reserve.key.clone()),
             _ => None,
         })
@@ -111,7 +116,7 @@ async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
     let found: HashMap<_, _> = found.into_iter().map(|made| (made.key.clone(), made)).collect();
     let mut refused = 0;
     for job in candidates {
-        let outcome = match &job.command {
+        let outcome = match &job.given.command {
             Command::Reserve(reserve) => match found.get(&reserve.key) {
                 Some(earlier) => Some(replay(earlier, reserve, now)),
                 None => way.sold_out.refusal(reserve, now).map(Err),
@@ -132,8 +137,8 @@ async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
 
 /// Runs a batch and answers everybody in it. A command that makes the batch fail is run again alone, so it fails alone.
 async fn settle(way: &Way, jobs: &mut Vec<Job>) {
-    let (commands, replies): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.command, job.reply)).unzip();
-    let commands: Arc<[Command]> = commands.into();
+    let (commands, replies): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.given, job.reply)).unzip();
+    let commands: Arc<[Traced]> = commands.into();
     match way.execute(&commands, Mode::Commit).await {
         Ok(outcomes) => {
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -148,7 +153,7 @@ async fn settle(way: &Way, jobs: &mut Vec<Job>) {
         }
         Err(_not_for_all) => {
             for (command, reply) in commands.iter().zip(replies) {
-                let alone: Arc<[Command]> = [command.clone()].into();
+                let alone: Arc<[Traced]> = [command.clone()].into();
                 let outcome = way
                     .execute(&alone, Mode::Commit)
                     .await

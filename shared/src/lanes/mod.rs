@@ -20,10 +20,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    engine::{Command, Outcome},
+    engine::{Command, Outcome, Traced},
     lock::{LockError, Locks},
     store::{Executed, Mode, Store, StoreError},
-    telemetry::{self, FailureLog},
+    telemetry::{self, ExpiryPath, FailureLog, spans},
+    trace,
 };
 use lane::Queue;
 use single::Singles;
@@ -194,11 +195,20 @@ impl Dispatch {
     ) -> Result<Vec<Outcome>, DispatchError> {
         let _place = self.imports.try_acquire().map_err(|_| DispatchError::Full)?;
         let names: Vec<_> = commands.iter().map(Command::name).collect();
-        let outcomes = self.way.execute(&commands.into(), mode).await?;
+        let commands: Arc<[Traced]> = commands.into_iter().map(given_here).collect();
+        let outcomes = self.way.execute(&commands, mode).await?;
         for (name, outcome) in names.into_iter().zip(&outcomes) {
             telemetry::count_command(name, &Ok(outcome.clone()));
         }
         Ok(outcomes)
+    }
+
+    /// How many commands wait for a transaction, in all lanes together.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.to {
+            To::Lanes { lanes, giver } => giver.iter().chain(lanes).map(Queue::waiting).sum(),
+            To::Singles(singles) => singles.waiting(),
+        }
     }
 
     /// Told of each commit that wrote events: whoever waits for it need not poll.
@@ -234,6 +244,11 @@ impl Dispatch {
         self.way.tasks.close();
         self.way.tasks.wait().await;
     }
+}
+
+/// A command of the request whose task this is.
+fn given_here(command: Command) -> Traced {
+    Traced { command, trace: trace::current() }
 }
 
 /// Commands of one resource share a lane, by its smallest id; commit and extend, which lock no resource, share one by
@@ -281,11 +296,12 @@ impl Way {
 
     /// Runs one transaction in a task of its own, so that neither a caller that goes away nor a panic reaches further
     /// than this batch. What goes wrong is logged here, once.
-    async fn execute(&self, commands: &Arc<[Command]>, mode: Mode) -> Result<Vec<Outcome>, DispatchError> {
-        let started = std::time::Instant::now();
+    async fn execute(&self, commands: &Arc<[Traced]>, mode: Mode) -> Result<Vec<Outcome>, DispatchError> {
+        let (started, began) = (std::time::Instant::now(), spans::now());
         let (store, batch) = (self.store.clone(), commands.clone());
-        let executed = self.tasks.spawn(async move { store.execute(&batch, mode).await }).await;
+        let executed = self.tasks.spawn(async move { store.execute_traced(&batch, mode).await }).await;
         telemetry::count_batch(commands.len(), started.elapsed());
+        spans::transaction(commands, began, executed.as_ref().is_ok_and(Result::is_ok));
         let Ok(executed) = executed else {
             tracing::error!(commands = commands.len(), "a transaction panicked");
             return Err(DispatchError::Panicked);
@@ -293,7 +309,7 @@ impl Way {
         self.failures.note(&executed);
         let executed = executed?;
         if mode == Mode::Commit {
-            telemetry::count_expired("on_demand", executed.expired_on_demand);
+            telemetry::count_expired(ExpiryPath::OnDemand, executed.expired_on_demand);
             self.sold_out.note(&executed);
             if executed.events > 0 {
                 self.written.notify_one();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{DispatchError, Way};
+use super::{DispatchError, Way, given_here};
 use crate::{
-    engine::{Command, Outcome, Token},
+    engine::{Command, Outcome, Token, Traced},
     lock::{LockName, Locks},
     store::Mode,
 };
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Singles {
     way: Way,
+    queue: usize,
+    at_once: usize,
     waiting: Arc<Semaphore>,
     /// As many as the store has connections: who waits for a connection would do so against a time-out.
     running: Arc<Semaphore>,
@@ -27,7 +29,7 @@ pub(super) struct Singles {
 impl Singles {
     pub(super) fn new(way: Way, queue: usize, at_once: usize, locks: Option<Arc<Locks>>) -> Self {
         let [waiting, running] = [queue, at_once].map(|places| Arc::new(Semaphore::new(places)));
-        Self { way, waiting, running, locks }
+        Self { way, queue, at_once, waiting, running, locks }
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
@@ -37,7 +39,7 @@ impl Singles {
             Err(tokio::sync::TryAcquireError::Closed) => return Err(DispatchError::Stopping),
         };
         let (way, running, locks) = (self.way.clone(), self.running.clone(), self.locks.clone());
-        let alone: Arc<[Command]> = [command].into();
+        let alone: Arc<[Traced]> = [given_here(command)].into();
         // A task of its own keeps the place until the transaction ended, whether or not the caller stays.
         let task = self.way.tasks.spawn(async move {
             let turn = running.acquire_owned().await;
@@ -52,16 +54,22 @@ impl Singles {
         outcomes.pop().ok_or(DispatchError::Panicked)
     }
 
+    /// How many commands wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        let taken = |places: usize, free: &Semaphore| places.saturating_sub(free.available_permits());
+        taken(self.queue, &self.waiting).saturating_sub(taken(self.at_once, &self.running))
+    }
+
     pub(super) fn close(&self) {
         self.waiting.close();
     }
 }
 
 /// Runs a command inside the locks of the resources whose stock it changes.
-async fn locked(way: &Way, locks: &Locks, alone: &Arc<[Command]>) -> Result<Vec<Outcome>, DispatchError> {
+async fn locked(way: &Way, locks: &Locks, alone: &Arc<[Traced]>) -> Result<Vec<Outcome>, DispatchError> {
     let mut names = Vec::new();
-    for command in alone.iter() {
-        names.extend(names_of(way, command).await?);
+    for given in alone.iter() {
+        names.extend(names_of(way, &given.command).await?);
     }
     if names.is_empty() {
         return way.execute(alone, Mode::Commit).await;

@@ -63,18 +63,18 @@ fn token(n: usize) -> Token {
 
 #[async_trait]
 impl Store for Fake {
-    async fn execute(&self, commands: &[Command], _: Mode) -> Result<Executed, StoreError> {
+    async fn execute_traced(&self, commands: &[Traced], _: Mode) -> Result<Executed, StoreError> {
         self.started.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("open").forget();
         self.batches.lock().expect("no panic under the lock").push(commands.len());
         if self.outage {
             return Err(StoreError::Unavailable { reason: "away", source: "away".into() });
         }
-        if commands.iter().any(|command| command.token() == self.poison) {
+        if commands.iter().any(|traced| traced.command.token() == self.poison) {
             assert!(!self.panics, "a defect in the store");
             return Err(StoreError::Statement { source: "poison".into() });
         }
-        let outcomes = commands.iter().map(|command| own(command.token().expect("a token"))).collect();
+        let outcomes = commands.iter().map(|traced| own(traced.command.token().expect("a token"))).collect();
         Ok(Executed {
             outcomes,
             expired_on_demand: 0,

@@ -145,7 +145,7 @@ pub async fn of_a_thousand_contenders_one_holds_at_a_time_and_numbers_grow(handl
     let last = Arc::new(AtomicU64::new(0));
     let locks = handles.map(|lock| Arc::new(Locks::new(lock, LONG, LONG)));
     // So many at once as a server has connections; the others come when they are done.
-    let places = Arc::new(tokio::sync::Semaphore::new(32));
+    let places = Arc::new(tokio::sync::Semaphore::new(12));
     let contend = |n: usize| {
         let (locks, held, last) = (locks[n % 2].clone(), held.clone(), last.clone());
         let places = places.clone();

@@ -13,7 +13,7 @@ use std::{
 use super::{Executed, Guard, Mode, StoreError};
 use crate::engine::{
     Accepted, Change, Changes, Command, EventType, IdempotencyKey, Outcome, Refusal, ResourceId, Timestamp,
-    Token, WorkingSet, apply,
+    Token, Traced, WorkingSet, apply,
 };
 
 /// How often a batch that lost to another process is run before that is an error.
@@ -43,7 +43,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn of(commands: &[Command], guard: Guard) -> Self {
+    fn of(commands: &[Traced], guard: Guard) -> Self {
         let mut plan = Self {
             guard,
             resources: BTreeSet::new(),
@@ -52,7 +52,7 @@ impl Plan {
             keys: BTreeSet::new(),
             overdue: BTreeSet::new(),
         };
-        for command in commands {
+        for Traced { command, .. } in commands {
             match command {
                 Command::Define(define) => {
                     plan.resources.insert(define.resource_id.clone());
@@ -159,7 +159,7 @@ pub(super) trait Backend: Sync {
 /// and keys are those of the first attempt, so an attempt whose COMMIT arrived unseen is found by the next.
 pub(super) async fn execute<B: Backend>(
     backend: &B,
-    commands: &[Command],
+    commands: &[Traced],
     mode: Mode,
 ) -> Result<Executed, StoreError> {
     let guard = |attempts| match backend.guard() {
@@ -198,7 +198,7 @@ fn jittered(attempts: u32) -> Duration {
 
 async fn settle<B: Backend>(
     backend: &B,
-    commands: &[Command],
+    commands: &[Traced],
     mode: Mode,
     guard: Guard,
 ) -> Result<Executed, StoreError> {
@@ -243,13 +243,17 @@ enum Decided {
 async fn decide<S: Session>(
     session: &mut S,
     plan: &Plan,
-    commands: &[Command],
+    commands: &[Traced],
     round: u32,
 ) -> Result<Decided, StoreError> {
     let read_at = Instant::now();
     let mut set = session.load(plan).await?;
     let now = session.now().await?;
-    let mut outcomes: Vec<Outcome> = commands.iter().map(|command| apply(&mut set, command, now)).collect();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
+    for Traced { command, trace } in commands {
+        set.caused_by(*trace);
+        outcomes.push(apply(&mut set, command, now));
+    }
     if !set.short().is_empty() {
         if matches!(plan.guard, Guard::Conditional | Guard::Optimistic) {
             return Ok(Decided::UnderLock);
@@ -334,15 +338,15 @@ struct Applied {
 async fn finish<S: Session>(
     mut session: S,
     applied: Applied,
-    commands: &[Command],
+    commands: &[Traced],
     mode: Mode,
 ) -> Result<Executed, StoreError> {
     let Applied { set, outcomes, read_at, now } = applied;
     debug_assert_eq!(outcomes.len(), commands.len());
     let changes = set.into_changes();
     let expired = changes.events.iter().filter(|event| event.kind == EventType::Expired).count() as u64;
-    let on_command = commands.iter().zip(&outcomes).filter(|(command, outcome)| {
-        matches!(command, Command::Expire(_))
+    let on_command = commands.iter().zip(&outcomes).filter(|(traced, outcome)| {
+        matches!(traced.command, Command::Expire(_))
             && matches!(outcome, Ok(Accepted::Reservation { change: Change::Changed, .. }))
     });
     let expired_on_demand = expired - (on_command.count() as u64).min(expired);

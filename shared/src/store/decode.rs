@@ -15,6 +15,7 @@ use crate::{
         Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Items, Metadata, Quantity, Reservation,
         Resource, ResourceId, Status, Timestamp, Token,
     },
+    trace::TraceContext,
     webhooks::EventFilter,
 };
 
@@ -138,8 +139,8 @@ pub(super) fn due<R: Cells>(rows: &[R], limit: u32, now: Timestamp) -> Result<Du
     Ok(due)
 }
 
-/// `id, event_id, shard, event_key, key_version, type, payload, created_at`, and the attempts of its key, NULL where that
-/// did not fail.
+/// `id, event_id, shard, event_key, key_version, type, payload, created_at, traceparent`, and the attempts of its key, NULL
+/// where that did not fail.
 pub(super) fn outbox_event(row: &impl Cells) -> Result<OutboxEvent, StoreError> {
     Ok(OutboxEvent {
         id: row.integer(0)?,
@@ -150,17 +151,18 @@ pub(super) fn outbox_event(row: &impl Cells) -> Result<OutboxEvent, StoreError> 
         kind: row.text(5)?.to_owned(),
         payload: row.text(6)?.to_owned(),
         created_at: timestamp(row, 7)?,
-        attempts: row.optional_integer(8)?.map_or(Ok(0), |_| small(row, 8))?,
-        blocked: row.optional_integer(8)?.is_some(),
+        trace: trace(row, 8)?,
+        attempts: row.optional_integer(9)?.map_or(Ok(0), |_| small(row, 9))?,
+        blocked: row.optional_integer(9)?.is_some(),
     })
 }
 
 /// An event as above, and `published_at, parked, blocked_until, reason`; the last three are NULL where its key is not
 /// blocked.
 pub(super) fn outbox_row(row: &impl Cells, now: Timestamp) -> Result<OutboxRow, StoreError> {
-    let published_at = optional_timestamp(row, 9)?;
-    let parked = row.optional_integer(10)?;
-    let blocked_until = optional_timestamp(row, 11)?;
+    let published_at = optional_timestamp(row, 10)?;
+    let parked = row.optional_integer(11)?;
+    let blocked_until = optional_timestamp(row, 12)?;
     let state = match (published_at, parked, blocked_until) {
         (Some(_), ..) => OutboxState::Published,
         (None, Some(1), _) => OutboxState::Parked,
@@ -169,7 +171,7 @@ pub(super) fn outbox_row(row: &impl Cells, now: Timestamp) -> Result<OutboxRow, 
     };
     let blocked_until = blocked_until.filter(|_| state == OutboxState::Blocked);
     let failing = matches!(state, OutboxState::Blocked | OutboxState::Parked);
-    let reason = row.optional_text(12)?.filter(|_| failing).map(str::to_owned);
+    let reason = row.optional_text(13)?.filter(|_| failing).map(str::to_owned);
     Ok(OutboxRow { event: outbox_event(row)?, state, published_at, blocked_until, reason })
 }
 
@@ -291,6 +293,11 @@ pub(super) fn token(row: &impl Cells) -> Result<Token, StoreError> {
 pub(super) fn uuid(row: &impl Cells, column: usize) -> Result<Uuid, StoreError> {
     Uuid::from_slice(row.bytes(column)?)
         .map_err(|error| corrupt(format!("an id in column {column}: {error}")))
+}
+
+/// A `traceparent`; none where there is none, or where this build cannot read it: nothing rests on it.
+pub(super) fn trace(row: &impl Cells, column: usize) -> Result<Option<TraceContext>, StoreError> {
+    Ok(row.optional_text(column)?.and_then(TraceContext::parse))
 }
 
 /// A whole number that fits a small type.

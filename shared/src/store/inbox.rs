@@ -14,6 +14,7 @@ use super::{Purged, StoreError, batch};
 use crate::{
     effects::{self, EffectChanges, EffectSet, Effected, Incoming, SmartKey, Subscription},
     engine::{ResourceId, Timestamp, Token},
+    telemetry::spans,
 };
 
 /// What became of a batch of events.
@@ -145,6 +146,7 @@ async fn settle<S: Session>(
     consumer: &str,
     events: &[Incoming],
 ) -> Result<Applied, StoreError> {
+    let began = spans::now();
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
     let all: Vec<&Incoming> = events.iter().collect();
     let known = session.look(consumer, &ids, &effects::resources_of(&all)).await?;
@@ -161,14 +163,27 @@ async fn settle<S: Session>(
     let tokens = effects::tokens_of(&fresh);
     let Taken { now, smart_keys, subscriptions } = session.take(consumer, &ids, &tokens).await?;
     let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, subscriptions);
-    for event in fresh {
-        match set.apply(event) {
-            Effected::Done => applied.applied += 1,
-            Effected::Stale => applied.stale += 1,
-        }
-    }
+    let became: Vec<Effected> = fresh.iter().map(|event| set.apply(event)).collect();
+    applied.stale = became.iter().filter(|became| **became == Effected::Stale).count() as u64;
+    applied.applied = became.len() as u64 - applied.stale;
     let changes = set.into_changes();
     applied.deliveries = changes.deliveries.len() as u64;
     session.commit(changes).await?;
+    for (event, became) in fresh.iter().zip(became) {
+        tell(event, became);
+        spans::applied(event, consumer, began);
+    }
     Ok(applied)
+}
+
+/// Says what became of an event, by the ids that its request and its relay are found by.
+fn tell(event: &Incoming, became: Effected) {
+    let (event_id, kind) = (event.event_id, event.kind.as_str());
+    let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
+    match became {
+        Effected::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
+        Effected::Stale => {
+            tracing::info!(%event_id, kind, trace_id, "an event comes after newer ones of its subject and changes nothing");
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod letters;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod outbox;
+mod pool;
 mod purge;
 mod rows;
 mod shards;
@@ -39,11 +40,14 @@ pub use outbox::{
     Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
     Unpublished,
 };
+pub use pool::PoolUse;
 pub use purge::Purged;
 pub use shards::Leases;
 pub use webhooks::WebhookStore;
 
-use crate::engine::{Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{
+    Command, IdempotencyKey, Outcome, Reservation, Resource, ResourceId, Timestamp, Token, Traced,
+};
 
 /// What goes wrong in a store: what an operator must know, never what a customer is told.
 #[derive(Debug, thiserror::Error)]
@@ -235,8 +239,15 @@ pub trait Store: Send + Sync + 'static {
     /// Brings the schema to this version. Safe to run at any time and from several processes.
     async fn migrate(&self) -> Result<(), StoreError>;
 
-    /// Runs commands, in order, in one transaction; all of what they change lasts, or none of it.
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError>;
+    /// Runs commands, in order, in one transaction; all of what they change lasts, or none of it. Their events bear the
+    /// traces of the requests that gave them.
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError>;
+
+    /// Runs commands that no request gave, as [`Self::execute_traced`] does.
+    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+        let traced: Vec<Traced> = commands.iter().cloned().map(Traced::from).collect();
+        self.execute_traced(&traced, mode).await
+    }
 
     /// A resource; `available` counts overdue holds as given back (I6). Cancel-safe.
     async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, StoreError>;
@@ -270,6 +281,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Audits the books against I1 to I3 and I7, in one consistent view. Cancel-safe.
     async fn audit(&self) -> Result<Audit, StoreError>;
+
+    /// What its pools of connections do now; none where there are none. It asks nobody.
+    fn pools(&self) -> Vec<PoolUse> {
+        Vec::new()
+    }
 
     /// Whether the database can be written to now: takes and returns the write path once. Cancel-safe.
     async fn ping(&self) -> Result<(), StoreError>;

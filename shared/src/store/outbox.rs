@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{StoreError, shards::Leases};
-use crate::engine::Timestamp;
+use crate::{engine::Timestamp, trace::TraceContext};
 
 /// An event as the outbox keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct OutboxEvent {
     pub payload: String,
     /// When it happened.
     pub created_at: Timestamp,
+    /// The trace of the request that caused it.
+    pub trace: Option<TraceContext>,
     /// How often in a row its key was refused.
     pub attempts: u32,
     /// Whether its key failed before, and its time has come.

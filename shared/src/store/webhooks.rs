@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     engine::Timestamp,
+    trace::TraceContext,
     webhooks::{
         Configured, Delivery, DeliveryId, DeliveryStatus, Endpoint, EndpointChange, EndpointId, NewEndpoint,
         Receiver,
@@ -87,6 +88,8 @@ pub struct Claimed {
     pub payload: String,
     /// Attempts whose end is known.
     pub attempts: u32,
+    /// The trace of the request that caused the event.
+    pub trace: Option<TraceContext>,
 }
 
 /// What comes after an attempt.

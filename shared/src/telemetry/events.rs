@@ -1,65 +1,11 @@
 //! The metrics of events: the outbox, the relay, the consumer.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, gauge};
 
 use crate::{
     events::relay::Step,
     store::{Applied, Backlog},
 };
-
-pub(super) fn describe() {
-    describe_gauge!(
-        "bespeak_outbox_unpublished_events",
-        Unit::Count,
-        "Events in the outbox that await publication."
-    );
-    describe_gauge!(
-        "bespeak_outbox_lag_seconds",
-        Unit::Seconds,
-        "How long the oldest event that awaits publication has waited; 0 where none does."
-    );
-    describe_gauge!(
-        "bespeak_outbox_blocked_keys",
-        Unit::Count,
-        "Keys that wait after a failure, by state: blocked (tried again) or parked (awaits an operator)."
-    );
-    describe_counter!("bespeak_relay_published_total", Unit::Count, "Events published and marked so.");
-    describe_counter!(
-        "bespeak_relay_refused_marks_total",
-        Unit::Count,
-        "Events published whose mark was refused, because another relay holds their shard now: it sends them again."
-    );
-    describe_counter!(
-        "bespeak_relay_failed_total",
-        Unit::Count,
-        "Keys whose event could not be published, each time."
-    );
-    describe_counter!(
-        "bespeak_relay_parked_total",
-        Unit::Count,
-        "Keys that were parked after too many failures."
-    );
-    describe_counter!(
-        "bespeak_relay_outages_total",
-        Unit::Count,
-        "Steps in which nothing could be published: the event log or the database was away."
-    );
-    describe_counter!(
-        "bespeak_consumer_events_total",
-        Unit::Count,
-        "Events consumed, by what became of them: applied, duplicate, stale or dead_lettered."
-    );
-    describe_gauge!(
-        "bespeak_consumer_lag_events",
-        Unit::Count,
-        "Events in the log that this consumer has not yet committed, over the partitions that it has."
-    );
-    describe_counter!(
-        "bespeak_consumer_rebalances_total",
-        Unit::Count,
-        "How often partitions were assigned to this consumer or taken from it."
-    );
-}
 
 /// Notes what a step of the relay did; `None` where it failed.
 pub(crate) fn note_relay(step: Option<&Step>) {
@@ -93,18 +39,21 @@ pub(crate) fn count_consumed(applied: &Applied) {
     counter!("bespeak_consumer_events_total", "result" => "stale").increment(applied.stale);
 }
 
-/// Counts what a consumer set aside.
-pub(crate) fn count_dead_lettered(records: u64) {
-    counter!("bespeak_consumer_events_total", "result" => "dead_lettered").increment(records);
+/// Counts a record that a consumer set aside, by what was wrong with it.
+pub(crate) fn count_dead_lettered(reason: &'static str) {
+    counter!("bespeak_consumer_events_total", "result" => "dead_lettered").increment(1);
+    counter!("bespeak_consumer_dead_letters_total", "reason" => reason).increment(1);
 }
 
 /// Notes how far a consumer is behind.
+#[cfg(feature = "kafka")]
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
 pub(crate) fn note_consumer_lag(events: u64) {
     gauge!("bespeak_consumer_lag_events").set(events as f64);
 }
 
 /// Counts a change of the partitions that this consumer has.
+#[cfg(feature = "kafka")]
 pub(crate) fn count_rejoined() {
     counter!("bespeak_consumer_rebalances_total").increment(1);
 }

@@ -23,6 +23,7 @@ use crate::{
         webhooks::{Attempt, Claimed, Room, Then},
     },
     telemetry::{self, FailureLog},
+    until::{Ran, Until},
 };
 
 /// Why an endpoint is disabled that answered 410.
@@ -72,6 +73,17 @@ pub struct Step {
     pub disabled: u64,
 }
 
+impl std::ops::AddAssign for Step {
+    fn add_assign(&mut self, other: Self) {
+        self.claimed += other.claimed;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.given_up += other.given_up;
+        self.superseded += other.superseded;
+        self.disabled += other.disabled;
+    }
+}
+
 /// What is attempted now.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
@@ -119,12 +131,18 @@ impl Dispatcher {
         Ok(Step { claimed, ..self.record().await? })
     }
 
-    /// Delivers until told to stop: at once when it is woken, else by and by. Then attempts under way have a while to end,
-    /// and the claims of those that do not are given back. Failures are logged here, and retried.
-    pub async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
+    /// Delivers, and says what it did: at once when it is woken, else by and by. At the end attempts under way have a while
+    /// to end, and the claims of those that do not are given back. Failures are logged here.
+    pub async fn run(mut self, until: Until, wake: Arc<Notify>, stop: CancellationToken) -> Ran<Step> {
+        let mut ran = Ran::default();
         while !stop.is_cancelled() {
-            let turn = self.turn().await;
+            let turn = self.turn(&mut ran.did).await;
             self.failures.note(&turn);
+            ran.failure = turn.as_ref().err().map(|error| telemetry::chain(error));
+            let over = self.under_way.is_empty() && matches!(turn, Ok(0));
+            if until == Until::Idle && (over || turn.is_err()) {
+                break;
+            }
             let pause = match &turn {
                 Ok(0) | Err(_) => self.options.poll,
                 // There may be more.
@@ -138,16 +156,21 @@ impl Dispatcher {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        self.wind_up().await;
+        if let Err(error) = self.wind_up(&mut ran.did).await {
+            ran.failure = Some(telemetry::chain(&error));
+        }
+        ran
     }
 
     /// Records what has ended, and begins what is due; says how much of that there was.
-    async fn turn(&mut self) -> Result<usize, StoreError> {
+    async fn turn(&mut self, did: &mut Step) -> Result<usize, StoreError> {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
             self.note(joined);
         }
-        self.record().await?;
-        self.claim().await
+        *did += self.record().await?;
+        let claimed = self.claim().await?;
+        did.claimed += claimed;
+        Ok(claimed)
     }
 
     /// Claims what is due and there is room for, and begins to attempt it; says how many that are.
@@ -218,7 +241,7 @@ impl Dispatcher {
         Ok(step)
     }
 
-    async fn wind_up(mut self) {
+    async fn wind_up(mut self, did: &mut Step) -> Result<(), StoreError> {
         let end = tokio::time::sleep(self.options.grace);
         tokio::pin!(end);
         loop {
@@ -240,12 +263,14 @@ impl Dispatcher {
         // Where that fails they come again once their claims have run out.
         let given_back = self.store.give_back(&left).await;
         self.failures.note(&given_back);
+        *did += recorded?;
+        given_back.map(drop)
     }
 }
 
 async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
     let started = Instant::now();
-    let message = Message { id: claim.event_id, body: claim.payload };
+    let message = Message { id: claim.event_id, body: claim.payload, trace: claim.trace };
     let received = sender.send(&claim.to, &message, Timestamp::now()).await;
     telemetry::webhook_attempt_took(started.elapsed());
     let attempts = claim.attempts.saturating_add(1);

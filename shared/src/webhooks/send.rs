@@ -13,7 +13,7 @@ use super::{
     guard::{Forbidden, GuardedResolver},
     schedule::retry_after,
 };
-use crate::engine::Timestamp;
+use crate::{effects::TRACEPARENT, engine::Timestamp, trace::TraceContext};
 
 /// How much of an answer is read, in bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -42,6 +42,8 @@ pub struct Message {
     pub id: Uuid,
     /// The exact body, JSON.
     pub body: String,
+    /// The trace of the request that caused the event: the header `traceparent`.
+    pub trace: Option<TraceContext>,
 }
 
 /// What came of an attempt.
@@ -121,13 +123,16 @@ impl Sender {
             let id = message.id.to_string();
             let signatures: Vec<_> =
                 to.secrets.iter().map(|secret| secret.sign(&id, now, &message.body)).collect();
-            let request = client
+            let mut request = client
                 .post(to.url.url().clone())
                 .header(header::CONTENT_TYPE, "application/json")
                 .header(standardwebhooks::HEADER_WEBHOOK_ID, id)
                 .header(standardwebhooks::HEADER_WEBHOOK_TIMESTAMP, now.as_second().to_string())
                 .header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signatures.join(" "))
                 .body(message.body.clone());
+            if let Some(trace) = message.trace {
+                request = request.header(TRACEPARENT, trace.traceparent().as_str());
+            }
             let response = request.send().await.map_err(|error| self.reason(&error))?;
             Ok(read(response, now).await)
         };

@@ -214,7 +214,7 @@ async fn setting_a_total_keeps_what_is_taken(books: Books) {
 
 async fn health_and_metrics(books: Books) {
     // Nobody publishes: what awaits publication is counted.
-    let server = Server::start(&books, &[("BESPEAK_RELAY", "false")]).await;
+    let server = Server::start(&books, &[("BESPEAK_RELAY", "off")]).await;
     let get = async |path: &str| server.ask(Method::GET, path, &[], "").await;
     assert_eq!(get("/health/live").await, (200, json!({"status": "ok"})));
     assert_eq!(get("/health/ready").await, (200, json!({"status": "ok"})));

@@ -228,3 +228,16 @@ async fn migrate_and_usage() {
     let help = bespeak(&["serve", "--help"], &[]).await;
     assert!(help.out.contains("--lane-queue") && help.out.contains("BESPEAK_LANE_QUEUE"), "{}", help.out);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_what_the_server_says_of_itself() {
+    let books = Books::sqlite();
+    let server = Server::start(&books, &[]).await;
+    for arguments in [&["health"] as &[&str], &["health", "--live"]] {
+        let asked = client(&server, arguments).await;
+        assert_eq!(asked.code, 0, "{asked:?}");
+    }
+    let nobody = bespeak(&["health", "--server", "http://127.0.0.1:1"], &[]).await;
+    assert_eq!(nobody.code, 1, "{nobody:?}");
+    assert!(nobody.err.contains("http://127.0.0.1:1 cannot be asked"), "{}", nobody.err);
+}

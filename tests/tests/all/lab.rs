@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak_tests::{Books, Ran, bespeak, bespeak_command, mysql_server, until_within};
+use bespeak_tests::{Books, Ran, bespeak, clean_program, mysql_server, until_within};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -163,7 +163,8 @@ async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
     let report = folder.path().join("lab.html").display().to_string();
     let url = mysql_server().await.url();
     let before = books.count(SCRATCH).await;
-    let child = bespeak_command(&["lab", "--json", "--report", &report, "--database-url", &url])
+    let child = clean_program("bespeak")
+        .args(["lab", "--json", "--report", &report, "--database-url", &url])
         .args(["--strategy", "lanes", "--scenario", "one-100", "--scenario", "one-500", "--duration", "3s"])
         .stdout(Stdio::piped())
         .spawn()

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use rdkafka::{
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord, Producer},
+    producer::{FutureProducer, FutureRecord, Producer, PurgeConfig},
     types::RDKafkaErrorCode,
 };
 
@@ -87,14 +87,34 @@ impl KafkaPublisher {
             tracing::error!(%code, reason, "the Kafka producer failed for good and is replaced");
         }
         let away = became.iter().any(|became| matches!(became, Err(PublishError::Unavailable(_))));
-        if fatal.is_none() && (!away || became.iter().any(Result::is_ok)) {
-            return;
+        if fatal.is_some() || (away && !became.iter().any(Result::is_ok)) {
+            self.replace(producer);
         }
+    }
+
+    /// Takes another producer from now on. What this one had not sent yet, it never sends.
+    fn replace(&self, producer: Arc<FutureProducer<Context>>) {
         if let Ok(fresh) = self::producer(&self.config) {
             *self.producer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
+        producer.purge(PurgeConfig::default().queue().inflight());
         // Its end waits for its thread.
         std::thread::spawn(move || drop(producer));
+    }
+}
+
+/// Events under way. Dropped before all of them are reported on, nothing of them is sent any more: whoever gave up waiting
+/// may be about to freeze, or may have lost its leases.
+struct UnderWay<'a> {
+    publisher: &'a KafkaPublisher,
+    producer: Option<Arc<FutureProducer<Context>>>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            self.publisher.replace(producer);
+        }
     }
 }
 
@@ -102,6 +122,7 @@ impl KafkaPublisher {
 impl Publisher for KafkaPublisher {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let producer = self.producer();
+        let mut under_way = UnderWay { publisher: self, producer: Some(producer.clone()) };
         let mut chains: HashMap<&str, Vec<(usize, &OutboxEvent)>> = HashMap::new();
         for (at, event) in events.iter().enumerate() {
             chains.entry(&event.key).or_default().push((at, event));
@@ -120,6 +141,7 @@ impl Publisher for KafkaPublisher {
             }
         }
         drop(sent);
+        under_way.producer = None;
         self.replace_if_broken(producer, &became);
         became
     }

@@ -16,6 +16,9 @@ use super::{
     scripts::{COUNTER_KEPT_MS, END, RAISE, TAKE},
 };
 
+/// How often a question is asked whose connection breaks; each on a connection of its own.
+const TRIES: usize = 3;
+
 pub(super) struct Node {
     url: String,
     patience: Duration,
@@ -61,7 +64,18 @@ impl Node {
 
     /// Asks; 0 is no.
     pub(super) async fn ask(&self, question: &Question) -> Result<u64, String> {
-        match timeout(self.patience, self.run(question)).await {
+        let asked = async {
+            let mut tried = 1;
+            loop {
+                match self.run(question).await {
+                    // A connection that broke while nobody used it says so only to whoever uses it next; and the attempt to
+                    // come back that others made meanwhile may have been too early.
+                    Err(error) if tried < TRIES && error.is_io_error() && !error.is_timeout() => tried += 1,
+                    answered => return answered,
+                }
+            }
+        };
+        match timeout(self.patience, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(format!("{}: {error}", self.place())),
             Err(_) => Err(format!("{}: no answer within {} ms", self.place(), self.patience.as_millis())),

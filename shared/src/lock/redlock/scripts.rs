@@ -7,10 +7,12 @@
 /// it begins at its clock, which is past it by then.
 pub(super) const COUNTER_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Takes the lock for `ARGV[2]` ms, if nobody has it, and tells the number of this grant. `ARGV[3]`: how long the counter is
-/// kept.
+/// Takes the lock for `ARGV[2]` ms, if nobody else has it, and tells the number of this grant. `ARGV[3]`: how long the counter
+/// is kept. May be asked again by whoever does not know whether it was heard.
 pub(super) const TAKE: &str = r"
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return 0
+end
 local number = 0
 if redis.call('EXISTS', KEYS[2]) == 1 then
     number = redis.call('INCR', KEYS[2])

@@ -166,6 +166,7 @@ fn event(reservation: &Reservation, kind: EventType, version: u64) -> Incoming {
         version,
         source: "/test".into(),
         payload: "{}".into(),
+        trace: None,
     }
 }
 

@@ -14,6 +14,7 @@ mod keys;
 mod life;
 mod record;
 mod stock;
+mod traces;
 mod webhooks;
 
 use std::{
@@ -34,6 +35,7 @@ pub use keys::*;
 pub use life::*;
 pub use record::*;
 pub use stock::*;
+pub use traces::*;
 pub use webhooks::*;
 
 /// A store under test, on a fresh database.
@@ -188,7 +190,8 @@ macro_rules! conformance_tests {
             a_delivery_is_claimed_by_one, nobody_takes_more_than_there_is_room_for,
             a_claim_that_ran_out_may_not_record, attempts_end_as_recorded, a_disabled_endpoint_keeps_its_deliveries,
             deliveries_newest_first, a_delivery_is_made_again, a_span_of_time_is_replayed,
-            old_deliveries_are_forgotten, an_endpoint_goes_with_its_deliveries
+            old_deliveries_are_forgotten, an_endpoint_goes_with_its_deliveries,
+            events_bear_the_traces_of_their_requests, a_delivery_bears_the_trace_of_its_event
         );
     };
     (@both $open:path; $($name:ident),+) => {

@@ -30,10 +30,10 @@ pub struct Enqueued {
 /// Enqueues a delivery.
 pub type Enqueue = Box<dyn Fn(Enqueued) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-const LEASE: Duration = Duration::from_secs(2);
+pub(super) const LEASE: Duration = Duration::from_secs(2);
 
 impl Subject {
-    async fn endpoint(&self, secret: u8) -> Endpoint {
+    pub(super) async fn endpoint(&self, secret: u8) -> Endpoint {
         let new = NewEndpoint {
             id: EndpointId::from_uuid(Uuid::now_v7()),
             url: url("https://example.com/hooks"),
@@ -85,7 +85,7 @@ fn key(byte: u8) -> Secret {
     Secret::from_key([byte; Secret::KEY_BYTES])
 }
 
-fn room(in_all: u32) -> Room {
+pub(super) fn room(in_all: u32) -> Room {
     Room { in_all, per_endpoint: 100, under_way: HashMap::new() }
 }
 

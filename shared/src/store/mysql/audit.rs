@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::MySqlPool;
+use super::connect::Pool;
 
 use super::{
     Audit, StoreError,
@@ -133,7 +133,7 @@ const CHECKS: [(&str, &[&str]); 12] = [
 /// From when on every event must be there: always, until the first published row was purged.
 const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
-pub(super) async fn audit(pool: &MySqlPool) -> Result<Audit, StoreError> {
+pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
     let mut view = Wire::open(pool).await?;
     view.wait_for(PATIENCE);
     let mut script = Script::default();

@@ -3,11 +3,12 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, MySqlConnection, MySqlPool,
+    ConnectOptions, Connection, MySql, MySqlConnection,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 
 use super::{StoreError, error::failed};
+use crate::store::pool;
 
 /// How long a command or a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,16 +18,20 @@ const PING_AFTER: Duration = Duration::from_secs(1);
 /// server closes it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Every session, whatever the URL or the server says: UTF-8 (what literals are escaped for), UTC, strict, compared byte by byte, long lists in one string (audits), and each statement sees what was
-/// committed before it.
+/// Every session, whatever the URL or the server says: UTF-8 (what literals are escaped for), UTC, strict, compared byte by
+/// byte, long lists in one string (audits), each statement sees what was committed before it, and a process that was frozen
+/// for good leaves no session behind for hours.
 const SESSION: &str = "SET NAMES utf8mb4;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION autocommit = 1, time_zone = '+00:00',
         sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION',
-        group_concat_max_len = 1048576";
+        group_concat_max_len = 1048576, wait_timeout = 60";
 /// Sessions that write: nobody waits long for a lock, and a process that is frozen in mid-transaction loses its locks.
 const WRITER: &str = "SET SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 10,
     net_read_timeout = 10, net_write_timeout = 10";
+
+/// Connections to a server.
+pub(super) type Pool = pool::Pool<MySql>;
 
 /// What a pool is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +49,9 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, StoreError> {
 }
 
 /// Connections to a server, opened when they are first needed.
-pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32) -> MySqlPool {
-    MySqlPoolOptions::new()
+pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32) -> Pool {
+    let name = if purpose == For::Reading { "readers" } else { "writers" };
+    let connections = MySqlPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -64,7 +70,8 @@ pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32)
             })
         })
         .after_connect(move |connection, _| Box::pin(set_up(connection, purpose)))
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    Pool::new(name, connections, failed)
 }
 
 async fn set_up(connection: &mut MySqlConnection, purpose: For) -> Result<(), sqlx::Error> {

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
+use super::connect::Pool;
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
         inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
         purge::before,
     },
+    trace::Traceparent,
 };
 
 const SMART_KEYS: &str =
@@ -37,7 +38,7 @@ const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), 
 const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints
     WHERE disabled_at IS NULL ORDER BY id LOCK IN SHARE MODE";
 const DELIVERIES: &str = "INSERT INTO webhook_deliveries
-    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at) VALUES";
+    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent) VALUES";
 
 #[async_trait]
 impl InboxStore for MysqlStore {
@@ -90,7 +91,7 @@ struct MysqlInbox {
 }
 
 impl MysqlInbox {
-    async fn open(writers: &MySqlPool, clock: Clock) -> Result<Self, StoreError> {
+    async fn open(writers: &Pool, clock: Clock) -> Result<Self, StoreError> {
         Ok(Self { wire: Wire::open(writers).await?, clock })
     }
 }
@@ -207,5 +208,6 @@ fn delivery(sql: Sql, delivery: &NewDelivery, clock: &Clock) -> Sql {
         .push(", 'PENDING', ");
     let sql = instant(sql, clock).push(", ");
     let sql = instant(sql, clock).push(", ");
-    instant(sql, clock)
+    let sql = instant(sql, clock).push(", ");
+    sql.optional_text(delivery.trace.map(|trace| trace.traceparent()).as_ref().map(Traceparent::as_str))
 }

@@ -25,14 +25,14 @@ mod write;
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, Purged, Store, StoreError, batch,
+    Audit, Clock, Contention, Due, Executed, Guard, Mode, Page, PoolUse, Purged, Store, StoreError, batch,
     purge::before,
 };
-use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
-use connect::For;
+use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
+use connect::{For, Pool};
+pub use schema::create_database;
 use sql::{Script, Sql};
 use wire::Wire;
 
@@ -60,8 +60,8 @@ impl Default for MysqlOptions {
 /// A database on a server.
 #[derive(Debug)]
 pub struct MysqlStore {
-    writers: MySqlPool,
-    readers: MySqlPool,
+    writers: Pool,
+    readers: Pool,
     options: MysqlOptions,
 }
 
@@ -96,7 +96,7 @@ impl batch::Backend for MysqlStore {
 #[async_trait]
 impl Store for MysqlStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        let connect = self.writers.connect_options().as_ref().clone();
+        let connect = self.writers.connections().connect_options().as_ref().clone();
         // One connection holds the lock, the other migrates.
         let pool = connect::pool(connect, For::Migrating, 2);
         let migrated = schema::migrate(&pool).await;
@@ -104,7 +104,7 @@ impl Store for MysqlStore {
         migrated
     }
 
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError> {
         batch::execute(self, commands, mode).await
     }
 
@@ -150,6 +150,10 @@ impl Store for MysqlStore {
 
     async fn audit(&self) -> Result<Audit, StoreError> {
         audit::audit(&self.readers).await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        vec![self.writers.in_use(), self.readers.in_use()]
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,8 +4,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use super::connect::Pool;
 use async_trait::async_trait;
-use sqlx::MySqlPool;
 use uuid::Uuid;
 
 use super::{
@@ -27,7 +27,7 @@ use crate::{
 
 const EVENT: &str =
     "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-    b.attempts";
+    o.traceparent, b.attempts";
 /// Locked, so that whoever takes a shard over waits until this mark is made or refused.
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
@@ -176,7 +176,7 @@ impl OutboxStore for MysqlStore {
 }
 
 async fn lease(
-    writers: &MySqlPool,
+    writers: &Pool,
     clock: &Clock,
     relay: Uuid,
     fencing: Option<u64>,
@@ -208,7 +208,7 @@ async fn lease(
 }
 
 async fn settle(
-    writers: &MySqlPool,
+    writers: &Pool,
     clock: &Clock,
     relay: Uuid,
     fencing: u64,
@@ -306,7 +306,7 @@ pub(super) fn affected(answers: &[Answer], place: usize) -> u64 {
 }
 
 /// Runs statements in one transaction; their answers are at their places.
-pub(super) async fn transaction(writers: &MySqlPool, statements: Script) -> Result<Vec<Answer>, StoreError> {
+pub(super) async fn transaction(writers: &Pool, statements: Script) -> Result<Vec<Answer>, StoreError> {
     let mut wire = Wire::open(writers).await?;
     let answers = wire.ask(statements.in_transaction()).await?;
     wire.mark_clean();

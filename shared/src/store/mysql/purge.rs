@@ -1,6 +1,6 @@
 //! Forgets what is old, in small transactions that lock only what they delete.
 
-use sqlx::MySqlPool;
+use super::connect::Pool;
 
 use super::{
     StoreError,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
 pub(super) async fn events(
-    (writers, readers): (&MySqlPool, &MySqlPool),
+    (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
     limit: u32,
 ) -> Result<Purged, StoreError> {
@@ -49,7 +49,7 @@ pub(super) async fn events(
 
 /// Deletes what ended before `cutoff`, among the next `limit` reservations.
 pub(super) async fn reservations(
-    (writers, readers): (&MySqlPool, &MySqlPool),
+    (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
     after: Option<Token>,
     limit: u32,
@@ -99,11 +99,7 @@ fn kept_since(cutoff: Timestamp) -> Sql {
 }
 
 /// Runs a transaction; how many rows the statements at these places touched.
-pub(super) async fn write(
-    writers: &MySqlPool,
-    mut script: Script,
-    places: &[usize],
-) -> Result<u64, StoreError> {
+pub(super) async fn write(writers: &Pool, mut script: Script, places: &[usize]) -> Result<u64, StoreError> {
     let mut wire = Wire::open(writers).await?;
     script.add(Sql::new("COMMIT"));
     let answers = wire.ask(script).await?;
@@ -112,7 +108,7 @@ pub(super) async fn write(
 }
 
 /// Forgets which events were applied before `cutoff`.
-pub(super) async fn inbox(writers: &MySqlPool, cutoff: Timestamp, limit: u32) -> Result<Purged, StoreError> {
+pub(super) async fn inbox(writers: &Pool, cutoff: Timestamp, limit: u32) -> Result<Purged, StoreError> {
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
     let delete = Sql::new("DELETE FROM processed_events WHERE processed_at < ")

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::MySqlPool;
+use super::connect::Pool;
 
 use super::{
     Clock, Due, Page, StoreError,
@@ -35,14 +35,14 @@ fn resource_view(clock: &Clock) -> Sql {
 }
 
 /// The clock.
-pub(super) async fn now(pool: &MySqlPool, clock: &Clock) -> Result<Timestamp, StoreError> {
+pub(super) async fn now(pool: &Pool, clock: &Clock) -> Result<Timestamp, StoreError> {
     let mut script = Script::default();
     let place = script.add(Sql::new(CLOCK));
     clock_of(&read(pool, script).await?, place, clock)
 }
 
 pub(super) async fn resource(
-    pool: &MySqlPool,
+    pool: &Pool,
     id: &ResourceId,
     clock: &Clock,
 ) -> Result<Option<Resource>, StoreError> {
@@ -51,11 +51,7 @@ pub(super) async fn resource(
     rows(&read(pool, script).await?, place).first().map(decode::resource).transpose()
 }
 
-pub(super) async fn resources(
-    pool: &MySqlPool,
-    page: &Page,
-    clock: &Clock,
-) -> Result<Vec<Resource>, StoreError> {
+pub(super) async fn resources(pool: &Pool, page: &Page, clock: &Clock) -> Result<Vec<Resource>, StoreError> {
     let after = page.after.as_ref().map_or("", ResourceId::as_str);
     let mut script = Script::default();
     let place = script.add(
@@ -69,7 +65,7 @@ pub(super) async fn resources(
 }
 
 pub(super) async fn reservation(
-    pool: &MySqlPool,
+    pool: &Pool,
     token: Token,
     clock: &Clock,
 ) -> Result<Option<Reservation>, StoreError> {
@@ -80,7 +76,7 @@ pub(super) async fn reservation(
 }
 
 pub(super) async fn by_keys(
-    pool: &MySqlPool,
+    pool: &Pool,
     keys: &[IdempotencyKey],
     clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
@@ -92,7 +88,7 @@ pub(super) async fn by_keys(
 
 /// The reservations at some places of a script, and the clock when they were read.
 async fn found(
-    pool: &MySqlPool,
+    pool: &Pool,
     mut script: Script,
     places: &[usize],
     clock: &Clock,
@@ -107,7 +103,7 @@ async fn found(
 }
 
 pub(super) async fn first_resources(
-    pool: &MySqlPool,
+    pool: &Pool,
     tokens: &[Token],
 ) -> Result<HashMap<Token, ResourceId>, StoreError> {
     let mut script = Script::default();
@@ -128,7 +124,7 @@ fn due_holds(limit: u32) -> Sql {
     .integer(i64::from(limit))
 }
 
-pub(super) async fn due(pool: &MySqlPool, limit: u32, clock: &Clock) -> Result<Due, StoreError> {
+pub(super) async fn due(pool: &Pool, limit: u32, clock: &Clock) -> Result<Due, StoreError> {
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
     // One more than asked for: either it is overdue too, or it says when to look again.

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use sqlx::MySqlPool;
-
 use super::{
-    StoreError, error,
+    StoreError,
+    connect::Pool,
+    error,
     session::rows,
     sql::{Script, Sql},
     wire::Wire,
@@ -18,7 +18,21 @@ use crate::store::decode::Cells;
 /// How long another process's migration is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 
-pub(super) async fn migrate(pool: &MySqlPool) -> Result<(), StoreError> {
+/// Creates the database that a URL names, if it is not there; whether it was not. The account must be allowed to.
+///
+/// # Errors
+/// The server is away, or refuses.
+pub async fn create_database(url: &str) -> Result<bool, StoreError> {
+    use sqlx::{MySql, migrate::MigrateDatabase};
+
+    if MySql::database_exists(url).await.map_err(error::failed)? {
+        return Ok(false);
+    }
+    MySql::create_database(url).await.map_err(error::failed)?;
+    Ok(true)
+}
+
+pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     let mut lock = Wire::open(pool).await?;
     lock.wait_for(LOCK_WAIT + Duration::from_secs(10));
     let mut script = Script::default();
@@ -42,7 +56,7 @@ pub(super) async fn migrate(pool: &MySqlPool) -> Result<(), StoreError> {
     }
     let mut migrator = sqlx::migrate!("../migrations/mysql");
     migrator.set_locking(false);
-    let migrated = migrator.run(pool).await;
+    let migrated = migrator.run(pool.connections()).await;
     let mut script = Script::default();
     script.add(Sql::new("SELECT RELEASE_LOCK(").push(name).push(")"));
     // Where that fails, the lock goes with the connection, which is closed.

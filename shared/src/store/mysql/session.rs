@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sqlx::MySqlPool;
+use super::connect::Pool;
 
 use super::{
     Clock, Guard, StoreError,
@@ -72,7 +72,7 @@ enum Reads {
 }
 
 impl MysqlSession {
-    pub(super) async fn begin(writers: &MySqlPool, clock: Clock) -> Result<Self, StoreError> {
+    pub(super) async fn begin(writers: &Pool, clock: Clock) -> Result<Self, StoreError> {
         let wire = Wire::open(writers).await?;
         Ok(Self { wire, clock, guard: Guard::RowLock, now: Timestamp::UNIX_EPOCH })
     }

@@ -84,7 +84,7 @@ impl Sql {
 }
 
 /// Statements that are sent in as few packets as they fit in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Script {
     statements: Vec<Sql>,
 }

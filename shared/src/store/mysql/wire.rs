@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::{
-    AssertSqlSafe, Either, Executor, MySql, MySqlConnection, MySqlPool, mysql::MySqlRow, pool::PoolConnection,
-};
+use sqlx::{AssertSqlSafe, Either, Executor, MySql, MySqlConnection, mysql::MySqlRow, pool::PoolConnection};
 
-use super::{StoreError, error::failed, sql::Script};
-use crate::telemetry;
+use super::{StoreError, connect::Pool, error::failed, sql::Script};
+use crate::{store::batch::whole_again, telemetry};
 
 /// How long the database may take to answer a packet: longer than its lock waits, shorter than a client's patience.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -40,8 +38,8 @@ impl Drop for Wire {
 }
 
 impl Wire {
-    pub(super) async fn open(pool: &MySqlPool) -> Result<Self, StoreError> {
-        let connection = pool.acquire().await.map_err(failed)?;
+    pub(super) async fn open(pool: &Pool) -> Result<Self, StoreError> {
+        let connection = pool.acquire().await?;
         Ok(Self { connection, clean: true, round_trips: 0, patience: ANSWER_TIMEOUT })
     }
 
@@ -83,12 +81,16 @@ impl Wire {
     }
 }
 
-/// Reads, outside of any transaction.
-pub(super) async fn read(pool: &MySqlPool, script: Script) -> Result<Vec<Answer>, StoreError> {
-    let mut wire = Wire::open(pool).await?;
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
-    Ok(answers)
+/// Reads, outside of any transaction; again, a bounded number of times, where the connection broke: after a freeze in which no
+/// clock went on, all connections of a pool may be stale without having been idle.
+pub(super) async fn read(pool: &Pool, script: Script) -> Result<Vec<Answer>, StoreError> {
+    whole_again(|_| async {
+        let mut wire = Wire::open(pool).await?;
+        let answers = wire.ask(script.clone()).await?;
+        wire.mark_clean();
+        Ok(answers)
+    })
+    .await
 }
 
 async fn send(

@@ -19,6 +19,7 @@ use crate::{
         Contention, decode,
         rows::{payload, shard},
     },
+    trace::{TraceContext, Traceparent},
 };
 
 /// A statement of the script, and how many rows it must touch.
@@ -29,6 +30,8 @@ type Expected = (usize, u64);
 pub(super) async fn changes(wire: &mut Wire, guard: Guard, changes: Changes) -> Result<(), StoreError> {
     let mut script = Script::default();
     let mut expected = Vec::new();
+    // Where edges are found only by the update, one command has the transaction to itself.
+    let cause = changes.events.first().and_then(|event| event.trace);
     expected.extend(create_resources(&mut script, &changes.created_resources));
     expected.extend(create_reservations(&mut script, &changes.created_reservations));
     expected.extend(change_reservations(&mut script, &changes.transitions));
@@ -61,7 +64,7 @@ pub(super) async fn changes(wire: &mut Wire, guard: Guard, changes: Changes) -> 
     let later = if guard == Guard::Conditional {
         let found = found.into_iter().flat_map(|place| rows(&answers, place));
         let found = found.map(decode::resource).collect::<Result<Vec<_>, _>>()?;
-        edges(updates, later, found)?
+        edges(updates, later, found, cause)?
     } else {
         later
     };
@@ -78,6 +81,7 @@ fn edges(
     updates: &[ResourceUpdate],
     decided: Vec<Event>,
     found: Vec<Resource>,
+    cause: Option<TraceContext>,
 ) -> Result<Vec<Event>, StoreError> {
     let found: BTreeMap<ResourceId, Resource> =
         found.into_iter().map(|resource| (resource.id.clone(), resource)).collect();
@@ -92,7 +96,7 @@ fn edges(
             edges.extend(decided.iter().filter(own).cloned());
         } else if decided_on.version == from_version + 1 {
             let before = found.available + from_available - decided_on.available;
-            edges.extend(Event::edge(before, found));
+            edges.extend(Event::edge(before, found).map(|edge| Event { trace: cause, ..edge }));
         } else {
             // Several movements, between which edges may lie that nobody can tell now.
             return Err(StoreError::contended(Contention::Changed, "a resource moved between two movements"));
@@ -235,7 +239,8 @@ fn add_events(script: &mut Script, events: Vec<Event>) -> Result<Vec<Expected>, 
         .map(|event| Ok((event.key.text(), payload(&event)?, event)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     let row = |sql: Sql, (key, payload, event): &(String, String, Event)| {
-        sql.bytes(Uuid::now_v7().as_bytes())
+        let sql = sql
+            .bytes(Uuid::now_v7().as_bytes())
             .push(", ")
             .integer(i64::from(shard(key)))
             .push(", ")
@@ -248,11 +253,13 @@ fn add_events(script: &mut Script, events: Vec<Event>) -> Result<Vec<Expected>, 
             .text(payload)
             .push(", ")
             .integer(event.at.as_microsecond())
+            .push(", ");
+        sql.optional_text(event.trace.map(|trace| trace.traceparent()).as_ref().map(Traceparent::as_str))
     };
     Ok(script.add_rows(
         &written,
         row,
-        "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at) VALUES",
+        "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at, traceparent) VALUES",
     ))
 }
 

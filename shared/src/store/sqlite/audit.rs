@@ -1,9 +1,9 @@
 //! The audit: each query returns what breaks an invariant, with its id. All of them in one read transaction, so that
 //! writers at work do not look like errors.
 
-use sqlx::{AssertSqlSafe, Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction};
 
-use super::{Audit, StoreError, error::failed};
+use super::{Audit, Pool, StoreError, error::failed};
 use crate::store::{
     Finding,
     audit::{FINDINGS_MAX, hyphenated},
@@ -116,8 +116,9 @@ const CHECKS: [(&str, &str); 12] = [
 /// From when on every event must be there: always, until the first published row was purged.
 const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
-pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
-    let mut view = pool.begin().await.map_err(failed)?;
+pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
+    let mut connection = pool.acquire().await?;
+    let mut view = connection.begin().await.map_err(failed)?;
     let mut audit = Audit {
         resources: count(&mut view, "SELECT count(*) FROM resources").await?,
         reservations: count(&mut view, "SELECT count(*) FROM reservations WHERE item_no = 0").await?,
@@ -139,7 +140,7 @@ pub(super) async fn audit(pool: &SqlitePool) -> Result<Audit, StoreError> {
     Ok(audit)
 }
 
-async fn count(view: &mut Transaction<'static, Sqlite>, sql: &'static str) -> Result<u64, StoreError> {
+async fn count(view: &mut Transaction<'_, Sqlite>, sql: &'static str) -> Result<u64, StoreError> {
     let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut **view).await.map_err(failed)?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

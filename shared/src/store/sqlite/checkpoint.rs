@@ -11,7 +11,7 @@ use std::{
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
-use super::{StoreError, error::failed, pool};
+use super::{StoreError, error::failed, pool_options};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_millis(200);
@@ -29,7 +29,7 @@ impl Checkpoints {
     pub(super) async fn start(file: &Path, connect: SqliteConnectOptions) -> Result<Self, StoreError> {
         let mut wal = file.as_os_str().to_owned();
         wal.push("-wal");
-        let pool = pool(1).connect_with(connect).await.map_err(failed)?;
+        let pool = pool_options(1).connect_with(connect).await.map_err(failed)?;
         let task = tokio::spawn(run(pool.clone(), wal.into()));
         Ok(Self { pool, task })
     }

@@ -44,12 +44,19 @@ impl InboxStore for SqliteStore {
 
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
         let query = sqlx::query(SMART_KEYS).bind(tokens_json([&token])?);
-        query.fetch_optional(&self.readers).await.map_err(failed)?.as_ref().map(decode::smart_key).transpose()
+        query
+            .fetch_optional(&mut *self.readers.acquire().await?)
+            .await
+            .map_err(failed)?
+            .as_ref()
+            .map(decode::smart_key)
+            .transpose()
     }
 
     async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let query = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
-        let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         rows.iter().map(|row| decode::uuid(row, 0)).collect()
     }
 
@@ -57,7 +64,9 @@ impl InboxStore for SqliteStore {
         let mut found = Vec::new();
         for (sql, how) in [(KEYS_MISSING, KeyMismatch::Missing), (KEYS_UNWARRANTED, KeyMismatch::Unwarranted)]
         {
-            for row in &sqlx::query(sql).fetch_all(&self.readers).await.map_err(failed)? {
+            for row in
+                &sqlx::query(sql).fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?
+            {
                 found.push((decode::token(row)?, how));
             }
         }
@@ -65,7 +74,10 @@ impl InboxStore for SqliteStore {
     }
 
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
-        let row = sqlx::query(EVENTS_KEPT_SINCE).fetch_optional(&self.readers).await.map_err(failed)?;
+        let row = sqlx::query(EVENTS_KEPT_SINCE)
+            .fetch_optional(&mut *self.readers.acquire().await?)
+            .await
+            .map_err(failed)?;
         row.map(|row| decode::timestamp(&row, 0)).transpose()
     }
 
@@ -148,8 +160,8 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
 /// Enqueued twice only where the inbox has forgotten the event: once is enough.
 async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
     const ENQUEUE: &str = "INSERT INTO webhook_deliveries
-            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent)
+        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6, ?7) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
     sqlx::query(ENQUEUE)
         .bind(delivery.endpoint_id.as_bytes().to_vec())
         .bind(delivery.event_id.as_bytes().to_vec())
@@ -157,6 +169,7 @@ async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<
         .bind(delivery.event_at.as_microsecond())
         .bind(delivery.body.to_string())
         .bind(now(session.clock()).as_microsecond())
+        .bind(delivery.trace.map(|trace| trace.traceparent().as_str().to_owned()))
         .execute(session.connection())
         .await
         .map(drop)

@@ -34,8 +34,8 @@ const RESERVATION_COLUMNS: [&str; 13] = [
     "metadata",
 ];
 
-const EVENT_COLUMNS: [&str; 7] =
-    ["event_id", "shard", "event_key", "key_version", "type", "payload", "created_at"];
+const EVENT_COLUMNS: [&str; 8] =
+    ["event_id", "shard", "event_key", "key_version", "type", "payload", "created_at", "traceparent"];
 
 static RESERVATIONS: LazyLock<[String; 3]> =
     LazyLock::new(|| statements("reservations", &RESERVATION_COLUMNS));
@@ -103,6 +103,7 @@ pub(super) async fn events(connection: &mut SqliteConnection, events: &[Event]) 
             .bind(event.kind.as_str())
             .bind(payload.clone())
             .bind(event.at.as_microsecond())
+            .bind(event.trace.map(|trace| trace.traceparent().as_str().to_owned()))
     })
     .await
 }

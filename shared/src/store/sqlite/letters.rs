@@ -39,7 +39,8 @@ impl LetterStore for SqliteStore {
 
     async fn letters(&self, after: i64, limit: u32) -> Result<Vec<KeptLetter>, StoreError> {
         let query = sqlx::query(LETTERS).bind(after).bind(limit);
-        let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         rows.iter().map(decode::letter).collect()
     }
 
@@ -67,7 +68,8 @@ impl LetterStore for SqliteStore {
     async fn settled_letters(&self, topic: &str) -> Result<Vec<LetterId>, StoreError> {
         let query =
             sqlx::query("SELECT part, position FROM dead_letters_settled WHERE topic = ?1").bind(topic);
-        let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         rows.iter().map(decode::letter_id).collect()
     }
 }

@@ -22,15 +22,16 @@ use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    SqlitePool,
+    Sqlite,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
-    Audit, Clock, Contention, Due, Executed, Mode, Page, Purged, Store, StoreError, batch, purge::before,
+    Audit, Clock, Contention, Due, Executed, Mode, Page, PoolUse, Purged, Store, StoreError, batch, pool,
+    purge::before,
 };
-use crate::engine::{Command, IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token};
+use crate::engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced};
 use checkpoint::Checkpoints;
 use error::failed;
 
@@ -68,11 +69,14 @@ impl Default for SqliteOptions {
     }
 }
 
+/// Connections to a file.
+type Pool = pool::Pool<Sqlite>;
+
 /// A database file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Pool,
+    readers: Pool,
     checkpoints: Option<Checkpoints>,
     clock: Clock,
 }
@@ -106,10 +110,11 @@ impl SqliteStore {
                 .pragma("cache_size", WRITER_CACHE_KIB)
         };
         // The writer comes first: it creates the file and switches it to WAL.
-        let writer = pool(1).connect_with(writer).await.map_err(failed)?;
-        let readers = pool(options.readers).connect_with(readers).await.map_err(failed)?;
+        let writer = pool_options(1).connect_with(writer).await.map_err(failed)?;
+        let readers = pool_options(options.readers).connect_with(readers).await.map_err(failed)?;
         let checkpoints =
             if options.read_only { None } else { Some(Checkpoints::start(&file, connect_behind).await?) };
+        let (writer, readers) = (Pool::new("writers", writer, failed), Pool::new("readers", readers, failed));
         Ok(Self { writer, readers, checkpoints, clock: options.clock })
     }
 
@@ -130,7 +135,7 @@ fn now(clock: &Clock) -> Timestamp {
     }
 }
 
-fn pool(connections: u32) -> SqlitePoolOptions {
+fn pool_options(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
@@ -151,10 +156,13 @@ impl batch::Backend for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATOR.run(&self.writer).await.map_err(|source| StoreError::Migration { source: source.into() })
+        MIGRATOR
+            .run(self.writer.connections())
+            .await
+            .map_err(|source| StoreError::Migration { source: source.into() })
     }
 
-    async fn execute(&self, commands: &[Command], mode: Mode) -> Result<Executed, StoreError> {
+    async fn execute_traced(&self, commands: &[Traced], mode: Mode) -> Result<Executed, StoreError> {
         batch::execute(self, commands, mode).await
     }
 
@@ -198,6 +206,10 @@ impl Store for SqliteStore {
 
     async fn audit(&self) -> Result<Audit, StoreError> {
         audit::audit(&self.readers).await
+    }
+
+    fn pools(&self) -> Vec<PoolUse> {
+        vec![self.writer.in_use(), self.readers.in_use()]
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

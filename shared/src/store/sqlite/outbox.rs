@@ -24,7 +24,7 @@ use crate::{
 macro_rules! event_columns {
     () => {
         "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-        b.attempts"
+        o.traceparent, b.attempts"
     };
 }
 
@@ -97,7 +97,8 @@ impl OutboxStore for SqliteStore {
         let now = self.now();
         let query =
             sqlx::query(UNPUBLISHED).bind(json!(shards).to_string()).bind(now.as_microsecond()).bind(limit);
-        let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         Ok(Unpublished { now, events: rows.iter().map(decode::outbox_event).collect::<Result<_, _>>()? })
     }
 
@@ -140,7 +141,7 @@ impl OutboxStore for SqliteStore {
 
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
         let rows: Vec<SqliteRow> = sqlx::query("SELECT event_id FROM outbox_skipped")
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *self.readers.acquire().await?)
             .await
             .map_err(failed)?;
         rows.iter().map(|row| decode::uuid(row, 0)).collect()
@@ -150,9 +151,10 @@ impl OutboxStore for SqliteStore {
         const WAITING: &str = "SELECT count(*), (SELECT created_at FROM outbox INDEXED BY outbox_unpublished
                 WHERE published_at IS NULL ORDER BY id LIMIT 1)
             FROM outbox INDEXED BY outbox_unpublished WHERE published_at IS NULL";
-        let unpublished = sqlx::query(WAITING).fetch_one(&self.readers).await.map_err(failed)?;
+        let unpublished =
+            sqlx::query(WAITING).fetch_one(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         let blocked = sqlx::query("SELECT count(*), sum(parked) FROM outbox_blocked");
-        let blocked = blocked.fetch_one(&self.readers).await.map_err(failed)?;
+        let blocked = blocked.fetch_one(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         decode::backlog(&unpublished, &blocked, self.now())
     }
 
@@ -165,7 +167,8 @@ impl OutboxStore for SqliteStore {
             .bind(filter.state.map(OutboxState::as_str))
             .bind(now.as_microsecond())
             .bind(filter.limit);
-        let rows: Vec<SqliteRow> = query.fetch_all(&self.readers).await.map_err(failed)?;
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         rows.iter().map(|row| decode::outbox_row(row, now)).collect()
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use sqlx::{SqlitePool, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
-use super::{StoreError, error::failed, json, session::SqliteSession};
+use super::{Pool, StoreError, error::failed, json, session::SqliteSession};
 use crate::{
     engine::{Timestamp, Token},
     store::{
@@ -26,7 +26,7 @@ const ENDED: &str = "DELETE FROM reservations WHERE token IN (SELECT unhex(j.val
 
 /// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
 pub(super) async fn events(
-    writer: &SqlitePool,
+    writer: &Pool,
     clock: Clock,
     cutoff: Timestamp,
     limit: u32,
@@ -46,7 +46,7 @@ pub(super) async fn events(
 
 /// Deletes what ended before `cutoff`, among the next `limit` reservations.
 pub(super) async fn reservations(
-    (writer, readers): (&SqlitePool, &SqlitePool),
+    (writer, readers): (&Pool, &Pool),
     clock: Clock,
     cutoff: Timestamp,
     after: Option<Token>,
@@ -54,8 +54,12 @@ pub(super) async fn reservations(
 ) -> Result<Purged, StoreError> {
     let Some(unpublished) = unpublished(readers, cutoff).await? else { return Ok(Purged::default()) };
     let after = after.map(|token| token.uuid().as_bytes().to_vec()).unwrap_or_default();
-    let rows: Vec<SqliteRow> =
-        sqlx::query(PAGE).bind(after).bind(limit).fetch_all(readers).await.map_err(failed)?;
+    let rows: Vec<SqliteRow> = sqlx::query(PAGE)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     let page = purge::page(&rows, limit, cutoff, &unpublished)?;
     if page.tokens.is_empty() {
         return Ok(Purged { deleted: 0, next: page.next });
@@ -70,15 +74,18 @@ pub(super) async fn reservations(
 }
 
 /// The keys of old events that were not published yet; `None` where there are too many to go by.
-async fn unpublished(readers: &SqlitePool, cutoff: Timestamp) -> Result<Option<HashSet<String>>, StoreError> {
-    let rows: Vec<SqliteRow> =
-        sqlx::query(UNPUBLISHED).bind(UNPUBLISHED_MAX).fetch_all(readers).await.map_err(failed)?;
+async fn unpublished(readers: &Pool, cutoff: Timestamp) -> Result<Option<HashSet<String>>, StoreError> {
+    let rows: Vec<SqliteRow> = sqlx::query(UNPUBLISHED)
+        .bind(UNPUBLISHED_MAX)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     purge::unpublished(&rows, cutoff)
 }
 
 /// Forgets which events were applied before `cutoff`.
 pub(super) async fn inbox(
-    writer: &SqlitePool,
+    writer: &Pool,
     clock: Clock,
     cutoff: Timestamp,
     limit: u32,

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use sqlx::SqlitePool;
-
 use super::{
-    Due, Page, StoreError,
+    Due, Page, Pool, StoreError,
     error::failed,
     json,
     session::{RESERVATIONS_BY_KEY, reservation_columns},
@@ -24,30 +22,26 @@ macro_rules! resource_view {
 }
 
 pub(super) async fn resource(
-    pool: &SqlitePool,
+    pool: &Pool,
     id: &ResourceId,
     now: Timestamp,
 ) -> Result<Option<Resource>, StoreError> {
     sqlx::query(concat!(resource_view!(), "WHERE r.id = ?2"))
         .bind(now.as_microsecond())
         .bind(id.as_str())
-        .fetch_optional(pool)
+        .fetch_optional(&mut *pool.acquire().await?)
         .await
         .map_err(failed)?
         .map(|row| decode::resource(&row))
         .transpose()
 }
 
-pub(super) async fn resources(
-    pool: &SqlitePool,
-    page: &Page,
-    now: Timestamp,
-) -> Result<Vec<Resource>, StoreError> {
+pub(super) async fn resources(pool: &Pool, page: &Page, now: Timestamp) -> Result<Vec<Resource>, StoreError> {
     sqlx::query(concat!(resource_view!(), "WHERE r.id > ?2 ORDER BY r.id LIMIT ?3"))
         .bind(now.as_microsecond())
         .bind(page.after.as_ref().map_or("", ResourceId::as_str))
         .bind(page.limit)
-        .fetch_all(pool)
+        .fetch_all(&mut *pool.acquire().await?)
         .await
         .map_err(failed)?
         .iter()
@@ -56,7 +50,7 @@ pub(super) async fn resources(
 }
 
 pub(super) async fn reservation(
-    pool: &SqlitePool,
+    pool: &Pool,
     token: Token,
     now: Timestamp,
 ) -> Result<Option<Reservation>, StoreError> {
@@ -66,27 +60,27 @@ pub(super) async fn reservation(
         " FROM reservations r WHERE r.token = ?1 ORDER BY r.item_no"
     ))
     .bind(token.uuid().as_bytes().as_slice())
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
     .map_err(failed)?;
     Ok(decode::reservations(&rows)?.pop().map(|reservation| reservation.as_of(now)))
 }
 
 pub(super) async fn by_keys(
-    pool: &SqlitePool,
+    pool: &Pool,
     keys: &[IdempotencyKey],
     now: Timestamp,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
     let rows = sqlx::query(RESERVATIONS_BY_KEY)
         .bind(json::keys_json(keys)?)
-        .fetch_all(pool)
+        .fetch_all(&mut *pool.acquire().await?)
         .await
         .map_err(failed)?;
     Ok((decode::reservations(&rows)?, now))
 }
 
 pub(super) async fn first_resources(
-    pool: &SqlitePool,
+    pool: &Pool,
     tokens: &[Token],
 ) -> Result<HashMap<Token, ResourceId>, StoreError> {
     let rows = sqlx::query(
@@ -94,20 +88,20 @@ pub(super) async fn first_resources(
         CROSS JOIN reservations r ON r.token = unhex(j.value) AND r.item_no = 0",
     )
     .bind(json::tokens_json(tokens)?)
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
     .map_err(failed)?;
     rows.iter().map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
 }
 
-pub(super) async fn due(pool: &SqlitePool, limit: u32, now: Timestamp) -> Result<Due, StoreError> {
+pub(super) async fn due(pool: &Pool, limit: u32, now: Timestamp) -> Result<Due, StoreError> {
     // One more than asked for: either it is overdue too, or it says when to look again.
     let rows = sqlx::query(
         "SELECT token, expires_at FROM reservations WHERE status = 'HELD' AND item_no = 0
         ORDER BY expires_at LIMIT ?1",
     )
     .bind(i64::from(limit) + 1)
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
     .map_err(failed)?;
     decode::due(&rows, limit, now)

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection, sqlite::SqliteRow};
+use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection, sqlite::SqliteRow};
 
-use super::{Clock, StoreError, error::failed, insert, json};
+use super::{Clock, Pool, StoreError, error::failed, insert, json};
 use crate::{
     engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
     store::{
@@ -116,8 +116,8 @@ const CHANGE_RESERVATIONS: &str =
         AND reservations.status = j.value ->> 1 AND reservations.version = j.value ->> 2";
 
 impl SqliteSession {
-    pub(super) async fn begin(writer: &SqlitePool, clock: Clock) -> Result<Self, StoreError> {
-        let connection = writer.acquire().await.map_err(failed)?;
+    pub(super) async fn begin(writer: &Pool, clock: Clock) -> Result<Self, StoreError> {
+        let connection = writer.acquire().await?;
         let mut session = Self { connection, clean: false, clock };
         session.control("BEGIN IMMEDIATE").await?;
         Ok(session)

@@ -8,7 +8,7 @@ use crate::{
     engine::{Timestamp, Violation},
     store::{
         StoreError,
-        decode::{Cells, corrupt, micros, timestamp, unsigned},
+        decode::{Cells, corrupt, micros, timestamp, trace, unsigned},
         webhooks::{Claimed, DeliveryPage},
     },
     webhooks::{
@@ -70,7 +70,7 @@ pub(in crate::store) fn delivery(row: &impl Cells) -> Result<Delivery, StoreErro
     })
 }
 
-/// `id, claim, endpoint_id, event_id, payload, attempts` of a delivery as it was before it is claimed now. Where its
+/// `id, claim, endpoint_id, event_id, payload, attempts, traceparent` of a delivery as it was before it is claimed now. Where its
 /// endpoint is not among the receivers, it is nobody's.
 pub(in crate::store) fn claimed(
     row: &impl Cells,
@@ -84,6 +84,7 @@ pub(in crate::store) fn claimed(
         event_id: uuid(row, 3)?,
         payload: row.text(4)?.to_owned(),
         attempts: attempts(row, 5)?,
+        trace: trace(row, 6)?,
     }))
 }
 

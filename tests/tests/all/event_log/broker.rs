@@ -105,6 +105,7 @@ fn event(n: u128, bytes: usize) -> OutboxEvent {
         kind: EventType::Held.as_str().to_owned(),
         payload: format!("{{\"x\": \"{}\"}}", "x".repeat(bytes)),
         created_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        trace: None,
         attempts: 0,
         blocked: false,
     }

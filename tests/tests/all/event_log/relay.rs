@@ -13,6 +13,7 @@ use bespeak::{
         relay::{Relay, RelayOptions, Step},
     },
     store::{Database, FixedClock, Guard, OutboxEvent},
+    trace::TraceContext,
 };
 use bespeak_tests::{Api, Books, each_store};
 
@@ -330,7 +331,7 @@ async fn transactions_that_commit_in_the_reverse_order_of_their_ids() {
 /// What is sent bears the headers that consumers were promised.
 #[test]
 fn headers_are_as_described() {
-    let event = OutboxEvent {
+    let without = OutboxEvent {
         id: 1,
         event_id: uuid::Uuid::now_v7(),
         shard: 0,
@@ -339,21 +340,30 @@ fn headers_are_as_described() {
         kind: "bespeak.stock.depleted.v1".to_owned(),
         payload: "{}".to_owned(),
         created_at: jiff::Timestamp::now(),
+        trace: None,
         attempts: 0,
         blocked: false,
     };
-    let record = bespeak::events::record(&event, "/hotel");
-    let headers: serde_json::Map<String, serde_json::Value> = record
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned().into()))
-        .collect();
-    let headers = serde_json::Value::Object(headers);
-    let schemas = bespeak::events::schemas();
-    let validator = jsonschema::validator_for(&schemas["EventHeaders"]).expect("a schema");
-    let wrong: Vec<String> = validator.iter_errors(&headers).map(|error| error.to_string()).collect();
-    assert_eq!(wrong, Vec::<String>::new(), "{headers}");
-    let mut without = headers.clone();
-    without.as_object_mut().expect("an object").remove("ce_id");
-    assert!(!validator.is_valid(&without));
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let with = OutboxEvent { trace: TraceContext::parse(given), ..without.clone() };
+    for event in [without, with] {
+        let record = bespeak::events::record(&event, "/hotel");
+        assert_eq!(record.trace(), event.trace);
+        let headers: serde_json::Map<String, serde_json::Value> = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned().into()))
+            .collect();
+        let headers = serde_json::Value::Object(headers);
+        for name in ["traceparent", "ce_traceparent"] {
+            assert_eq!(headers[name].as_str(), event.trace.map(|_| given), "{name}");
+        }
+        let schemas = bespeak::events::schemas();
+        let validator = jsonschema::validator_for(&schemas["EventHeaders"]).expect("a schema");
+        let wrong: Vec<String> = validator.iter_errors(&headers).map(|error| error.to_string()).collect();
+        assert_eq!(wrong, Vec::<String>::new(), "{headers}");
+        let mut without = headers.clone();
+        without.as_object_mut().expect("an object").remove("ce_id");
+        assert!(!validator.is_valid(&without));
+    }
 }

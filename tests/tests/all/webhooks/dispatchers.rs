@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bespeak::{
     store::{Guard, WebhookStore},
+    until::{Ran, Until},
     webhooks::DispatcherOptions,
 };
 use bespeak_tests::{Api, Books, Receiver, Says, each_store, until};
@@ -25,19 +26,20 @@ each_store!(
 struct Running {
     wake: Arc<Notify>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Ran<Step>>,
 }
 
 impl Running {
     fn start(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Self {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let task = tokio::spawn(dispatcher(store, timeout, options).run(wake.clone(), stop.clone()));
+        let task =
+            tokio::spawn(dispatcher(store, timeout, options).run(Until::Stopped, wake.clone(), stop.clone()));
         Self { wake, stop, task }
     }
 
-    async fn stop(self) {
+    async fn stop(self) -> Ran<Step> {
         self.stop.cancel();
-        self.task.await.expect("no panic");
+        self.task.await.expect("no panic")
     }
 }
 

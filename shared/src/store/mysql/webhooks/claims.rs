@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sqlx::MySqlPool;
+use super::super::connect::Pool;
 
 use super::{endpoint_id, endpoints, micros};
 use crate::{
@@ -29,7 +29,7 @@ const DUE_ENDPOINTS: &str =
     FROM webhook_endpoints e FORCE INDEX (PRIMARY) WHERE e.id > '' AND e.disabled_at IS NULL";
 
 pub(super) async fn claim(
-    (writers, readers): (&MySqlPool, &MySqlPool),
+    (writers, readers): (&Pool, &Pool),
     room: &Room,
     lease: Duration,
     clock: &Clock,
@@ -84,7 +84,7 @@ pub(super) async fn claim(
 /// Due deliveries of an endpoint, the oldest first, locked; those that somebody else has locked are passed over.
 fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
     let sql = Sql::new(
-        "SELECT id, claim, endpoint_id, event_id, payload, attempts
+        "SELECT id, claim, endpoint_id, event_id, payload, attempts, traceparent
         FROM webhook_deliveries FORCE INDEX (webhook_deliveries_due) WHERE endpoint_id = ",
     );
     let sql = endpoint_id(sql, endpoint).push(" AND status = 'PENDING' AND next_attempt_at <= ");
@@ -95,7 +95,7 @@ fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
 }
 
 pub(super) async fn record(
-    writers: &MySqlPool,
+    writers: &Pool,
     attempts: &[Attempt],
     clock: &Clock,
 ) -> Result<Recorded, StoreError> {
@@ -163,7 +163,7 @@ fn disable(attempt: &Attempt, reason: &'static str, clock: &Clock) -> Sql {
 }
 
 pub(super) async fn give_back(
-    writers: &MySqlPool,
+    writers: &Pool,
     claims: &[(DeliveryId, i64)],
     clock: &Clock,
 ) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! What people and the purge do with deliveries: list, send again, count, forget.
 
-use sqlx::MySqlPool;
+use super::super::connect::Pool;
 
 use super::endpoint_id;
 use crate::{
@@ -27,7 +27,7 @@ const DELIVERIES: &str = "SELECT id, endpoint_id, event_id, type, event_at, stat
 const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING', attempts = 0, finished_at = NULL,
     claim = claim + 1, next_attempt_at = ";
 
-pub(super) async fn page(readers: &MySqlPool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
+pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
     let mut script = Script::default();
     // By status, because that is how they are in the order of their ids.
     for status in
@@ -44,7 +44,7 @@ pub(super) async fn page(readers: &MySqlPool, page: DeliveryPage) -> Result<Vec<
 }
 
 pub(super) async fn redeliver(
-    writers: &MySqlPool,
+    writers: &Pool,
     endpoint: EndpointId,
     delivery: DeliveryId,
     clock: &Clock,
@@ -65,7 +65,7 @@ pub(super) async fn redeliver(
 }
 
 pub(super) async fn replay(
-    (writers, readers): (&MySqlPool, &MySqlPool),
+    (writers, readers): (&Pool, &Pool),
     page: ReplayPage,
     clock: &Clock,
 ) -> Result<Replayed, StoreError> {
@@ -98,7 +98,7 @@ pub(super) async fn replay(
 }
 
 pub(super) async fn purge(
-    (writers, readers): (&MySqlPool, &MySqlPool),
+    (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
     limit: u32,
 ) -> Result<u64, StoreError> {
@@ -125,7 +125,7 @@ pub(super) async fn purge(
     transactions::write(writers, script, &places).await
 }
 
-pub(super) async fn pending(readers: &MySqlPool, clock: &Clock) -> Result<PendingDeliveries, StoreError> {
+pub(super) async fn pending(readers: &Pool, clock: &Clock) -> Result<PendingDeliveries, StoreError> {
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
     let counts = script.add(Sql::new(

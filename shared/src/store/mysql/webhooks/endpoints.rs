@@ -1,6 +1,6 @@
 //! Who is told: endpoints, read and changed. What a change means is decided in `webhooks/records.rs`, under a row lock.
 
-use sqlx::MySqlPool;
+use super::super::connect::Pool;
 
 use super::endpoint_id;
 use crate::{
@@ -24,11 +24,7 @@ pub(super) const ENDPOINTS: &str =
     "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason,
     disabled_at, created_at, updated_at FROM webhook_endpoints FORCE INDEX (PRIMARY) WHERE ";
 
-pub(super) async fn create(
-    writers: &MySqlPool,
-    new: &NewEndpoint,
-    clock: &Clock,
-) -> Result<Endpoint, StoreError> {
+pub(super) async fn create(writers: &Pool, new: &NewEndpoint, clock: &Clock) -> Result<Endpoint, StoreError> {
     let mut wire = Wire::open(writers).await?;
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
@@ -41,7 +37,7 @@ pub(super) async fn create(
     Ok(endpoint)
 }
 
-pub(super) async fn page(readers: &MySqlPool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
+pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
     let mut script = Script::default();
     let after = page.after.map(|id| *id.uuid().as_bytes()).unwrap_or_default();
     // Without a first id: no UUID is all zeros.
@@ -50,14 +46,14 @@ pub(super) async fn page(readers: &MySqlPool, page: EndpointPage) -> Result<Vec<
     rows(&read(readers, script).await?, place).iter().map(decode::endpoint).collect()
 }
 
-pub(super) async fn one(readers: &MySqlPool, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+pub(super) async fn one(readers: &Pool, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
     let mut script = Script::default();
     let place = script.add(endpoint_id(Sql::new(ENDPOINTS).push("id = "), id));
     rows(&read(readers, script).await?, place).first().map(decode::endpoint).transpose()
 }
 
 pub(super) async fn change(
-    writers: &MySqlPool,
+    writers: &Pool,
     id: EndpointId,
     change: &EndpointChange,
     clock: &Clock,
@@ -72,7 +68,7 @@ pub(super) async fn change(
 }
 
 pub(super) async fn configure(
-    writers: &MySqlPool,
+    writers: &Pool,
     wanted: Option<&Configured>,
     clock: &Clock,
 ) -> Result<(), StoreError> {
@@ -87,7 +83,7 @@ pub(super) async fn configure(
 }
 
 pub(super) async fn delete(
-    writers: &MySqlPool,
+    writers: &Pool,
     id: EndpointId,
     limit: u32,
     clock: &Clock,

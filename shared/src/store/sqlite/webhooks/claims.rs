@@ -23,7 +23,7 @@ const DUE_ENDPOINTS: &str = "SELECT e.id, (SELECT d.next_attempt_at FROM webhook
         WHERE d.endpoint_id = e.id AND d.status = 'PENDING' ORDER BY d.next_attempt_at LIMIT 1)
     FROM webhook_endpoints e WHERE e.disabled_at IS NULL";
 const ENDPOINT: &str = concat!(endpoints!(), "WHERE id = ?1");
-const DUE: &str = "SELECT id, claim, endpoint_id, event_id, payload, attempts FROM webhook_deliveries
+const DUE: &str = "SELECT id, claim, endpoint_id, event_id, payload, attempts, traceparent FROM webhook_deliveries
     WHERE endpoint_id = ?1 AND status = 'PENDING' AND next_attempt_at <= ?2 ORDER BY next_attempt_at LIMIT ?3";
 const CLAIM: &str = "UPDATE webhook_deliveries SET claim = claim + 1, next_attempt_at = ?2 WHERE id = ?1";
 const RECORD: &str = "UPDATE webhook_deliveries SET attempts = attempts + 1, status = ?3, next_attempt_at = ?4, finished_at = ?5,
@@ -38,7 +38,8 @@ pub(super) async fn claim(
     room: &Room,
     lease: Duration,
 ) -> Result<Vec<Claimed>, StoreError> {
-    let rows = sqlx::query(DUE_ENDPOINTS).fetch_all(&store.readers).await.map_err(failed)?;
+    let rows =
+        sqlx::query(DUE_ENDPOINTS).fetch_all(&mut *store.readers.acquire().await?).await.map_err(failed)?;
     let allotted = room.allot(decode::due(&rows, store.now())?);
     if allotted.is_empty() {
         return Ok(Vec::new());

@@ -1,13 +1,13 @@
 //! What people and the purge do with deliveries: list, send again, count, forget.
 
-use sqlx::{Row, SqlitePool};
+use sqlx::Row;
 
 use super::bytes;
 use crate::{
     engine::Timestamp,
     store::{
         batch::Session,
-        sqlite::{SqliteStore, StoreError, error::failed, session::SqliteSession},
+        sqlite::{Pool, SqliteStore, StoreError, error::failed, session::SqliteSession},
         webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
     },
     webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
@@ -39,7 +39,7 @@ const PENDING: &str = "SELECT e.disabled_at IS NOT NULL, count(*), min(d.next_at
     FROM webhook_endpoints e CROSS JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.status = 'PENDING'
     GROUP BY 1";
 
-pub(super) async fn page(readers: &SqlitePool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
+pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
     let mut found = Vec::new();
     // By status, because that is how they are in the order of their ids.
     let wanted = |status: &DeliveryStatus| page.status.is_none_or(|only| only == *status);
@@ -49,7 +49,7 @@ pub(super) async fn page(readers: &SqlitePool, page: DeliveryPage) -> Result<Vec
             .bind(status.as_str())
             .bind(page.after.map_or(i64::MAX, DeliveryId::number))
             .bind(page.limit)
-            .fetch_all(readers)
+            .fetch_all(&mut *readers.acquire().await?)
             .await
             .map_err(failed)?;
         for row in &rows {
@@ -110,7 +110,11 @@ async fn again(
 pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) -> Result<u64, StoreError> {
     let cutoff = cutoff.as_microsecond();
     // Who finds nothing takes no lock.
-    let any = sqlx::query(FINISHED).bind(cutoff).fetch_one(&store.readers).await.map_err(failed)?;
+    let any = sqlx::query(FINISHED)
+        .bind(cutoff)
+        .fetch_one(&mut *store.readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     if !any.get::<bool, _>(0) {
         return Ok(0);
     }
@@ -121,8 +125,8 @@ pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) ->
     Ok(deleted)
 }
 
-pub(super) async fn pending(readers: &SqlitePool, now: Timestamp) -> Result<PendingDeliveries, StoreError> {
-    let rows = sqlx::query(PENDING).fetch_all(readers).await.map_err(failed)?;
+pub(super) async fn pending(readers: &Pool, now: Timestamp) -> Result<PendingDeliveries, StoreError> {
+    let rows = sqlx::query(PENDING).fetch_all(&mut *readers.acquire().await?).await.map_err(failed)?;
     let counts = rows.iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
     Ok(PendingDeliveries::of(counts, now))
 }

@@ -2,7 +2,7 @@
 //! transaction that has the write lock.
 
 use sqlx::{
-    Sqlite, SqlitePool,
+    Sqlite,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
@@ -11,7 +11,7 @@ use super::bytes;
 use crate::{
     store::{
         batch::Session,
-        sqlite::{SqliteStore, StoreError, error::failed, session::SqliteSession},
+        sqlite::{Pool, SqliteStore, StoreError, error::failed, session::SqliteSession},
         webhooks::{Deletion, EndpointPage, decode},
     },
     webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
@@ -43,14 +43,23 @@ pub(super) async fn create(store: &SqliteStore, new: &NewEndpoint) -> Result<End
     Ok(endpoint)
 }
 
-pub(super) async fn page(readers: &SqlitePool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
+pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
     let after = page.after.map(bytes).unwrap_or_default();
-    let rows = sqlx::query(PAGE).bind(after).bind(page.limit).fetch_all(readers).await.map_err(failed)?;
+    let rows = sqlx::query(PAGE)
+        .bind(after)
+        .bind(page.limit)
+        .fetch_all(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     rows.iter().map(decode::endpoint).collect()
 }
 
-pub(super) async fn one(readers: &SqlitePool, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-    let row = sqlx::query(ONE).bind(bytes(id)).fetch_optional(readers).await.map_err(failed)?;
+pub(super) async fn one(readers: &Pool, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+    let row = sqlx::query(ONE)
+        .bind(bytes(id))
+        .fetch_optional(&mut *readers.acquire().await?)
+        .await
+        .map_err(failed)?;
     row.as_ref().map(decode::endpoint).transpose()
 }
 

@@ -1,0 +1,165 @@
+//! A batch, applied as far as time and the database allow.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bespeak::{
+    app::{Access, dead_letters, open_store},
+    config::{Config, EventLog},
+    effects::{Origin, Record},
+    events::{
+        consume::{Consumed, Consumer},
+        dead_letter::DeadLetters,
+        embedded::CONSUMER,
+    },
+    store::Database,
+    until::time_until,
+};
+use lambda_runtime::{Diagnostic, Error};
+use tokio::{sync::Notify, time::timeout};
+
+use crate::{
+    answer::Answer,
+    event::{Delivered, Message},
+    returned::Returned,
+};
+
+/// Records of one transaction.
+const CHUNK: usize = 500;
+/// How long before the deadline no transaction is left open.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// A batch of which nothing could be done: it comes again as a whole.
+#[derive(Debug, thiserror::Error)]
+#[error("none of {records} records could be applied now, and all of them come again: {why}")]
+pub(crate) struct NothingDone {
+    records: usize,
+    why: String,
+}
+
+impl From<NothingDone> for Diagnostic {
+    fn from(error: NothingDone) -> Self {
+        Self { error_type: "Bespeak.NothingDone".to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// What is kept between invocations: connections.
+pub(crate) struct Batches {
+    store: Arc<dyn Database>,
+    letters: Arc<dyn DeadLetters>,
+    name: String,
+}
+
+/// How far a batch came.
+struct Progress {
+    /// Records that are done with, from the first.
+    done: usize,
+    consumed: Consumed,
+    /// Why it went no further.
+    why: Option<String>,
+}
+
+impl Batches {
+    /// Connects when there is something to apply.
+    pub(crate) async fn new(config: &Config) -> Result<Self, Error> {
+        let store = open_store(config, Access::Tend).await?;
+        let letters = dead_letters(config, &store)?;
+        let name = match &config.events {
+            EventLog::Kafka(kafka) => kafka.group.clone(),
+            EventLog::Embedded => CONSUMER.to_owned(),
+        };
+        Ok(Self { store, letters, name })
+    }
+
+    /// Applies a batch and says what must come again. No transaction is open when it returns.
+    pub(crate) async fn consume(
+        &self,
+        delivered: Delivered,
+        deadline: SystemTime,
+    ) -> Result<Answer, NothingDone> {
+        let time = time_until(deadline);
+        let until = Instant::now() + time.saturating_sub(MARGIN.min(time / 2));
+        match delivered {
+            Delivered::Kafka(records) => {
+                let progress = self.apply(&records, self.letters.clone(), until).await;
+                let left = progress.finish(records.len())?;
+                Ok(Answer::of_topic(&records[left..]))
+            }
+            Delivered::Queue(messages) => self.consume_queue(messages, until).await,
+        }
+    }
+
+    async fn consume_queue(&self, messages: Vec<Message>, until: Instant) -> Result<Answer, NothingDone> {
+        // Two messages may bear one record: each is known by its place in the batch.
+        let place = |at: usize, record: Record| Record {
+            origin: Origin {
+                topic: record.origin.topic,
+                partition: -1,
+                offset: i64::try_from(at).unwrap_or(i64::MAX),
+            },
+            ..record
+        };
+        let (ids, records): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .enumerate()
+            .map(|(at, message)| (message.id, place(at, message.record)))
+            .unzip();
+        let returned = Arc::new(Returned::default());
+        let progress = self.apply(&records, returned.clone(), until).await;
+        let left = progress.finish(records.len())?;
+        let poison = returned.take();
+        let poison = poison.iter().filter_map(|record| usize::try_from(record.origin.offset).ok());
+        let failed = poison.chain(left..records.len()).filter_map(|at| ids.get(at).cloned());
+        Ok(Answer::of_queue(failed))
+    }
+
+    /// Applies records, some hundred per transaction.
+    async fn apply(&self, records: &[Record], letters: Arc<dyn DeadLetters>, until: Instant) -> Progress {
+        let consumer = Consumer::new(self.store.clone(), &self.name, letters, Arc::new(Notify::new()));
+        let mut progress = Progress { done: 0, consumed: Consumed::default(), why: None };
+        for chunk in records.chunks(CHUNK) {
+            let time = until.saturating_duration_since(Instant::now());
+            // Dropped half-way, its connection is closed, which undoes what was not committed; what was is applied once.
+            match timeout(time, consumer.consume(chunk)).await {
+                Ok(Ok(consumed)) => {
+                    progress.done += chunk.len();
+                    progress.consumed.applied += consumed.applied;
+                    progress.consumed.dead_lettered += consumed.dead_lettered;
+                }
+                Ok(Err(stopped)) => {
+                    progress.done += stopped.done;
+                    progress.why = Some(stopped.why.to_string());
+                    break;
+                }
+                Err(_elapsed) => {
+                    progress.why = Some("the deadline is near".to_owned());
+                    break;
+                }
+            }
+        }
+        progress
+    }
+}
+
+impl Progress {
+    /// Logs what was done; the place of the first record that is left.
+    fn finish(self, records: usize) -> Result<usize, NothingDone> {
+        let Self { done, consumed: Consumed { applied, dead_lettered }, why } = self;
+        tracing::info!(
+            records,
+            applied = applied.applied,
+            duplicates = applied.duplicates,
+            stale = applied.stale,
+            dead_lettered,
+            left = records - done,
+            why = why.as_deref(),
+            "batch is done"
+        );
+        match why {
+            Some(why) if done == 0 => Err(NothingDone { records, why }),
+            _ => Ok(done),
+        }
+    }
+}

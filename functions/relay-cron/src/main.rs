@@ -1,0 +1,45 @@
+//! The Lambda function `relay-cron`: what a server does in the background, done by a schedule.
+//!
+//! It ends overdue holds, publishes the outbox, delivers webhooks and forgets what is old, until its time is nearly over, and
+//! leaves nothing running: a frozen environment holds no lease and no unacknowledged event. Next: `order.rs` for what it is
+//! told, `chores.rs` for what it does.
+
+mod chores;
+mod order;
+mod summary;
+
+use bespeak::{
+    app::{Access, App, open_store},
+    config::{Config, Values},
+    telemetry,
+};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+
+use chores::Chores;
+use order::Order;
+
+/// Commands of a sweep share transactions, and no more connections than the chores use side by side.
+const DEFAULTS: [(&str, &str); 5] = [
+    ("BESPEAK_STRATEGY", "lanes"),
+    ("BESPEAK_LANES", "1"),
+    ("BESPEAK_WRITE_CONNECTIONS", "4"),
+    ("BESPEAK_READ_CONNECTIONS", "2"),
+    ("BESPEAK_LOG_FORMAT", "json"),
+];
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
+    telemetry::start_logs(&config.log, config.log_format)?;
+    telemetry::start_spans(config.otlp.as_ref())?;
+    let store = open_store(&config, Access::Serve).await?;
+    let chores = Chores::new(App::start(store, &config), config);
+    run(service_fn(async |event: LambdaEvent<Value>| {
+        let order = Order::parse(&event.payload, chores.until())?;
+        let done = chores.run(order, event.context.deadline()).await;
+        telemetry::flush_spans().await;
+        Ok::<_, Diagnostic>(done?)
+    }))
+    .await
+}

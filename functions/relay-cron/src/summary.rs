@@ -1,0 +1,126 @@
+//! What an invocation did, as its answer and as one line of the log, which alarms are made of.
+
+use std::time::Duration;
+
+use bespeak::{events::relay::Relayed, until::Ran, webhooks};
+use lambda_runtime::Diagnostic;
+use serde::Serialize;
+
+use crate::order::Task;
+
+/// What became of the chores; those that were not done did nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) expire: Ran<u64>,
+    pub(crate) relay: Ran<Relayed>,
+    pub(crate) webhooks: Ran<webhooks::Step>,
+    pub(crate) purge: Ran<u64>,
+    /// Events that still await publication; `None` where the database did not say.
+    pub(crate) unpublished: Option<u64>,
+}
+
+/// The answer of an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Summary {
+    task: Task,
+    /// Holds that were expired.
+    expired: u64,
+    relayed: RelayedSummary,
+    webhooks: WebhooksSummary,
+    /// Records that were forgotten.
+    purged: u64,
+    unpublished: Option<u64>,
+    took_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RelayedSummary {
+    published: u64,
+    refused: u64,
+    failed: u64,
+    parked: u64,
+    lag_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WebhooksSummary {
+    delivered: usize,
+    failed: usize,
+    given_up: usize,
+    disabled: u64,
+}
+
+/// Chores that failed; the schedule comes again.
+#[derive(Debug, thiserror::Error)]
+#[error("{failures}; what was done: {done}")]
+pub(crate) struct Failed {
+    failures: String,
+    done: String,
+}
+
+impl From<Failed> for Diagnostic {
+    fn from(error: Failed) -> Self {
+        Self { error_type: "Bespeak.ChoreFailed".to_owned(), error_message: error.to_string() }
+    }
+}
+
+impl Done {
+    /// Logs what was done, and answers: with an error where a chore failed, so that it counts as one.
+    pub(crate) fn answer(self, task: Task, took: Duration) -> Result<Summary, Failed> {
+        let relayed = self.relay.did;
+        let delivered = self.webhooks.did;
+        let summary = Summary {
+            task,
+            expired: self.expire.did,
+            relayed: RelayedSummary {
+                published: relayed.published,
+                refused: relayed.refused,
+                failed: relayed.failed,
+                parked: relayed.parked,
+                lag_ms: relayed.lag_ms,
+            },
+            webhooks: WebhooksSummary {
+                delivered: delivered.delivered,
+                failed: delivered.failed,
+                given_up: delivered.given_up,
+                disabled: delivered.disabled,
+            },
+            purged: self.purge.did,
+            unpublished: self.unpublished,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
+        let failures = [
+            ("expire", self.expire.failure),
+            ("relay", self.relay.failure),
+            ("webhooks", self.webhooks.failure),
+            ("purge", self.purge.failure),
+        ];
+        let failures: Vec<_> = failures
+            .into_iter()
+            .filter_map(|(chore, failure)| failure.map(|failure| format!("{chore}: {failure}")))
+            .collect();
+        tracing::info!(
+            expired = summary.expired,
+            published = relayed.published,
+            refused = relayed.refused,
+            failed = relayed.failed,
+            parked = relayed.parked,
+            lag_ms = relayed.lag_ms,
+            delivered = delivered.delivered,
+            given_up = delivered.given_up,
+            purged = summary.purged,
+            unpublished = summary.unpublished,
+            took_ms = summary.took_ms,
+            failures = failures.len(),
+            "relay-cron is done"
+        );
+        if failures.is_empty() {
+            return Ok(summary);
+        }
+        let done = serde_json::to_string(&summary).unwrap_or_default();
+        Err(Failed { failures: failures.join("; "), done })
+    }
+}

@@ -1,0 +1,88 @@
+//! What Lambda does around the functions, on a laptop: invokes `consumer` with what a topic has, and `relay-cron` by its
+//! schedule, through the address at which `cargo lambda watch` takes invocations.
+//!
+//! `cargo xtask lambda events` runs this. Usage: `event_source ADDRESS SECONDS`, such as `127.0.0.1:9000 60`; the topic is that
+//! of `BESPEAK_EVENTS_URL`.
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::allow_attributes,
+    reason = "a tool: what it cannot do ends it"
+)]
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bespeak::config::{Config, EventLog, Values};
+use bespeak_load::Target;
+use bespeak_tests::{
+    event_source::{EventSource, Invoke, Mapping},
+    sample,
+};
+use http::Method;
+use serde_json::Value;
+
+/// A function behind the address.
+struct Watched {
+    target: Target,
+    name: &'static str,
+}
+
+#[async_trait]
+impl Invoke for Watched {
+    async fn invoke(&self, event: Value) -> Result<Value, String> {
+        let path = format!("/2015-03-31/functions/{}/invocations", self.name);
+        let mut connection = self.target.connect().await.map_err(|error| error.to_string())?;
+        let sent = connection.send(Method::POST, &path, &[], event.to_string().into()).await;
+        let answer = sent.map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.status.is_success() {
+            serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+        } else {
+            Err(text)
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let [address, seconds] = arguments.as_slice() else { panic!("usage: event_source ADDRESS SECONDS") };
+    let every = Duration::from_secs(seconds.parse().expect("a number of seconds"));
+    let target = Target::new(&format!("http://{address}")).expect("an address, such as 127.0.0.1:9000");
+    let config = Config::parse(&Values::from_environment()).expect("valid settings");
+    let EventLog::Kafka(kafka) = &config.events else {
+        panic!("BESPEAK_EVENTS_URL is {:?}: there is no topic to read", config.events)
+    };
+    let cron = Watched { target: target.clone(), name: "relay-cron" };
+    let consumer = Watched { target, name: "consumer" };
+    // The schedule makes the topic.
+    scheduled(&cron).await;
+    let mut scheduled_at = Instant::now();
+    let group = format!("{}-event-source", kafka.group);
+    let mut source = EventSource::start(&kafka.servers, &kafka.topic, &group, Mapping::default()).await;
+    loop {
+        if scheduled_at.elapsed() >= every {
+            scheduled_at = Instant::now();
+            scheduled(&cron).await;
+        }
+        let delivered = source.deliver(&consumer).await;
+        if delivered.invocations > 0 {
+            eprintln!(
+                "consumer: {} records, {} invocations, {} of them failed",
+                delivered.records, delivered.invocations, delivered.failures
+            );
+        }
+    }
+}
+
+/// What the schedule sends, told to end when nothing is left to do.
+async fn scheduled(cron: &Watched) {
+    match cron.invoke(sample("relay-cron-all")).await {
+        Ok(summary) => eprintln!("relay-cron: {summary}"),
+        Err(failure) => eprintln!("relay-cron failed, and comes again: {failure}"),
+    }
+}

@@ -1,0 +1,262 @@
+//! What Lambda's event source mapping for Kafka does, as documented: batches of a window, retries of a whole batch, bisection,
+//! partial answers, and a destination for what failed too often.
+//!
+//! Source: <https://docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html>. Never: what the function is for.
+//! It knows records, answers and failures.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bespeak::effects::Record;
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    message::Headers as _,
+};
+use serde_json::{Value, json};
+
+/// How a function is invoked.
+#[async_trait]
+pub trait Invoke: Send + Sync {
+    /// Invokes it with an event; its answer.
+    ///
+    /// # Errors
+    /// What it said about why it failed.
+    async fn invoke(&self, event: Value) -> Result<Value, String>;
+}
+
+#[async_trait]
+impl Invoke for crate::Lambda {
+    async fn invoke(&self, event: Value) -> Result<Value, String> {
+        self.call(&event).await.map_err(|failure| format!("{failure:?}"))
+    }
+}
+
+/// How batches are made and retried.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    /// Records of a batch, at most.
+    pub batch: usize,
+    /// How long a batch is waited for to become full.
+    pub window: Duration,
+    /// How often a batch is retried until it goes to the destination; `None` for ever.
+    pub retries_max: Option<u32>,
+    /// Whether a batch that failed is halved.
+    pub bisect: bool,
+    /// How long until a batch is retried.
+    pub back_off: Duration,
+}
+
+impl Default for Mapping {
+    fn default() -> Self {
+        Self {
+            batch: 100,
+            window: Duration::from_millis(200),
+            retries_max: None,
+            bisect: true,
+            back_off: Duration::from_millis(200),
+        }
+    }
+}
+
+/// What it did.
+#[derive(Clone, Debug, Default)]
+pub struct Delivered {
+    /// Invocations.
+    pub invocations: u32,
+    /// Those that failed.
+    pub failures: u32,
+    /// Records that are done with.
+    pub records: usize,
+    /// Records that failed too often.
+    pub on_failure: Vec<Record>,
+}
+
+/// A topic, and how far it was read. Reads anew what was not done with when it was dropped.
+pub struct EventSource {
+    consumer: BaseConsumer,
+    topic: String,
+    mapping: Mapping,
+}
+
+struct Batch {
+    records: Vec<Record>,
+    attempts: u32,
+}
+
+impl EventSource {
+    /// The topic from its beginning, or from where `group` has come.
+    ///
+    /// # Panics
+    /// No broker answers, or there is no such topic.
+    pub async fn start(bootstrap: &str, topic: &str, group: &str, mapping: Mapping) -> Self {
+        let (bootstrap, topic, group) = (bootstrap.to_owned(), topic.to_owned(), group.to_owned());
+        let opened = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", &bootstrap)
+                .set("group.id", &group)
+                .set("enable.auto.commit", "false")
+                .set("auto.offset.reset", "earliest")
+                .create()
+                .expect("a consumer");
+            let patience = Duration::from_secs(20);
+            let metadata = consumer.fetch_metadata(Some(&topic), patience).expect("metadata");
+            let partitions = metadata.topics()[0].partitions().len();
+            let mut all = TopicPartitionList::new();
+            for partition in 0..i32::try_from(partitions).expect("few") {
+                all.add_partition(&topic, partition);
+            }
+            // All of them, without the others of a group: there is one event source.
+            let kept = consumer.committed_offsets(all, patience).expect("offsets");
+            let mut from = TopicPartitionList::new();
+            for place in kept.elements() {
+                let offset = match place.offset() {
+                    Offset::Offset(offset) => Offset::Offset(offset),
+                    _ => Offset::Beginning,
+                };
+                from.add_partition_offset(&topic, place.partition(), offset).expect("an offset");
+            }
+            consumer.assign(&from).expect("assigned");
+            (consumer, topic)
+        });
+        let (consumer, topic) = opened.await.expect("no panic");
+        Self { consumer, topic, mapping }
+    }
+
+    /// Reads a batch, waiting for its window, and delivers it until nothing of it is left; nothing where nothing came.
+    pub async fn deliver(&mut self, function: &dyn Invoke) -> Delivered {
+        let records = tokio::task::block_in_place(|| self.poll());
+        let mut delivered = Delivered { records: records.len(), ..Delivered::default() };
+        let mut offsets = TopicPartitionList::new();
+        let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+        for record in &records {
+            ends.insert(record.origin.partition, record.origin.offset + 1);
+        }
+        for (partition, end) in ends {
+            offsets.add_partition_offset(&self.topic, partition, Offset::Offset(end)).expect("an offset");
+        }
+        let mut batches = vec![Batch { records, attempts: 0 }];
+        while let Some(batch) = batches.pop() {
+            if batch.records.is_empty() {
+                continue;
+            }
+            delivered.invocations += 1;
+            match function.invoke(event(&batch.records)).await {
+                Ok(answer) => {
+                    let left = left_of(&batch.records, &answer);
+                    let attempts = if left.len() < batch.records.len() { 0 } else { batch.attempts + 1 };
+                    self.again(Batch { records: left, attempts }, &mut batches, &mut delivered).await;
+                }
+                Err(_said) => {
+                    delivered.failures += 1;
+                    let attempts = batch.attempts + 1;
+                    self.again(Batch { attempts, ..batch }, &mut batches, &mut delivered).await;
+                }
+            }
+        }
+        if offsets.count() > 0 {
+            self.consumer.commit(&offsets, CommitMode::Sync).expect("committed");
+        }
+        delivered
+    }
+
+    /// Has what is left of a batch retried, in halves where it failed, or sets it aside.
+    async fn again(&self, batch: Batch, batches: &mut Vec<Batch>, delivered: &mut Delivered) {
+        let Batch { mut records, attempts } = batch;
+        if attempts == 0 {
+            batches.push(Batch { records, attempts });
+            return;
+        }
+        if self.mapping.retries_max.is_some_and(|max| attempts > max) {
+            delivered.on_failure.append(&mut records);
+            return;
+        }
+        tokio::time::sleep(self.mapping.back_off).await;
+        if self.mapping.bisect && records.len() > 1 {
+            let right = records.split_off(records.len() / 2);
+            batches.push(Batch { records: right, attempts });
+        }
+        batches.push(Batch { records, attempts });
+    }
+
+    fn poll(&self) -> Vec<Record> {
+        let end = Instant::now() + self.mapping.window;
+        let mut records = Vec::new();
+        while records.len() < self.mapping.batch {
+            let Some(polled) = self.consumer.poll(end.saturating_duration_since(Instant::now())) else {
+                break;
+            };
+            // A broker that is away comes back.
+            let Ok(message) = polled else { continue };
+            let message = message.detach();
+            let headers = message.headers().map(|headers| {
+                let pairs = headers.iter();
+                pairs
+                    .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                    .collect()
+            });
+            records.push(Record {
+                key: message.key().map(<[u8]>::to_vec),
+                headers: headers.unwrap_or_default(),
+                value: message.payload().map(<[u8]>::to_vec),
+                origin: bespeak::effects::Origin {
+                    topic: message.topic().into(),
+                    partition: message.partition(),
+                    offset: message.offset(),
+                },
+            });
+        }
+        records
+    }
+}
+
+/// The event of a batch, as a self-managed cluster's is.
+pub fn event(records: &[Record]) -> Value {
+    let mut partitions: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for record in records {
+        let partition = format!("{}-{}", record.origin.topic, record.origin.partition);
+        partitions.entry(partition).or_default().push(record_event(record));
+    }
+    json!({"eventSource": "SelfManagedKafka", "bootstrapServers": "kafka:9092", "records": partitions})
+}
+
+/// A record, as it stands in an event.
+pub fn record_event(record: &Record) -> Value {
+    let encoded = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| STANDARD.encode(bytes));
+    let headers = record.headers.iter().map(|(name, value)| json!({name: value}));
+    json!({
+        "topic": &*record.origin.topic, "partition": record.origin.partition, "offset": record.origin.offset,
+        "timestamp": 1_795_341_605_000_u64, "timestampType": "CREATE_TIME",
+        "key": encoded(&record.key), "value": encoded(&record.value), "headers": headers.collect::<Vec<_>>(),
+    })
+}
+
+/// What an answer leaves: of each partition that it names, all from there on.
+///
+/// # Panics
+/// It names what is not in the batch: Lambda takes that for a failure of the function.
+pub fn left_of(records: &[Record], answer: &Value) -> Vec<Record> {
+    let mut from: BTreeMap<String, i64> = BTreeMap::new();
+    for failure in answer["batchItemFailures"].as_array().expect("a list of failures") {
+        let item = &failure["itemIdentifier"];
+        let partition = item["partition"].as_str().expect("a partition").to_owned();
+        let offset = item["offset"].as_i64().expect("an offset");
+        let place = |record: &Record| {
+            (format!("{}-{}", record.origin.topic, record.origin.partition), record.origin.offset)
+        };
+        assert!(
+            records.iter().any(|record| place(record) == (partition.clone(), offset)),
+            "{item} is not in the batch"
+        );
+        from.insert(partition, offset);
+    }
+    let is_left = |record: &&Record| {
+        let partition = format!("{}-{}", record.origin.topic, record.origin.partition);
+        from.get(&partition).is_some_and(|from| record.origin.offset >= *from)
+    };
+    records.iter().filter(is_left).cloned().collect()
+}

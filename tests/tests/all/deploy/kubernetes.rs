@@ -1,0 +1,204 @@
+//! The manifests are what Kubernetes takes, start what the program is, and agree with one another.
+
+use std::collections::BTreeMap;
+
+use bespeak::config::{Config, SETTINGS, Values};
+use bespeak_services::Tool;
+use serde_json::{Value, json};
+
+use super::{complaints, root, stack::plain, text, yaml};
+
+const FOLDER: &str = "deploy/kubernetes";
+/// What `kubectl apply -k` takes, each of its own.
+const SETS: [&str; 2] = ["deploy/kubernetes", "deploy/kubernetes/migrate"];
+/// Copied, changed and applied by hand.
+const EXAMPLE: &str = "secret.example.yaml";
+
+fn files(folder: &str) -> Vec<String> {
+    let listed = std::fs::read_dir(root().join(folder)).expect("a folder");
+    let names = listed.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names
+        .filter(|name| {
+            std::path::Path::new(name).extension().is_some_and(|of| of == "yaml")
+                && name != "kustomization.yaml"
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// All objects of all files.
+fn objects() -> Vec<Value> {
+    let of = |folder: &&str| {
+        let folder = (*folder).to_owned();
+        files(&folder)
+            .into_iter()
+            .flat_map(move |file| yaml::documents(&format!("{folder}/{file}")))
+            .collect::<Vec<_>>()
+    };
+    SETS.iter().flat_map(of).collect()
+}
+
+fn named(kind: &str, name: &str) -> Value {
+    let found = objects().into_iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("there is no {kind} {name}"))
+}
+
+/// What has pods: deployments and jobs.
+fn workloads() -> Vec<Value> {
+    let found: Vec<_> = objects().into_iter().filter(|it| it["spec"]["template"].is_object()).collect();
+    assert_eq!(found.len(), 3);
+    found
+}
+
+fn container(workload: &Value) -> &Value {
+    let containers = workload["spec"]["template"]["spec"]["containers"].as_array().expect("containers");
+    assert_eq!(containers.len(), 1);
+    &containers[0]
+}
+
+#[test]
+fn every_file_is_what_kubernetes_takes() {
+    let of =
+        |folder: &str| files(folder).into_iter().map(|file| format!("{folder}/{file}")).collect::<Vec<_>>();
+    let all: Vec<_> = SETS.iter().flat_map(|folder| of(folder)).collect();
+    let mut arguments = vec!["--strict", "--quiet"];
+    arguments.extend(all.iter().map(String::as_str));
+    assert_eq!(complaints(Tool::KUBERNETES_VALIDATE, &arguments), "");
+}
+
+#[test]
+fn every_file_is_applied_and_every_image_named() {
+    for folder in SETS {
+        let set = yaml::documents(&format!("{folder}/kustomization.yaml")).remove(0);
+        let mut listed: Vec<_> = set["resources"].as_array().expect("resources").iter().map(plain).collect();
+        listed.sort();
+        let mut there = files(folder);
+        there.retain(|file| file != EXAMPLE);
+        assert_eq!(listed, there, "{folder}");
+        assert_eq!(set["images"][0]["name"], "bespeak", "{folder}");
+        assert_eq!(
+            set["images"][0]["newTag"],
+            env!("CARGO_PKG_VERSION"),
+            "{folder}: the workspace's version"
+        );
+    }
+    for workload in workloads() {
+        assert_eq!(container(&workload)["image"], "bespeak");
+    }
+}
+
+#[test]
+fn every_container_is_configured_by_settings_that_there_are() {
+    for workload in workloads() {
+        let (who, container) = (plain(&workload["metadata"]["name"]), container(&workload));
+        let mut variables = BTreeMap::new();
+        for from in container["envFrom"].as_array().expect("sources") {
+            let (kind, source) = if from["configMapRef"].is_object() {
+                ("ConfigMap", &from["configMapRef"])
+            } else {
+                ("Secret", &from["secretRef"])
+            };
+            let object = named(kind, &plain(&source["name"]));
+            let data = object.get("data").or_else(|| object.get("stringData")).expect("data");
+            variables.extend(
+                data.as_object().expect("fields").iter().map(|(name, value)| (name.clone(), plain(value))),
+            );
+        }
+        for variable in container["env"].as_array().expect("variables") {
+            assert!(variable["value"].is_string(), "{who}: {variable} is text in YAML as in the environment");
+            variables.insert(plain(&variable["name"]), plain(&variable["value"]));
+        }
+        for name in variables.keys() {
+            assert!(
+                SETTINGS.iter().any(|setting| setting.name == name),
+                "{who}: {name} is no setting of Bespeak"
+            );
+        }
+        let parsed = Config::parse(&Values::collect(|_| None, |name| variables.get(name).cloned()));
+        assert!(parsed.is_ok(), "{who} does not start: {}", parsed.expect_err("it is wrong"));
+    }
+}
+
+#[test]
+fn the_api_does_not_relay_and_somebody_does() {
+    let setting = |deployment: &str, name: &str| {
+        let deployment = named("Deployment", deployment);
+        let variables = container(&deployment)["env"].as_array().expect("variables").clone();
+        variables.iter().find(|it| it["name"] == name).map(|it| plain(&it["value"])).expect("it is set")
+    };
+    for name in ["BESPEAK_RELAY", "BESPEAK_CONSUMER"] {
+        assert_eq!(setting("bespeak-api", name), "off");
+        assert_eq!(setting("bespeak-events", name), "on");
+    }
+}
+
+#[test]
+fn probes_ask_for_what_is_served_and_an_outage_restarts_nobody() {
+    let routes = text("functions/reserve/src/operations.rs");
+    for name in ["bespeak-api", "bespeak-events"] {
+        let deployment = named("Deployment", name);
+        let container = container(&deployment);
+        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+            let asked = &container[probe]["httpGet"];
+            let path = plain(&asked["path"]);
+            assert!(routes.contains(&format!("get, path = \"{path}\"")), "{name}: nobody serves {path}");
+            assert_eq!(asked["port"], container["ports"][0]["name"], "{name}");
+        }
+        assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/health/live");
+        assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/health/ready");
+    }
+    let listens = plain(&named("ConfigMap", "bespeak")["data"]["BESPEAK_LISTEN"]);
+    let port = container(&named("Deployment", "bespeak-api"))["ports"][0]["containerPort"].clone();
+    assert_eq!(listens, format!("0.0.0.0:{port}"));
+}
+
+#[test]
+fn pods_may_do_nothing_that_they_need_not() {
+    let dockerfile = text("Dockerfile");
+    for workload in workloads() {
+        let who = plain(&workload["metadata"]["name"]);
+        let pod = &workload["spec"]["template"]["spec"];
+        assert_eq!(pod["automountServiceAccountToken"], false, "{who}");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{who}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{who}");
+        let user = format!(
+            "USER {}:{}\n",
+            pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]
+        );
+        assert!(dockerfile.contains(&user), "{who}: the image has another user than {user}");
+        let container = container(&workload);
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{who}");
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{who}");
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{who}");
+        for bound in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
+            assert!(container["resources"].pointer(bound).is_some(), "{who}: {bound}");
+        }
+    }
+}
+
+#[test]
+fn whoever_selects_pods_selects_those_that_there_are() {
+    let deployments = ["bespeak-api", "bespeak-events"].map(|name| named("Deployment", name));
+    let labels = deployments.each_ref().map(|it| &it["spec"]["template"]["metadata"]["labels"]);
+    for (deployment, labels) in deployments.iter().zip(labels) {
+        assert_eq!(&deployment["spec"]["selector"]["matchLabels"], labels);
+        assert!(deployment["spec"]["replicas"].as_u64().is_some_and(|replicas| replicas >= 2));
+    }
+    let budgets: Vec<_> = objects().into_iter().filter(|it| it["kind"] == "PodDisruptionBudget").collect();
+    assert_eq!(budgets.len(), deployments.len());
+    for (budget, labels) in budgets.iter().zip(labels) {
+        assert_eq!(&budget["spec"]["selector"]["matchLabels"], labels);
+    }
+    let service = named("Service", "bespeak");
+    assert_eq!(&service["spec"]["selector"], labels[0]);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], container(&deployments[0])["ports"][0]["name"]);
+}
+
+#[test]
+fn the_example_of_a_secret_holds_none() {
+    for secret in yaml::documents(&format!("{FOLDER}/{EXAMPLE}")) {
+        let url = plain(&secret["stringData"]["BESPEAK_DATABASE_URL"]);
+        assert!(url.contains(":REPLACE@"), "{url}");
+    }
+}

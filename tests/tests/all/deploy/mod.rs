@@ -1,0 +1,46 @@
+//! What it is deployed with: the template for AWS, the image, the manifests for Kubernetes. They agree with the code, and
+//! the tools of their trade have nothing to say about them.
+//!
+//! Never: AWS, a cluster or a registry of images. Next: `stack.rs`, which works a template out as CloudFormation does.
+
+mod image;
+mod kubernetes;
+mod stack;
+mod template;
+mod workspace;
+pub(crate) mod yaml;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use bespeak_services::Tool;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate lies one folder below the root")
+        .to_owned()
+}
+
+fn text(path: &str) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What a tool says about a file; nothing, if it is content.
+fn complaints(tool: Tool, arguments: &[&str]) -> String {
+    let mut command = tool.command().expect("the tool is there");
+    said(command.current_dir(root()).args(arguments))
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.output().expect("the tool runs");
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        said.push_str(&output.status.to_string());
+    }
+    said.trim().to_owned()
+}

@@ -1,0 +1,419 @@
+//! `template.yaml` and the workspace agree, for every way of events and of computing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    process::Stdio,
+};
+
+use bespeak::config::{Config, SETTINGS, Values};
+use bespeak_services::Tool;
+use serde_json::Value;
+
+use super::{
+    complaints, said,
+    stack::{Stack, fields, plain},
+    text, workspace,
+};
+
+const MSK: &str = "arn:aws:kafka:eu-central-1:123456789012:cluster/events/abc-1";
+const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:kafka-x";
+const BROKERS: &str = "b-1.example.com:9096,b-2.example.com:9096";
+
+/// What somebody may deploy.
+const WAYS: [&[(&str, &str)]; 7] = [
+    &[],
+    &[("Compute", "instances")],
+    &[("Events", "msk"), ("MskClusterArn", MSK), ("KafkaBrokers", BROKERS), ("KafkaLogin", "msk-iam")],
+    &[
+        ("Events", "msk"),
+        ("MskClusterArn", MSK),
+        ("KafkaBrokers", BROKERS),
+        ("KafkaLogin", "scram-sha-512"),
+        ("KafkaSecretArn", SECRET),
+        ("OperatorImage", "123456789012.dkr.ecr.eu-central-1.amazonaws.com/bespeak:1"),
+    ],
+    &[
+        ("Events", "kafka"),
+        ("KafkaBrokers", BROKERS),
+        ("KafkaTls", "false"),
+        ("WebhookUrl", "https://example.com/hook"),
+        ("WebhookSecretArn", SECRET),
+    ],
+    &[
+        ("Events", "kafka"),
+        ("KafkaBrokers", BROKERS),
+        ("KafkaLogin", "scram-sha-512"),
+        ("KafkaSecretArn", SECRET),
+        ("KafkaCaSecretArn", SECRET),
+        ("CertificatesLayerArn", "arn:aws:lambda:eu-central-1:123456789012:layer:authorities:1"),
+    ],
+    &[
+        ("Events", "sqs"),
+        ("KafkaBrokers", BROKERS),
+        ("KafkaTls", "false"),
+        ("OperatorImage", "bespeak:1"),
+        ("OperatorSecretArn", SECRET),
+        ("AlarmEmail", "ops@example.com"),
+        ("DatabaseSecurityGroupId", "sg-01234567"),
+        ("KafkaSecurityGroupId", "sg-01234567"),
+    ],
+];
+
+fn stacks() -> impl Iterator<Item = Stack> {
+    WAYS.iter().map(|given| Stack::new(given))
+}
+
+#[test]
+fn the_linter_of_templates_has_nothing_to_say() {
+    assert_eq!(complaints(Tool::CFN_LINT, &["template.yaml"]), "");
+}
+
+/// The linter knows shapes; this is the code that turns the template into CloudFormation's when it is deployed.
+#[test]
+fn aws_s_own_transform_takes_the_template() {
+    let mut template = Stack::new(&[]).template().clone();
+    let resources = template["Resources"].as_object_mut().expect("resources");
+    for resource in resources.values_mut().filter(|it| it["Type"] == "AWS::Serverless::Function") {
+        // What `sam package` puts there.
+        resource["Properties"]["CodeUri"] = "s3://bucket/key".into();
+    }
+    let script = "import json, sys
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+template = Translator({}, Parser()).translate(json.load(sys.stdin), {'AWS::Region': 'eu-central-1'})
+kinds = [resource['Type'] for resource in template['Resources'].values()]
+assert not [kind for kind in kinds if kind.startswith('AWS::Serverless')], kinds
+schedules = [it for it in template['Resources'].values() if it['Type'] == 'AWS::Scheduler::Schedule']
+assert all('Fn::Sub' in it['Properties']['Name'] for it in schedules), 'two stacks would share a schedule'
+";
+    let mut python = Tool::SAM_TRANSLATOR.python().expect("the transform is there");
+    let python = python.args(["-c", script]).env("AWS_DEFAULT_REGION", "eu-central-1");
+    let mut running = python
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("python3 runs");
+    let mut stdin = running.stdin.take().expect("a pipe");
+    stdin.write_all(template.to_string().as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = running.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn every_function_is_a_program_of_its_package_and_every_such_program_is_deployed() {
+    let programs = workspace::programs();
+    let mut deployed = BTreeMap::<String, String>::new();
+    for (name, function) in stacks().flat_map(|stack| stack.functions()) {
+        let properties = &function["Properties"];
+        assert_eq!(function["Metadata"]["BuildMethod"], "rust-cargolambda", "{name}");
+        let folder = plain(&properties["CodeUri"]);
+        let binary = plain(&function["Metadata"]["BuildProperties"]["Binary"]);
+        let there =
+            programs.get(&folder).unwrap_or_else(|| panic!("{name}: there is no package in {folder}"));
+        assert!(there.contains(&binary), "{name}: {folder} has no program {binary}, but {there:?}");
+        assert_eq!(properties["Runtime"], "provided.al2023", "{name}");
+        assert_eq!(properties["Handler"], "bootstrap", "{name}");
+        assert_eq!(properties["Architectures"], serde_json::json!(["arm64"]), "{name}");
+        deployed.insert(folder, binary);
+    }
+    for (folder, binaries) in programs.iter().filter(|(folder, _)| folder.starts_with("functions/")) {
+        assert_eq!(binaries, &[deployed.get(folder).cloned().unwrap_or_default()], "{folder}");
+    }
+}
+
+/// A variable that is misspelt is ignored without a word: this is where it is noticed.
+#[test]
+fn every_environment_variable_is_a_setting_and_together_they_are_a_configuration() {
+    for (name, function) in stacks().flat_map(|stack| stack.functions()) {
+        let variables: BTreeMap<_, _> = fields(&function["Properties"]["Environment"]["Variables"])
+            .map(|(name, value)| (name.to_owned(), resolved(&plain(value))))
+            .collect();
+        configures(&name, &variables);
+    }
+}
+
+#[test]
+fn the_operator_s_task_is_configured_too() {
+    let tasks = stacks().flat_map(|stack| stack.resources());
+    let tasks: Vec<_> = tasks.filter(|(name, _)| name == "OperatorTask").collect();
+    assert_eq!(tasks.len(), 2);
+    for (name, task) in tasks {
+        let container = &task["Properties"]["ContainerDefinitions"][0];
+        let mut variables = BTreeMap::new();
+        for variable in container["Environment"].as_array().expect("variables") {
+            variables.insert(plain(&variable["Name"]), plain(&variable["Value"]));
+        }
+        for secret in container["Secrets"].as_array().expect("secrets") {
+            let from = plain(&secret["ValueFrom"]);
+            let key = from.strip_suffix("::").and_then(|from| from.rsplit(':').next()).expect("ARN:key::");
+            variables.insert(plain(&secret["Name"]), value_of(key));
+        }
+        configures(&name, &variables);
+    }
+}
+
+fn configures(who: &str, variables: &BTreeMap<String, String>) {
+    for name in variables.keys() {
+        let known = SETTINGS.iter().any(|setting| setting.name == name);
+        assert!(known, "{who}: {name} is no setting of Bespeak");
+    }
+    let parsed = Config::parse(&Values::collect(|_| None, |name| variables.get(name).cloned()));
+    assert!(parsed.is_ok(), "{who} does not start: {}", parsed.expect_err("it is wrong"));
+}
+
+/// A reference to a key of a secret, as it is put in its place.
+fn resolved(value: &str) -> String {
+    let reference = value.strip_prefix("{{resolve:secretsmanager:").and_then(|it| it.strip_suffix("}}"));
+    let Some(reference) = reference else { return value.to_owned() };
+    let (arn, key) = reference.split_once(":SecretString:").expect("ARN:SecretString:key");
+    assert!(arn.starts_with("arn:aws:secretsmanager:"), "{arn}");
+    value_of(key)
+}
+
+fn value_of(key: &str) -> String {
+    match key {
+        "url" => "mysql://bespeak:x@db.example.com:3306/bespeak?ssl-mode=VERIFY_IDENTITY&ssl-ca=/opt/rds.pem",
+        "secret" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "username" | "password" => "x",
+        other => panic!("no secret has the key {other}"),
+    }
+    .to_owned()
+}
+
+/// With an input of ours it would be an order given by hand, which ends when nothing is left to do.
+#[test]
+fn the_schedule_sends_its_own_event_each_minute() {
+    let functions = Stack::new(&[]).functions();
+    let schedule = &functions["RelayCron"]["Properties"]["Events"]["EachMinute"]["Properties"];
+    assert_eq!(schedule["ScheduleExpression"], "rate(1 minute)");
+    assert_eq!(schedule["Input"], Value::Null);
+    assert_eq!(schedule["RetryPolicy"]["MaximumRetryAttempts"], 0, "the next minute comes by itself");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused_with_the_parameter_that_would_help() {
+    for given in WAYS {
+        assert_eq!(Stack::new(given).refusals(), [""; 0], "{given:?}");
+    }
+    let wrong: [(&[(&str, &str)], &str); 6] = [
+        (&[("Events", "kafka")], "KafkaBrokers"),
+        (&[("Events", "msk"), ("KafkaBrokers", BROKERS)], "MskClusterArn"),
+        (
+            &[("Events", "msk"), ("KafkaBrokers", BROKERS), ("MskClusterArn", MSK), ("KafkaTls", "false")],
+            "KafkaTls",
+        ),
+        (
+            &[
+                ("Events", "kafka"),
+                ("KafkaBrokers", BROKERS),
+                ("KafkaLogin", "msk-iam"),
+                ("MskClusterArn", MSK),
+            ],
+            "KafkaLogin",
+        ),
+        (&[("Events", "sqs"), ("KafkaBrokers", BROKERS), ("KafkaLogin", "scram-sha-512")], "KafkaSecretArn"),
+        (&[("WebhookUrl", "https://example.com")], "WebhookSecretArn"),
+    ];
+    for (given, parameter) in wrong {
+        let refusals = Stack::new(given).refusals();
+        assert!(refusals.iter().any(|refusal| refusal.starts_with(parameter)), "{given:?}: {refusals:?}");
+    }
+}
+
+#[test]
+fn every_parameter_is_used_described_and_in_one_group() {
+    let stack = Stack::new(&[]);
+    let template = stack.template();
+    let groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"].as_array();
+    let grouped: Vec<_> = groups
+        .expect("groups")
+        .iter()
+        .flat_map(|group| group["Parameters"].as_array().expect("parameters"))
+        .map(plain)
+        .collect();
+    let mut rest = template.clone();
+    rest["Parameters"].take();
+    rest["Metadata"].take();
+    rest["Rules"].take();
+    let rest = rest.to_string();
+    for (name, parameter) in fields(&template["Parameters"]) {
+        let used =
+            [format!("{{\"Ref\":\"{name}\"}}"), format!("${{{name}}}")].iter().any(|it| rest.contains(it));
+        assert!(used, "nothing uses {name}");
+        assert!(parameter["Description"].as_str().is_some_and(|it| it.len() > 10), "{name} is not described");
+        assert_eq!(grouped.iter().filter(|it| *it == name).count(), 1, "{name} is in one group");
+    }
+    assert_eq!(grouped.len(), fields(&template["Parameters"]).count(), "a group names what is no parameter");
+    assert_eq!(
+        template["Parameters"]["Authorization"]["Default"], "AWS_IAM",
+        "open only if somebody says so"
+    );
+}
+
+#[test]
+fn every_output_is_of_something_in_the_stack() {
+    let mut seen = BTreeSet::new();
+    for (name, value) in stacks().flat_map(|stack| stack.outputs()) {
+        assert!(plain(&value).contains('<'), "{name}: {value} is of no resource");
+        seen.insert(name);
+    }
+    for (name, output) in fields(&Stack::new(&[]).template()["Outputs"]) {
+        assert!(seen.contains(name), "nobody ever sees {name}");
+        assert!(output["Description"].is_string(), "{name} is not described");
+    }
+}
+
+/// The sum of what all functions may open stays below what the database takes.
+#[test]
+fn connections_add_up() {
+    let limits = Stack::new(&[]).template()["Mappings"]["Connections"].clone();
+    let allowed = Stack::new(&[]).template()["Parameters"]["DatabaseConnections"]["AllowedValues"].clone();
+    assert_eq!(fields(&limits).count(), allowed.as_array().expect("values").len());
+    for (limit, _) in fields(&limits) {
+        let mut given = WAYS[6].to_vec();
+        given.push(("DatabaseConnections", limit));
+        let stack = Stack::new(&given);
+        // The operator's task migrates beside what its pools open.
+        let operator =
+            &stack.resources()["OperatorTask"]["Properties"]["ContainerDefinitions"][0]["Environment"];
+        let of_operator: u64 = operator
+            .as_array()
+            .expect("variables")
+            .iter()
+            .filter(|variable| plain(&variable["Name"]).ends_with("_CONNECTIONS"))
+            .map(|variable| number(&variable["Value"]))
+            .sum();
+        let mut sum = of_operator + 1;
+        for (name, function) in stack.functions() {
+            let properties = &function["Properties"];
+            let of = |setting: &str| number(&properties["Environment"]["Variables"][setting]);
+            let each = of("BESPEAK_WRITE_CONNECTIONS") + of("BESPEAK_READ_CONNECTIONS");
+            let environments = number(&properties["ReservedConcurrentExecutions"]);
+            assert!(environments > 0, "{name}");
+            sum += each * environments;
+        }
+        let limit: u64 = limit.parse().expect("a number");
+        assert!(sum * 10 <= limit * 9, "{limit}: {sum} connections, which is more than nine tenths");
+        assert!(sum * 10 > limit * 6, "{limit}: {sum} connections, which leaves much unused");
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    plain(value).parse().unwrap_or_else(|_| panic!("{value} is no number"))
+}
+
+#[test]
+fn whoever_waits_waits_longer_than_what_it_waits_for() {
+    for stack in stacks() {
+        let (resources, functions) = (stack.resources(), stack.functions());
+        let timeout = |name: &str| functions.get(name).map(|it| number(&it["Properties"]["Timeout"]));
+        let api = number(&resources["ApiIntegration"]["Properties"]["TimeoutInMillis"]);
+        let reserve = timeout("Reserve").or_else(|| timeout("ReserveOnInstances")).expect("a function");
+        assert!(reserve * 1000 < api && api < 30_000);
+        // One minute's work is over when the next begins.
+        assert!(timeout("RelayCron").is_some_and(|seconds| seconds < 60));
+        if let Some(queue) = resources.get("ConsumerQueue") {
+            let visibility = number(&queue["Properties"]["VisibilityTimeout"]);
+            assert!(visibility >= 6 * timeout("Consumer").expect("a consumer"), "as Lambda asks for");
+        }
+    }
+}
+
+#[test]
+fn every_event_source_reports_partial_failures_and_gives_up_into_a_queue() {
+    let mut seen = Vec::new();
+    for stack in stacks() {
+        for (name, source) in stack.resources() {
+            if source["Type"] != "AWS::Lambda::EventSourceMapping" {
+                continue;
+            }
+            let properties = &source["Properties"];
+            assert_eq!(properties["FunctionResponseTypes"][0], "ReportBatchItemFailures", "{name}");
+            if name == "FromRecordQueue" {
+                let redrive = &stack.resources()["ConsumerQueue"]["Properties"]["RedrivePolicy"];
+                assert_eq!(redrive["deadLetterTargetArn"], "<ConsumerFailures.Arn>");
+            } else {
+                // Kafka's partial failures are heeded in provisioned mode only; -1 would mean ten attempts, not endless ones.
+                assert!(properties["ProvisionedPollerConfig"]["MaximumPollers"].is_number(), "{name}");
+                assert!(number(&properties["MaximumRetryAttempts"]) > 100, "{name}");
+                assert_eq!(
+                    properties["DestinationConfig"]["OnFailure"]["Destination"],
+                    "<ConsumerFailures.Arn>"
+                );
+                assert_eq!(properties["StartingPosition"], "TRIM_HORIZON", "{name}");
+            }
+            seen.push(name);
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen, ["FromKafkaTopic", "FromMskTopic", "FromRecordQueue"]);
+}
+
+/// Metrics are made of lines that the functions log, alarms of metrics that there are.
+#[test]
+fn alarms_are_about_what_is_logged_and_somebody_is_told() {
+    let programs =
+        [("RelayCronLogs", "functions/relay-cron/src"), ("ConsumerLogs", "functions/consumer/src")];
+    for stack in stacks() {
+        let resources = stack.resources();
+        let of_type = |kind: &'static str| resources.iter().filter(move |(_, it)| it["Type"] == kind);
+        let mut made = Vec::new();
+        for (name, filter) in of_type("AWS::Logs::MetricFilter") {
+            let properties = &filter["Properties"];
+            let logs = plain(&properties["LogGroupName"]);
+            let (_, folder) =
+                programs.iter().find(|(group, _)| logs == format!("<{group}>")).expect("a function's");
+            let source = sources(folder);
+            let pattern = plain(&properties["FilterPattern"]);
+            let message = pattern.split('"').nth(1).expect("a message");
+            assert!(
+                source.contains(&format!("\"{message}\"")),
+                "{name}: nothing in {folder} logs {message:?}"
+            );
+            let transformation = &properties["MetricTransformations"][0];
+            let field = plain(&transformation["MetricValue"]);
+            let field = field.strip_prefix("$.").expect("a field");
+            assert!(source.contains(field), "{name}: nothing in {folder} logs {field}");
+            made.push((transformation["MetricNamespace"].clone(), transformation["MetricName"].clone()));
+        }
+        for (name, alarm) in of_type("AWS::CloudWatch::Alarm") {
+            let properties = &alarm["Properties"];
+            assert_eq!(properties["AlarmActions"][0], "<Alarms>", "{name}");
+            let metric = (properties["Namespace"].clone(), properties["MetricName"].clone());
+            let of_aws = plain(&metric.0).starts_with("AWS/");
+            assert!(of_aws || made.contains(&metric), "{name}: nobody makes {metric:?}");
+            assert!(!of_aws || properties["Dimensions"][0]["Value"].is_string(), "{name}: of what");
+        }
+    }
+}
+
+fn sources(folder: &str) -> String {
+    let listed =
+        said(std::process::Command::new("find").arg(super::root().join(folder)).args(["-name", "*.rs"]));
+    listed.lines().map(|file| std::fs::read_to_string(file).expect("a source")).collect()
+}
+
+#[test]
+fn every_function_logs_into_a_group_that_forgets() {
+    for stack in stacks() {
+        let resources = stack.resources();
+        for (name, function) in stack.functions() {
+            let group = plain(&function["Properties"]["LoggingConfig"]["LogGroup"]);
+            let group = &resources[group.trim_matches(['<', '>'])];
+            assert!(group["Properties"]["RetentionInDays"].is_number(), "{name}");
+            assert_eq!(function["Properties"]["LoggingConfig"]["LogFormat"], "JSON", "{name}");
+            assert_eq!(function["Properties"]["Tracing"], "Active", "{name}");
+        }
+    }
+}
+
+#[test]
+fn sam_s_own_configuration_builds_what_is_shared_anew() {
+    let configuration = text("samconfig.toml");
+    assert!(configuration.contains("cached = false"), "the cache does not look at shared/");
+}

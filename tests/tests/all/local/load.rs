@@ -1,0 +1,70 @@
+//! A server with all its parts, on which everything that a dashboard shows happens.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bespeak_tests::{Books, Receiver, Says, Server, Topic};
+use http::Method;
+use serde_json::json;
+
+/// `bespeak serve` on MySQL and Kafka, and two receivers of webhooks, one of which always refuses.
+pub(super) struct Load {
+    server: Server,
+    topic: Topic,
+    rounds: AtomicU64,
+    _receivers: [Receiver; 2],
+}
+
+impl Load {
+    pub(super) async fn start(books: &Books) -> Self {
+        let topic = Topic::new().await;
+        let receivers = [Receiver::start(Says::status(200)).await, Receiver::start(Says::status(500)).await];
+        let events = topic.url();
+        let settings = [("BESPEAK_EVENTS_URL", events.as_str()), ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true")];
+        let server = Server::start(books, &settings).await;
+        for receiver in &receivers {
+            let endpoint = json!({"url": receiver.url()}).to_string();
+            let (status, made) = server.ask(Method::POST, "/api/v1/webhooks", &[], &endpoint).await;
+            assert_eq!(status, 201, "{made}");
+        }
+        server.cars("car", 1_000_000).await;
+        server.stock("seat", 1).await;
+        server.stock("room", 1_000_000).await;
+        Self { server, topic, rounds: AtomicU64::new(0), _receivers: receivers }
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What `/metrics` shows.
+    pub(super) async fn metrics(&self) -> String {
+        self.server.text("/metrics").await
+    }
+
+    /// Lets everything happen once: holds that are committed, cancelled, extended, replayed, refused and left to expire, bad
+    /// requests, and a record that is no event.
+    pub(super) async fn once(&self) {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        let server = &self.server;
+        let key = |name: &str| format!("{name}-{round}");
+        let token = server.hold(&key("kept"), "car").await;
+        server.hold(&key("kept"), "car").await;
+        server.post("/api/v1/extend", "", &json!({"token": token, "ttlSeconds": 900})).await;
+        server.act("commit", &token).await;
+        server.act("cancel", &token).await;
+        let token = server.hold(&key("released"), "car").await;
+        server.act("release", &token).await;
+        let hold =
+            |resource: &str| json!({"resourceId": resource, "quantity": 1, "ttlSeconds": 1}).to_string();
+        // The first takes the seat; who comes later is refused, until it expires and its unit is sold again on demand.
+        for (name, resource) in [("seat", "seat"), ("late", "seat"), ("left", "room"), ("none", "none")] {
+            let key = key(name);
+            let headers = [("idempotency-key", key.as_str())];
+            server.ask(Method::POST, "/api/v1/reserve", &headers, &hold(resource)).await;
+        }
+        server.ask(Method::POST, "/api/v1/reserve", &[], "{}").await;
+        server.ask(Method::GET, "/api/v1/resources/car", &[], "").await;
+        server.ask(Method::GET, "/health/ready", &[], "").await;
+        self.topic.put("stranger", &[], Some(b"no event")).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! What the dashboard would show: every query of every panel, asked of a real Prometheus that scrapes a real server. A query
+//! that is valid and answers nothing is a panel that stays empty.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bespeak_load::Target;
+use bespeak_services::Prometheus;
+use bespeak_tests::{Books, until_within};
+use http::Method;
+use hyper::body::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::{
+    dashboard::{self, Query},
+    load::Load,
+    path,
+};
+
+/// What stays at zero while all is well, by the legend: errors, and what needs a crash, an outage or days.
+const ZERO: [&str; 13] = [
+    "5xx",
+    "refused from memory, a second",
+    "{{pool}} waiting",
+    "{{pool}} gave up",
+    "keys {{state}}",
+    "failed",
+    "parked",
+    "outages",
+    "refused marks",
+    "rebalances",
+    "seconds overdue",
+    "{{cause}}",
+    "{{what}}",
+];
+/// The same, where a panel has but one query and no legend.
+const ZERO_PANELS: [&str; 4] = ["Server errors", "Parked keys", "Oldest event", "Outbox lag"];
+
+impl Query {
+    fn may_be_zero(&self) -> bool {
+        ZERO.contains(&self.legend.as_str()) || ZERO_PANELS.contains(&self.panel.as_str())
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Answer {
+    /// No series, or none with a number: the panel says "No data".
+    Nothing,
+    Zero,
+    Something,
+}
+
+/// Asks Prometheus as Grafana does.
+async fn ask(prometheus: &Prometheus, expression: &str) -> Answer {
+    let target = Target::new(&prometheus.url()).expect("a URL");
+    let query = utf8_percent_encode(expression, NON_ALPHANUMERIC);
+    let path = format!("/api/v1/query?query={query}");
+    let mut connection = target.connect().await.expect("connected");
+    let answer = connection.send(Method::GET, &path, &[], Bytes::new()).await.expect("answered");
+    let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(answer["status"], "success", "{expression}: {answer}");
+    let series = answer["data"]["result"].as_array().expect("a vector");
+    let numbers = series.iter().filter_map(|one| one["value"][1].as_str()?.parse::<f64>().ok());
+    let numbers: Vec<f64> = numbers.filter(|number| !number.is_nan()).collect();
+    if numbers.is_empty() {
+        Answer::Nothing
+    } else if numbers.iter().all(|number| *number == 0.0) {
+        Answer::Zero
+    } else {
+        Answer::Something
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_panel_shows_something() {
+    let books = Books::mysql().await;
+    let load = Load::start(&books).await;
+    let address = load.server().url.trim_start_matches("http://").to_owned();
+    let prometheus = Prometheus::start(&format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+        rule_files: [{}]\n\
+        scrape_configs:\n  - job_name: bespeak\n    static_configs: [{{targets: ['{address}']}}]\n",
+        path("prometheus/rules.yaml").display()
+    ))
+    .await
+    .unwrap_or_else(|missing| panic!("{missing}"));
+    // Everything happens again and again, so that Prometheus sees it grow.
+    let load = Arc::new(load);
+    let goes_on = load.clone();
+    let work = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            ticks.tick().await;
+            goes_on.once().await;
+        }
+    });
+    // Over so long that whatever happens again and again is in it, on a slow machine too.
+    let mut empty = dashboard::queries("1m");
+    assert!(empty.len() > 40, "{empty:#?}");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    while !empty.is_empty() {
+        assert!(Instant::now() < deadline, "panels that stay empty: {empty:#?}");
+        assert!(!work.is_finished(), "the load failed");
+        ticks.tick().await;
+        for query in std::mem::take(&mut empty) {
+            let answer = ask(&prometheus, &query.expression).await;
+            if !(answer == Answer::Something || answer == Answer::Zero && query.may_be_zero()) {
+                empty.push(query);
+            }
+        }
+    }
+    // And no alert is about what is well; the dead letters and the deliveries that fail are not.
+    let quiet = ask(&prometheus, "ALERTS{severity=\"page\",alertstate=\"firing\"}").await;
+    assert_eq!(quiet, Answer::Nothing);
+    let told =
+        async || ask(&prometheus, "ALERTS{alertname=\"BespeakDeadLetters\"}").await == Answer::Something;
+    until_within(Duration::from_secs(90), "the alert of dead letters fires", told).await;
+    work.abort();
+}

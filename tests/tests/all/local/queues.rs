@@ -1,0 +1,87 @@
+//! The consumer's queue and its redrive queue, on LocalStack where Docker runs, else on moto.
+
+use std::time::Duration;
+
+use bespeak_tests::{Queue, aws_server, until};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn what_is_received_and_not_deleted_comes_again_and_lies_in_the_redrive_queue_at_last() {
+    let (queue, redrive) = Queue::own(aws_server().await).await;
+    let described: Value =
+        serde_json::from_str(queue.attributes().await["RedrivePolicy"].as_str().unwrap()).unwrap();
+    let receptions = described["maxReceiveCount"].as_u64().unwrap();
+    // Given a message
+    let event = json!({"ce_id": {"DataType": "String", "StringValue": "0190"}});
+    let id = queue.send(r#"{"token":"t"}"#, &event).await;
+    // When it is received and not deleted, then it comes again, as often as the queue says
+    for time in 1..=receptions {
+        let received = queue.receive().await;
+        let [message] = &received[..] else { panic!("received {time} times, then {received:?}") };
+        assert_eq!((message.id.as_str(), u64::from(message.times())), (id.as_str(), time));
+        assert_eq!(message.body, r#"{"token":"t"}"#);
+        assert_eq!(message.message_attributes["ce_id"]["StringValue"], "0190");
+        assert!(queue.receive().await.is_empty(), "it was given to another while it was out");
+        queue.hide_for(message, Duration::ZERO).await;
+    }
+    // And then it lies in the redrive queue, and nowhere else
+    let set_aside = async || {
+        assert!(queue.receive().await.is_empty());
+        redrive.receive_hidden_for(Duration::ZERO).await.iter().any(|message| message.id == id)
+    };
+    until("the message lies in the redrive queue", set_aside).await;
+}
+
+#[tokio::test]
+async fn what_is_hidden_comes_again_by_itself_and_what_is_deleted_does_not() {
+    let (queue, redrive) = Queue::own(aws_server().await).await;
+    queue.send("first", &json!({})).await;
+    let hidden = queue.receive_hidden_for(Duration::from_secs(1)).await;
+    assert_eq!(hidden.len(), 1);
+    let again = async || {
+        let received = queue.receive().await;
+        for message in &received {
+            queue.delete(message).await;
+        }
+        !received.is_empty()
+    };
+    until("it comes again", again).await;
+    // Then what was deleted is in no queue, neither to be given out nor out
+    for queue in [&queue, &redrive] {
+        let attributes = queue.attributes().await;
+        for count in ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"] {
+            assert_eq!(attributes[count], "0", "{attributes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_queues_are_as_they_must_be_for_a_function() {
+    let (queue, redrive) = Queue::of_consumer(aws_server().await).await;
+    let (attributes, of_redrive) = (queue.attributes().await, redrive.attributes().await);
+    let number = |attributes: &Value, name: &str| attributes[name].as_str().unwrap().parse::<u64>().unwrap();
+    let policy: Value = serde_json::from_str(attributes["RedrivePolicy"].as_str().unwrap()).unwrap();
+    assert_eq!(policy["deadLetterTargetArn"], redrive.arn().await);
+    // A message that was moved keeps the time of its first sending: it must be kept for longer where it lies then.
+    assert!(
+        number(&of_redrive, "MessageRetentionPeriod") > number(&attributes, "MessageRetentionPeriod"),
+        "{attributes} {of_redrive}"
+    );
+    // A function that is throttled for a moment must not cost a message its receptions: five at the least
+    // (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html).
+    assert!(policy["maxReceiveCount"].as_u64() >= Some(5), "{policy}");
+    assert!(of_redrive.get("RedrivePolicy").is_none());
+}
+
+#[tokio::test]
+async fn a_message_is_what_lambda_hands_to_a_function() {
+    let (queue, _) = Queue::own(aws_server().await).await;
+    queue.send("{}", &json!({"ce_type": {"DataType": "String", "StringValue": "t"}})).await;
+    let received = queue.receive().await;
+    let arn = queue.arn().await;
+    let record = received[0].as_lambda_record(&arn);
+    assert_eq!(record["eventSource"], "aws:sqs");
+    assert_eq!(record["messageAttributes"]["ce_type"]["stringValue"], "t");
+    assert_eq!(record["attributes"]["ApproximateReceiveCount"], "1");
+    assert!(arn.starts_with("arn:aws:sqs:eu-central-1:") && record["eventSourceARN"] == arn.as_str());
+}

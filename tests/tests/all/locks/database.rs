@@ -1,0 +1,55 @@
+//! Leases in the database.
+
+use std::{sync::Arc, time::Duration};
+
+use bespeak::{
+    lock::{DatabaseLock, DistributedLock, LockName, conformance::Handles},
+    store::{Database, Guard},
+};
+use bespeak_tests::{Books, each_store};
+
+async fn handle(books: &Books) -> Arc<dyn DistributedLock> {
+    let store: Arc<dyn Database> = books.open(None, Guard::RowLock).await;
+    store.migrate().await.expect("migrated");
+    Arc::new(DatabaseLock::new(store))
+}
+
+async fn handles(books: Books) -> (Handles, Books) {
+    ([handle(&books).await, handle(&books).await], books)
+}
+
+mod sqlite {
+    use super::*;
+
+    async fn open() -> (Handles, Books) {
+        handles(Books::sqlite()).await
+    }
+
+    bespeak::lock_conformance_tests!(open);
+}
+
+mod mysql {
+    use super::*;
+
+    async fn open() -> (Handles, Books) {
+        handles(Books::mysql().await).await
+    }
+
+    bespeak::lock_conformance_tests!(open);
+}
+
+each_store!(a_row_that_was_deleted_by_hand_ends_its_lease_and_numbers_grow_all_the_same);
+
+async fn a_row_that_was_deleted_by_hand_ends_its_lease_and_numbers_grow_all_the_same(books: Books) {
+    let ([one, other], books) = handles(books).await;
+    let (seat, long) = (LockName::new("seat").expect("a name"), Duration::from_secs(600));
+    let mut robbed = one.try_acquire(&seat, long).await.expect("answered").expect("free");
+    books.tamper("DELETE FROM leases WHERE name = 'lock/seat'").await;
+    let next = other.try_acquire(&seat, long).await.expect("answered").expect("free");
+    assert!(next.fencing() > robbed.fencing(), "{next:?} after {robbed:?}");
+    // Who was robbed is told so, and takes nothing from the next.
+    assert!(!one.extend(&mut robbed, long).await.expect("answered"));
+    assert!(!one.release(robbed, Duration::ZERO).await.expect("answered"));
+    assert!(one.try_acquire(&seat, long).await.expect("answered").is_none());
+    assert!(other.release(next, Duration::ZERO).await.expect("answered"));
+}

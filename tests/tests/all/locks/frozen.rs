@@ -1,0 +1,130 @@
+//! A holder that stops past its lease, between reading and writing, and goes on when another has acted: the fault that no lock
+//! that ends by itself can prevent. A real process, stopped by SIGSTOP.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use bespeak::config::Strategy;
+use bespeak_tests::{Books, Nodes};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+
+use super::{app, hold, stock};
+
+/// How long the lock outlives its holder. Shorter than the database keeps an idle connection, so that the late write arrives.
+const LEASE_MS: &str = "1000";
+
+/// What the holder's process does, when `BESPEAK_TEST_HOLDER` names a strategy: holds a unit and says what became of it.
+#[tokio::test]
+async fn holder() {
+    let Ok(strategy) = std::env::var("BESPEAK_TEST_HOLDER") else { return };
+    let variable = |name: &str| std::env::var(name).expect("set by who started this");
+    let (url, redis) = (variable("BESPEAK_TEST_HOLDER_BOOKS"), variable("BESPEAK_TEST_HOLDER_REDIS"));
+    let settings = [
+        ("BESPEAK_REDIS_URLS", redis.as_str()),
+        ("BESPEAK_LOCK_LEASE_MS", LEASE_MS),
+        ("BESPEAK_LOCK_TIMEOUT_MS", "60000"),
+    ];
+    let strategy = Strategy::named(&strategy).expect("a strategy");
+    let app = app(&url, strategy, &settings).await;
+    let granted = hold(&app, "late", "seat").await;
+    eprintln!("holder granted {}", granted.is_ok_and(|granted| granted));
+}
+
+struct Holder {
+    child: Child,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Holder {
+    fn start(strategy: Strategy, books: &str, redis: &str, until: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("a path"));
+        command
+            .args(["--exact", "locks::frozen::holder", "--nocapture"])
+            .env("BESPEAK_TEST_HOLDER", strategy.as_str())
+            .env("BESPEAK_TEST_HOLDER_BOOKS", books)
+            .env("BESPEAK_TEST_HOLDER_REDIS", redis)
+            .env("BESPEAK_TEST_FAILPOINT", "batch.decided")
+            .env("BESPEAK_TEST_FAILPOINT_UNTIL", until)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().expect("started");
+        let said = BufReader::new(child.stderr.take().expect("piped")).lines();
+        Self { child, said }
+    }
+
+    /// Waits for a line that begins so; the rest of it.
+    async fn says(&mut self, beginning: &str) -> String {
+        let said = async {
+            while let Some(line) = self.said.next_line().await.expect("text") {
+                if let Some(rest) = line.strip_prefix(beginning) {
+                    return rest.trim().to_owned();
+                }
+            }
+            panic!("it ended without saying {beginning:?}");
+        };
+        tokio::time::timeout(Duration::from_secs(60), said).await.expect("said in time")
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("running").to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().await;
+        assert!(sent.expect("kill can be run").success());
+    }
+}
+
+/// How many got the one unit there is: the holder that froze, and the next.
+async fn granted(strategy: Strategy) -> (bool, bool, Books) {
+    let (nodes, books) = (Nodes::start().await, Books::mysql().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let until = folder.path().join("go-on");
+    let (url, redis) = (books.url(), nodes.urls());
+    let settings = [
+        ("BESPEAK_REDIS_URLS", redis.as_str()),
+        ("BESPEAK_LOCK_LEASE_MS", "60000"),
+        ("BESPEAK_LOCK_TIMEOUT_MS", "60000"),
+        ("BESPEAK_LOCK_NODE_TIMEOUT_MS", "2500"),
+    ];
+    let app = app(&url, strategy, &settings).await;
+    stock(&app, "seat", 1).await;
+    // Given a holder that has read that there is one unit, and is stopped before it writes that there is none
+    let mut holder = Holder::start(strategy, &url, &redis, &until);
+    holder.says("failpoint batch.decided reached").await;
+    holder.signal("STOP").await;
+    // When its lease is over and another takes the unit, under a lock of its own
+    let next = hold(&app, "next", "seat").await.expect("answered");
+    // And the holder goes on
+    std::fs::write(&until, "").expect("written");
+    holder.signal("CONT").await;
+    let late = holder.says("holder granted").await == "true";
+    (late, next, books)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_distributed_lock_alone_oversells_when_its_holder_freezes_past_its_lease() {
+    for strategy in [Strategy::ShedlockAlone, Strategy::RedlockAlone] {
+        // On a machine that is so slow that the database hangs up on the frozen holder first, the fault is another one.
+        let mut oversold = false;
+        for _ in 0..5 {
+            let (late, next, books) = granted(strategy).await;
+            oversold = late && next;
+            assert_eq!(books.audit().await.is_clean(), !oversold, "{strategy}");
+            if oversold {
+                break;
+            }
+        }
+        assert!(oversold, "{strategy}: one unit for two");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_the_store_s_guard_the_same_holder_is_refused() {
+    for strategy in [Strategy::Shedlock, Strategy::Redlock] {
+        let (late, next, books) = granted(strategy).await;
+        assert!(next && !late, "{strategy}: the unit is the next one's");
+        books.in_order().await;
+    }
+}

@@ -1,0 +1,170 @@
+//! Redlock, and what may happen to its nodes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bespeak::lock::{DistributedLock, Grant, LockError, LockName, conformance::Handles};
+use bespeak_services::Redis;
+use bespeak_tests::{Nodes, redlock};
+
+/// Long enough for a node on a machine that is many times slower.
+const PATIENT: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(600);
+
+async fn open() -> (Handles, Nodes) {
+    let nodes = Nodes::start().await;
+    ([nodes.lock(PATIENT), nodes.lock(PATIENT)], nodes)
+}
+
+mod conformance {
+    use super::*;
+
+    bespeak::lock_conformance_tests!(open);
+}
+
+/// One that waits for no node as long as that, so that what a time-out decides is decided soon.
+const IMPATIENT: Duration = Duration::from_millis(300);
+
+fn seat() -> LockName {
+    LockName::new("seat").expect("a name")
+}
+
+async fn take(lock: &Arc<dyn DistributedLock>) -> Result<Option<Grant>, LockError> {
+    lock.try_acquire(&seat(), LEASE).await
+}
+
+async fn taken(lock: &Arc<dyn DistributedLock>) -> Grant {
+    // A node that was just started again may be connected to only by the second try.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match take(lock).await {
+            Ok(Some(grant)) => return grant,
+            other => assert!(Instant::now() < deadline, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn give_back(lock: &Arc<dyn DistributedLock>, grant: Grant) -> bool {
+    lock.release(grant, Duration::ZERO).await.expect("answered")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_nodes_may_be_away_and_two_may_not() {
+    let ([one, other], mut nodes) = open().await;
+    let mut last = taken(&one).await;
+    assert!(give_back(&one, last.clone()).await);
+    // Whichever is away, one holds and numbers grow
+    for away in 0..3 {
+        nodes.nodes[away].kill().await.expect("killed");
+        let mut grant = taken(&one).await;
+        assert!(grant.fencing() > last.fencing(), "{grant:?} after {last:?}");
+        assert!(take(&other).await.expect("answered").is_none());
+        assert!(one.extend(&mut grant, LEASE).await.expect("answered"));
+        assert!(give_back(&one, grant.clone()).await);
+        last = grant;
+        nodes.nodes[away].restart().await.expect("restarted");
+    }
+    // When two are away, then nobody holds
+    let held = taken(&one).await;
+    for node in &mut nodes.nodes[..2] {
+        node.kill().await.expect("killed");
+    }
+    for lock in [&one, &other] {
+        let refused = take(lock).await.expect_err("no majority");
+        assert!(matches!(refused, LockError::NoQuorum { answered: 1, nodes: 3, needed: 2, .. }), "{refused}");
+    }
+    assert!(matches!(one.release(held, Duration::ZERO).await, Err(LockError::NoQuorum { .. })));
+    // When they are back, then somebody may
+    for node in &mut nodes.nodes[..2] {
+        node.restart().await.expect("restarted");
+    }
+    let grant = taken(&other).await;
+    assert!(grant.fencing() > last.fencing());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_silent_or_slow_holds_up_nobody_and_a_majority_that_is_grants_nothing() {
+    let (_, mut nodes) = open().await;
+    let (one, other) = (nodes.lock(IMPATIENT), nodes.lock(IMPATIENT));
+    // Given connections, so that what follows is the time of the question alone
+    let grant = taken(&one).await;
+    assert!(give_back(&one, grant).await);
+    nodes.nodes[0].freeze().await.expect("frozen");
+    let grant = taken(&one).await;
+    assert!(take(&other).await.expect("answered").is_none());
+    assert!(give_back(&one, grant).await);
+    nodes.nodes[0].thaw().await.expect("thawed");
+    // When all are slower than anybody waits, then nothing is granted, and what came late is taken back
+    for gate in &nodes.gates {
+        gate.set_latency(Duration::from_secs(1));
+    }
+    let refused = take(&one).await.expect_err("too slow");
+    assert!(matches!(refused, LockError::NoQuorum { answered: 0, .. }), "{refused}");
+    for gate in &nodes.gates {
+        gate.set_latency(Duration::ZERO);
+    }
+    taken(&other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_forgets_what_all_three_granted_makes_no_second_holder() {
+    let ([one, other], mut nodes) = open().await;
+    let held = taken(&one).await;
+    for node in &mut nodes.nodes[..1] {
+        node.restart_empty().await.expect("restarted");
+    }
+    assert!(take(&other).await.is_ok_and(|grant| grant.is_none()), "two nodes know");
+    assert!(give_back(&one, held.clone()).await);
+    let next = taken(&other).await;
+    assert!(next.fencing() > held.fencing());
+}
+
+/// What the description warns of, shown, so that nobody trusts the lock alone with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_forgets_what_only_two_granted_makes_a_second_holder_with_a_higher_number() {
+    let ([one, other], mut nodes) = open().await;
+    nodes.nodes[2].kill().await.expect("killed");
+    let first = taken(&one).await;
+    nodes.nodes[2].restart().await.expect("restarted");
+    nodes.nodes[1].restart_empty().await.expect("restarted");
+    let second = taken(&other).await;
+    // Both believe that they hold it: what they write to must tell them apart, and can.
+    assert!(first.is_valid() && second.is_valid());
+    assert!(second.fencing() > first.fencing());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_emptied_end_every_lock_and_numbers_grow_all_the_same() {
+    let ([one, other], nodes) = open().await;
+    let mut robbed = taken(&one).await;
+    nodes.flush().await;
+    let next = taken(&other).await;
+    assert!(next.fencing() > robbed.fencing(), "{next:?} after {robbed:?}");
+    assert!(!one.extend(&mut robbed, LEASE).await.expect("answered"));
+    assert!(!give_back(&one, robbed).await);
+    assert!(take(&one).await.expect("answered").is_none(), "it is the next one's still");
+    assert!(give_back(&other, next).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_on_one_node_makes_no_second_holder_and_numbers_grow() {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(Redis::start_own_with_clock(&[]).await.unwrap_or_else(|missing| panic!("{missing}")));
+    }
+    let urls: Vec<_> = nodes.iter().map(Redis::url).collect();
+    let (one, other) = (redlock(urls.clone(), PATIENT), redlock(urls, PATIENT));
+    let mut last = 0;
+    // Ahead past the lease, which that node then gives away; and back, where it keeps what is over.
+    for ahead in [3_600, -3_600, 0] {
+        let held = taken(&one).await;
+        assert!(held.fencing() > last);
+        last = held.fencing();
+        nodes[1].set_clock(ahead).expect("set");
+        assert!(take(&other).await.expect("answered").is_none(), "{ahead} s");
+        assert!(give_back(&one, held).await);
+    }
+}
