@@ -113,14 +113,10 @@ pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
 pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
     let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {
         LockKind::Database => Arc::new(DatabaseLock::new(database)),
-        #[cfg(feature = "redis")]
         LockKind::Redlock => Arc::new(crate::lock::Redlock::new(crate::lock::RedlockOptions {
             urls: config.locks.redis_urls.iter().map(|url| url.to_string()).collect(),
             node_timeout: config.locks.node_timeout,
         })),
-        // The configuration refuses it.
-        #[cfg(not(feature = "redis"))]
-        LockKind::Redlock => return None,
     };
     Some(Arc::new(Locks::new(lock, config.locks.timeout, config.locks.lease)))
 }

@@ -268,9 +268,6 @@ impl Config {
         let database = check_database_url(values, &database_url)?;
         let strategy = Strategy::parse(values)?;
         let locks = LockConfig::parse(values)?;
-        if cfg!(not(feature = "redis")) && strategy == Strategy::Redlock {
-            return Err(values.error("BESPEAK_STRATEGY", "another one: this build has no Redis"));
-        }
         if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
             return Err(
                 values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")

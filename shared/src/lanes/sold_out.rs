@@ -140,20 +140,16 @@ impl SoldOut {
         let (version, read_at) = (executed.version_of(id), executed.read_at);
         let mut told_at = None;
         match memory.known.get(id) {
-            Some(Known::GivenBack { here, version: given }) => {
-                if *given > version || here.is_some_and(|at| at >= read_at) {
-                    return;
-                }
+            Some(Known::GivenBack { here, version: given })
+                if *given > version || here.is_some_and(|at| at >= read_at) =>
+            {
+                return;
             }
-            Some(Known::Short(earlier)) => {
-                if earlier.is_newer_than(version, as_of) {
-                    return;
-                }
-                if (earlier.version, earlier.available) == (version, available) {
-                    told_at = earlier.told_at.filter(|at| at.elapsed() < TOLD_EVERY);
-                }
+            Some(Known::Short(earlier)) if earlier.is_newer_than(version, as_of) => return,
+            Some(Known::Short(earlier)) if (earlier.version, earlier.available) == (version, available) => {
+                told_at = earlier.told_at.filter(|at| at.elapsed() < TOLD_EVERY);
             }
-            None => {}
+            _ => {}
         }
         if told_at.is_none() && self.tell_others(id, version, found) {
             told_at = Some(Instant::now());
@@ -285,7 +281,8 @@ impl Memory {
         self.clock.is_some_and(|(known_at, said)| {
             let since = i64::try_from(known_at.elapsed().as_micros()).unwrap_or(i64::MAX);
             let now = said.as_microsecond().saturating_add(since);
-            now.saturating_sub(as_of.as_microsecond()) >= REMEMBERED_FOR.as_micros() as i64
+            u128::try_from(now.saturating_sub(as_of.as_microsecond()))
+                .is_ok_and(|ago| ago >= REMEMBERED_FOR.as_micros())
         })
     }
 
