@@ -22,6 +22,7 @@ use crate::{
 
 /// How long a refusal is remembered: what a refusal may lag another process's give-back by (I6).
 const REMEMBERED_FOR: Duration = Duration::from_millis(50);
+const REMEMBERED_FOR_MICROS: i64 = 50_000;
 /// How long where others are told: whoever asked the database asks it again before the others forget, so that one process
 /// does it for all.
 const RENEWED_AFTER: Duration = Duration::from_millis(35);
@@ -140,10 +141,10 @@ impl SoldOut {
         let (version, read_at) = (executed.version_of(id), executed.read_at);
         let mut told_at = None;
         match memory.known.get(id) {
-            Some(Known::GivenBack { here, version: given }) => {
-                if *given > version || here.is_some_and(|at| at >= read_at) {
-                    return;
-                }
+            Some(Known::GivenBack { here, version: given })
+                if *given > version || here.is_some_and(|at| at >= read_at) =>
+            {
+                return;
             }
             Some(Known::Short(earlier)) => {
                 if earlier.is_newer_than(version, as_of) {
@@ -153,7 +154,7 @@ impl SoldOut {
                     told_at = earlier.told_at.filter(|at| at.elapsed() < TOLD_EVERY);
                 }
             }
-            None => {}
+            Some(Known::GivenBack { .. }) | None => {}
         }
         if told_at.is_none() && self.tell_others(id, version, found) {
             told_at = Some(Instant::now());
@@ -285,7 +286,7 @@ impl Memory {
         self.clock.is_some_and(|(known_at, said)| {
             let since = i64::try_from(known_at.elapsed().as_micros()).unwrap_or(i64::MAX);
             let now = said.as_microsecond().saturating_add(since);
-            now.saturating_sub(as_of.as_microsecond()) >= REMEMBERED_FOR.as_micros() as i64
+            now.saturating_sub(as_of.as_microsecond()) >= REMEMBERED_FOR_MICROS
         })
     }
 
