@@ -90,7 +90,7 @@ pub(crate) enum Case {
     LabAgainstK6,
 }
 
-pub(crate) const ALL: [Case; 26] = [
+pub(crate) const ALL: [Case; 28] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,

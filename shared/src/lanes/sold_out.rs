@@ -22,6 +22,7 @@ use crate::{
 
 /// How long a refusal is remembered: what a refusal may lag another process's give-back by (I6).
 const REMEMBERED_FOR: Duration = Duration::from_millis(50);
+const REMEMBERED_FOR_MICROS: i64 = 50_000;
 /// How long where others are told: whoever asked the database asks it again before the others forget, so that one process
 /// does it for all.
 const RENEWED_AFTER: Duration = Duration::from_millis(35);
@@ -145,11 +146,15 @@ impl SoldOut {
             {
                 return;
             }
-            Some(Known::Short(earlier)) if earlier.is_newer_than(version, as_of) => return,
-            Some(Known::Short(earlier)) if (earlier.version, earlier.available) == (version, available) => {
-                told_at = earlier.told_at.filter(|at| at.elapsed() < TOLD_EVERY);
+            Some(Known::Short(earlier)) => {
+                if earlier.is_newer_than(version, as_of) {
+                    return;
+                }
+                if (earlier.version, earlier.available) == (version, available) {
+                    told_at = earlier.told_at.filter(|at| at.elapsed() < TOLD_EVERY);
+                }
             }
-            _ => {}
+            Some(Known::GivenBack { .. }) | None => {}
         }
         if told_at.is_none() && self.tell_others(id, version, found) {
             told_at = Some(Instant::now());
@@ -281,8 +286,7 @@ impl Memory {
         self.clock.is_some_and(|(known_at, said)| {
             let since = i64::try_from(known_at.elapsed().as_micros()).unwrap_or(i64::MAX);
             let now = said.as_microsecond().saturating_add(since);
-            u128::try_from(now.saturating_sub(as_of.as_microsecond()))
-                .is_ok_and(|ago| ago >= REMEMBERED_FOR.as_micros())
+            now.saturating_sub(as_of.as_microsecond()) >= REMEMBERED_FOR_MICROS
         })
     }
 

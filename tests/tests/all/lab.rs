@@ -118,7 +118,7 @@ async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_does_not() {
     // Given servers that the lab starts by itself
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html");
     let shown = report.display().to_string();
     let arguments =
@@ -159,7 +159,7 @@ async fn it_leaves_nothing_behind() {
 async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
     // Given a lab in its second run
     let books = Books::mysql().await;
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html").display().to_string();
     let url = mysql_server().await.url();
     let before = books.count(SCRATCH).await;
@@ -188,7 +188,7 @@ async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_lacks_it_says() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html").display().to_string();
     let ran = bespeak(&["lab", "--report", &report], &[]).await;
     assert_eq!(ran.code, 2);
@@ -205,7 +205,7 @@ async fn what_it_lacks_it_says() {
 
 /// Runs it on the shared server; its page too.
 async fn lab(arguments: &[&str]) -> (Ran, String) {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new().expect("a folder");
     let report: PathBuf = folder.path().join("lab.html");
     let url = mysql_server().await.url();
     let shown = report.display().to_string();
@@ -217,5 +217,5 @@ async fn lab(arguments: &[&str]) -> (Ran, String) {
 /// The results of one scenario, by strategy.
 fn results(ran: &Ran) -> BTreeMap<String, Value> {
     let results = ran.json()["results"].as_array().unwrap_or_else(|| panic!("{ran:?}")).clone();
-    results.into_iter().map(|run| (run["strategy"].as_str().unwrap().to_owned(), run)).collect()
+    results.into_iter().map(|run| (run["strategy"].as_str().expect("a strategy").to_owned(), run)).collect()
 }

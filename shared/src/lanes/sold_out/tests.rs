@@ -180,8 +180,8 @@ fn where_others_are_told_the_database_is_asked_again_before_they_forget() {
     let (alone, in_fleet) = (SoldOut::default(), SoldOut::default());
     let (sender, _told) = mpsc::channel(1);
     in_fleet.tell(sender);
-    let read_at =
-        Instant::now().checked_sub(RENEWED_AFTER + Duration::from_millis(1)).expect("it was up so long");
+    let ago = RENEWED_AFTER + Duration::from_millis(1);
+    let read_at = Instant::now().checked_sub(ago).expect("the clock is older");
     for memory in [&alone, &in_fleet] {
         memory.note(&Executed { read_at, ..found_short(1, at(0)) });
     }
