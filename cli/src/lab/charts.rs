@@ -178,7 +178,8 @@ pub(super) fn distribution(rows: &[&Figures]) -> Drawn {
 fn drawn(height: i32, draw: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn Error>>) -> Drawn {
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
+        let area =
+            SVGBackend::with_string(&mut svg, (WIDTH as u32, height.unsigned_abs())).into_drawing_area();
         draw(&area)?;
         area.present()?;
     }

@@ -64,7 +64,7 @@ impl Subject {
         let url = tokio::time::timeout(STARTS_WITHIN, first_line).await;
         let url = url.ok().and_then(Result::ok).filter(|url| url.starts_with("http://"));
         let Some(url) = url else {
-            return Err(Failure::new(format!("a server with the strategy {} did not start", strategy)));
+            return Err(Failure::new(format!("a server with the strategy {strategy} did not start")));
         };
         let target = Target::new(url.trim())
             .map_err(|error| Failure::caused("a server for the lab gave no address", &error))?;

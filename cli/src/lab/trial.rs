@@ -208,7 +208,7 @@ async fn attempts(
             let (connection, held) = hold(connection, body).await;
             match held {
                 Ok(answer) if attempt == Attempt::HoldThenEnd && answer.status == 200 => {
-                    let verb = if number % 3 == 0 { "release" } else { "commit" };
+                    let verb = if number.is_multiple_of(3) { "release" } else { "commit" };
                     let token =
                         serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["token"].take();
                     connection
