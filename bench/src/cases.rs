@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine, events, functions, mysql,
+    Error, engine, events, fleet, functions, lab, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -79,14 +79,18 @@ pub(crate) enum Case {
     EventsConsume,
     EventsLatency,
     EventsCost,
+    RedisHotResource,
+    RedisSoldOut,
     FunctionsCold,
     FunctionsWarm,
     FunctionsRelay,
     FunctionsConsume,
     FunctionsConcurrency,
+    LabGenerator,
+    LabAgainstK6,
 }
 
-pub(crate) const ALL: [Case; 24] = [
+pub(crate) const ALL: [Case; 28] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,
@@ -106,11 +110,15 @@ pub(crate) const ALL: [Case; 24] = [
     Case::EventsConsume,
     Case::EventsLatency,
     Case::EventsCost,
+    Case::RedisHotResource,
+    Case::RedisSoldOut,
     Case::FunctionsCold,
     Case::FunctionsWarm,
     Case::FunctionsRelay,
     Case::FunctionsConsume,
     Case::FunctionsConcurrency,
+    Case::LabGenerator,
+    Case::LabAgainstK6,
 ];
 
 impl Case {
@@ -135,11 +143,15 @@ impl Case {
             Self::EventsConsume => "events-consume",
             Self::EventsLatency => "events-latency",
             Self::EventsCost => "events-cost",
+            Self::RedisHotResource => "redis-hot-resource",
+            Self::RedisSoldOut => "redis-sold-out",
             Self::FunctionsCold => "functions-cold",
             Self::FunctionsWarm => "functions-warm",
             Self::FunctionsRelay => "functions-relay",
             Self::FunctionsConsume => "functions-consume",
             Self::FunctionsConcurrency => "functions-concurrency",
+            Self::LabGenerator => "lab-generator",
+            Self::LabAgainstK6 => "lab-against-k6",
         }
     }
 
@@ -166,6 +178,8 @@ impl Case {
             }
             Self::EventsLatency => events::latency(bench, bench.database().await?).await,
             Self::EventsCost => events::cost(bench, bench.database().await?).await,
+            Self::RedisHotResource => fleet::overhead(bench, bench.database().await?).await,
+            Self::RedisSoldOut => fleet::sold_out(bench, bench.database().await?).await,
             Self::FunctionsCold => functions::cold(bench, bench.database().await?).await,
             Self::FunctionsWarm => functions::warm(bench, bench.database().await?).await,
             Self::FunctionsRelay => {
@@ -175,6 +189,8 @@ impl Case {
                 functions::consume(bench, bench.database().await?, bench.backlog().await?).await
             }
             Self::FunctionsConcurrency => functions::concurrency(bench, bench.database().await?).await,
+            Self::LabGenerator => lab::generator(bench).await,
+            Self::LabAgainstK6 => lab::against_k6(bench, bench.database().await?).await,
         }
     }
 }

@@ -43,6 +43,7 @@ impl Server {
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
         app.start_events(config).await?;
+        app.start_gate(config);
         app.start_timer();
         app.start_purger();
         app.start_webhooks().await.map_err(|error| Failure::caused("webhooks cannot be started", &error))?;

@@ -19,13 +19,14 @@ pub use webhooks::{Tested, WebhookAnswer};
 use webhooks::Webhooks;
 
 use crate::{
-    config::{Config, EventLog},
+    config::{Config, EventLog, SecretUrl, Strategy},
     effects::SmartKey,
     engine::{
         Accepted, Change, Command, Define, Extend, Limits, Outcome, Refusal, Reservation, ReserveDraft,
         Resource, ResourceChange, ResourceId, Status, Token, Ttl,
     },
     expiry::Expiry,
+    fleet::{Gate, Limited, Node, RateLimiter},
     lanes::{Dispatch, DispatchError},
     lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks},
     retention::{Purger, Retention},
@@ -112,14 +113,10 @@ pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
 pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
     let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {
         LockKind::Database => Arc::new(DatabaseLock::new(database)),
-        #[cfg(feature = "redis")]
         LockKind::Redlock => Arc::new(crate::lock::Redlock::new(crate::lock::RedlockOptions {
             urls: config.locks.redis_urls.iter().map(|url| url.to_string()).collect(),
             node_timeout: config.locks.node_timeout,
         })),
-        // The configuration refuses it.
-        #[cfg(not(feature = "redis"))]
-        LockKind::Redlock => return None,
     };
     Some(Arc::new(Locks::new(lock, config.locks.timeout, config.locks.lease)))
 }
@@ -130,6 +127,8 @@ pub struct App {
     webhooks: Webhooks,
     dispatch: Arc<Dispatch>,
     locks: Option<Arc<Locks>>,
+    redis: Option<Arc<Node>>,
+    rate_limiter: Option<RateLimiter>,
     limits: Limits,
     retention: Retention,
     background: CancellationToken,
@@ -165,11 +164,17 @@ impl App {
         let locks = open_locks(database.clone(), config);
         let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
         let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
+        let fleet = &config.fleet;
+        let shared_through = |url: &SecretUrl| Node::new(url, fleet.timeout);
+        let redis = fleet.redis_url.as_ref().map(shared_through);
+        let limiter = |rate| RateLimiter::new(rate, fleet.scope.clone(), redis.clone());
         let app = Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),
             database,
             dispatch,
             locks,
+            rate_limiter: fleet.rate_limit.map(limiter),
+            redis,
             limits: config.limits.clone(),
             retention: config.retention,
             background: CancellationToken::new(),
@@ -188,8 +193,20 @@ impl App {
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
-        let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
-        self.tasks.spawn(purger.run(Until::Stopped, self.background.clone()));
+        let mut purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
+        let stop = self.background.clone();
+        self.tasks.spawn(async move { purger.run(Until::Stopped, stop).await });
+    }
+
+    /// Starts to tell other processes what is sold out, and to learn it from them, where a Redis is there for it. Only lanes
+    /// refuse by it, and SQLite's books have no fleet.
+    pub fn start_gate(&self, config: &Config) {
+        let in_fleet = config.strategy == Strategy::Lanes && config.database_url.starts_with("mysql:");
+        if let (Some(node), true) = (&self.redis, in_fleet) {
+            let channel = format!("{}:gate:v1", config.fleet.scope);
+            let gate = Gate::new(node.clone(), channel, self.dispatch.sold_out());
+            gate.start(&self.tasks, &self.background);
+        }
     }
 
     /// Starts the way of events: the relay, and the consumer of what it publishes, as far as this process has them.
@@ -218,7 +235,23 @@ impl App {
         &self.limits
     }
 
-    /// Holds units, or finds the reservation that its key made. Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units, or finds the reservation that its key made, if its holder does not ask too often. The answer to a retry is
+    /// not counted. Cancel-safe: see [`Dispatch::submit`].
+    ///
+    /// # Errors
+    /// Its holder asks more often than the rate limit allows.
+    pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Result<Answer<Booked>, Limited> {
+        let Some(limiter) = &self.rate_limiter else { return Ok(self.reserve(draft).await) };
+        let allowed = limiter.take(draft.holder.as_ref()).await?;
+        let answer = self.reserve(draft).await;
+        if let (Some(allowed), Ok(Ok(Booked { replayed: true, .. }))) = (allowed, &answer) {
+            limiter.give_back(allowed).await;
+        }
+        Ok(answer)
+    }
+
+    /// Holds units, or finds the reservation that its key made, however often its holder asks. Cancel-safe: see
+    /// [`Dispatch::submit`].
     pub async fn reserve(&self, draft: ReserveDraft) -> Answer<Booked> {
         booked(self.dispatch.submit(Command::Reserve(draft.with_token(draw_token()))).await)
     }

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod events;
 pub mod expiry;
 mod failpoint;
+pub mod fleet;
 pub mod lanes;
 pub mod lock;
 pub mod retention;

@@ -5,6 +5,7 @@
 mod catalogue;
 mod events;
 mod exporter;
+mod fleet;
 mod lines;
 mod locks;
 #[cfg(feature = "otlp")]
@@ -34,7 +35,10 @@ use crate::{
 pub(crate) use events::{count_consumed, count_dead_lettered, note_backlog, note_relay};
 #[cfg(feature = "kafka")]
 pub(crate) use events::{count_rejoined, note_consumer_lag};
-
+pub(crate) use fleet::{
+    GateMessage, RedisCall, RedisResult, count_gate_message, count_limited, count_limited_locally,
+    count_redis_call, count_refused_by_gate, note_breaker,
+};
 pub(crate) use locks::{count_lock, count_lost_lock};
 
 /// Seconds, from a lone commit on a fast disk to the longest time-out.
@@ -89,10 +93,12 @@ pub fn start_spans(config: Option<&OtlpConfig>) -> Result<(), String> {
 }
 
 /// Sends the spans that have ended, and waits for it, but not for long: whoever may be frozen after an answer calls this
-/// before it.
-pub async fn flush_spans() {
+/// before it, with how much time it has for that.
+pub async fn flush_spans(within: Duration) {
     #[cfg(feature = "otlp")]
-    otlp::flush().await;
+    otlp::flush(within).await;
+    #[cfg(not(feature = "otlp"))]
+    let _ = within;
 }
 
 /// Sends the spans that have ended, and ends the export.

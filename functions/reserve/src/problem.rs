@@ -9,6 +9,7 @@ use axum::{
 };
 use bespeak::{
     engine::{Refusal, Timestamp, Violation},
+    fleet::Limited,
     lanes::DispatchError,
     store::StoreError,
     webhooks,
@@ -171,6 +172,17 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", "Internal error", detail)
     }
 
+    /// 429: the holder asks too often.
+    fn limited(limited: Limited) -> Self {
+        let detail = format!("{limited}; nothing was done, and a retry with the same key is safe");
+        // Whole seconds, rounded up: whoever waits so long does not come too early.
+        let seconds = limited.retry_after.as_secs_f64().ceil().max(1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 86,400")]
+        let seconds = seconds as u64;
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "Too many requests", detail)
+            .retry_after(seconds)
+    }
+
     fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable", detail)
             .retry_after(COME_AGAIN_SECONDS)
@@ -259,6 +271,12 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         // The hint is in whole seconds, so this process's clock will do.
         Self::refused(refusal, Timestamp::now())
+    }
+}
+
+impl From<Limited> for Problem {
+    fn from(limited: Limited) -> Self {
+        Self::limited(limited)
     }
 }
 

@@ -131,6 +131,7 @@ fn answer(answer: Answer<Booked>) -> Result<Json<ReservationView>, Problem> {
         (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "resource-not-found"),
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "out-of-stock; with Retry-After and nextReleaseAt when a hold will end"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value, idempotency-key-reused"),
+        (status = 429, body = ProblemBody, content_type = "application/problem+json", description = "rate-limited: the holder asks more often than the server allows; with Retry-After. Answers to retries are not counted, and requests without a holder are not limited"),
     ))]
 pub(crate) async fn reserve(
     State(api): State<Api>,
@@ -138,7 +139,7 @@ pub(crate) async fn reserve(
     JsonBody(request): JsonBody<ReserveRequest>,
 ) -> Result<Response, Problem> {
     let draft = request.parse(&headers, api.app.limits())?;
-    let booked = api.app.reserve(draft).await??;
+    let booked = api.app.reserve_within_limit(draft).await???;
     let mut response = Json(ReservationView::from(booked.reservation)).into_response();
     if booked.replayed {
         let replayed = HeaderName::from_static("idempotent-replayed");

@@ -3,6 +3,7 @@
 //! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
 
 mod events;
+mod fleet;
 mod locks;
 mod otlp;
 mod settings;
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use crate::{engine::Limits, lanes, retention::Retention, telemetry::LogFormat, until::Until};
 pub use events::{EventLog, KafkaConfig, Login, Security};
+pub use fleet::FleetConfig;
 pub use locks::LockConfig;
 pub use otlp::OtlpConfig;
 pub use settings::{SETTINGS, Setting};
@@ -204,6 +206,8 @@ pub struct Config {
     pub strategy: Strategy,
     /// How distributed locks are taken, by strategies that take any.
     pub locks: LockConfig,
+    /// What processes share through Redis besides locks.
+    pub fleet: FleetConfig,
     /// How many lanes.
     pub lanes: usize,
     /// How many commands one transaction takes at the most.
@@ -264,9 +268,6 @@ impl Config {
         let database = check_database_url(values, &database_url)?;
         let strategy = Strategy::parse(values)?;
         let locks = LockConfig::parse(values)?;
-        if cfg!(not(feature = "redis")) && strategy == Strategy::Redlock {
-            return Err(values.error("BESPEAK_STRATEGY", "another one: this build has no Redis"));
-        }
         if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
             return Err(
                 values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")
@@ -315,6 +316,7 @@ impl Config {
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
             write_connections,
             strategy,
+            fleet: FleetConfig::parse(values, &locks)?,
             locks,
             lanes,
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
@@ -407,7 +409,9 @@ fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigErro
 /// Variables that start with `BESPEAK_` and are no setting, each with the setting that it may have meant.
 pub fn unknown_variables<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(String, Option<&'static str>)> {
     names
-        .filter(|name| name.starts_with("BESPEAK_") && !name.starts_with("BESPEAK_TEST_"))
+        .filter(|name| name.starts_with("BESPEAK_"))
+        // What tests and the lock lab are told.
+        .filter(|name| !name.starts_with("BESPEAK_TEST_") && !name.starts_with("BESPEAK_LAB_"))
         .filter(|name| SETTINGS.iter().all(|setting| setting.name != *name))
         .map(|name| {
             let nearest = SETTINGS

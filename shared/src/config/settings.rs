@@ -75,6 +75,21 @@ pub const SETTINGS: &[Setting] = &[
         )
     },
     setting(
+        "BESPEAK_REDIS_TIMEOUT_MS",
+        "20",
+        "How long a request waits for the first Redis node, in ms (1 to 1000); then it goes on without",
+    ),
+    setting(
+        "BESPEAK_REDIS_PREFIX",
+        "bespeak",
+        "What keys and channels of gate and rate limit begin with; another one for each deployment on the same Redis",
+    ),
+    setting(
+        "BESPEAK_RATE_LIMIT_PER_HOLDER",
+        "none",
+        "How often a holder may ask for units, such as 20/1s, 300/5m or 1000/1h; more is answered 429",
+    ),
+    setting(
         "BESPEAK_LOCK_TIMEOUT_MS",
         "2000",
         "How long a command waits for its distributed locks before it is answered 503, in ms (1 to 60000)",

@@ -146,3 +146,45 @@ fn a_misspelt_variable_is_named_with_what_it_may_have_meant() {
         ]
     );
 }
+
+#[test]
+fn a_rate_is_so_many_in_so_long() {
+    let rate = |text: &str| {
+        let config = Config::parse(&values("BESPEAK_RATE_LIMIT_PER_HOLDER", text)).expect("valid");
+        config.fleet.rate_limit.map(|rate| (rate.requests, rate.per.as_secs()))
+    };
+    assert_eq!(rate("none"), None);
+    assert_eq!(rate("20/1s"), Some((20, 1)));
+    assert_eq!(rate("300/5m"), Some((300, 300)));
+    assert_eq!(rate("1000000/24h"), Some((1_000_000, 86_400)));
+    for wrong in
+        ["", "20", "20/s", "20/1", "0/1s", "1000001/1s", "20/0s", "20/25h", "20/1ms", "-1/1s", "20/1é", "20/"]
+    {
+        let refusal = refusal("BESPEAK_RATE_LIMIT_PER_HOLDER", wrong);
+        assert!(refusal.contains("such as 20/1s, 300/5m or 1000/1h"), "{wrong}: {refusal}");
+    }
+    assert!(refusal("BESPEAK_REDIS_TIMEOUT_MS", "0").contains("from 1 to 1000"));
+    assert!(refusal("BESPEAK_REDIS_PREFIX", "a b").contains("A-Za-z0-9._:-"));
+}
+
+#[test]
+fn processes_of_one_database_share_and_no_others() {
+    let scope = |url: &'static str, prefix: &'static str| {
+        let values = Values::collect(
+            |asked| match asked {
+                "BESPEAK_DATABASE_URL" => Some(url.to_owned()),
+                "BESPEAK_REDIS_PREFIX" => Some(prefix.to_owned()),
+                _ => None,
+            },
+            |_| None,
+        );
+        Config::parse(&values).expect("valid").fleet.scope
+    };
+    let here = scope("mysql://ann:one@db:3306/books", "shop");
+    assert!(here.starts_with("shop:") && !here.contains("one"), "{here}");
+    assert_eq!(here, scope("mysql://bob:two@db/books", "shop"), "whoever logs in, and however it is written");
+    for other in ["mysql://ann:one@db:3307/books", "mysql://ann:one@db/other", "mysql://ann:one@db2/books"] {
+        assert_ne!(here, scope(other, "shop"), "{other}");
+    }
+    assert_ne!(here, scope("mysql://ann:one@db:3306/books", "bespeak"));
+}

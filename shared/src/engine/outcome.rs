@@ -24,6 +24,20 @@ pub enum Accepted {
     },
 }
 
+impl Accepted {
+    /// The resources of which units may be available since this command or, where it changed nothing, since an earlier
+    /// attempt at it whose COMMIT was not answered.
+    pub(crate) fn given_back(&self) -> Vec<&ResourceId> {
+        match self {
+            Self::Reservation { reservation, .. } if !reservation.status.takes_stock() => {
+                reservation.items.iter().map(|item| &item.resource_id).collect()
+            }
+            Self::Reservation { .. } => Vec::new(),
+            Self::Resource { resource, .. } => vec![&resource.id],
+        }
+    }
+}
+
 /// Whether a command changed its reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -114,12 +114,15 @@ async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
         }
     };
     let found: HashMap<_, _> = found.into_iter().map(|made| (made.key.clone(), made)).collect();
-    let mut refused = 0;
+    let (mut refused, mut from_elsewhere) = (0, 0);
     for job in candidates {
         let outcome = match &job.given.command {
             Command::Reserve(reserve) => match found.get(&reserve.key) {
                 Some(earlier) => Some(replay(earlier, reserve, now)),
-                None => way.sold_out.refusal(reserve, now).map(Err),
+                None => way.sold_out.refusal(reserve, now).map(|remembered| {
+                    from_elsewhere += u64::from(remembered.from_elsewhere);
+                    Err(remembered.refusal)
+                }),
             },
             _ => None,
         };
@@ -132,6 +135,7 @@ async fn refuse_from_memory(way: &Way, jobs: &mut Vec<Job>) {
         }
     }
     telemetry::count_refused_from_memory(refused);
+    telemetry::count_refused_by_gate(from_elsewhere);
     jobs.append(&mut others);
 }
 

@@ -28,7 +28,7 @@ use crate::{
 };
 use lane::Queue;
 use single::Singles;
-use sold_out::SoldOut;
+pub(crate) use sold_out::{Found, Notice, SoldOut};
 
 /// How many imports may be under way or wait for their next transaction.
 const IMPORTS_MAX: usize = 8;
@@ -214,6 +214,11 @@ impl Dispatch {
     /// Told of each commit that wrote events: whoever waits for it need not poll.
     pub(crate) fn written(&self) -> Arc<Notify> {
         self.way.written.clone()
+    }
+
+    /// What is known to be sold out: for whoever tells other processes, and learns from them.
+    pub(crate) fn sold_out(&self) -> Arc<SoldOut> {
+        self.way.sold_out.clone()
     }
 
     /// Reads from the store; a failure is logged here.

@@ -82,6 +82,7 @@ impl Store for Fake {
             round_trips: 0,
             read_at: std::time::Instant::now(),
             now: jiff::Timestamp::UNIX_EPOCH,
+            versions: Vec::new(),
         })
     }
 

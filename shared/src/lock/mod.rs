@@ -12,7 +12,6 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod database;
-#[cfg(feature = "redis")]
 mod redlock;
 mod waiting;
 
@@ -26,7 +25,6 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use database::DatabaseLock;
-#[cfg(feature = "redis")]
 pub use redlock::{Redlock, RedlockOptions};
 pub use waiting::{Held, LockCounts, Locks};
 

@@ -343,6 +343,7 @@ async fn finish<S: Session>(
 ) -> Result<Executed, StoreError> {
     let Applied { set, outcomes, read_at, now } = applied;
     debug_assert_eq!(outcomes.len(), commands.len());
+    let versions = versions(&outcomes, &set);
     let changes = set.into_changes();
     let expired = changes.events.iter().filter(|event| event.kind == EventType::Expired).count() as u64;
     let on_command = commands.iter().zip(&outcomes).filter(|(traced, outcome)| {
@@ -363,5 +364,19 @@ async fn finish<S: Session>(
         session.commit().await?;
         round_trips
     } + S::ROUND_TRIPS_TO_END;
-    Ok(Executed { outcomes, expired_on_demand, events, round_trips, read_at, now })
+    Ok(Executed { outcomes, expired_on_demand, events, round_trips, read_at, now, versions })
+}
+
+/// The versions of those resources that some outcome found short or may have given units of.
+fn versions(outcomes: &[Outcome], set: &WorkingSet) -> Vec<(ResourceId, u64)> {
+    let about: BTreeSet<&ResourceId> = outcomes
+        .iter()
+        .flat_map(|outcome| match outcome {
+            Err(Refusal::OutOfStock { resource_id, .. }) => vec![resource_id],
+            Err(_) => Vec::new(),
+            Ok(accepted) => accepted.given_back(),
+        })
+        .collect();
+    let version = |id: &ResourceId| Some((id.clone(), set.resource(id)?.version));
+    about.into_iter().filter_map(version).collect()
 }

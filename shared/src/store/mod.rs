@@ -207,8 +207,17 @@ pub struct Executed {
     pub round_trips: u32,
     /// Shortly before the books were read: no outcome is based on anything older.
     pub read_at: Instant,
-    /// The store's clock, when the batch was applied.
+    /// The store's clock, when the batch was applied, under all its locks.
     pub now: Timestamp,
+    /// The versions of those resources that some outcome found short or may have given units of, when it was over.
+    pub versions: Vec<(ResourceId, u64)>,
+}
+
+impl Executed {
+    /// The version of a resource that some outcome is about; 0 where it is not known.
+    pub(crate) fn version_of(&self, id: &ResourceId) -> u64 {
+        self.versions.iter().find(|(of, _)| of == id).map_or(0, |(_, version)| *version)
+    }
 }
 
 /// Holds whose time is up, and when to look again.

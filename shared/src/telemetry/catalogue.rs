@@ -158,6 +158,41 @@ const METRICS: &[Metric] = &[
         "For how long the oldest delivery that may be attempted has been due.",
     ),
     counter(
+        "bespeak_redis_calls_total",
+        &[&[
+            ("call", &["limit", "give_back", "publish", "probe"]),
+            ("result", &["ok", "failed", "timed_out", "skipped"]),
+        ]],
+        "Calls of Redis, by call and result: ok, failed, timed_out, or skipped because the breaker was open.",
+    ),
+    histogram(
+        "bespeak_redis_call_seconds",
+        &[&[("call", &["limit", "give_back", "publish", "probe"])]],
+        "How long Redis was waited for, by call.",
+    ),
+    gauge("bespeak_redis_open_breakers", "1 while Redis is not asked, because it did not answer; else 0."),
+    counter(
+        "bespeak_redis_gate_messages_total",
+        &[&[("result", &["published", "dropped", "learnt", "outdated"])]],
+        "What became of notices between processes, by result: messages published; notices dropped (the queue was full), \
+         learnt, or outdated when they came.",
+    ),
+    counter(
+        "bespeak_redis_gate_refusals_total",
+        PLAIN,
+        "Of the holds refused from memory, those that another process had found to be sold out.",
+    ),
+    counter(
+        "bespeak_rate_limit_requests_total",
+        &[&[("result", &["allowed", "limited", "unnamed"])]],
+        "Requests for units that the rate limit looked at, by result: allowed, limited (429), or unnamed (no holder).",
+    ),
+    counter(
+        "bespeak_rate_limit_local_total",
+        PLAIN,
+        "Of these, those that this process judged alone: there is no Redis, or it did not answer.",
+    ),
+    counter(
         "bespeak_lock_acquisitions_total",
         AS_SEEN,
         "Commands that asked for distributed locks, by lock and result: acquired, timed_out (others held it) or failed \
@@ -237,8 +272,16 @@ mod tests {
 
     #[test]
     fn a_name_ends_in_its_unit_and_a_description_names_its_labels() {
-        const UNITS: [&str; 7] =
-            ["_seconds", "_commands", "_connections", "_calls", "_events", "_keys", "_deliveries"];
+        const UNITS: [&str; 8] = [
+            "_seconds",
+            "_commands",
+            "_connections",
+            "_calls",
+            "_events",
+            "_keys",
+            "_deliveries",
+            "_breakers",
+        ];
         for Metric { name, kind, help } in METRICS {
             let is_unit = match kind {
                 Kind::Counter(_) => name.ends_with("_total"),

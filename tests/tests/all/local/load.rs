@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bespeak_services::Redis;
 use bespeak_tests::{Books, Receiver, Says, Server, Topic};
 use http::Method;
 use serde_json::json;
 
-/// `bespeak serve` on MySQL and Kafka, and two receivers of webhooks, one of which always refuses.
+/// `bespeak serve` on MySQL, Kafka and Redis, and two receivers of webhooks, one of which always refuses.
 pub(super) struct Load {
     server: Server,
     topic: Topic,
+    _redis: Redis,
     rounds: AtomicU64,
     _receivers: [Receiver; 2],
 }
@@ -19,7 +21,13 @@ impl Load {
         let topic = Topic::new().await;
         let receivers = [Receiver::start(Says::status(200)).await, Receiver::start(Says::status(500)).await];
         let events = topic.url();
-        let settings = [("BESPEAK_EVENTS_URL", events.as_str()), ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true")];
+        let redis = Redis::start_own(&[]).await.unwrap_or_else(|missing| panic!("{missing}"));
+        let redis_url = redis.url();
+        let settings = [
+            ("BESPEAK_EVENTS_URL", events.as_str()),
+            ("BESPEAK_REDIS_URLS", &redis_url),
+            ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true"),
+        ];
         let server = Server::start(books, &settings).await;
         for receiver in &receivers {
             let endpoint = json!({"url": receiver.url()}).to_string();
@@ -29,7 +37,7 @@ impl Load {
         server.cars("car", 1_000_000).await;
         server.stock("seat", 1).await;
         server.stock("room", 1_000_000).await;
-        Self { server, topic, rounds: AtomicU64::new(0), _receivers: receivers }
+        Self { server, topic, _redis: redis, rounds: AtomicU64::new(0), _receivers: receivers }
     }
 
     pub(super) fn server(&self) -> &Server {
