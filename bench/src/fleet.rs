@@ -173,8 +173,8 @@ async fn load_half(bench: &Bench, target: &bespeak_load::Target) -> Result<Summa
 async fn transactions(servers: &[Server; 2]) -> Result<f64, Error> {
     let mut all = 0.0;
     for server in servers {
-        let asked = server.target()?.connect().await?.send(http::Method::GET, "/metrics", &[], "".into());
-        let body = asked.await?.body;
+        let mut connection = server.target()?.connect().await?;
+        let body = connection.send(http::Method::GET, "/metrics", &[], "".into()).await?.body;
         let text = std::str::from_utf8(&body)?;
         let count = text.lines().find_map(|line| line.strip_prefix("bespeak_lane_batch_commands_count "));
         all += count.ok_or("no count of batches")?.parse::<f64>()?;
