@@ -37,7 +37,7 @@ const ZERO: [&str; 13] = [
     "{{what}}",
 ];
 /// The same, where a panel has but one query and no legend.
-const ZERO_PANELS: [&str; 4] = ["Server errors", "Parked keys", "Oldest event", "Outbox lag"];
+const ZERO_PANELS: [&str; 5] = ["Server errors", "Parked keys", "Oldest event", "Outbox lag", "Lane queues"];
 
 impl Query {
     fn may_be_zero(&self) -> bool {
