@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    Error, engine, events, fleet, functions, mysql,
+    Error, engine, events, fleet, functions, lab, mysql,
     report::{Section, median, thousands, verdict},
     server::Server,
 };
@@ -86,9 +86,11 @@ pub(crate) enum Case {
     FunctionsRelay,
     FunctionsConsume,
     FunctionsConcurrency,
+    LabGenerator,
+    LabAgainstK6,
 }
 
-pub(crate) const ALL: [Case; 26] = [
+pub(crate) const ALL: [Case; 28] = [
     Case::Engine,
     Case::Store,
     Case::HotResource,
@@ -115,6 +117,8 @@ pub(crate) const ALL: [Case; 26] = [
     Case::FunctionsRelay,
     Case::FunctionsConsume,
     Case::FunctionsConcurrency,
+    Case::LabGenerator,
+    Case::LabAgainstK6,
 ];
 
 impl Case {
@@ -146,6 +150,8 @@ impl Case {
             Self::FunctionsRelay => "functions-relay",
             Self::FunctionsConsume => "functions-consume",
             Self::FunctionsConcurrency => "functions-concurrency",
+            Self::LabGenerator => "lab-generator",
+            Self::LabAgainstK6 => "lab-against-k6",
         }
     }
 
@@ -183,6 +189,8 @@ impl Case {
                 functions::consume(bench, bench.database().await?, bench.backlog().await?).await
             }
             Self::FunctionsConcurrency => functions::concurrency(bench, bench.database().await?).await,
+            Self::LabGenerator => lab::generator(bench).await,
+            Self::LabAgainstK6 => lab::against_k6(bench, bench.database().await?).await,
         }
     }
 }

@@ -10,6 +10,7 @@ mod environment;
 mod events;
 mod fleet;
 mod functions;
+mod lab;
 mod mysql;
 mod report;
 mod server;

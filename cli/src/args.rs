@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use bespeak::store::LetterId;
 use clap::{Args, Parser, Subcommand};
 
-use crate::server_flags::ServerFlags;
+use crate::{
+    lab::{LabArgs, SubjectArgs},
+    server_flags::ServerFlags,
+};
 
 /// Reservation engine: holds limited stock for a while, then commits, releases or expires it, without overselling.
 #[derive(Debug, Parser)]
@@ -36,6 +39,11 @@ pub(crate) enum Command {
     Dlq(DlqCommand),
     /// Fire a flash sale at a server (its own, where none is named) and say whether the books balance.
     Simulate(SimulateArgs),
+    /// Run the same load against each locking strategy in turn, and show throughput, response times and duplicates.
+    Lab(LabArgs),
+    /// Serve in the lab (used by the lab itself).
+    #[command(hide = true)]
+    LabSubject(SubjectArgs),
     /// Print the description of the events that are published, as an AsyncAPI document.
     Asyncapi(AsyncapiArgs),
     #[command(flatten)]
@@ -391,7 +399,7 @@ fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be 0 to 1".to_owned())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a number with ms, s or m, such as 5s".to_owned();
     let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);

@@ -42,6 +42,11 @@ impl Failure {
         Self::new(message)
     }
 
+    /// What it says.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same failure, with what was done before it.
     pub(crate) fn after(mut self, done: &str) -> Self {
         self.message = format!("{} ({done})", self.message);

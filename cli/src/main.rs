@@ -1,4 +1,4 @@
-//! `bespeak`: the server, a client of it, the flash-sale simulation and the audit, in one binary.
+//! `bespeak`: the server, a client of it, the flash-sale simulation, the lock lab and the audit, in one binary.
 //!
 //! Exit codes: 0 done; 1 refused, or something is wrong with what was looked at; 2 the command line or a setting is wrong.
 
@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod dlq;
 mod failure;
+mod lab;
 mod outbox;
 mod output;
 mod serve;
@@ -43,6 +44,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Outbox(command) => on_one_thread(outbox::run(output, command)),
         Command::Dlq(command) => on_one_thread(dlq::run(output, command)),
         Command::Asyncapi(args) => asyncapi::show(output, args),
+        Command::Lab(args) => on_all_cores(lab::run(output, args)),
+        Command::LabSubject(args) => on_all_cores(lab::serve_subject(output, args)),
         Command::Simulate(args) => on_all_cores(simulate::run(output, args)),
         Command::Client(command) => on_one_thread(client::run(output, command)),
     }

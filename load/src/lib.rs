@@ -10,6 +10,6 @@ mod record;
 mod target;
 
 pub use closed::{ClosedLoop, closed_loop};
-pub use open::{OpenLoop, open_loop};
+pub use open::{OpenLoop, OpenRun, open_loop};
 pub use record::{Recorder, Summary};
 pub use target::{Answer, Connection, Target, TargetError};

@@ -13,9 +13,6 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{Answer, Connection, Recorder, Summary, Target, TargetError};
 
-/// How long after the end requests that are late by then may still be sent; the others count as not sent.
-const LATE_MAX: Duration = Duration::from_secs(60);
-
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct OpenLoop {
@@ -28,6 +25,27 @@ pub struct OpenLoop {
     pub warm_up: Duration,
     /// For how long requests are due that count.
     pub duration: Duration,
+    /// How long after the end requests that are late by then may still be sent; the others count as not sent.
+    pub late_max: Duration,
+}
+
+/// What an open loop measured.
+#[derive(Clone, Debug)]
+pub struct OpenRun {
+    /// Answers, their times counted from when their requests were due.
+    pub answers: Recorder,
+    /// How late each request was handed to whoever sends it: the generator's own fault, and a server's whose answers kept
+    /// all connections busy.
+    pub lateness: Recorder,
+    /// From when requests counted until the last answer to one.
+    pub elapsed: Duration,
+}
+
+impl OpenRun {
+    /// Its answers summed up.
+    pub fn summary(&self) -> Summary {
+        self.answers.summary(self.elapsed)
+    }
 }
 
 impl OpenLoop {
@@ -39,11 +57,11 @@ impl OpenLoop {
 
 /// Loads `target`. `step` is called for each request with a connection, the connection's number and the request's; it sends
 /// what it wants and returns the answer to count. Requests are counted by when they were due, and their response times from
-/// then on; the rate of the summary is that of their answers, until the last of them.
+/// then on; the rate is that of their answers, until the last of them.
 ///
 /// # Errors
 /// A connection cannot be opened. Requests that fail later are counted, and end their connection's turn.
-pub async fn open_loop<F, Fut>(target: &Target, load: &OpenLoop, step: F) -> Result<Summary, TargetError>
+pub async fn open_loop<F, Fut>(target: &Target, load: &OpenLoop, step: F) -> Result<OpenRun, TargetError>
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = (Connection, Result<Answer, TargetError>)> + Send + 'static,
@@ -66,18 +84,28 @@ where
     for (number, connection) in connections.into_iter().enumerate() {
         tasks.spawn(serve(arrivals.clone(), target.clone(), step.clone(), connection, number));
     }
-    let mut all = Recorder::new();
-    let mut last = Duration::ZERO;
+    let mut all = Served::default();
     while let Some(served) = tasks.join_next().await {
         match served {
-            Ok((recorder, answered)) => {
-                all.merge(&recorder);
-                last = last.max(answered);
+            Ok(served) => {
+                all.answers.merge(&served.answers);
+                all.lateness.merge(&served.lateness);
+                all.last = all.last.max(served.last);
             }
-            Err(_panicked) => all.failed("the load generator panicked"),
+            Err(_panicked) => all.answers.failed("the load generator panicked"),
         }
     }
-    Ok(all.summary(load.duration.max(last.saturating_sub(load.warm_up))))
+    let elapsed = load.duration.max(all.last.saturating_sub(load.warm_up));
+    Ok(OpenRun { answers: all.answers, lateness: all.lateness, elapsed })
+}
+
+/// What one connection, or all of them, counted.
+#[derive(Default)]
+struct Served {
+    answers: Recorder,
+    lateness: Recorder,
+    /// When, from the start, the last request that counts was answered.
+    last: Duration,
 }
 
 /// The requests: how many are due, and which is the next.
@@ -125,36 +153,40 @@ fn tick(arrivals: &Weak<Arrivals>) {
     }
 }
 
-/// One connection's part: what it counted, and when, from the start, its last request that counts was answered.
+/// One connection's part.
 async fn serve<F, Fut>(
     arrivals: Arc<Arrivals>,
     target: Target,
     step: Arc<F>,
     mut connection: Connection,
     number: usize,
-) -> (Recorder, Duration)
+) -> Served
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = (Connection, Result<Answer, TargetError>)> + Send + 'static,
 {
-    let mut recorder = Recorder::new();
-    let mut last = Duration::ZERO;
+    let mut served = Served::default();
     while let Some((request, due)) = arrivals.take().await {
-        if arrivals.started.elapsed() > arrivals.end() + LATE_MAX {
-            recorder.failed("not sent in time");
+        let counted = due >= arrivals.load.warm_up;
+        let taken = arrivals.started.elapsed();
+        if taken > arrivals.end() + arrivals.load.late_max {
+            served.answers.failed("not sent in time");
             continue;
+        }
+        if counted {
+            served.lateness.answered(0, taken.saturating_sub(due));
         }
         let (used, answer) = step(connection, number, request).await;
         connection = used;
         let answered = arrivals.started.elapsed();
         match answer {
-            Ok(answer) if due >= arrivals.load.warm_up => {
-                recorder.answered(answer.status.as_u16(), answered.saturating_sub(due));
-                last = answered;
+            Ok(answer) if counted => {
+                served.answers.answered(answer.status.as_u16(), answered.saturating_sub(due));
+                served.last = answered;
             }
             Ok(_) => {}
             Err(error) => {
-                recorder.failed(&error.to_string());
+                served.answers.failed(&error.to_string());
                 match target.connect().await {
                     Ok(fresh) => connection = fresh,
                     Err(_) => break,
@@ -162,7 +194,7 @@ where
             }
         }
     }
-    (recorder, last)
+    served
 }
 
 #[cfg(test)]
@@ -203,6 +235,7 @@ mod tests {
             connections: 1,
             warm_up: Duration::from_millis(100),
             duration: Duration::from_millis(400),
+            late_max: Duration::from_secs(60),
         };
         let target = slow(Duration::from_millis(50)).await;
         let sent = Arc::new(AtomicUsize::new(0));
@@ -212,11 +245,32 @@ mod tests {
             connection.post("/", &[], "{}")
         })
         .await
-        .unwrap();
+        .unwrap()
+        .summary();
         // One connection answers 20 a second: what is due at the end of half a second has waited for two.
         assert_eq!(sent.load(Ordering::Relaxed), 50);
         assert_eq!((summary.answers, summary.counts["200"]), (40, 40));
         assert!(summary.max_ms > 1_900.0, "{summary:?}");
         assert!(summary.requests_per_second < 20.0, "{summary:?}");
+    }
+
+    #[tokio::test]
+    async fn who_is_too_late_is_not_sent_and_counts_as_failed() {
+        let load = OpenLoop {
+            per_second: 100,
+            connections: 1,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_millis(400),
+            late_max: Duration::from_millis(100),
+        };
+        let target = slow(Duration::from_millis(100)).await;
+        let run =
+            open_loop(&target, &load, |connection, _, _| connection.post("/", &[], "{}")).await.unwrap();
+        // Of 40 that are due, at most one can be sent every tenth of a second, until half a second has passed.
+        let (sent, late) = (run.answers.count_of("200"), run.answers.count_of("not sent in time"));
+        assert_eq!(sent + late, 40, "{:?}", run.answers);
+        assert!((1..=6).contains(&sent), "{:?}", run.answers);
+        // And it is told how late those were that were sent.
+        assert!(sent == 1 || run.lateness.quantile_ms(1.0) > 80.0, "{:?}", run.lateness);
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     expiry::Expiry,
     fleet::{Gate, Limited, Node, RateLimiter},
     lanes::{Dispatch, DispatchError},
-    lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks, Redlock, RedlockOptions},
+    lock::{DatabaseLock, DistributedLock, LockCounts, LockKind, Locks},
     retention::{Purger, Retention},
     store::{Database, Mode, Page, StoreError},
     telemetry,
@@ -113,7 +113,7 @@ pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
 pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
     let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {
         LockKind::Database => Arc::new(DatabaseLock::new(database)),
-        LockKind::Redlock => Arc::new(Redlock::new(RedlockOptions {
+        LockKind::Redlock => Arc::new(crate::lock::Redlock::new(crate::lock::RedlockOptions {
             urls: config.locks.redis_urls.iter().map(|url| url.to_string()).collect(),
             node_timeout: config.locks.node_timeout,
         })),
@@ -193,8 +193,9 @@ impl App {
 
     /// Starts the task that forgets what is old.
     pub fn start_purger(&self) {
-        let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
-        self.tasks.spawn(purger.run(Until::Stopped, self.background.clone()));
+        let mut purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
+        let stop = self.background.clone();
+        self.tasks.spawn(async move { purger.run(Until::Stopped, stop).await });
     }
 
     /// Starts to tell other processes what is sold out, and to learn it from them, where a Redis is there for it. Only lanes

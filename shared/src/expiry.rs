@@ -75,6 +75,7 @@ impl Expiry {
         }
         let mut expired = 0;
         let mut full = false;
+        let mut failure = None;
         while let Some(outcome) = commands.join_next().await {
             match outcome {
                 Ok((_, Ok(Ok(Accepted::Reservation { change: Change::Changed, .. })))) => expired += 1,
@@ -82,12 +83,16 @@ impl Expiry {
                 Ok((_, Ok(_))) => {}
                 Ok((_, Err(DispatchError::Full))) => full = true,
                 // It would meet the others too, and is over some time: none of them is to blame.
-                Ok((_, Err(error))) if error.meets_others() => return Err(error),
+                Ok((_, Err(error))) if error.meets_others() => failure = Some(error),
                 Ok((token, Err(_logged))) => {
                     self.set_aside.insert(token);
                 }
-                Err(_panicked) => return Err(DispatchError::Panicked),
+                Err(_panicked) => failure = Some(DispatchError::Panicked),
             }
+        }
+        // Only now: nothing of the step is under way any more.
+        if let Some(error) = failure {
+            return Err(error);
         }
         telemetry::count_expired(self.path, expired);
         let until_next = due.next.map_or(LOOK_AGAIN, |next| {

@@ -51,6 +51,8 @@ pub struct Purger {
     dispatch: Arc<Dispatch>,
     retention: Retention,
     at: At,
+    /// Whether a step of this pass was taken.
+    begun: bool,
 }
 
 /// What a step did.
@@ -65,7 +67,7 @@ pub struct Step {
 impl Purger {
     /// One that stands at the beginning of a pass.
     pub fn new(store: Arc<dyn Database>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
-        Self { store, dispatch, retention, at: At::Events }
+        Self { store, dispatch, retention, at: At::Events, begun: false }
     }
 
     /// Takes the next step of a pass: events first, because a reservation goes only after its events. Not cancel-safe.
@@ -73,6 +75,13 @@ impl Purger {
     /// # Errors
     /// The database is away; the step may be taken again.
     pub async fn step(&mut self) -> Result<Step, DispatchError> {
+        self.begun = true;
+        let step = self.next_step().await?;
+        self.begun = step.more;
+        Ok(step)
+    }
+
+    async fn next_step(&mut self) -> Result<Step, DispatchError> {
         match self.at {
             At::Events => {
                 let purged = self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
@@ -111,7 +120,7 @@ impl Purger {
     }
 
     /// Takes steps, and says how many records are gone. Failures were logged where they were met; the pass goes on later.
-    pub async fn run(mut self, until: Until, stop: CancellationToken) -> Ran<u64> {
+    pub async fn run(&mut self, until: Until, stop: CancellationToken) -> Ran<u64> {
         let mut ran = Ran::default();
         while !stop.is_cancelled() {
             let pause = match self.step().await {
@@ -140,5 +149,10 @@ impl Purger {
             }
         }
         ran
+    }
+
+    /// Whether it stands at the beginning of a pass: the last one, if there was one, went through.
+    pub fn is_at_beginning(&self) -> bool {
+        self.at == At::Events && !self.begun
     }
 }

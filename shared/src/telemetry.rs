@@ -93,10 +93,12 @@ pub fn start_spans(config: Option<&OtlpConfig>) -> Result<(), String> {
 }
 
 /// Sends the spans that have ended, and waits for it, but not for long: whoever may be frozen after an answer calls this
-/// before it.
-pub async fn flush_spans() {
+/// before it, with how much time it has for that.
+pub async fn flush_spans(within: Duration) {
     #[cfg(feature = "otlp")]
-    otlp::flush().await;
+    otlp::flush(within).await;
+    #[cfg(not(feature = "otlp"))]
+    let _ = within;
 }
 
 /// Sends the spans that have ended, and ends the export.

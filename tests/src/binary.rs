@@ -26,7 +26,7 @@ pub(crate) fn built(program: &str) -> PathBuf {
             build.env_remove(name);
         }
         let built = build
-            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints"])
+            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints,bespeak-cli/provide"])
             .args(packages.iter().flat_map(|package| ["--package", package]))
             .status()
             .expect("cargo can be run");

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::{cargo, provision, root, step, target};
+use crate::{cargo, lambda, provision, root, step, target};
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     provision::ensure()?;
@@ -12,16 +12,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         "building",
         cargo().args(["build", "--release", "--locked", "-p", "bespeak-cli", "-p", "bespeak-bench"]),
     )?;
-    let functions = target().join("functions");
-    if arguments.iter().all(|argument| argument != "--only")
-        || arguments.iter().any(|only| only.contains("functions"))
+    // What is deployed is what is measured.
+    let functions = if arguments.iter().any(|only| only.contains("functions"))
+        || arguments.iter().all(|argument| argument != "--only")
     {
-        // One by one, so that each has the back ends that it needs, and no others; beside what the server is built into.
-        for package in ["bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"] {
-            let build = ["build", "--release", "--locked", "-p", package, "--target-dir"];
-            step(&format!("building {package}"), cargo().args(build).arg(&functions))?;
-        }
-    }
+        lambda::build_for_this_machine()?
+    } else {
+        target().join("release")
+    };
     let release = target().join("release");
     let arguments = arguments.iter().filter(|argument| *argument != "--");
     step(
@@ -30,7 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             .arg("--binary")
             .arg(release.join("bespeak"))
             .arg("--functions")
-            .arg(functions.join("release"))
+            .arg(functions)
             .args(arguments)
             .current_dir(root()),
     )

@@ -16,6 +16,9 @@ use crate::{cargo, provision, root, step, target};
 /// Package and program of each function.
 const FUNCTIONS: [(&str, &str); 3] =
     [("bespeak-reserve", "reserve"), ("bespeak-relay-cron", "relay-cron"), ("bespeak-consumer", "consumer")];
+/// What Lambda runs on, and Rust's name for it.
+const ARCHITECTURES: [(&str, &str); 2] =
+    [("x86-64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu")];
 /// What a function's zip may have at the most, in bytes: it is fetched at a cold start.
 const ZIP_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -69,32 +72,23 @@ pub(crate) fn run(order: Order) -> Result<(), String> {
     }
 }
 
+/// Builds the functions for this machine's kind, as they are deployed; the folder of their programs.
+pub(crate) fn build_for_this_machine() -> Result<PathBuf, String> {
+    let (architecture, triple) =
+        if cfg!(target_arch = "aarch64") { ARCHITECTURES[1] } else { ARCHITECTURES[0] };
+    build_for(architecture)?;
+    Ok(target().join(triple).join("release"))
+}
+
 fn build() -> Result<(), String> {
     let mut sizes = Vec::new();
-    for (architecture, triple) in
-        [("x86-64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu")]
-    {
-        if !is_installed(triple) {
+    for (architecture, triple) in ARCHITECTURES {
+        if is_installed(triple) {
+            sizes.extend(build_for(architecture)?);
+        } else {
             eprintln!(
                 "xtask: left out: {architecture} (its target is not installed: rustup target add {triple})"
             );
-            continue;
-        }
-        let folder = target().join("lambda").join(architecture);
-        for (package, program) in FUNCTIONS {
-            // One by one, so that each has the back ends that it needs, and no others.
-            step(
-                &format!("{program} for {architecture}"),
-                cargo_lambda("build")?
-                    .args(["--release", "--locked", "--quiet", "--output-format", "zip"])
-                    .args(["--package", package, "--bin", program])
-                    .arg(format!("--{architecture}"))
-                    .arg("--lambda-dir")
-                    .arg(&folder),
-            )?;
-            let zip = folder.join(program).join("bootstrap.zip");
-            let bytes = fs::metadata(&zip).map_err(|error| format!("{}: {error}", zip.display()))?.len();
-            sizes.push((zip, bytes));
         }
     }
     for (zip, bytes) in &sizes {
@@ -107,6 +101,28 @@ fn build() -> Result<(), String> {
         Some((zip, _)) => Err(format!("{} is larger than {} MiB", zip.display(), ZIP_BYTES_MAX >> 20)),
         None => Ok(()),
     }
+}
+
+/// The zips of an architecture, and their sizes in bytes.
+fn build_for(architecture: &str) -> Result<Vec<(PathBuf, u64)>, String> {
+    let folder = target().join("lambda").join(architecture);
+    let mut zips = Vec::new();
+    for (package, program) in FUNCTIONS {
+        // One by one, so that each has the back ends that it needs, and no others.
+        step(
+            &format!("{program} for {architecture}"),
+            cargo_lambda("build")?
+                .args(["--release", "--locked", "--quiet", "--output-format", "zip"])
+                .args(["--package", package, "--bin", program])
+                .arg(format!("--{architecture}"))
+                .arg("--lambda-dir")
+                .arg(&folder),
+        )?;
+        let zip = folder.join(program).join("bootstrap.zip");
+        let bytes = fs::metadata(&zip).map_err(|error| format!("{}: {error}", zip.display()))?.len();
+        zips.push((zip, bytes));
+    }
+    Ok(zips)
 }
 
 /// Whether Rust has the standard library of a target.

@@ -1,10 +1,12 @@
-//! `cargo xtask test | bench | lambda | provide | services`: everything that must hold, how fast it is, and the servers that both need.
+//! `cargo xtask test | bench | coverage | lambda | provide | services`: everything that must hold, how fast it is, what the tests
+//! run of it, and the servers that all of them need.
 //!
 //! Never: a dependency that takes long to build, since this is built before everything else.
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
 
 mod bench;
 mod compose;
+mod coverage;
 mod lambda;
 mod provision;
 mod services;
@@ -44,6 +46,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Which lines of `shared/` the tests run: a page, and a figure, which must be at least 90 %
+    ///
+    /// Installs cargo-tarpaulin into the folder that Cargo builds into, where it is missing.
+    Coverage {
+        /// Only tests whose names contain one of these; then the figure is not judged
+        filters: Vec<String>,
+    },
     /// The Lambda functions: what is deployed, and the same on this machine
     #[command(subcommand)]
     Lambda(lambda::Order),
@@ -57,6 +66,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Provide => provision::ensure(),
         Task::Bench { arguments } => bench::run(&arguments),
+        Task::Coverage { filters } => coverage::run(&filters),
         Task::Lambda(order) => lambda::run(order),
         Task::Services(order) => services::run(order),
     };

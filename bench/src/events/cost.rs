@@ -1,5 +1,7 @@
 //! What a relay at work costs those who reserve.
 
+use std::time::Duration;
+
 use bespeak_load::{OpenLoop, Summary, open_loop};
 use tempfile::TempDir;
 
@@ -142,8 +144,9 @@ async fn measured(
                 connections: CONNECTIONS,
                 warm_up: bench.warm_up,
                 duration: bench.duration,
+                late_max: Duration::from_secs(60),
             };
-            open_loop(&target, &load, hold_request("hot".into())).await?
+            open_loop(&target, &load, hold_request("hot".into())).await?.summary()
         }
     };
     let waiting = count(database, &format!("{name}.outbox WHERE published_at IS NULL")).await?;

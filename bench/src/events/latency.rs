@@ -102,9 +102,10 @@ async fn round(bench: &Bench, database: &Database, broker: &Broker, consumer: &s
         connections: CONNECTIONS,
         warm_up: bench.warm_up,
         duration: bench.duration,
+        late_max: Duration::from_secs(60),
     };
     let from = Timestamp::now() + bench.warm_up;
-    let summary = open_loop(&target, &load, hold_request("hot".into())).await?;
+    let summary = open_loop(&target, &load, hold_request("hot".into())).await?.summary();
     only(&summary, "200")?;
     let arrivals = watch.finish(count(database, &format!("{name}.outbox")).await?).await?;
     let noted = noted(bench, database, &name, from).await?;

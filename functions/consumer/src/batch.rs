@@ -31,6 +31,9 @@ const CHUNK: usize = 500;
 /// How long before the deadline no transaction is left open.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// How long a connection that is given up has to be closed.
+const CLOSING: Duration = Duration::from_millis(20);
+
 /// A batch of which nothing could be done: it comes again as a whole.
 #[derive(Debug, thiserror::Error)]
 #[error("none of {records} records could be applied now, and all of them come again: {why}")]
@@ -73,7 +76,8 @@ impl Batches {
         Ok(Self { store, letters, name })
     }
 
-    /// Applies a batch and says what must come again. No transaction is open when it returns.
+    /// Applies a batch and says what must come again. No transaction is open when it returns, but for one that was cut off
+    /// because its time was over, until the database notices.
     pub(crate) async fn consume(
         &self,
         delivered: Delivered,
@@ -84,7 +88,7 @@ impl Batches {
         match delivered {
             Delivered::Kafka(records) => {
                 let progress = self.apply(&records, self.letters.clone(), until).await;
-                let left = progress.finish(records.len())?;
+                let left = progress.finish(records.len(), 0)?;
                 Ok(Answer::of_topic(&records[left..]))
             }
             Delivered::Queue(messages) => self.consume_queue(messages, until).await,
@@ -108,8 +112,8 @@ impl Batches {
             .unzip();
         let returned = Arc::new(Returned::default());
         let progress = self.apply(&records, returned.clone(), until).await;
-        let left = progress.finish(records.len())?;
         let poison = returned.take();
+        let left = progress.finish(records.len(), poison.len())?;
         let poison = poison.iter().filter_map(|record| usize::try_from(record.origin.offset).ok());
         let failed = poison.chain(left..records.len()).filter_map(|at| ids.get(at).cloned());
         Ok(Answer::of_queue(failed))
@@ -121,7 +125,8 @@ impl Batches {
         let mut progress = Progress { done: 0, consumed: Consumed::default(), why: None };
         for chunk in records.chunks(CHUNK) {
             let time = until.saturating_duration_since(Instant::now());
-            // Dropped half-way, its connection is closed, which undoes what was not committed; what was is applied once.
+            // Dropped half-way, its connection is closed, and the database undoes what was not committed when it notices;
+            // what was committed is applied once.
             match timeout(time, consumer.consume(chunk)).await {
                 Ok(Ok(consumed)) => {
                     progress.done += chunk.len();
@@ -135,6 +140,8 @@ impl Batches {
                 }
                 Err(_elapsed) => {
                     progress.why = Some("the deadline is near".to_owned());
+                    // The end of the connection leaves this process before it is frozen.
+                    tokio::time::sleep(CLOSING).await;
                     break;
                 }
             }
@@ -144,15 +151,16 @@ impl Batches {
 }
 
 impl Progress {
-    /// Logs what was done; the place of the first record that is left.
-    fn finish(self, records: usize) -> Result<usize, NothingDone> {
+    /// Logs what was done, of which so many were `returned` to a queue; the place of the first record that is left.
+    fn finish(self, records: usize, returned: usize) -> Result<usize, NothingDone> {
         let Self { done, consumed: Consumed { applied, dead_lettered }, why } = self;
         tracing::info!(
             records,
             applied = applied.applied,
             duplicates = applied.duplicates,
             stale = applied.stale,
-            dead_lettered,
+            dead_lettered = dead_lettered - (returned as u64).min(dead_lettered),
+            returned,
             left = records - done,
             why = why.as_deref(),
             "batch is done"

@@ -13,6 +13,7 @@ mod returned;
 use bespeak::{
     config::{Config, Values},
     telemetry,
+    until::time_until,
 };
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
@@ -36,8 +37,9 @@ async fn main() -> Result<(), Error> {
     let batches = Batches::new(&config).await?;
     run(service_fn(async |event: LambdaEvent<Value>| {
         let delivered = Delivered::parse(event.payload)?;
-        let consumed = batches.consume(delivered, event.context.deadline()).await;
-        telemetry::flush_spans().await;
+        let deadline = event.context.deadline();
+        let consumed = batches.consume(delivered, deadline).await;
+        telemetry::flush_spans(time_until(deadline) / 2).await;
         Ok::<_, Diagnostic>(consumed?)
     }))
     .await

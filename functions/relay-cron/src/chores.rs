@@ -1,7 +1,7 @@
-//! The chores of an invocation, side by side, until they are done or its time is nearly over.
+//! The chores of an invocation, until they are done or its time is nearly over.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -9,10 +9,11 @@ use bespeak::{
     app::App,
     config::Config,
     events::{Publisher, relay::Relayed},
+    retention::Purger,
     until::{Ran, Until, time_until},
     webhooks,
 };
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +28,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 const CUT_OFF: Duration = Duration::from_millis(500);
 /// How long attempts to deliver may still take when no more are begun.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long what awaits publication may be counted.
+const COUNTING_MAX: Duration = Duration::from_secs(1);
 /// How often a schedule has everything gone through for what is old.
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -34,14 +37,21 @@ const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 pub(crate) struct Chores {
     app: App,
     config: Config,
-    publisher: tokio::sync::Mutex<Option<Arc<dyn Publisher>>>,
-    /// The last pass that a schedule has begun here. By a clock that goes on while the environment is frozen.
-    purged_at: Mutex<Option<SystemTime>>,
+    publisher: Mutex<Option<Arc<dyn Publisher>>>,
+    purge: Mutex<Purge>,
+}
+
+/// Where the pass through what is old is.
+struct Purge {
+    purger: Purger,
+    /// When the last one came to its end, by a clock that goes on while the environment is frozen.
+    done_at: Option<SystemTime>,
 }
 
 impl Chores {
     pub(crate) fn new(app: App, config: Config) -> Self {
-        Self { app, config, publisher: tokio::sync::Mutex::default(), purged_at: Mutex::default() }
+        let purge = Mutex::new(Purge { purger: app.purger(), done_at: None });
+        Self { app, config, publisher: Mutex::default(), purge }
     }
 
     /// How long an invocation by the schedule goes on.
@@ -54,34 +64,46 @@ impl Chores {
         let started = Instant::now();
         let time = time_until(deadline);
         let stop = CancellationToken::new();
-        let done = async {
-            let chores = async {
-                let (expire, relay, webhooks, purge) = tokio::join!(
-                    self.expire(order, stop.clone()),
-                    self.relay(order, stop.clone()),
-                    self.webhooks(order, stop.clone()),
-                    self.purge(order, stop.clone()),
-                );
-                Done { expire, relay, webhooks, purge, unpublished: None }
-            };
+        let chores = async {
+            let chores = self.do_all(order, &stop);
             tokio::pin!(chores);
-            let mut done = tokio::select! {
+            tokio::select! {
                 done = &mut chores => done,
                 () = tokio::time::sleep(time.saturating_sub(MARGIN.min(time / 2))) => {
                     stop.cancel();
                     chores.await
                 }
-            };
-            done.unpublished = self.app.backlog().await.ok().map(|backlog| backlog.unpublished);
-            done
+            }
         };
-        let cut_off = timeout(time.saturating_sub(CUT_OFF.min(time / 4)), done).await;
-        let done = cut_off.unwrap_or_else(|_| {
-            let failure =
-                Some("cut off shortly before the deadline; what was under way comes again".to_owned());
-            Done { relay: Ran { failure, ..Ran::default() }, ..Done::default() }
+        let cut_off = CUT_OFF.min(time / 4);
+        let mut done = timeout(time.saturating_sub(cut_off), chores).await.unwrap_or_else(|_| Done {
+            cut_off: Some("cut off shortly before the deadline; what was under way comes again".to_owned()),
+            ..Done::default()
         });
+        // Counting takes the longer the more there is; what was done is told all the same.
+        let left = time.saturating_sub(started.elapsed());
+        let counting = timeout(COUNTING_MAX.min(left / 2), self.app.backlog()).await;
+        done.backlog = counting.ok().and_then(Result::ok);
         done.answer(order.task, started.elapsed())
+    }
+
+    /// All chores that are ordered. By the schedule, which goes on for a while, side by side; where it is over as soon as
+    /// nothing is left to do, each after those that make work for it.
+    async fn do_all(&self, order: Order, stop: &CancellationToken) -> Done {
+        let stopped = || stop.clone();
+        let (sweep, purge) = (self.expire(order, stopped()), self.purge(order, stopped()));
+        if order.until == Until::Stopped {
+            let (expire, relay, webhooks, purge) =
+                tokio::join!(sweep, self.relay(order, stopped()), self.webhooks(order, stopped()), purge);
+            return Done { expire, relay, webhooks, purge, ..Done::default() };
+        }
+        let in_turn = async {
+            let expire = sweep.await;
+            let relay = self.relay(order, stopped()).await;
+            (expire, relay, self.webhooks(order, stopped()).await)
+        };
+        let ((expire, relay, webhooks), purge) = tokio::join!(in_turn, purge);
+        Done { expire, relay, webhooks, purge, ..Done::default() }
     }
 
     async fn expire(&self, order: Order, stop: CancellationToken) -> Ran<u64> {
@@ -128,23 +150,28 @@ impl Chores {
         self.app.dispatcher(GRACE).run(order.until, self.app.webhooks_due(), stop).await
     }
 
+    /// A pass goes on in the next invocation where it did not come to its end.
     async fn purge(&self, order: Order, stop: CancellationToken) -> Ran<u64> {
-        if !order.task.has(Task::Purge) || (order.scheduled && !self.is_purge_due()) {
+        if !order.task.has(Task::Purge) {
             return Ran::default();
         }
-        self.app.purger().run(Until::Idle, stop).await
-    }
-
-    /// Whether a pass is due, which then counts as begun.
-    fn is_purge_due(&self) -> bool {
-        let now = SystemTime::now();
-        let mut purged_at = self.purged_at.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back makes a pass too early, which does no harm.
-        let recent =
-            purged_at.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < PURGE_EVERY));
-        if !recent {
-            *purged_at = Some(now);
+        let mut purge = self.purge.lock().await;
+        if order.scheduled && purge.purger.is_at_beginning() && !purge.is_due() {
+            return Ran::default();
         }
-        !recent
+        let ran = purge.purger.run(Until::Idle, stop).await;
+        if purge.purger.is_at_beginning() {
+            purge.done_at = Some(SystemTime::now());
+        }
+        ran
+    }
+}
+
+impl Purge {
+    /// Whether the last pass is long ago.
+    fn is_due(&self) -> bool {
+        let now = SystemTime::now();
+        // A clock that was set back makes a pass too early, which does no harm.
+        !self.done_at.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < PURGE_EVERY))
     }
 }

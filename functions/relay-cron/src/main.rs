@@ -12,6 +12,7 @@ use bespeak::{
     app::{Access, App, open_store},
     config::{Config, Values},
     telemetry,
+    until::time_until,
 };
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
@@ -37,8 +38,9 @@ async fn main() -> Result<(), Error> {
     let chores = Chores::new(App::start(store, &config), config);
     run(service_fn(async |event: LambdaEvent<Value>| {
         let order = Order::parse(&event.payload, chores.until())?;
-        let done = chores.run(order, event.context.deadline()).await;
-        telemetry::flush_spans().await;
+        let deadline = event.context.deadline();
+        let done = chores.run(order, deadline).await;
+        telemetry::flush_spans(time_until(deadline) / 2).await;
         Ok::<_, Diagnostic>(done?)
     }))
     .await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespeak::{events::relay::Relayed, until::Ran, webhooks};
+use bespeak::{events::relay::Relayed, store::Backlog, until::Ran, webhooks};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
@@ -15,8 +15,10 @@ pub(crate) struct Done {
     pub(crate) relay: Ran<Relayed>,
     pub(crate) webhooks: Ran<webhooks::Step>,
     pub(crate) purge: Ran<u64>,
-    /// Events that still await publication; `None` where the database did not say.
-    pub(crate) unpublished: Option<u64>,
+    /// Why nothing of that is known.
+    pub(crate) cut_off: Option<String>,
+    /// What still awaits publication; `None` where the database did not say.
+    pub(crate) backlog: Option<Backlog>,
 }
 
 /// The answer of an invocation.
@@ -72,6 +74,12 @@ impl Done {
     pub(crate) fn answer(self, task: Task, took: Duration) -> Result<Summary, Failed> {
         let relayed = self.relay.did;
         let delivered = self.webhooks.did;
+        let unpublished = self.backlog.map(|backlog| backlog.unpublished);
+        // Also where no relay came so far as to read it.
+        let waits =
+            self.backlog.and_then(|backlog| backlog.oldest.map(|oldest| backlog.now.duration_since(oldest)));
+        let waits_ms = waits.and_then(|waits| u64::try_from(waits.as_millis()).ok()).unwrap_or(0);
+        let lag_ms = relayed.lag_ms.max(waits_ms);
         let summary = Summary {
             task,
             expired: self.expire.did,
@@ -80,7 +88,7 @@ impl Done {
                 refused: relayed.refused,
                 failed: relayed.failed,
                 parked: relayed.parked,
-                lag_ms: relayed.lag_ms,
+                lag_ms,
             },
             webhooks: WebhooksSummary {
                 delivered: delivered.delivered,
@@ -89,7 +97,7 @@ impl Done {
                 disabled: delivered.disabled,
             },
             purged: self.purge.did,
-            unpublished: self.unpublished,
+            unpublished,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
         let failures = [
@@ -97,6 +105,7 @@ impl Done {
             ("relay", self.relay.failure),
             ("webhooks", self.webhooks.failure),
             ("purge", self.purge.failure),
+            ("the invocation", self.cut_off),
         ];
         let failures: Vec<_> = failures
             .into_iter()
@@ -108,7 +117,7 @@ impl Done {
             refused = relayed.refused,
             failed = relayed.failed,
             parked = relayed.parked,
-            lag_ms = relayed.lag_ms,
+            lag_ms,
             delivered = delivered.delivered,
             given_up = delivered.given_up,
             purged = summary.purged,

@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::Request,
-    http::{HeaderValue, Response},
+    http::{HeaderValue, Response, Uri},
 };
 use http_body_util::{BodyExt, Full};
 use lambda_http::{Body as EventBody, Error, RequestExt, request::RequestContext};
@@ -22,13 +22,16 @@ pub(crate) async fn answer(
     Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
 }
 
-/// The request of an event, without the stage in its path, which each kind of gateway handles in its own way.
+/// Where the API's own paths begin.
+const OWN: &str = "/api/v1/";
+/// What a resource's id follows.
+const RESOURCES: &str = "/api/v1/resources/";
+
+/// The request of an event, as the client sent it: each kind of gateway has its own way with stages and encoded paths.
 fn request(event: lambda_http::Request) -> Request {
-    let stage = match event.request_context_ref() {
-        Some(RequestContext::ApiGatewayV1(context)) => context.stage.clone(),
-        Some(RequestContext::ApiGatewayV2(context)) => context.stage.clone(),
-        _ => None,
-    };
+    let stage = stage_in_path(&event);
+    let decoded = matches!(event.request_context_ref(), Some(RequestContext::ApiGatewayV2(context))
+        if !context.domain_name.as_deref().is_some_and(|domain| domain.contains(".lambda-url.")));
     let xray = event.lambda_context_ref().and_then(|context| context.xray_trace_id.clone());
     let mut request = event.map(|body| match body {
         EventBody::Text(text) => Body::from(text),
@@ -39,9 +42,42 @@ fn request(event: lambda_http::Request) -> Request {
     if let Some(xray) = xray.and_then(|xray| HeaderValue::from_str(&xray).ok()) {
         request.headers_mut().entry(XRAY).or_insert(xray);
     }
-    match stage.as_deref() {
-        // The default stage stands in no path.
-        None | Some("" | "$default") => request,
-        Some(stage) => bespeak_reserve::strip(request, &format!("/{stage}")),
+    if let Some(stage) = stage {
+        request = bespeak_reserve::strip(request, &format!("/{stage}"));
     }
+    if decoded { with_id_encoded(request) } else { request }
+}
+
+/// The stage, where the path of the request has it in front of what the client sent.
+///
+/// An HTTP API's path has it, a REST API's has not, and `lambda_http` puts it in front of either where it is not there yet.
+/// So a path that could be the API's own keeps a beginning that is called as the stage is.
+fn stage_in_path(event: &lambda_http::Request) -> Option<String> {
+    let (stage, is_rest) = match event.request_context_ref()? {
+        RequestContext::ApiGatewayV1(context) => (context.stage.clone()?, true),
+        RequestContext::ApiGatewayV2(context) => (context.stage.clone()?, false),
+        _ => return None,
+    };
+    if stage.is_empty() || stage == "$default" {
+        return None;
+    }
+    let raw = event.raw_http_path();
+    let begins = raw.starts_with(&format!("/{stage}/"));
+    (!begins || !(is_rest || raw.starts_with(OWN))).then_some(stage)
+}
+
+/// HTTP APIs decode paths. The id of a resource is the one part of a path that may have a slash in it.
+fn with_id_encoded(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let Some((before, id)) = path.split_once(RESOURCES).filter(|(_, id)| id.contains('/')) else {
+        return request;
+    };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let encoded = format!("{before}{RESOURCES}{}{query}", id.replace('/', "%2F"));
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = encoded.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }

@@ -6,7 +6,7 @@
 
 mod gateway;
 
-use std::{env, sync::Arc};
+use std::{env, sync::Arc, time::Duration};
 
 use bespeak::{
     app::{Access, App, open_store},
@@ -26,6 +26,9 @@ const ONE_BY_ONE: [(&str, &str); 4] = [
 const MANY_AT_ONCE: [(&str, &str); 3] =
     [("BESPEAK_WRITE_CONNECTIONS", "8"), ("BESPEAK_READ_CONNECTIONS", "2"), ("BESPEAK_LOG_FORMAT", "json")];
 
+/// How long an answer may wait for the spans of its request.
+const FLUSH_WITHIN: Duration = Duration::from_millis(500);
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let defaults = if at_once() > 1 { &MANY_AT_ONCE[..] } else { &ONE_BY_ONE[..] };
@@ -43,7 +46,7 @@ async fn main() -> Result<(), Error> {
         async move {
             let answer = gateway::answer(router, event).await;
             if is_frozen {
-                telemetry::flush_spans().await;
+                telemetry::flush_spans(FLUSH_WITHIN).await;
             }
             answer
         }

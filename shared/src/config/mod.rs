@@ -409,7 +409,9 @@ fn check_database_url(values: &Values, url: &str) -> Result<Database, ConfigErro
 /// Variables that start with `BESPEAK_` and are no setting, each with the setting that it may have meant.
 pub fn unknown_variables<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(String, Option<&'static str>)> {
     names
-        .filter(|name| name.starts_with("BESPEAK_") && !name.starts_with("BESPEAK_TEST_"))
+        .filter(|name| name.starts_with("BESPEAK_"))
+        // What tests and the lock lab are told.
+        .filter(|name| !name.starts_with("BESPEAK_TEST_") && !name.starts_with("BESPEAK_LAB_"))
         .filter(|name| SETTINGS.iter().all(|setting| setting.name != *name))
         .map(|name| {
             let nearest = SETTINGS

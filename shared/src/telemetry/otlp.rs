@@ -83,11 +83,11 @@ pub(super) fn start(config: &OtlpConfig) -> Result<(), String> {
 }
 
 /// Sends what has ended, for a while.
-pub(super) async fn flush() {
+pub(super) async fn flush(within: Duration) {
     let Some(exporter) = exporter() else { return };
     // It blocks its thread, and the collector may be away.
     let flush = tokio::task::spawn_blocking(|| exporter.provider.force_flush());
-    let _ = tokio::time::timeout(FLUSH_WITHIN, flush).await;
+    let _ = tokio::time::timeout(within.min(FLUSH_WITHIN), flush).await;
 }
 
 /// Sends what has ended, for a while, and ends.

@@ -14,6 +14,8 @@ mod faults;
 mod fleet;
 mod functions;
 mod import;
+mod lab;
+mod load_scripts;
 mod local;
 mod locks;
 mod mysql;

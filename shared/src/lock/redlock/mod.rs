@@ -75,7 +75,7 @@ impl Redlock {
     }
 
     /// Asks all nodes at once, each in a task of its own, so that whoever is not waited for is told all the same; until a
-    /// majority has said yes, or cannot any more.
+    /// majority has said yes, or cannot any more and has answered.
     async fn ask(&self, question: Question) -> Round {
         let (sender, mut answers) = mpsc::channel(self.nodes.len().max(1));
         for node in self.nodes.iter() {
@@ -86,7 +86,9 @@ impl Redlock {
         drop(sender);
         let mut round = Round::default();
         let mut open = self.nodes.len();
-        while round.yes.len() < self.quorum() && round.yes.len() + open >= self.quorum() {
+        // One that said no and one that failed leave it to the third whether others hold it, or nobody can say.
+        let (mut granted, mut refused) = (false, false);
+        while open > 0 && !granted && !refused {
             let Some(answer) = answers.recv().await else { break };
             open -= 1;
             match answer {
@@ -94,6 +96,9 @@ impl Redlock {
                 Ok(said) => round.yes.push(said),
                 Err(reason) => round.failed = Some(reason),
             }
+            granted = round.yes.len() >= self.quorum();
+            let answered = round.yes.len() + round.no;
+            refused = round.yes.len() + open < self.quorum() && answered >= self.quorum();
         }
         round
     }

@@ -33,6 +33,9 @@ const WRITER: &str = "SET SESSION innodb_lock_wait_timeout = 2, lock_wait_timeou
 /// Connections to a server.
 pub(super) type Pool = pool::Pool<MySql>;
 
+/// A change of a table waits for whoever reads it, and everybody else waits for the change: not for long.
+const MIGRATOR: &str = "SET SESSION lock_wait_timeout = 5";
+
 /// What a pool is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum For {
@@ -76,8 +79,11 @@ pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32)
 
 async fn set_up(connection: &mut MySqlConnection, purpose: For) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(&mut *connection).await?;
-    if purpose == For::Writing {
-        sqlx::raw_sql(WRITER).execute(&mut *connection).await?;
-    }
+    let more = match purpose {
+        For::Writing => WRITER,
+        For::Migrating => MIGRATOR,
+        For::Reading => return Ok(()),
+    };
+    sqlx::raw_sql(more).execute(&mut *connection).await?;
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! Forgets what is old, in small transactions that lock only what they delete.
 
-use super::connect::Pool;
-
 use super::{
     StoreError,
+    connect::Pool,
     session::{self, rows},
     sql::{Script, Sql},
     wire::{Wire, read},
@@ -11,6 +10,7 @@ use super::{
 use crate::{
     engine::{Timestamp, Token},
     store::{
+        batch::whole_again,
         decode::Cells,
         purge::{self, Purged, UNPUBLISHED_MAX},
     },
@@ -98,12 +98,16 @@ fn kept_since(cutoff: Timestamp) -> Sql {
         .push(")")
 }
 
-/// Runs a transaction; how many rows the statements at these places touched.
+/// Runs a transaction that may be run again; how many rows the statements at these places touched.
 pub(super) async fn write(writers: &Pool, mut script: Script, places: &[usize]) -> Result<u64, StoreError> {
-    let mut wire = Wire::open(writers).await?;
     script.add(Sql::new("COMMIT"));
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
+    let answers = whole_again(|_| async {
+        let mut wire = Wire::open(writers).await?;
+        let answers = wire.ask(script.clone()).await?;
+        wire.mark_clean();
+        Ok(answers)
+    })
+    .await?;
     Ok(places.iter().filter_map(|place| answers.get(*place)).map(|answer| answer.affected).sum())
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Never: AWS, a cluster or a registry of images. Next: `stack.rs`, which works a template out as CloudFormation does.
 
+mod connections;
 mod image;
 mod kubernetes;
 mod stack;

@@ -121,6 +121,10 @@ impl Stack {
                 let side = |at: usize| plain(&self.value(&all()[at]).expect("a value"));
                 side(0) == side(1)
             }
+            "Fn::Contains" => {
+                let wanted = plain(&self.value(&all()[1]).expect("a value"));
+                all()[0].as_array().expect("a list").iter().any(|one| plain(one) == wanted)
+            }
             other => panic!("{other} is no condition"),
         }
     }
@@ -207,6 +211,11 @@ pub(super) fn fields(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
 /// Text as it is, anything else as JSON has it: CloudFormation compares both as text.
 pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A number, or a text that is one.
+pub(super) fn number(value: &Value) -> u64 {
+    plain(value).parse().unwrap_or_else(|_| panic!("{value} is no number"))
 }
 
 /// An object with one field that is the name of a function.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     complaints, said,
-    stack::{Stack, fields, plain},
+    stack::{Stack, fields, number, plain},
     text, workspace,
 };
 
@@ -267,43 +267,42 @@ fn every_output_is_of_something_in_the_stack() {
     }
 }
 
-/// The sum of what all functions may open stays below what the database takes.
+/// Amazon MSK takes no secrets but those that are encrypted with a key of one's own.
 #[test]
-fn connections_add_up() {
-    let limits = Stack::new(&[]).template()["Mappings"]["Connections"].clone();
-    let allowed = Stack::new(&[]).template()["Parameters"]["DatabaseConnections"]["AllowedValues"].clone();
-    assert_eq!(fields(&limits).count(), allowed.as_array().expect("values").len());
-    for (limit, _) in fields(&limits) {
-        let mut given = WAYS[6].to_vec();
-        given.push(("DatabaseConnections", limit));
-        let stack = Stack::new(&given);
-        // The operator's task migrates beside what its pools open.
-        let operator =
-            &stack.resources()["OperatorTask"]["Properties"]["ContainerDefinitions"][0]["Environment"];
-        let of_operator: u64 = operator
-            .as_array()
-            .expect("variables")
-            .iter()
-            .filter(|variable| plain(&variable["Name"]).ends_with("_CONNECTIONS"))
-            .map(|variable| number(&variable["Value"]))
-            .sum();
-        let mut sum = of_operator + 1;
-        for (name, function) in stack.functions() {
-            let properties = &function["Properties"];
-            let of = |setting: &str| number(&properties["Environment"]["Variables"][setting]);
-            let each = of("BESPEAK_WRITE_CONNECTIONS") + of("BESPEAK_READ_CONNECTIONS");
-            let environments = number(&properties["ReservedConcurrentExecutions"]);
-            assert!(environments > 0, "{name}");
-            sum += each * environments;
+fn whoever_reads_secrets_while_the_stack_runs_may_decrypt_them() {
+    let mut readers = 0;
+    for way in WAYS {
+        for key in ["", "arn:aws:kms:eu-central-1:123456789012:key/mrk-1"] {
+            let mut given = way.to_vec();
+            given.push(("SecretsKeyArn", key));
+            for (name, resource) in Stack::new(&given).resources() {
+                let policies = resource["Properties"]["Policies"].to_string();
+                let reads = policies.contains("secretsmanager:GetSecretValue");
+                let decrypts = policies.contains("kms:Decrypt");
+                assert_eq!(decrypts, reads && !key.is_empty(), "{name}: {given:?}");
+                assert!(!decrypts || policies.contains(key), "{name}: {given:?}");
+                readers += usize::from(reads);
+            }
         }
-        let limit: u64 = limit.parse().expect("a number");
-        assert!(sum * 10 <= limit * 9, "{limit}: {sum} connections, which is more than nine tenths");
-        assert!(sum * 10 > limit * 6, "{limit}: {sum} connections, which leaves much unused");
     }
+    assert_eq!(readers, 2 * 4, "pollers in two ways, the operator's task in two");
 }
 
-fn number(value: &Value) -> u64 {
-    plain(value).parse().unwrap_or_else(|_| panic!("{value} is no number"))
+#[test]
+fn names_are_no_longer_than_the_program_takes() {
+    let takes = |group: usize, topic: usize| {
+        let variables = BTreeMap::from([
+            ("BESPEAK_DATABASE_URL", value_of("url")),
+            ("BESPEAK_CONSUMER_GROUP", "g".repeat(group)),
+            ("BESPEAK_EVENTS_URL", format!("kafka://b-1.example.com:9092/{}", "t".repeat(topic))),
+        ]);
+        Config::parse(&Values::collect(|_| None, |name| variables.get(name).cloned())).is_ok()
+    };
+    assert!(takes(64, 240) && !takes(65, 240) && !takes(64, 241));
+    let stack = Stack::new(&[]);
+    let pattern = |parameter: &str| plain(&stack.template()["Parameters"][parameter]["AllowedPattern"]);
+    assert_eq!(pattern("ConsumerGroup"), "[A-Za-z0-9._-]{1,64}");
+    assert_eq!(pattern("KafkaTopic"), "[A-Za-z0-9][A-Za-z0-9._-]{0,239}");
 }
 
 #[test]

@@ -27,12 +27,13 @@ impl Emulator {
             .stderr(Stdio::null())
             .spawn()
             .expect("cargo lambda watch can be run");
-        let patience = Duration::from_secs(30);
+        let emulator = Self { port, processes: vec![watch] };
+        let patience = Duration::from_secs(60);
         until_within(patience, "the emulator listens", async || {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
         })
         .await;
-        Self { port, processes: vec![watch] }
+        emulator
     }
 
     /// Starts a function, as `cargo lambda watch` does once it has built it.

@@ -167,7 +167,7 @@ async fn what_there_is_no_time_for_comes_again() {
     let records: Vec<_> = (0..1_500).map(|n| event(n, "committed", 2, n)).collect();
     // Given far too little time, then some of it is done, or nothing, and it says what is left
     let mut left = records;
-    let mut time = Duration::from_millis(200);
+    let mut time = Duration::from_millis(20);
     let mut invocations = 0;
     for _ in 0..200 {
         invocations += 1;

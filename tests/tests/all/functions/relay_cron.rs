@@ -89,7 +89,7 @@ async fn by_its_schedule_it_goes_on_until_shortly_before_its_deadline() {
     let topic = Topic::new().await;
     let reserve = traded(&books).await;
     let cron = Lambda::start("relay-cron", &books, &[("BESPEAK_EVENTS_URL", &topic.url())]).await;
-    let time = Duration::from_secs(12);
+    let time = Duration::from_secs(20);
     let started = Instant::now();
     let invocation = cron.begin(sample("relay-cron-schedule").to_string(), time);
     // While it runs, it publishes what comes
@@ -121,7 +121,7 @@ async fn with_hardly_any_time_it_answers_all_the_same() {
     for task in ["relay-cron-schedule", "relay-cron-all", "relay-cron-relay"] {
         let started = Instant::now();
         let ended = cron.call_within(&sample(task), Duration::from_millis(200)).await;
-        assert!(started.elapsed() < Duration::from_secs(20), "{task}: {ended:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{task}: {ended:?}");
         if let Err(failed) = ended {
             assert_eq!(failed.kind, "Bespeak.ChoreFailed", "{task}: {failed:?}");
         }
@@ -165,7 +165,9 @@ async fn a_broker_that_is_away_or_silent_fails_it_in_time_and_costs_nothing() {
     let time = Duration::from_secs(8);
     let started = Instant::now();
     let failed = cron.call_within(&sample("relay-cron-relay"), time).await.expect_err("silent");
-    assert!(started.elapsed() < time + Duration::from_secs(10), "{failed:?}");
+    assert!(started.elapsed() < time + Duration::from_secs(2), "{failed:?}");
+    let gave_up = failed.message.contains("took too long and was cut off") && leases(&books).await == 0;
+    assert!(gave_up || failed.message.contains("cut off shortly before the deadline"), "{failed:?}");
     assert_eq!(open_transactions(&books).await, 0);
     // When it speaks again, the next invocation publishes, and nothing is lost
     broker.thaw().await.expect("thawed");

@@ -106,10 +106,17 @@ async fn granted(strategy: Strategy) -> (bool, bool, Books) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_distributed_lock_alone_oversells_when_its_holder_freezes_past_its_lease() {
     for strategy in [Strategy::ShedlockAlone, Strategy::RedlockAlone] {
-        let (late, next, books) = granted(strategy).await;
-        assert!(late && next, "{strategy}: one unit for two");
-        let audit = books.audit().await;
-        assert!(!audit.is_clean(), "{strategy}: {audit:#?}");
+        // On a machine that is so slow that the database hangs up on the frozen holder first, the fault is another one.
+        let mut oversold = false;
+        for _ in 0..5 {
+            let (late, next, books) = granted(strategy).await;
+            oversold = late && next;
+            assert_eq!(books.audit().await.is_clean(), !oversold, "{strategy}");
+            if oversold {
+                break;
+            }
+        }
+        assert!(oversold, "{strategy}: one unit for two");
     }
 }
 

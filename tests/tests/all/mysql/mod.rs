@@ -1,5 +1,6 @@
 //! What only a database on a server can do: be slow, cut connections, pick victims, die alone.
 
+mod accounts;
 mod cancelled;
 mod connections;
 mod guards;

@@ -1,0 +1,28 @@
+// People who reserve at the same time, each again as soon as they were answered (closed loop): some give their hold back.
+import { audit, hold, number, release, span, thresholds, vehicles } from './lib/bespeak.js';
+
+export const options = {
+  scenarios: {
+    concurrent: {
+      executor: 'constant-vus',
+      vus: number('USERS', 200),
+      duration: span('DURATION', '30s'),
+      gracefulStop: '60s',
+    },
+  },
+  thresholds: thresholds(),
+};
+
+export function setup() {
+  return vehicles(number('VEHICLES', 1), number('UNITS', 1000));
+}
+
+export default function (ids) {
+  const token = hold(ids[Math.floor(Math.random() * ids.length)]);
+  // Stock moves both ways, so that the last unit is fought for again and again.
+  if (token && Math.random() < 0.5) release(token);
+}
+
+export function teardown(ids) {
+  audit(ids);
+}

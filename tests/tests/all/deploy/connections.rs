@@ -1,0 +1,89 @@
+//! What a stack may open stays below what its database takes, whatever runs the API.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::stack::{Stack, fields, number, plain};
+
+/// Everything that connects: with a consumer, and with the operator's task.
+const WITH_ALL: [(&str, &str); 4] = [
+    ("Events", "sqs"),
+    ("KafkaBrokers", "b-1.example.com:9092"),
+    ("KafkaTls", "false"),
+    ("OperatorImage", "bespeak:1"),
+];
+
+fn with_all_and(given: &[(&str, &str)]) -> Stack {
+    let mut parameters = WITH_ALL.to_vec();
+    parameters.extend_from_slice(given);
+    Stack::new(&parameters)
+}
+
+/// The values that a parameter may have.
+fn allowed(parameter: &str) -> BTreeSet<String> {
+    let values = Stack::new(&[]).template()["Parameters"][parameter]["AllowedValues"].clone();
+    values.as_array().expect("values").iter().map(plain).collect()
+}
+
+/// What all of a stack may open at once; of instances twice, because two versions are there in a deployment.
+fn opened(stack: &Stack) -> u64 {
+    let functions = stack.functions();
+    let of_functions = functions.iter().map(|(name, function)| {
+        let properties = &function["Properties"];
+        let of = |setting: &str| number(&properties["Environment"]["Variables"][setting]);
+        let each = of("BESPEAK_WRITE_CONNECTIONS") + of("BESPEAK_READ_CONNECTIONS");
+        let instances = &properties["FunctionScalingConfig"]["MaxExecutionEnvironments"];
+        let environments = if instances.is_null() {
+            number(&properties["ReservedConcurrentExecutions"])
+        } else {
+            2 * number(instances)
+        };
+        assert!(environments > 0, "{name}");
+        each * environments
+    });
+    of_functions.sum::<u64>() + opened_by_operator(&stack.resources()["OperatorTask"])
+}
+
+/// The task migrates beside what its pools open.
+fn opened_by_operator(task: &Value) -> u64 {
+    let variables = task["Properties"]["ContainerDefinitions"][0]["Environment"].as_array();
+    let pools = variables.expect("variables").iter();
+    let pools = pools.filter(|variable| plain(&variable["Name"]).ends_with("_CONNECTIONS"));
+    pools.map(|variable| number(&variable["Value"])).sum::<u64>() + 1
+}
+
+#[test]
+fn functions_stay_below_what_the_database_takes() {
+    let limits = allowed("DatabaseConnections");
+    let template = Stack::new(&[]).template().clone();
+    let mapped: BTreeSet<_> =
+        fields(&template["Mappings"]["Connections"]).map(|(limit, _)| limit.to_owned()).collect();
+    assert_eq!(limits, mapped);
+    for limit in limits {
+        let sum = opened(&with_all_and(&[("DatabaseConnections", limit.as_str())]));
+        let limit: u64 = limit.parse().expect("a number");
+        assert!(sum * 10 <= limit * 9, "{limit}: {sum} connections, which is more than nine tenths");
+        assert!(sum * 10 > limit * 6, "{limit}: {sum} connections, which leaves much unused");
+    }
+}
+
+#[test]
+fn instances_are_refused_where_the_database_has_no_room_for_them_and_nowhere_else() {
+    for limit in allowed("DatabaseConnections") {
+        for environments in allowed("InstanceEnvironments") {
+            let stack = with_all_and(&[
+                ("Compute", "instances"),
+                ("DatabaseConnections", limit.as_str()),
+                ("InstanceEnvironments", environments.as_str()),
+            ]);
+            let fits = opened(&stack) * 10 <= limit.parse::<u64>().expect("a number") * 9;
+            let refusals = stack.refusals();
+            assert_eq!(refusals.is_empty(), fits, "{environments} with {limit}: {refusals:?}");
+            let helps = |refusal: &String| {
+                refusal.starts_with("InstanceEnvironments: ") || refusal.starts_with("DatabaseConnections: ")
+            };
+            assert!(refusals.iter().all(helps), "{refusals:?}");
+        }
+    }
+}

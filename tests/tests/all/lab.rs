@@ -1,0 +1,221 @@
+//! `bespeak lab`: the books decide, and whoever reads the figures finds them where they were promised.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use bespeak_tests::{Books, Ran, bespeak, clean_program, mysql_server, until_within};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SCRATCH: &str =
+    "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'bespeak\\_lab\\_%'";
+
+/// What every result has, and nothing else.
+const FIELDS: [&str; 17] = [
+    "accepted",
+    "duplicates",
+    "failed",
+    "failureRate",
+    "failures",
+    "findings",
+    "latenessP99Ms",
+    "maxMs",
+    "meanMs",
+    "p50Ms",
+    "p95Ms",
+    "p99Ms",
+    "refused",
+    "requestsPerSecond",
+    "scenario",
+    "strategy",
+    "waitedShare",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_guarded_is_not_oversold_and_what_is_not_is() {
+    // Given a crowd that wants twenty times what there is, and three strategies
+    let (ran, page) = lab(&[
+        "--json",
+        "--scenario",
+        "crowd",
+        "--strategy",
+        "lanes",
+        "--strategy",
+        "pessimistic",
+        "--strategy",
+        "unguarded",
+    ])
+    .await;
+    // When it is over, then the guarded ones sold every unit once
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let results = results(&ran);
+    for guarded in ["lanes", "pessimistic"] {
+        let run = &results[guarded];
+        assert_eq!(run["duplicates"], 0, "{run:#}");
+        assert_eq!(run["findings"], 0, "{run:#}");
+        assert_eq!(run["accepted"], 100, "{run:#}");
+        assert_eq!(run["refused"].as_u64().unwrap() + run["failed"].as_u64().unwrap(), 1_900, "{run:#}");
+    }
+    // And the unguarded one sold units twice, and says how many
+    let unguarded = &results["unguarded"];
+    assert!(unguarded["duplicates"].as_u64().unwrap() > 0, "{unguarded:#}");
+    assert!(unguarded["accepted"].as_u64().unwrap() > 100, "{unguarded:#}");
+    // And each has what was promised, and the page shows it
+    for run in results.values() {
+        let fields: Vec<_> = run.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, FIELDS, "{run:#}");
+        assert_eq!(run["scenario"], "crowd");
+        assert!(run["p50Ms"].as_f64().unwrap() <= run["p99Ms"].as_f64().unwrap(), "{run:#}");
+    }
+    let environment = &ran.json()["environment"];
+    for known in ["at", "version", "profile", "cpu", "kernel", "database", "databaseDurability"] {
+        assert!(environment[known].as_str().is_some_and(|text| !text.is_empty()), "{known}: {environment:#}");
+    }
+    assert!(environment["cores"].as_u64().unwrap() > 0);
+    for shown in ["2,000 at once for 100 units", "no guarded strategy oversold", "<svg", "unguarded"] {
+        assert!(page.contains(shown), "{shown} is not on the page");
+    }
+    assert!(!page.contains("<script") && !page.contains("src="), "the page needs something else");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
+    let arguments = [
+        "--json",
+        "--duration",
+        "1500ms",
+        "--scenario",
+        "one-500",
+        "--scenario",
+        "fleet-100",
+        "--scenario",
+        "soak",
+    ];
+    let (ran, _) = lab(&[&arguments[..], &["--strategy", "unguarded", "--strategy", "lanes"]].concat()).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let runs = ran.json()["results"].as_array().unwrap().clone();
+    let find = |scenario: &str, strategy: &str| {
+        runs.iter().find(|run| run["scenario"] == scenario && run["strategy"] == strategy).unwrap().clone()
+    };
+    // Of each rate, what was due in the time: no more, no less
+    for (scenario, due) in [("one-500", 750), ("fleet-100", 150), ("soak", 1_800)] {
+        let run = find(scenario, "lanes");
+        let all: u64 =
+            ["accepted", "refused", "failed"].map(|field| run[field].as_u64().unwrap()).iter().sum();
+        assert_eq!(all, due, "{run:#}");
+        assert_eq!((&run["duplicates"], &run["findings"]), (&0.into(), &0.into()), "{run:#}");
+    }
+    // There are plenty of units, and still the same ones were sold to several: nothing that a counter of refusals would show
+    let run = find("one-500", "unguarded");
+    assert!(run["duplicates"].as_u64().unwrap() > 0, "{run:#}");
+    assert_eq!(run["refused"], 0, "{run:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_does_not() {
+    // Given servers that the lab starts by itself
+    let folder = TempDir::new().expect("a folder");
+    let report = folder.path().join("lab.html");
+    let shown = report.display().to_string();
+    let arguments =
+        ["lab", "--provide", "--json", "--report", &shown, "--duration", "300ms", "--scenario", "one-100"];
+    // When holders of either lock are stopped past their lease
+    let ran =
+        bespeak(&[&arguments[..], &["--strategy", "shedlock", "--strategy", "redlock"]].concat(), &[]).await;
+    // Then each lock alone sold units twice, and with the store's guard none did
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let said = ran.json();
+    let frozen = said["frozenHolder"].as_array().unwrap();
+    assert_eq!(frozen.len(), 4, "{said:#}");
+    for holder in frozen {
+        let twice = holder["duplicates"].as_u64().unwrap();
+        assert_eq!(twice == 0, holder["guarded"] == true, "{holder:#}");
+        assert!(holder["frozenMs"].as_u64() > holder["leaseMs"].as_u64(), "{holder:#}");
+        assert!(holder["soldMeanwhile"].as_u64().unwrap() > 0, "{holder:#}");
+    }
+    assert!(said["environment"]["redis"].as_str().unwrap().contains("3 nodes"), "{said:#}");
+    // And the page says why, and who said so first
+    let page = std::fs::read_to_string(report).unwrap();
+    for source in ["martin.kleppmann.com", "redis.io/docs", "github.com/lukas-krecan/ShedLock"] {
+        assert!(page.contains(source), "{source} is not on the page");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_leaves_nothing_behind() {
+    let books = Books::mysql().await;
+    let before = books.count(SCRATCH).await;
+    let (ran, _) = lab(&["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("one-100"), "{ran:?}");
+    assert_eq!(books.count(SCRATCH).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
+    // Given a lab in its second run
+    let books = Books::mysql().await;
+    let folder = TempDir::new().expect("a folder");
+    let report = folder.path().join("lab.html").display().to_string();
+    let url = mysql_server().await.url();
+    let before = books.count(SCRATCH).await;
+    let child = clean_program("bespeak")
+        .args(["lab", "--json", "--report", &report, "--database-url", &url])
+        .args(["--strategy", "lanes", "--scenario", "one-100", "--scenario", "one-500", "--duration", "3s"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let patience = Duration::from_secs(120);
+    until_within(patience, "the first run begins", async || books.count(SCRATCH).await > before).await;
+    until_within(patience, "the first run ends", async || books.count(SCRATCH).await == before).await;
+    until_within(patience, "the second run begins", async || books.count(SCRATCH).await > before).await;
+    // When it is told to stop
+    let told = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
+    // Then it reports the first run, and leaves no database and no half a page
+    assert_eq!(output.status.code(), Some(130));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["interrupted"], true);
+    assert_eq!(said["results"].as_array().unwrap().len(), 1, "{said:#}");
+    assert!(std::fs::read_to_string(&report).unwrap().contains("stopped before the end"));
+    assert_eq!(books.count(SCRATCH).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_lacks_it_says() {
+    let folder = TempDir::new().expect("a folder");
+    let report = folder.path().join("lab.html").display().to_string();
+    let ran = bespeak(&["lab", "--report", &report], &[]).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("--provide") && ran.err.contains("--database-url"), "{}", ran.err);
+    let url = mysql_server().await.url();
+    let ran =
+        bespeak(&["lab", "--report", &report, "--strategy", "redlock", "--database-url", &url], &[]).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("3 independent Redis nodes, and 0 are named"), "{}", ran.err);
+    let ran = bespeak(&["lab", "--scenario", "one-10000"], &[]).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("one-1000") && ran.err.contains("crowd"), "{}", ran.err);
+}
+
+/// Runs it on the shared server; its page too.
+async fn lab(arguments: &[&str]) -> (Ran, String) {
+    let folder = TempDir::new().expect("a folder");
+    let report: PathBuf = folder.path().join("lab.html");
+    let url = mysql_server().await.url();
+    let shown = report.display().to_string();
+    let all = [&["lab", "--report", &shown, "--database-url", &url], arguments].concat();
+    let ran = bespeak(&all, &[]).await;
+    (ran, std::fs::read_to_string(report).unwrap_or_default())
+}
+
+/// The results of one scenario, by strategy.
+fn results(ran: &Ran) -> BTreeMap<String, Value> {
+    let results = ran.json()["results"].as_array().unwrap_or_else(|| panic!("{ran:?}")).clone();
+    results.into_iter().map(|run| (run["strategy"].as_str().expect("a strategy").to_owned(), run)).collect()
+}
