@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 use super::{PATIENCE, joined, redis, reserve_on, token_of};
 
+/// For how long a refusal may lag another process's give-back (I6).
+const REFUSAL_LAG_MAX: Duration = Duration::from_millis(50);
+
 const UNITS: u64 = 4;
 const CLIENTS: u32 = 12;
 
@@ -84,8 +87,8 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load, &[Server; 2])) {
     load.goes_on("it goes on").await;
     load.ended().await;
     books.in_order().await;
-    // Nothing is refused that is there
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Nothing is refused that is there, once the time is over for which a refusal may lag a give-back: no condition, a promise
+    tokio::time::sleep(REFUSAL_LAG_MAX).await;
     for (n, server) in servers.iter().cycle().take(4).enumerate() {
         server.hold(&format!("last-{n}"), "hot").await;
     }
