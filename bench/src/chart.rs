@@ -1,8 +1,9 @@
 //! Bars, as an SVG file beside the report.
 
+use bespeak_load::thousands;
 use plotters::prelude::*;
 
-use crate::{Error, report::thousands};
+use crate::Error;
 
 /// A chart of bars of one kind.
 pub(crate) struct Chart {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use bespeak_load::{Answer, Connection, Summary, TargetError};
+use bespeak_load::{Answer, Connection, Summary, TargetError, thousands};
 use bespeak_services::Redis;
 use tempfile::TempDir;
 
 use crate::{
     Error,
-    cases::{Bench, define, hold, hold_request, load, only, random_key},
+    cases::Bench,
     chart::Chart,
+    client::{define, hold, hold_request, load, only, random_key},
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
     server::Server,
 };
 

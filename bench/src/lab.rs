@@ -2,16 +2,17 @@
 
 use std::{path::Path, time::Duration};
 
-use bespeak_load::{OpenLoop, OpenRun, open_loop};
+use bespeak_load::{OpenLoop, OpenRun, open_loop, thousands};
 use bespeak_services::Tool;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
     Error,
-    cases::{Bench, define, hold_request, only},
+    cases::Bench,
+    client::{define, hold_request, only},
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
     server::Server,
 };
 

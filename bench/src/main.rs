@@ -5,6 +5,8 @@
 
 mod cases;
 mod chart;
+mod client;
+mod embedded;
 mod engine;
 mod environment;
 mod events;

@@ -11,5 +11,5 @@ mod target;
 
 pub use closed::{ClosedLoop, closed_loop};
 pub use open::{OpenLoop, OpenRun, open_loop};
-pub use record::{Recorder, Summary};
+pub use record::{Recorder, Summary, thousands};
 pub use target::{Answer, Connection, Target, TargetError};

@@ -112,3 +112,16 @@ impl Recorder {
 fn ms(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
+
+/// `1234567.8` as `1,234,568`.
+pub fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

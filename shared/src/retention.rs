@@ -20,6 +20,9 @@ const STEP: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two passes.
 const PASS_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long locks are remembered after their end: longer than the clock of a database ever goes back, since who forgot a lock
+/// numbers its grants from there. As Redis does.
+const LOCKS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// After a step that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,7 @@ enum At {
     Inbox,
     Reservations(Option<Token>),
     Deliveries,
+    Locks,
 }
 
 /// The task that forgets.
@@ -110,6 +114,14 @@ impl Purger {
                 let purge = self.store.purge_deliveries(self.retention.deliveries, STEP);
                 let deleted = self.dispatch.read(purge).await?;
                 telemetry::count_purged("deliveries", deleted);
+                if deleted < u64::from(STEP) {
+                    self.at = At::Locks;
+                }
+                Ok(Step { deleted, more: true })
+            }
+            At::Locks => {
+                let deleted = self.dispatch.read(self.store.purge_leases(LOCKS_KEPT, STEP)).await?;
+                telemetry::count_purged("locks", deleted);
                 let more = deleted >= u64::from(STEP);
                 if !more {
                     self.at = At::Events;

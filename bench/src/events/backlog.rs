@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::migrated;
-use crate::{Error, cases::random_key, mysql::Database};
+use crate::{Error, client::random_key, mysql::Database};
 
 /// Reservations, each with the event of its hold and that of its commit.
 pub(super) const RESERVATIONS: usize = 100_000;

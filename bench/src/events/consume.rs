@@ -14,6 +14,7 @@ use bespeak::{
     },
     store::{Applied, Store, mysql::MysqlStore},
 };
+use bespeak_load::thousands;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,7 +29,7 @@ use crate::{
     Error,
     cases::Bench,
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
 };
 
 /// One event of each reservation: that of its commit, which issues a SmartKey.

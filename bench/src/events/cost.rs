@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use bespeak_load::{OpenLoop, Summary, open_loop};
+use bespeak_load::{OpenLoop, Summary, open_loop, thousands};
 use tempfile::TempDir;
 
 use super::{Broker, count, url};
 use crate::{
     Error,
-    cases::{Bench, define, hold_request, load, only},
+    cases::Bench,
     chart::Chart,
+    client::{define, hold_request, load, only},
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
     server::Server,
 };
 

@@ -14,6 +14,7 @@ use bespeak::{
     },
     store::{OutboxStore, Store},
 };
+use bespeak_load::thousands;
 
 use super::{
     Backlog, Broker, SOURCE,
@@ -27,7 +28,7 @@ use crate::{
     cases::Bench,
     chart::Chart,
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
 };
 
 /// Published events that wait to be purged: copies of the backlog.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bespeak::engine::Timestamp;
-use bespeak_load::{OpenLoop, Recorder, Summary, open_loop};
+use bespeak_load::{OpenLoop, Recorder, Summary, open_loop, thousands};
 use tempfile::TempDir;
 
 use super::{
@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     Error,
-    cases::{Bench, define, hold_request, only},
+    cases::Bench,
+    client::{define, hold_request, only},
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
     server::Server,
 };
 

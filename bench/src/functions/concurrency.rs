@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bespeak_load::thousands;
 use bespeak_services::{Function, Proxy};
 
 use super::{answers, database, define, hold, program};
@@ -12,7 +13,7 @@ use crate::{
     Error,
     cases::Bench,
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
 };
 
 /// Requests at a time, in both.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bespeak::{effects::Record, events::record};
+use bespeak_load::thousands;
 use bespeak_services::Function;
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::{
     cases::Bench,
     events::{Backlog, Broker, SOURCE, url},
     mysql::Database,
-    report::{Section, median, thousands, verdict},
+    report::{Section, median, verdict},
 };
 
 /// Events that await publication.

@@ -56,7 +56,7 @@ fn request(method: &str, path: &str, key: &str, body: &str) -> Vec<u8> {
 /// A hold of the hot resource, under a key that nobody used.
 fn hold() -> Vec<u8> {
     let body = r#"{"resourceId":"hot","quantity":1,"ttlSeconds":3600}"#;
-    request("POST", "/api/v1/reserve", &crate::cases::random_key(), body)
+    request("POST", "/api/v1/reserve", &crate::client::random_key(), body)
 }
 
 /// Invokes `reserve`; whether it answered with this status.

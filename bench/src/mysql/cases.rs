@@ -12,14 +12,16 @@ use bespeak::{
         mysql::{MysqlOptions, MysqlStore},
     },
 };
+use bespeak_load::thousands;
 use tempfile::TempDir;
 
 use super::{Contender, Database, hot};
 use crate::{
     Error,
-    cases::{Bench, define, hold, hold_request, load, only, random_hold, random_key},
+    cases::Bench,
     chart::Chart,
-    report::{Section, median, thousands, verdict},
+    client::{define, hold, hold_request, load, only, random_hold, random_key},
+    report::{Section, median, verdict},
     server::Server,
 };
 
@@ -235,7 +237,7 @@ async fn callers_of_store(
     let store = Arc::new(MysqlStore::new(&database.url(&books, None)?, options)?);
     store.migrate().await?;
     let hot = ResourceId::new("id", "hot")?;
-    crate::cases::define_directly(&*store, std::slice::from_ref(&hot)).await?;
+    crate::client::define_directly(&*store, std::slice::from_ref(&hot)).await?;
     let started = Instant::now();
     let (from, until) = (started + bench.warm_up, started + bench.warm_up + bench.duration);
     let mut tasks = Vec::new();

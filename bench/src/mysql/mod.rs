@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 use crate::{
     Error,
-    cases::{Bench, hold_request, load},
+    cases::Bench,
+    client::{hold_request, load},
     server::Server,
 };
 
@@ -158,10 +159,10 @@ async fn hot(
     let server = contender.start(bench, &url).await?;
     let target = server.target()?;
     if contender != Contender::Handwritten {
-        crate::cases::define(&target, "hot", 9_000_000_000).await?;
+        crate::client::define(&target, "hot", 9_000_000_000).await?;
     }
     let summary = load(bench, &target, connections, hold_request("hot".into())).await?;
-    crate::cases::only(&summary, "200")?;
+    crate::client::only(&summary, "200")?;
     drop(server);
     database.drop(&name).await?;
     Ok(summary)

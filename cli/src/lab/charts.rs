@@ -8,6 +8,7 @@
 
 use std::error::Error;
 
+use bespeak_load::thousands;
 use plotters::prelude::*;
 
 use super::{frozen::Frozen, trial::Figures};
@@ -196,17 +197,4 @@ fn ticks(from: f64, to: f64) -> Vec<f64> {
 /// Milliseconds as somebody reads them: `0.8`, `12`, `3,400`.
 pub(super) fn ms(value: f64) -> String {
     if value < 9.95 { format!("{value:.1}") } else { thousands(value) }
-}
-
-/// `1234567.8` as `1,234,568`.
-pub(super) fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

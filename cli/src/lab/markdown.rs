@@ -1,10 +1,8 @@
 //! The lab's figures as Markdown, for a repository.
 
-use super::{
-    Lab,
-    charts::{ms, thousands},
-    report::Sentences,
-};
+use bespeak_load::thousands;
+
+use super::{Lab, charts::ms, report::Sentences};
 
 pub(super) fn text(lab: &Lab) -> String {
     let mut text = "# The lock lab\n\n".to_owned();

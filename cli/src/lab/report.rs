@@ -1,10 +1,11 @@
 //! The lab's page: one file that needs no network.
 
+use bespeak_load::thousands;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     Lab,
-    charts::{self, ms, thousands},
+    charts::{self, ms},
     scenario::Scenario,
     trial::Figures,
 };

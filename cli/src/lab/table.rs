@@ -1,12 +1,9 @@
 //! The lab's figures for the terminal.
 
+use bespeak_load::thousands;
 use comfy_table::{Attribute, Cell, CellAlignment, Color};
 
-use super::{
-    Lab,
-    charts::{ms, thousands},
-    report::Sentences,
-};
+use super::{Lab, charts::ms, report::Sentences};
 use crate::output::table;
 
 const HEADER: [&str; 12] = [

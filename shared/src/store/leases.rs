@@ -14,6 +14,8 @@ use crate::engine::Timestamp;
 
 /// What the names of locks begin with in the table; those of relays begin with something else.
 const LOCK: &str = "lock/";
+/// Between which names those of locks are: `0` comes after `/`.
+pub(super) const LOCKS: (&str, &str) = (LOCK, "lock0");
 /// The longest name that the table takes.
 const LENGTH_MAX: usize = 64;
 
@@ -108,6 +110,10 @@ pub trait LeaseStore: Send + Sync + 'static {
         fencing: u64,
         ends_in: Duration,
     ) -> Result<bool, StoreError>;
+
+    /// Forgets locks that ended longer than `ended_for` ago: at most `limit` of them; returns how many. Numbers of a name that
+    /// was forgotten go on from the clock, so `ended_for` must be longer than a clock may ever go back.
+    async fn purge_leases(&self, ended_for: Duration, limit: u32) -> Result<u64, StoreError>;
 }
 
 #[cfg(test)]

@@ -94,8 +94,9 @@ const METRICS: &[Metric] = &[
     ),
     counter(
         "bespeak_purged_total",
-        &[&[("what", &["events", "inbox", "reservations", "deliveries"])]],
-        "Records forgotten because they were old, by what: reservations, events, inbox rows or (webhook) deliveries.",
+        &[&[("what", &["events", "inbox", "reservations", "deliveries", "locks"])]],
+        "Records forgotten because they were old, by what: reservations, events, inbox rows, (webhook) deliveries or \
+         (distributed) locks.",
     ),
     gauge("bespeak_outbox_unpublished_events", "Events in the outbox that await publication."),
     gauge(
@@ -194,26 +195,28 @@ const METRICS: &[Metric] = &[
     ),
     counter(
         "bespeak_lock_acquisitions_total",
-        AS_SEEN,
+        &[&[LOCKS, ("result", &["acquired", "timed_out", "failed"])]],
         "Commands that asked for distributed locks, by lock and result: acquired, timed_out (others held it) or failed \
          (nobody could say).",
     ),
     counter(
         "bespeak_lock_waits_total",
-        AS_SEEN,
+        &[&[LOCKS]],
         "Of these, those that found a lock held by others, by lock.",
     ),
     histogram(
         "bespeak_lock_wait_seconds",
-        AS_SEEN,
+        &[&[LOCKS]],
         "How long those waited, whether or not they got it, by lock.",
     ),
     counter(
         "bespeak_lock_lost_total",
-        AS_SEEN,
+        &[&[LOCKS]],
         "Distributed locks that ended before their holder was done, by lock.",
     ),
 ];
+
+const LOCKS: (&str, &[&str]) = ("lock", &["database", "redlock"]);
 
 const POOLS: &[Labels] = &[&[("pool", &["writers", "readers"])]];
 

@@ -8,8 +8,10 @@ use bespeak::{
 };
 use bespeak_tests::{Api, Books, each_store};
 use serde_json::json;
+use uuid::Uuid;
 
 each_store!(
+    locks_that_ended_are_forgotten_and_their_numbers_go_on,
     long_sold_out,
     ended_reservations_and_published_events_are_forgotten_once_they_are_old,
     small_steps
@@ -65,6 +67,37 @@ async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old
     // The audit still misses what should be there.
     api.books.tamper(&format!("DELETE FROM outbox WHERE event_key = '{again}'")).await;
     assert!(!api.books.audit().await.is_clean());
+}
+
+async fn locks_that_ended_are_forgotten_and_their_numbers_go_on(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    let store = api.books.open(Some(&clock), Guard::RowLock).await;
+    let take = async |name: &str| {
+        let taken = store.take_lease(name, Uuid::now_v7(), DAY).await.expect("answered");
+        taken.unwrap_or_else(|| panic!("{name} is free"))
+    };
+    let locks = async || api.books.count("SELECT COUNT(*) FROM leases").await;
+    // Given locks that ended a day ago, one that ended later, and the leases of a relay that is gone
+    let mut last = 0;
+    for number in 0..5 {
+        last = take(&format!("ended-{number}")).await;
+    }
+    store.lease(Uuid::now_v7(), None, DAY).await.expect("leased");
+    let of_relays = locks().await - 5;
+    assert!(of_relays >= 64, "{of_relays}");
+    clock.advance(DAY);
+    take("later").await;
+    clock.advance(DAY);
+    // When all was just over, then it is kept; and forgotten in steps, once it is older
+    assert_eq!(store.purge_leases(DAY, 10).await.expect("purged"), 0);
+    clock.advance(Duration::from_secs(1));
+    for expected in [3, 2, 0] {
+        assert_eq!(store.purge_leases(DAY, 3).await.expect("purged"), expected);
+    }
+    assert_eq!(locks().await, of_relays + 1, "what is not old is kept, and what is no lock");
+    // Then a name that was forgotten goes on above its last number
+    assert!(take("ended-4").await > last);
 }
 
 /// What was forgotten is not held against what is kept: a resource that was sold out long ago and sold again since, and

@@ -3,7 +3,8 @@
 //!
 //! Taken with `SET NX PX` of a value that was drawn for this grant alone, and only if a majority said so within the lease, less
 //! what that took and an allowance for drift; released and extended by scripts that compare the value first. Each node
-//! has its own time-out, and nobody waits for more nodes than decide.
+//! has its own time-out, and nobody waits for more nodes than decide; but each hears what a holder says in order, so that
+//! what is given back is not taken afterwards on a node that was late.
 //!
 //! *Guaranteed*, as long as nodes forget nothing and clocks, theirs and ours, run at about the same speed: one holder at a
 //! time; as many nodes may be away as leave a majority. *Not guaranteed*: that the holder still holds it when it acts, as of any
@@ -79,9 +80,9 @@ impl Redlock {
     async fn ask(&self, question: Question) -> Round {
         let (sender, mut answers) = mpsc::channel(self.nodes.len().max(1));
         for node in self.nodes.iter() {
-            let (node, question, sender) = (node.clone(), question.clone(), sender.clone());
+            let (asked, sender) = (node.ask(question.clone()), sender.clone());
             // A round that is decided listens to nobody.
-            tokio::spawn(async move { sender.send(node.ask(&question).await).await });
+            tokio::spawn(async move { sender.send(asked.await).await });
         }
         drop(sender);
         let mut round = Round::default();
@@ -122,8 +123,9 @@ impl Redlock {
 
     /// Takes back what a grant that came to nothing may have left on some nodes; in the background, since nobody need know.
     fn take_back(&self, name: &LockName, holder: Uuid) {
-        let (nodes, question) = (self.clone(), Question::end(name, holder, Duration::ZERO));
-        tokio::spawn(async move { nodes.ask(question).await });
+        for node in self.nodes.iter() {
+            tokio::spawn(node.ask(Question::end(name, holder, Duration::ZERO)));
+        }
     }
 
     /// The number that a majority holds: the highest that was told, once so many know it.

@@ -2,13 +2,18 @@
 //!
 //! Never: a password in what it says. What fails is said in words, since what matters is how many failed.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use redis::{
     Client, RedisResult, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::{sync::OnceCell, time::timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -23,6 +28,31 @@ pub(super) struct Node {
     url: String,
     patience: Duration,
     connection: OnceCell<ConnectionManager>,
+    turns: Turns,
+}
+
+/// The last question of each holder that was not answered yet. What is said of a lock must reach the node in the order in
+/// which it was said: a lock that was given back before the node heard that it was taken would stay taken.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<Uuid, CancellationToken>>);
+
+/// A question's place behind the last one of its holder; it is over when this is dropped, however that comes about.
+struct Turn {
+    node: Arc<Node>,
+    holder: Uuid,
+    before: Option<CancellationToken>,
+    over: CancellationToken,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.over.cancel();
+        let mut last = self.node.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Unless another came behind it.
+        if last.get(&self.holder).is_some_and(CancellationToken::is_cancelled) {
+            last.remove(&self.holder);
+        }
+    }
 }
 
 /// What every node is asked alike: yes is a number above 0.
@@ -59,11 +89,28 @@ fn millis(duration: Duration) -> u64 {
 
 impl Node {
     pub(super) fn new(url: String, patience: Duration) -> Self {
-        Self { url, patience, connection: OnceCell::new() }
+        Self { url, patience, connection: OnceCell::new(), turns: Turns::default() }
     }
 
-    /// Asks; 0 is no.
-    pub(super) async fn ask(&self, question: &Question) -> Result<u64, String> {
+    /// Asks, once all is over that its holder asked before this was called; 0 is no.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        question: Question,
+    ) -> impl Future<Output = Result<u64, String>> + Send + use<> {
+        let (holder, over) = (question.holder, CancellationToken::new());
+        let mut last = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(holder, over.clone());
+        drop(last);
+        let turn = Turn { node: self.clone(), holder, before, over };
+        async move {
+            if let Some(before) = &turn.before {
+                before.cancelled().await;
+            }
+            turn.node.ask_now(&question).await
+        }
+    }
+
+    async fn ask_now(&self, question: &Question) -> Result<u64, String> {
         let asked = async {
             let mut tried = 1;
             loop {

@@ -6,14 +6,19 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    MysqlStore, StoreError,
+    MysqlStore, StoreError, purge, read,
     session::{CLOCK, clock_of, rows},
     sql::{Script, Sql},
-    wire::Wire,
+    wire::{self, Wire},
 };
 use crate::{
     engine::Timestamp,
-    store::{LeaseStore, batch, decode, leases},
+    store::{
+        LeaseStore, batch,
+        decode::{self, Cells},
+        leases,
+        purge::before,
+    },
 };
 
 /// The columns of a row, up to the `WHERE` that chooses it.
@@ -48,6 +53,29 @@ impl LeaseStore for MysqlStore {
         let decide = |row, now| leases::end_in(row, owner, fencing, now, ends_in);
         let ended = batch::whole_again(|_| self.settle_lease(None, name, decide)).await?;
         Ok(ended.is_some())
+    }
+
+    async fn purge_leases(&self, ended_for: Duration, limit: u32) -> Result<u64, StoreError> {
+        let cutoff = before(read::now(&self.readers, &self.options.clock).await?, ended_for).as_microsecond();
+        let (first, last) = leases::LOCKS;
+        let mut script = Script::default();
+        let ended = Sql::new("SELECT name FROM leases FORCE INDEX (PRIMARY) WHERE name > ").text(first);
+        let ended = ended.push(" AND name < ").text(last).push(" AND expires_at < ").integer(cutoff);
+        script.add(ended.push(" LIMIT ").integer(i64::from(limit)));
+        let answers = wire::read(&self.readers, script).await?;
+        let names = rows(&answers, 0).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
+        if names.is_empty() {
+            return Ok(0);
+        }
+        // By name, so that no lock is waited for that is in use.
+        let mut script = Script::default();
+        script.add(Sql::new("START TRANSACTION"));
+        let head = || {
+            let unused = Sql::new("DELETE l FROM leases l FORCE INDEX (PRIMARY) WHERE l.expires_at < ");
+            unused.integer(cutoff).push(" AND l.name IN ")
+        };
+        let deletes = script.add_lists(&names, |sql, name| sql.text(name), head, "");
+        purge::write(&self.writers, script, &deletes).await
     }
 }
 

@@ -7,11 +7,13 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
-use crate::store::{LeaseStore, batch::Session, decode, leases};
+use crate::store::{LeaseStore, batch::Session, decode, leases, purge::before};
 
 const LEASE: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name = ?1";
 const WRITE: &str = "INSERT INTO leases (name, owner, fencing, expires_at) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (name) DO UPDATE SET owner = ?2, fencing = ?3, expires_at = ?4";
+const PURGE: &str = "DELETE FROM leases WHERE name IN (SELECT name FROM leases
+    WHERE name > ?1 AND name < ?2 AND expires_at < ?3 LIMIT ?4)";
 
 #[async_trait]
 impl LeaseStore for SqliteStore {
@@ -43,6 +45,19 @@ impl LeaseStore for SqliteStore {
         let held = ended.is_some();
         settle(session, ended).await?;
         Ok(held)
+    }
+
+    async fn purge_leases(&self, ended_for: Duration, limit: u32) -> Result<u64, StoreError> {
+        let (first, last) = leases::LOCKS;
+        let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
+        let purge = sqlx::query(PURGE)
+            .bind(first)
+            .bind(last)
+            .bind(before(self.now(), ended_for).as_microsecond())
+            .bind(limit);
+        let deleted = purge.execute(session.connection()).await.map_err(failed)?.rows_affected();
+        session.commit().await?;
+        Ok(deleted)
     }
 }
 

@@ -7,9 +7,11 @@ use bespeak_tests::{Books, Receiver, Says, Server, Topic};
 use http::Method;
 use serde_json::json;
 
-/// `bespeak serve` on MySQL, Kafka and Redis, and two receivers of webhooks, one of which always refuses.
+/// `bespeak serve` on MySQL, Kafka and Redis, another beside it that takes locks, and two receivers of webhooks, one of which
+/// always refuses.
 pub(super) struct Load {
     server: Server,
+    locking: Server,
     topic: Topic,
     _redis: Redis,
     rounds: AtomicU64,
@@ -27,8 +29,17 @@ impl Load {
             ("BESPEAK_EVENTS_URL", events.as_str()),
             ("BESPEAK_REDIS_URLS", &redis_url),
             ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true"),
+            ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000/1s"),
         ];
         let server = Server::start(books, &settings).await;
+        let settings = [
+            ("BESPEAK_EVENTS_URL", events.as_str()),
+            ("BESPEAK_RELAY", "off"),
+            ("BESPEAK_CONSUMER", "off"),
+            ("BESPEAK_STRATEGY", "shedlock"),
+            ("BESPEAK_EXPERIMENTAL", "true"),
+        ];
+        let locking = Server::start(books, &settings).await;
         for receiver in &receivers {
             let endpoint = json!({"url": receiver.url()}).to_string();
             let (status, made) = server.ask(Method::POST, "/api/v1/webhooks", &[], &endpoint).await;
@@ -37,11 +48,13 @@ impl Load {
         server.cars("car", 1_000_000).await;
         server.stock("seat", 1).await;
         server.stock("room", 1_000_000).await;
-        Self { server, topic, _redis: redis, rounds: AtomicU64::new(0), _receivers: receivers }
+        server.stock("bike", 1_000_000).await;
+        Self { server, locking, topic, _redis: redis, rounds: AtomicU64::new(0), _receivers: receivers }
     }
 
-    pub(super) fn server(&self) -> &Server {
-        &self.server
+    /// Where Prometheus finds its processes.
+    pub(super) fn addresses(&self) -> [&str; 2] {
+        [&self.server, &self.locking].map(|server| server.url.trim_start_matches("http://"))
     }
 
     /// What `/metrics` shows.
@@ -70,6 +83,10 @@ impl Load {
             let headers = [("idempotency-key", key.as_str())];
             server.ask(Method::POST, "/api/v1/reserve", &headers, &hold(resource)).await;
         }
+        // Three at once, so that two wait for the lock.
+        let waits = [1, 2, 3].map(|n| key(&format!("bike-{n}")));
+        let [one, two, three] = waits.each_ref().map(|key| self.locking.hold(key, "bike"));
+        tokio::join!(one, two, three);
         server.ask(Method::POST, "/api/v1/reserve", &[], "{}").await;
         server.ask(Method::GET, "/api/v1/resources/car", &[], "").await;
         server.ask(Method::GET, "/health/ready", &[], "").await;

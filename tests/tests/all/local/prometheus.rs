@@ -21,7 +21,7 @@ use super::{
 };
 
 /// What stays at zero while all is well, by the legend: errors, and what needs a crash, an outage or days.
-const ZERO: [&str; 13] = [
+const ZERO: [&str; 17] = [
     "5xx",
     "refused from memory, a second",
     "{{pool}} waiting",
@@ -35,6 +35,10 @@ const ZERO: [&str; 13] = [
     "seconds overdue",
     "{{cause}}",
     "{{what}}",
+    "refused by notice",
+    "open breakers",
+    "judged alone",
+    "{{lock}} lost",
 ];
 /// The same, where a panel has but one query and no legend.
 const ZERO_PANELS: [&str; 5] = ["Server errors", "Parked keys", "Oldest event", "Outbox lag", "Lane queues"];
@@ -78,11 +82,11 @@ async fn ask(prometheus: &Prometheus, expression: &str) -> Answer {
 async fn every_panel_shows_something() {
     let books = Books::mysql().await;
     let load = Load::start(&books).await;
-    let address = load.server().url.trim_start_matches("http://").to_owned();
+    let addresses = load.addresses().map(|address| format!("'{address}'")).join(", ");
     let prometheus = Prometheus::start(&format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
         rule_files: [{}]\n\
-        scrape_configs:\n  - job_name: bespeak\n    static_configs: [{{targets: ['{address}']}}]\n",
+        scrape_configs:\n  - job_name: bespeak\n    static_configs: [{{targets: [{addresses}]}}]\n",
         path("prometheus/rules.yaml").display()
     ))
     .await

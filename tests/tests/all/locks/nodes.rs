@@ -7,7 +7,7 @@ use std::{
 
 use bespeak::lock::{DistributedLock, Grant, LockError, LockName, conformance::Handles};
 use bespeak_services::Redis;
-use bespeak_tests::{Nodes, redlock};
+use bespeak_tests::{Nodes, ask, redlock, until};
 
 /// Long enough for a node on a machine that is many times slower.
 const PATIENT: Duration = Duration::from_secs(30);
@@ -134,6 +134,58 @@ async fn a_node_that_forgets_what_only_two_granted_makes_a_second_holder_with_a_
     // Both believe that they hold it: what they write to must tell them apart, and can.
     assert!(first.is_valid() && second.is_valid());
     assert!(second.fencing() > first.fencing());
+}
+
+/// A majority decides, and nobody waits for the third node: what is said to it late must still be said in order, or a lock that
+/// was given back stays taken there until its lease ends, and three such leftovers shut everybody out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_gives_back_leaves_nothing_on_any_node() {
+    const CONTENDERS: usize = 12;
+    const TURNS: usize = 50;
+    let (handles, nodes) = open().await;
+    let mut contenders = tokio::task::JoinSet::new();
+    for n in 0..CONTENDERS {
+        let lock = handles[n % 2].clone();
+        contenders.spawn(async move {
+            for _ in 0..TURNS {
+                if let Some(grant) = take(&lock).await.expect("answered") {
+                    assert!(give_back(&lock, grant).await);
+                }
+            }
+        });
+    }
+    while let Some(ended) = contenders.join_next().await {
+        ended.expect("no panic");
+    }
+    for node in &nodes.nodes {
+        until("nothing is left", async || ask(node, &["EXISTS", "bespeak:lock:{seat}"]).await == ":0").await;
+    }
+}
+
+/// Nodes count by themselves, and one may be far ahead: its number counts once a majority holds it, so that it is known also
+/// when that node is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_one_node_was_ahead_with_is_not_granted_again_without_it() {
+    let ([one, other], mut nodes) = open().await;
+    let grant = taken(&one).await;
+    assert!(give_back(&one, grant.clone()).await);
+    for ahead in 0..3 {
+        let far = grant.fencing() + (ahead as u64 + 1) * 1_000_000_000_000;
+        let set = ["SET", "bespeak:lock:{seat}:fencing", &far.to_string()];
+        assert_eq!(ask(&nodes.nodes[ahead], &set).await, "+OK");
+        // Whoever is away, one that is left knows what the majority was granted with.
+        let away = (ahead + 1) % 3;
+        nodes.nodes[away].kill().await.expect("killed");
+        let told = taken(&one).await;
+        assert_eq!(told.fencing(), far + 1, "the highest that was told");
+        assert!(give_back(&one, told.clone()).await);
+        nodes.nodes[away].restart().await.expect("restarted");
+        nodes.nodes[ahead].kill().await.expect("killed");
+        let next = taken(&other).await;
+        assert!(next.fencing() > told.fencing(), "{next:?} after {told:?}");
+        assert!(give_back(&other, next).await);
+        nodes.nodes[ahead].restart().await.expect("restarted");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,6 +83,11 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let store = api.books.open(None, Guard::RowLock).await;
     store.purge_reservations(Duration::ZERO, None, 500).await.expect("purged");
     store.purge_events(Duration::ZERO, 10).await.expect("purged");
+    let (name, owner) = (format!("plan-{round}"), Uuid::now_v7());
+    let fencing =
+        store.take_lease(&name, owner, Duration::from_secs(60)).await.expect("taken").expect("free");
+    store.end_lease_in(&name, owner, fencing, Duration::ZERO).await.expect("ended");
+    store.purge_leases(Duration::ZERO, 10).await.expect("purged");
     webhooks(api, &*store).await;
     sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
     let sent = format!(
@@ -97,7 +102,7 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
         let text: String = row.try_get_unchecked(0).expect("text");
         // A packet is logged as a whole, or statement by statement, or as what is left of it.
         for statement in text.split("; ").map(str::trim) {
-            let ours = ["resources", "reservations", "outbox", "processed_events", "webhook_"]
+            let ours = ["resources", "reservations", "outbox", "processed_events", "webhook_", "leases"]
                 .iter()
                 .any(|table| statement.contains(table));
             let verb = ["SELECT", "UPDATE resources", "UPDATE reservations", "UPDATE webhook_", "DELETE"]
