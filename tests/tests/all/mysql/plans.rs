@@ -83,10 +83,10 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let store = api.books.open(None, Guard::RowLock).await;
     store.purge_reservations(Duration::ZERO, None, 500).await.expect("purged");
     store.purge_events(Duration::ZERO, 10).await.expect("purged");
-    let (name, owner) = (format!("plan-{round}"), Uuid::now_v7());
+    let (lock, owner) = (format!("plan-{round}"), Uuid::now_v7());
     let fencing =
-        store.take_lease(&name, owner, Duration::from_secs(60)).await.expect("taken").expect("free");
-    store.end_lease_in(&name, owner, fencing, Duration::ZERO).await.expect("ended");
+        store.take_lease(&lock, owner, Duration::from_secs(60)).await.expect("taken").expect("free");
+    store.end_lease_in(&lock, owner, fencing, Duration::ZERO).await.expect("ended");
     store.purge_leases(Duration::ZERO, 10).await.expect("purged");
     webhooks(api, &*store).await;
     sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
