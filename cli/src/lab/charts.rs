@@ -53,27 +53,29 @@ struct Bar {
 
 /// One scenario at a glance: a row for each strategy; throughput, response time, duplicates, waits side by side.
 pub(super) fn at_a_glance(rows: &[&Figures]) -> Drawn {
-    type Panel = (&'static str, fn(&Figures) -> Bar);
+    /// Its title, what its longest bar stands for if not for the highest value, and its bars.
+    type Panel = (&'static str, Option<f64>, fn(&Figures) -> Bar);
     let panels: [Panel; 4] = [
-        ("requests/s", |figures| Bar {
+        ("requests/s", None, |figures| Bar {
             value: figures.requests_per_second,
             part: 0.0,
             figure: thousands(figures.requests_per_second),
             color: color(figures.strategy),
         }),
-        ("ms: p50 / p99", |figures| Bar {
+        ("ms: p50 / p99", None, |figures| Bar {
             value: figures.p99_ms,
             part: figures.p50_ms,
             figure: format!("{} / {}", ms(figures.p50_ms), ms(figures.p99_ms)),
             color: color(figures.strategy),
         }),
-        ("units sold twice", |figures| Bar {
+        ("units sold twice", None, |figures| Bar {
             value: figures.duplicates as f64,
             part: 0.0,
             figure: thousands(figures.duplicates as f64),
             color: if figures.duplicates == 0 { GOOD } else { BAD },
         }),
-        ("waited for a lock", |figures| Bar {
+        // Of all attempts: one in a hundred must not look like all of them.
+        ("waited for a lock", Some(1.0), |figures| Bar {
             value: figures.waited_share,
             part: 0.0,
             figure: format!("{:.0} %", figures.waited_share * 100.0),
@@ -86,11 +88,11 @@ pub(super) fn at_a_glance(rows: &[&Figures]) -> Drawn {
             let y = HEAD + ROW * row as i32;
             area.draw(&Text::new(figures.strategy, (4, y + 5), (FONT, 15).into_font().color(&INK)))?;
         }
-        for (panel, (title, bar)) in panels.iter().enumerate() {
+        for (panel, (title, longest, bar)) in panels.iter().enumerate() {
             let x = LABELS + PANEL * panel as i32;
             area.draw(&Text::new(*title, (x, 6), (FONT, 14).into_font().color(&SOFT)))?;
             let bars: Vec<Bar> = rows.iter().map(|figures| bar(figures)).collect();
-            draw_bars(area, x, PANEL, &bars)?;
+            draw_bars(area, x, PANEL, *longest, &bars)?;
         }
         Ok(())
     })
@@ -116,14 +118,21 @@ pub(super) fn frozen(rows: &[Frozen]) -> Drawn {
                 color: if frozen.duplicates == 0 { GOOD } else { BAD },
             })
             .collect();
-        draw_bars(area, 260, WIDTH - 260, &bars)
+        draw_bars(area, 260, WIDTH - 260, None, &bars)
     })
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-fn draw_bars(area: &Area<'_>, x: i32, width: i32, bars: &[Bar]) -> Result<(), Box<dyn Error>> {
-    let most = bars.iter().map(|bar| bar.value).fold(1e-9, f64::max);
+/// Bars in a column of their own, as long as their share of `longest`, or of the highest of them.
+fn draw_bars(
+    area: &Area<'_>,
+    x: i32,
+    width: i32,
+    longest: Option<f64>,
+    bars: &[Bar],
+) -> Result<(), Box<dyn Error>> {
+    let most = longest.unwrap_or_else(|| bars.iter().map(|bar| bar.value).fold(1e-9, f64::max));
     for (row, bar) in bars.iter().enumerate() {
         let y = HEAD + ROW * row as i32;
         let length = |value: f64| (value / most * f64::from(width - FIGURE)) as i32;
