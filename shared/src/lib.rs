@@ -14,6 +14,7 @@ mod failpoint;
 pub mod fleet;
 pub mod lanes;
 pub mod lock;
+mod redis_client;
 pub mod retention;
 pub mod store;
 pub mod telemetry;

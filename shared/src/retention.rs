@@ -40,13 +40,14 @@ pub struct Retention {
 }
 
 /// Where a pass is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum At {
     Events,
     Inbox,
     Reservations(Option<Token>),
     Deliveries,
-    Locks,
+    /// Behind the row of this name.
+    Locks(Option<String>),
 }
 
 /// The task that forgets.
@@ -86,7 +87,7 @@ impl Purger {
     }
 
     async fn next_step(&mut self) -> Result<Step, DispatchError> {
-        match self.at {
+        match &self.at {
             At::Events => {
                 let purged = self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
                 telemetry::count_purged("events", purged.deleted);
@@ -104,7 +105,7 @@ impl Purger {
                 Ok(Step { deleted: purged.deleted, more: true })
             }
             At::Reservations(after) => {
-                let purge = self.store.purge_reservations(self.retention.reservations, after, STEP);
+                let purge = self.store.purge_reservations(self.retention.reservations, *after, STEP);
                 let purged = self.dispatch.read(purge).await?;
                 telemetry::count_purged("reservations", purged.deleted);
                 self.at = purged.next.map_or(At::Deliveries, |token| At::Reservations(Some(token)));
@@ -115,18 +116,17 @@ impl Purger {
                 let deleted = self.dispatch.read(purge).await?;
                 telemetry::count_purged("deliveries", deleted);
                 if deleted < u64::from(STEP) {
-                    self.at = At::Locks;
+                    self.at = At::Locks(None);
                 }
                 Ok(Step { deleted, more: true })
             }
-            At::Locks => {
-                let deleted = self.dispatch.read(self.store.purge_leases(LOCKS_KEPT, STEP)).await?;
-                telemetry::count_purged("locks", deleted);
-                let more = deleted >= u64::from(STEP);
-                if !more {
-                    self.at = At::Events;
-                }
-                Ok(Step { deleted, more })
+            At::Locks(after) => {
+                let purge = self.store.purge_leases(LOCKS_KEPT, after.as_deref(), STEP);
+                let purged = self.dispatch.read(purge).await?;
+                telemetry::count_purged("locks", purged.deleted);
+                let more = purged.next.is_some();
+                self.at = if more { At::Locks(purged.next) } else { At::Events };
+                Ok(Step { deleted: purged.deleted, more })
             }
         }
     }

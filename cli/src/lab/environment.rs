@@ -1,6 +1,6 @@
 //! What the figures were measured on. A figure without it says nothing.
 
-use std::{fs, process::Command};
+use std::{fs, net::IpAddr, process::Command};
 
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ pub(super) struct Environment {
     pub(super) cpu: String,
     pub(super) kernel: String,
     pub(super) database: String,
+    /// The host that the database's URL names.
+    pub(super) database_host: String,
     /// The settings that decide whether a COMMIT is on disk when it is answered.
     pub(super) database_durability: String,
     /// None where no strategy needed it.
@@ -38,6 +40,7 @@ impl Environment {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             cpu: cpu(),
             kernel: format!("{} {}", std::env::consts::OS, said("uname", &["-r"]).unwrap_or_default()),
+            database_host: servers.database.host().to_owned(),
             database: if version.contains("MariaDB") { version } else { format!("MySQL {version}") },
             database_durability: servers.database.durability().await?,
             redis: servers.redis_version().await,
@@ -47,17 +50,24 @@ impl Environment {
     /// In lines, for the page and the terminal.
     pub(super) fn lines(&self) -> Vec<String> {
         let commit = self.commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
+        let (shared_by, place) = if is_loopback(&self.database_host) {
+            ("load generator, servers and database", "on loopback".to_owned())
+        } else {
+            ("load generator and servers", format!("at {}", self.database_host))
+        };
         let mut lines = vec![
             format!("Bespeak {}{commit}, {} build, {}", self.version, self.profile, self.at),
-            format!(
-                "{} cores of {}, {}, shared by load generator, servers and database",
-                self.cores, self.cpu, self.kernel
-            ),
-            format!("{} on loopback: {}", self.database, self.database_durability),
+            format!("{} cores of {}, {}, shared by {shared_by}", self.cores, self.cpu, self.kernel),
+            format!("{} {place}: {}", self.database, self.database_durability),
         ];
         lines.extend(self.redis.clone());
         lines
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or_else(|_name| host == "localhost", |address| address.is_loopback())
 }
 
 fn cpu() -> String {

@@ -58,6 +58,8 @@ pub(super) struct Frozen {
     pub(super) frozen_ms: u64,
     /// What the others sold meanwhile.
     pub(super) sold_meanwhile: u64,
+    /// Locks that the holder no longer had when it was done: each is a write that came too late, or was about to.
+    pub(super) locks_lost: u64,
     /// Units that were sold twice, counted in the database.
     pub(super) duplicates: u64,
 }
@@ -92,6 +94,7 @@ async fn rounds(
         lease_ms: millis(LEASE),
         frozen_ms: 0,
         sold_meanwhile: 0,
+        locks_lost: 0,
         duplicates: 0,
     };
     let rounds = if guarded { ROUNDS_GUARDED } else { ROUNDS_MAX };
@@ -102,6 +105,7 @@ async fn rounds(
         frozen.sold_meanwhile += sold;
         frozen.duplicates = database.count().await?.duplicates;
     }
+    frozen.locks_lost = holder.locks_lost().await?;
     holder.stop().await;
     other.stop().await;
     Ok(frozen)

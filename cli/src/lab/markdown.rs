@@ -36,17 +36,18 @@ pub(super) fn text(lab: &Lab) -> String {
         }
     }
     if !lab.frozen_holder.is_empty() {
-        text += "\n## The frozen holder\n\n| lock | store's guard | stopped | for at most, ms | lease, ms | sold by the other | sold twice |\n";
-        text += &format!("|{}\n", "---|".repeat(7));
+        text += "\n## The frozen holder\n\n| lock | store's guard | stopped | for at most, ms | lease, ms | sold by the other | locks it had lost | sold twice |\n";
+        text += &format!("|{}\n", "---|".repeat(8));
         for holder in &lab.frozen_holder {
             text += &format!(
-                "| {} | {} | {} times | {} | {} | {} | {} |\n",
+                "| {} | {} | {} times | {} | {} | {} | {} | {} |\n",
                 holder.strategy,
                 if holder.guarded { "on" } else { "off" },
                 holder.rounds,
                 holder.frozen_ms,
                 holder.lease_ms,
                 holder.sold_meanwhile,
+                holder.locks_lost,
                 strong(holder.duplicates)
             );
         }

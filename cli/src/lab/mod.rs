@@ -17,7 +17,7 @@ mod subject;
 mod table;
 mod trial;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{fs::OpenOptions, path::Path, process::ExitCode, time::Duration};
 
 use bespeak::config::Strategy;
 use clap::ValueEnum;
@@ -72,7 +72,7 @@ pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failu
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     // A report that cannot be written is found out now, not after the measurements.
     for report in &args.reports {
-        write(report, "")?;
+        can_be_written(report)?;
     }
     let strategies = all_if_none(&args.strategies, &COMPARED);
     let scenarios: Vec<_> = all_if_none(&args.scenarios, Name::value_variants())
@@ -208,9 +208,18 @@ impl Frozen {
     }
 }
 
+/// Opens it as it would be written, and leaves in it what an earlier run has left there.
+fn can_be_written(report: &Path) -> Result<(), Failure> {
+    let opened = OpenOptions::new().append(true).create(true).open(report);
+    opened.map(drop).map_err(|error| unwritable(report, &error))
+}
+
 fn write(report: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(report, text)
-        .map_err(|error| Failure::caused(format!("{} cannot be written", report.display()), &error))
+    std::fs::write(report, text).map_err(|error| unwritable(report, &error))
+}
+
+fn unwritable(report: &Path, error: &std::io::Error) -> Failure {
+    Failure::caused(format!("{} cannot be written", report.display()), error)
 }
 
 fn all_if_none<T: Copy + PartialEq>(named: &[T], all: &[T]) -> Vec<T> {

@@ -108,6 +108,13 @@ impl Subject {
         self.metric("bespeak_lock_waits_total").await
     }
 
+    /// How many distributed locks ended before it was done with what they were for.
+    pub(super) async fn locks_lost(&self) -> Result<u64, Failure> {
+        let lost = self.metric("bespeak_lock_lost_total").await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
+        Ok(lost as u64)
+    }
+
     /// Lets it finish what it accepted, and end.
     pub(super) async fn stop(mut self) {
         drop(self.process.0.stdin.take());

@@ -32,8 +32,15 @@ pub(super) fn text(lab: &Lab) -> String {
     }
     let mut parts = vec![figures.to_string()];
     if !lab.frozen_holder.is_empty() {
-        let mut frozen =
-            table(&["frozen holder", "stopped", "for ms", "lease ms", "sold meanwhile", "duplicates"]);
+        let mut frozen = table(&[
+            "frozen holder",
+            "stopped",
+            "for ms",
+            "lease ms",
+            "sold meanwhile",
+            "locks lost",
+            "duplicates",
+        ]);
         for holder in &lab.frozen_holder {
             let with = if holder.guarded { "with the store's guard" } else { "alone" };
             let row = [
@@ -42,6 +49,7 @@ pub(super) fn text(lab: &Lab) -> String {
                 holder.frozen_ms.to_string(),
                 holder.lease_ms.to_string(),
                 holder.sold_meanwhile.to_string(),
+                holder.locks_lost.to_string(),
             ];
             let mut cells: Vec<Cell> = row.into_iter().map(Cell::new).collect();
             cells.push(duplicates(holder.duplicates));

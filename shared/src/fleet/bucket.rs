@@ -12,36 +12,56 @@ use super::limit::Rate;
 
 /// Holders that are remembered, above which those are forgotten whose buckets are full; and if none is, no more are.
 const HOLDERS_MAX: usize = 65_536;
+/// How often it is looked for those at the most: requests wait meanwhile.
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
 
-/// When each holder's bucket will be full again.
 #[derive(Debug, Default)]
-pub(super) struct Buckets(Mutex<HashMap<u128, Instant>>);
+pub(super) struct Buckets(Mutex<Full>);
+
+#[derive(Debug, Default)]
+struct Full {
+    /// When each holder's bucket will be full again.
+    at: HashMap<u128, Instant>,
+    swept_at: Option<Instant>,
+}
 
 impl Buckets {
     /// Takes one, or says how long until there is one.
     pub(super) fn take(&self, rate: Rate, holder: u128, now: Instant) -> Result<(), Duration> {
-        let mut full_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let then = full_at.get(&holder).map_or(now, |at| *at).max(now) + rate.interval();
+        let mut full = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let then = full.at.get(&holder).map_or(now, |at| *at).max(now) + rate.interval();
         if let Some(wait) = then.checked_duration_since(now + rate.per).filter(|wait| !wait.is_zero()) {
             return Err(wait);
         }
-        if full_at.len() >= HOLDERS_MAX && !full_at.contains_key(&holder) {
-            full_at.retain(|_, at| *at > now);
+        let is_known = full.at.contains_key(&holder);
+        if !is_known && full.at.len() >= HOLDERS_MAX {
+            full.sweep(now);
         }
-        if full_at.len() < HOLDERS_MAX || full_at.contains_key(&holder) {
-            full_at.insert(holder, then);
+        if is_known || full.at.len() < HOLDERS_MAX {
+            full.at.insert(holder, then);
         }
         Ok(())
     }
 
     /// Gives one back.
     pub(super) fn give_back(&self, rate: Rate, holder: u128) {
-        let mut full_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = full_at.get_mut(&holder)
+        let mut full = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = full.at.get_mut(&holder)
             && let Some(earlier) = at.checked_sub(rate.interval())
         {
             *at = earlier;
         }
+    }
+}
+
+impl Full {
+    /// Forgets those whose buckets are full, unless that was tried a moment ago.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept_at.is_some_and(|at| now.saturating_duration_since(at) < SWEPT_EVERY) {
+            return;
+        }
+        self.swept_at = Some(now);
+        self.at.retain(|_, at| *at > now);
     }
 }
 
@@ -78,7 +98,11 @@ mod tests {
         for holder in 0..HOLDERS_MAX as u128 + 10 {
             assert_eq!(buckets.take(RATE, holder, now), Ok(()), "whoever is not remembered is not limited");
         }
-        let remembered = || buckets.0.lock().expect("no panic").len();
+        let remembered = || buckets.0.lock().expect("no panic").at.len();
+        assert_eq!(remembered(), HOLDERS_MAX);
+        // Swept in vain a moment ago; a second later all are full
+        let later = now + Duration::from_millis(999);
+        assert_eq!(buckets.take(RATE, u128::MAX, later), Ok(()));
         assert_eq!(remembered(), HOLDERS_MAX);
         assert_eq!(buckets.take(RATE, u128::MAX, now + RATE.per), Ok(()));
         assert_eq!(remembered(), 1);

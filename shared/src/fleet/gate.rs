@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use redis::{Client, RedisResult};
+use redis::RedisResult;
 use tokio::{
     sync::mpsc,
     time::{interval, timeout},
@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Node, message};
 use crate::{
     lanes::{Notice, SoldOut},
+    redis_client,
     telemetry::{self, GateMessage, RedisCall},
 };
 
@@ -92,7 +93,7 @@ impl Gate {
     /// Learns until the subscription ends.
     async fn listen(&self) -> RedisResult<()> {
         let silent = |_| redis::RedisError::from((redis::ErrorKind::Io, "no answer in time"));
-        let client = Client::open(self.node.url())?;
+        let client = redis_client::open(self.node.url(), ASKED_EVERY)?;
         let mut subscription = timeout(PATIENCE, client.get_async_pubsub()).await.map_err(silent)??;
         timeout(PATIENCE, subscription.subscribe(&self.channel)).await.map_err(silent)??;
         let (mut sink, mut messages) = subscription.split();

@@ -89,6 +89,21 @@ pub(super) fn end_in(
     Some(Row { expires_at: until(now, ends_in), ..row })
 }
 
+/// What a step of purging locks did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PurgedLeases {
+    /// Rows that were deleted.
+    pub deleted: u64,
+    /// Behind which row to go on; `None` where none is left.
+    pub next: Option<String>,
+}
+
+/// Those of `names`, the first `limit` there were, that are gone, and where the next begin.
+pub(super) fn purged(mut names: Vec<String>, deleted: u64, limit: u32) -> PurgedLeases {
+    let next = if names.len() < limit as usize { None } else { names.pop() };
+    PurgedLeases { deleted, next }
+}
+
 /// Leases that any process may take: the port of distributed locks. A method is one whole transaction, and none is
 /// cancel-safe.
 #[async_trait]
@@ -111,9 +126,15 @@ pub trait LeaseStore: Send + Sync + 'static {
         ends_in: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Forgets locks that ended longer than `ended_for` ago: at most `limit` of them; returns how many. Numbers of a name that
-    /// was forgotten go on from the clock, so `ended_for` must be longer than a clock may ever go back.
-    async fn purge_leases(&self, ended_for: Duration, limit: u32) -> Result<u64, StoreError>;
+    /// Forgets locks that ended longer than `ended_for` ago: the first `limit` of them behind the row `after`, in the order of
+    /// their names. Numbers of a name that was forgotten go on from the clock, so `ended_for` must be longer than a clock may
+    /// ever go back.
+    async fn purge_leases(
+        &self,
+        ended_for: Duration,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<PurgedLeases, StoreError>;
 }
 
 #[cfg(test)]

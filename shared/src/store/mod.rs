@@ -34,7 +34,7 @@ use async_trait::async_trait;
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
 pub use inbox::{Applied, InboxStore, KeyMismatch};
-pub use leases::LeaseStore;
+pub use leases::{LeaseStore, PurgedLeases};
 pub use letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
 pub use outbox::{
     Backlog, Blocked, OutboxEvent, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,

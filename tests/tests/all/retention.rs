@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bespeak::{
     retention::{Purger, Retention},
-    store::{Database, FixedClock, Guard},
+    store::{Database, FixedClock, Guard, PurgedLeases},
 };
 use bespeak_tests::{Api, Books, each_store};
 use serde_json::json;
@@ -90,11 +90,12 @@ async fn locks_that_ended_are_forgotten_and_their_numbers_go_on(books: Books) {
     take("later").await;
     clock.advance(DAY);
     // When all was just over, then it is kept; and forgotten in steps, once it is older
-    assert_eq!(store.purge_leases(DAY, 10).await.expect("purged"), 0);
+    let purge = async |after: Option<&str>| store.purge_leases(DAY, after, 3).await.expect("purged");
+    assert_eq!(purge(None).await, PurgedLeases::default());
     clock.advance(Duration::from_secs(1));
-    for expected in [3, 2, 0] {
-        assert_eq!(store.purge_leases(DAY, 3).await.expect("purged"), expected);
-    }
+    let purged = purge(None).await;
+    assert_eq!((purged.deleted, purged.next.as_deref()), (3, Some("lock/ended-2")));
+    assert_eq!(purge(purged.next.as_deref()).await, PurgedLeases { deleted: 2, next: None });
     assert_eq!(locks().await, of_relays + 1, "what is not old is kept, and what is no lock");
     // Then a name that was forgotten goes on above its last number
     assert!(take("ended-4").await > last);

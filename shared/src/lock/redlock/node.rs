@@ -9,7 +9,7 @@ use std::{
 };
 
 use redis::{
-    Client, RedisResult, Script,
+    RedisResult, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::{sync::OnceCell, time::timeout};
@@ -20,9 +20,12 @@ use super::{
     super::LockName,
     scripts::{COUNTER_KEPT_MS, END, RAISE, TAKE},
 };
+use crate::redis_client;
 
 /// How often a question is asked whose connection breaks; each on a connection of its own.
 const TRIES: usize = 3;
+/// How long what was sent may stay unacknowledged before a connection counts as broken.
+const UNHEARD_FOR: Duration = Duration::from_secs(2);
 
 pub(super) struct Node {
     url: String,
@@ -136,7 +139,7 @@ impl Node {
                 .set_number_of_retries(0)
                 .set_connection_timeout(Some(self.patience))
                 .set_response_timeout(Some(self.patience));
-            ConnectionManager::new_lazy_with_config(Client::open(self.url.as_str())?, config)
+            ConnectionManager::new_lazy_with_config(redis_client::open(&self.url, UNHEARD_FOR)?, config)
         };
         let mut connection = self.connection.get_or_try_init(connect).await?.clone();
         let Question { script, name, holder, number } = question;

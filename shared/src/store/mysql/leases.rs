@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::Timestamp,
     store::{
-        LeaseStore, batch,
+        LeaseStore, PurgedLeases, batch,
         decode::{self, Cells},
         leases,
         purge::before,
@@ -55,17 +55,24 @@ impl LeaseStore for MysqlStore {
         Ok(ended.is_some())
     }
 
-    async fn purge_leases(&self, ended_for: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_leases(
+        &self,
+        ended_for: Duration,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<PurgedLeases, StoreError> {
         let cutoff = before(read::now(&self.readers, &self.options.clock).await?, ended_for).as_microsecond();
         let (first, last) = leases::LOCKS;
         let mut script = Script::default();
-        let ended = Sql::new("SELECT name FROM leases FORCE INDEX (PRIMARY) WHERE name > ").text(first);
-        let ended = ended.push(" AND name < ").text(last).push(" AND expires_at < ").integer(cutoff);
-        script.add(ended.push(" LIMIT ").integer(i64::from(limit)));
+        let ended = Sql::new("SELECT name FROM leases FORCE INDEX (PRIMARY) WHERE name > ");
+        let ended = ended.text(after.unwrap_or(first)).push(" AND name < ").text(last);
+        let ended = ended.push(" AND expires_at < ").integer(cutoff).push(" ORDER BY name LIMIT ");
+        script.add(ended.integer(i64::from(limit)));
         let answers = wire::read(&self.readers, script).await?;
-        let names = rows(&answers, 0).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
+        let names = rows(&answers, 0).iter().map(|row| row.text(0).map(str::to_owned));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
         if names.is_empty() {
-            return Ok(0);
+            return Ok(PurgedLeases::default());
         }
         // By name, so that no lock is waited for that is in use.
         let mut script = Script::default();
@@ -75,7 +82,8 @@ impl LeaseStore for MysqlStore {
             unused.integer(cutoff).push(" AND l.name IN ")
         };
         let deletes = script.add_lists(&names, |sql, name| sql.text(name), head, "");
-        purge::write(&self.writers, script, &deletes).await
+        let deleted = purge::write(&self.writers, script, &deletes).await?;
+        Ok(leases::purged(names, deleted, limit))
     }
 }
 

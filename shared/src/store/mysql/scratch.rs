@@ -47,6 +47,11 @@ impl ScratchServer {
         Ok(Self { connect: connect::options(url.as_str())?, url })
     }
 
+    /// The host that its URL names.
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
     /// Makes an empty database.
     ///
     /// # Errors

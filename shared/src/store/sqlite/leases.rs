@@ -7,13 +7,15 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
-use crate::store::{LeaseStore, batch::Session, decode, leases, purge::before};
+use crate::store::{LeaseStore, PurgedLeases, batch::Session, decode, leases, purge::before};
 
 const LEASE: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name = ?1";
 const WRITE: &str = "INSERT INTO leases (name, owner, fencing, expires_at) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (name) DO UPDATE SET owner = ?2, fencing = ?3, expires_at = ?4";
-const PURGE: &str = "DELETE FROM leases WHERE name IN (SELECT name FROM leases
-    WHERE name > ?1 AND name < ?2 AND expires_at < ?3 LIMIT ?4)";
+const ENDED: &str =
+    "SELECT name FROM leases WHERE name > ?1 AND name < ?2 AND expires_at < ?3 ORDER BY name LIMIT ?4";
+const PURGE: &str =
+    "DELETE FROM leases WHERE name IN (SELECT j.value FROM json_each(?1) j) AND expires_at < ?2";
 
 #[async_trait]
 impl LeaseStore for SqliteStore {
@@ -47,17 +49,30 @@ impl LeaseStore for SqliteStore {
         Ok(held)
     }
 
-    async fn purge_leases(&self, ended_for: Duration, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_leases(
+        &self,
+        ended_for: Duration,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<PurgedLeases, StoreError> {
         let (first, last) = leases::LOCKS;
-        let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
-        let purge = sqlx::query(PURGE)
-            .bind(first)
+        let cutoff = before(self.now(), ended_for).as_microsecond();
+        let names: Vec<String> = sqlx::query_scalar(ENDED)
+            .bind(after.unwrap_or(first))
             .bind(last)
-            .bind(before(self.now(), ended_for).as_microsecond())
-            .bind(limit);
+            .bind(cutoff)
+            .bind(limit)
+            .fetch_all(&mut *self.readers.acquire().await?)
+            .await
+            .map_err(failed)?;
+        if names.is_empty() {
+            return Ok(PurgedLeases::default());
+        }
+        let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
+        let purge = sqlx::query(PURGE).bind(serde_json::json!(names).to_string()).bind(cutoff);
         let deleted = purge.execute(session.connection()).await.map_err(failed)?.rows_affected();
         session.commit().await?;
-        Ok(deleted)
+        Ok(leases::purged(names, deleted, limit))
     }
 }
 

@@ -175,6 +175,12 @@ async fn what_cannot_be_read_is_no_notice() {
     {
         publish(&redis, &channel, text).await;
     }
+    // They are heard in order: when the last is learnt, the others were read
+    let readable = json!({"from": 1, "notices": [{"resource": "cold", "version": 1}]}).to_string();
+    let heard = async || server.metric("bespeak_redis_gate_messages_total").await;
+    assert!(heard().await < 0.5, "nothing was learnt of them");
+    publish(&redis, &channel, &readable).await;
+    until_within(PATIENCE, "a notice is learnt", async || heard().await > 0.5).await;
     server.hold("key", "hot").await;
     assert!(server.logged("ERROR").is_empty());
 }

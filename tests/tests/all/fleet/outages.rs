@@ -148,16 +148,44 @@ async fn late() {
     .await;
 }
 
+/// It answers in time, and each time as late as it may: nobody waits for that for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow() {
+    survives(async |_, gate, load, servers| {
+        gate.set_latency(Duration::from_millis(15));
+        for server in servers {
+            until_within(PATIENCE, "it is not asked any more", async || breaker_is_open(server).await).await;
+        }
+        load.goes_on("it is slow").await;
+        gate.set_latency(Duration::ZERO);
+    })
+    .await;
+}
+
+/// That it is back is found out by looking, and not by a customer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn away_when_a_server_starts_and_back_when_nobody_asks() {
+    let (books, (redis, gate)) = (Books::mysql().await, redis().await);
+    gate.close();
+    let server = Server::start(&books, &[("BESPEAK_REDIS_URLS", &redis.url())]).await;
+    let is_missed = |line: &String| line.contains("Redis does not answer");
+    until_within(PATIENCE, "it is missed", async || server.logged("WARN").iter().any(is_missed)).await;
+    assert!(breaker_is_open(&server).await);
+    gate.open().expect("the port is free");
+    until_within(PATIENCE, "it is found again", async || !breaker_is_open(&server).await).await;
+}
+
+async fn breaker_is_open(server: &Server) -> bool {
+    server.metric("bespeak_redis_open_breakers").await > 0.5
+}
+
 /// Frozen, it accepts connections and never answers. That is met with in a few calls, not in each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frozen() {
     survives(async |redis, _, load, servers| {
         redis.freeze().await.expect("frozen");
         for server in servers {
-            until_within(PATIENCE, "it is not asked any more", async || {
-                server.metric("bespeak_redis_open_breakers").await > 0.5
-            })
-            .await;
+            until_within(PATIENCE, "it is not asked any more", async || breaker_is_open(server).await).await;
         }
         let (late, skipped) = (calls(servers, "timed_out").await, calls(servers, "skipped").await);
         assert!(late > 0.0, "that it does not answer was found out by asking");

@@ -87,15 +87,20 @@ async fn one_of_three_nodes_may_be_away_and_two_may_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_silent_or_slow_holds_up_nobody_and_a_majority_that_is_grants_nothing() {
-    let (_, mut nodes) = open().await;
+    let ([patient, rival], mut nodes) = open().await;
     let (one, other) = (nodes.lock(IMPATIENT), nodes.lock(IMPATIENT));
     // Given connections, so that what follows is the time of the question alone
-    let grant = taken(&one).await;
-    assert!(give_back(&one, grant).await);
+    for lock in [&patient, &one, &other] {
+        let grant = taken(lock).await;
+        assert!(give_back(lock, grant).await);
+    }
     nodes.nodes[0].freeze().await.expect("frozen");
-    let grant = taken(&one).await;
-    assert!(take(&other).await.expect("answered").is_none());
-    assert!(give_back(&one, grant).await);
+    // Whoever waited for all would wait for as long as it has patience with one
+    let began = Instant::now();
+    let grant = taken(&patient).await;
+    assert!(take(&rival).await.expect("answered").is_none());
+    assert!(give_back(&patient, grant).await);
+    assert!(began.elapsed() < PATIENT, "the silent node was waited for");
     nodes.nodes[0].thaw().await.expect("thawed");
     // When all are slower than anybody waits, then nothing is granted, and what came late is taken back
     for gate in &nodes.gates {

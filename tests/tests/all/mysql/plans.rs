@@ -87,7 +87,7 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let fencing =
         store.take_lease(&lock, owner, Duration::from_secs(60)).await.expect("taken").expect("free");
     store.end_lease_in(&lock, owner, fencing, Duration::ZERO).await.expect("ended");
-    store.purge_leases(Duration::ZERO, 10).await.expect("purged");
+    store.purge_leases(Duration::ZERO, None, 10).await.expect("purged");
     webhooks(api, &*store).await;
     sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
     let sent = format!(
