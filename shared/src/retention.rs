@@ -89,7 +89,7 @@ impl Purger {
     async fn next_step(&mut self) -> Result<Step, DispatchError> {
         match &self.at {
             At::Events => {
-                let purged = self.dispatch.read(self.store.purge_events(self.retention.events, STEP)).await?;
+                let purged = self.dispatch.tend(self.store.purge_events(self.retention.events, STEP)).await?;
                 telemetry::count_purged("events", purged.deleted);
                 if purged.deleted < u64::from(STEP) {
                     self.at = At::Inbox;
@@ -97,7 +97,7 @@ impl Purger {
                 Ok(Step { deleted: purged.deleted, more: true })
             }
             At::Inbox => {
-                let purged = self.dispatch.read(self.store.purge_inbox(self.retention.inbox, STEP)).await?;
+                let purged = self.dispatch.tend(self.store.purge_inbox(self.retention.inbox, STEP)).await?;
                 telemetry::count_purged("inbox", purged.deleted);
                 if purged.deleted < u64::from(STEP) {
                     self.at = At::Reservations(None);
@@ -106,14 +106,14 @@ impl Purger {
             }
             At::Reservations(after) => {
                 let purge = self.store.purge_reservations(self.retention.reservations, *after, STEP);
-                let purged = self.dispatch.read(purge).await?;
+                let purged = self.dispatch.tend(purge).await?;
                 telemetry::count_purged("reservations", purged.deleted);
                 self.at = purged.next.map_or(At::Deliveries, |token| At::Reservations(Some(token)));
                 Ok(Step { deleted: purged.deleted, more: true })
             }
             At::Deliveries => {
                 let purge = self.store.purge_deliveries(self.retention.deliveries, STEP);
-                let deleted = self.dispatch.read(purge).await?;
+                let deleted = self.dispatch.tend(purge).await?;
                 telemetry::count_purged("deliveries", deleted);
                 if deleted < u64::from(STEP) {
                     self.at = At::Locks(None);
@@ -122,7 +122,7 @@ impl Purger {
             }
             At::Locks(after) => {
                 let purge = self.store.purge_leases(LOCKS_KEPT, after.as_deref(), STEP);
-                let purged = self.dispatch.read(purge).await?;
+                let purged = self.dispatch.tend(purge).await?;
                 telemetry::count_purged("locks", purged.deleted);
                 let more = purged.next.is_some();
                 self.at = if more { At::Locks(purged.next) } else { At::Events };

@@ -1,7 +1,7 @@
 //! One Redis node, asked through a circuit breaker.
 //!
 //! The breaker is the connection: while there is one that works, calls go over it, each for as long as the time-out at most.
-//! When it breaks, or calls wait too long on average, there is none, and calls end at once without an answer; a task looks every
+//! When it breaks, or calls wait for it too often or too long, there is none, and calls end at once without an answer; a task looks every
 //! second whether Redis is back (half-open), whether or not somebody calls. No call waits for that, nor for a connection.
 //!
 //! Never: an error that reaches a customer, a password in a log.
@@ -20,11 +20,15 @@ use crate::{
     telemetry::{self, RedisCall, RedisResult as Counted},
 };
 
-/// No more calls are made when they wait for longer than this part of the time-out on average: whether none is answered, every
-/// other one, or all of them late, requests wait for Redis a few times and not for ever.
-const WAIT_MAX: f64 = 0.5;
-/// About how many calls that is an average of, the last ones most.
-const AVERAGED: f64 = 8.0;
+/// No more calls are made where more than this share of the last ones was not answered in time: some three in a row, or every
+/// other one.
+const TIMEOUTS_MAX: f64 = 0.3;
+/// About how many calls that is a share of, the last ones most.
+const SHARE_OF: f64 = 8.0;
+/// Nor where each of so many calls, the quickest too, took longer than this part of the time-out. The quickest, because a process
+/// that has too much to do finds most answers late whose Redis is as quick as ever.
+const WINDOW: u32 = 32;
+const SLOW: f64 = 0.5;
 /// For how long no calls are made then, before somebody looks again.
 const OPEN_FOR: Duration = Duration::from_secs(1);
 /// How long a connection may take: nobody waits for it.
@@ -39,9 +43,38 @@ pub(crate) struct Node {
 
 enum State {
     /// Calls are made.
-    Closed { connection: MultiplexedConnection, number: u64, wait: Duration },
+    Closed { connection: MultiplexedConnection, number: u64, seen: Seen },
     /// None are, and a task looks whether they may be again.
     Open { number: u64, looking: bool },
+}
+
+/// How the last calls went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// The share that was not answered in time, 0 to 1.
+    timeouts: f64,
+    /// Calls of the present window, and how long the quickest of them took.
+    calls: u32,
+    quickest: Option<Duration>,
+}
+
+impl Seen {
+    /// Notes a call, not answered in time where it took nothing; says why no more should be made, if so.
+    fn note(&mut self, took: Option<Duration>, patience: Duration) -> Option<String> {
+        self.timeouts += (f64::from(u8::from(took.is_none())) - self.timeouts) / SHARE_OF;
+        if self.timeouts > TIMEOUTS_MAX {
+            return Some(format!("too many calls without an answer within {patience:?}"));
+        }
+        let took = took.unwrap_or(patience);
+        let quickest = self.quickest.map_or(took, |quickest| quickest.min(took));
+        (self.quickest, self.calls) = (Some(quickest), self.calls + 1);
+        if self.calls < WINDOW {
+            return None;
+        }
+        (self.quickest, self.calls) = (None, 0);
+        (quickest > patience.mul_f64(SLOW))
+            .then(|| format!("each of {WINDOW} calls took {quickest:.1?} or longer"))
+    }
 }
 
 impl Node {
@@ -81,7 +114,7 @@ impl Node {
             }
             Err(_) => (None, Counted::TimedOut),
         };
-        self.waited(number, took.min(self.patience));
+        self.note(number, (result != Counted::TimedOut).then_some(took));
         telemetry::count_redis_call(call, result, Some(took));
         answer
     }
@@ -135,7 +168,7 @@ impl Node {
             Ok(connection) => {
                 tracing::info!("Redis answers");
                 telemetry::note_breaker(false);
-                *state = State::Closed { connection, number: number + 1, wait: Duration::ZERO };
+                *state = State::Closed { connection, number: number + 1, seen: Seen::default() };
                 true
             }
             Err(reason) => {
@@ -151,7 +184,7 @@ impl Node {
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
         let said = |error: RedisError| error.to_string();
         // As fast as it must be for the breaker to stay closed.
-        let patience = self.patience.mul_f64(WAIT_MAX);
+        let patience = self.patience.mul_f64(SLOW);
         let late = |_| format!("no answer within {patience:?}");
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -168,16 +201,13 @@ impl Node {
         Ok(connection)
     }
 
-    fn waited(self: &Arc<Self>, of: u64, took: Duration) {
+    fn note(self: &Arc<Self>, of: u64, took: Option<Duration>) {
         let mut state = self.state();
-        if let State::Closed { number, wait, .. } = &mut *state
+        if let State::Closed { number, seen, .. } = &mut *state
             && *number == of
+            && let Some(reason) = seen.note(took, self.patience)
         {
-            *wait = wait.mul_f64(1.0 - 1.0 / AVERAGED) + took.div_f64(AVERAGED);
-            if *wait > self.patience.mul_f64(WAIT_MAX) {
-                let reason = format!("calls waited for {wait:.1?} on average");
-                self.open(&mut state, of, &reason);
-            }
+            self.open(&mut state, of, &reason);
         }
     }
 
@@ -198,5 +228,39 @@ impl Node {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(20);
+
+    /// After how many calls no more are made, of those that go like these, again and again.
+    fn gives_up_after(calls: &[Option<u64>]) -> Option<usize> {
+        let mut seen = Seen::default();
+        let calls = calls.iter().cycle().take(1_000);
+        calls
+            .map(|millis| seen.note(millis.map(Duration::from_millis), PATIENCE))
+            .position(|reason| reason.is_some())
+            .map(|n| n + 1)
+    }
+
+    #[test]
+    fn a_redis_that_is_silent_or_late_is_given_up_and_a_busy_process_gives_up_nothing() {
+        assert_eq!(gives_up_after(&[None]), Some(3), "silent");
+        assert_eq!(gives_up_after(&[Some(1), None]), Some(8), "every other call");
+        assert_eq!(gives_up_after(&[Some(15)]), Some(32), "late each time");
+        assert_eq!(gives_up_after(&[Some(1)]), None, "quick");
+        assert_eq!(gives_up_after(&[Some(9)]), None, "as late as it may be");
+        assert_eq!(
+            gives_up_after(&[Some(15), Some(18), Some(12), Some(4)]),
+            None,
+            "found late by a busy process"
+        );
+        let mut now_and_then = vec![Some(1); 15];
+        now_and_then.extend([None, None]);
+        assert_eq!(gives_up_after(&now_and_then), None, "a moment's trouble");
     }
 }

@@ -229,6 +229,19 @@ impl Dispatch {
         self.way.read(read).await
     }
 
+    /// Writes what no command is, such as what the purge deletes. A failure is one of the write path, and logged as such; success
+    /// says nothing of that path, since there may have been nothing to write.
+    pub(crate) async fn tend<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, DispatchError> {
+        let ended = work.await;
+        if ended.is_err() {
+            self.way.failures.note(&ended);
+        }
+        Ok(ended?)
+    }
+
     /// Takes and returns the store's write path once. Cancel-safe: what it opens, it closes.
     pub(crate) async fn ping(&self) -> Result<(), DispatchError> {
         let store = self.way.store.clone();
