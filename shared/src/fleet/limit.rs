@@ -2,8 +2,8 @@
 //!
 //! A bucket per holder, emptied by one with each request and filled evenly, kept as the instant at which it will be full
 //! (the generic cell rate algorithm, <https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>): one number, one script,
-//! one round trip. While Redis does not answer, each process has buckets of its own. Never: a holder's name in Redis, nor
-//! an error because of Redis.
+//! one round trip for all requests that came while the last was under way. While Redis does not answer, each process has
+//! buckets of its own. Never: a holder's name in Redis, nor an error because of Redis.
 
 use std::{
     fmt,
@@ -12,6 +12,10 @@ use std::{
 };
 
 use redis::Script;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{Node, bucket::Buckets};
 use crate::{
@@ -51,19 +55,26 @@ pub struct Limited {
     pub retry_after: Duration,
 }
 
-/// Takes one of the bucket at `KEYS[1]`, or says in how many microseconds there is one. `ARGV[1]`: how long one takes to come
-/// back, `ARGV[2]`: how long all do, in microseconds. A clock that jumps back must not shut anyone out, so no bucket is
-/// emptier than empty.
+/// Takes one of each bucket of `KEYS`, in their order, and says of each in how many microseconds there is one, 0 where one was
+/// taken. `ARGV[1]`: how long one takes to come back, `ARGV[2]`: how long all do, in microseconds. A clock that jumps back must
+/// not shut anyone out, so no bucket is emptier than empty.
 const TAKE: &str = r"
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local one, all = tonumber(ARGV[1]), tonumber(ARGV[2])
-local full = tonumber(redis.call('GET', KEYS[1]) or now)
-full = math.min(math.max(full, now), now + all) + one
-local wait = full - now - all
-if wait > 0 then return math.ceil(wait) end
-redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
-return 0
+local waits = {}
+for n, key in ipairs(KEYS) do
+    local full = tonumber(redis.call('GET', key) or now)
+    full = math.min(math.max(full, now), now + all) + one
+    local wait = full - now - all
+    if wait > 0 then
+        waits[n] = math.ceil(wait)
+    else
+        redis.call('SET', key, string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+        waits[n] = 0
+    end
+end
+return waits
 ";
 
 /// Gives one back.
@@ -75,6 +86,11 @@ end
 return 0
 ";
 
+/// Requests that may wait to be counted by Redis; whoever comes then is counted by the process.
+const QUEUE_MAX: usize = 4_096;
+/// Requests that are counted in one call at the most.
+const CALL_MAX: usize = 256;
+
 static TAKEN: LazyLock<Script> = LazyLock::new(|| Script::new(TAKE));
 static GIVEN_BACK: LazyLock<Script> = LazyLock::new(|| Script::new(GIVE_BACK));
 
@@ -85,21 +101,37 @@ pub(crate) struct Allowed {
     by_redis: bool,
 }
 
+/// A request that waits to be counted by Redis.
+struct Waiting {
+    key: String,
+    answer: oneshot::Sender<Result<(), Duration>>,
+}
+
 /// The limit of this process.
 pub(crate) struct RateLimiter {
     rate: Rate,
     prefix: String,
-    node: Option<Arc<Node>>,
+    shared: Option<Shared>,
     buckets: Buckets,
+}
+
+/// The way to the buckets that all processes share.
+struct Shared {
+    node: Arc<Node>,
+    queue: mpsc::Sender<Waiting>,
 }
 
 impl RateLimiter {
     /// Through this node, if there is one; keys begin with `prefix`.
     pub(crate) fn new(rate: Rate, prefix: String, node: Option<Arc<Node>>) -> Self {
-        if let Some(node) = &node {
+        let shared = node.map(|node| {
             node.look();
-        }
-        Self { rate, prefix, node, buckets: Buckets::default() }
+            let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+            // Ends with this limiter, which has the only other end.
+            tokio::spawn(count_together(node.clone(), rate, waiting));
+            Shared { node, queue }
+        });
+        Self { rate, prefix, shared, buckets: Buckets::default() }
     }
 
     /// Counts a request. One without a holder is nobody's, so it is not limited. Cancel-safe: it may have been counted.
@@ -128,7 +160,7 @@ impl RateLimiter {
         if !by_redis {
             return self.buckets.give_back(self.rate, holder);
         }
-        if let Some(node) = &self.node {
+        if let Some(Shared { node, .. }) = &self.shared {
             let (key, one) = (self.key(holder), micros(self.rate.interval()));
             let give = async move |mut connection| {
                 GIVEN_BACK.key(key).arg(one).invoke_async::<u64>(&mut connection).await
@@ -138,20 +170,36 @@ impl RateLimiter {
         }
     }
 
+    /// `None` where Redis does not say in time.
     async fn take_of_redis(&self, holder: u128) -> Option<Result<(), Duration>> {
-        let node = self.node.as_ref()?;
-        let (key, rate) = (self.key(holder), self.rate);
-        let take = async move |mut connection| {
-            let mut call = TAKEN.key(key);
-            call.arg(micros(rate.interval())).arg(micros(rate.per));
-            call.invoke_async::<u64>(&mut connection).await
-        };
-        let wait = node.ask(RedisCall::Limit, take).await?;
-        Some(if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) })
+        let Shared { node, queue } = self.shared.as_ref()?;
+        let (answer, told) = oneshot::channel();
+        queue.try_send(Waiting { key: self.key(holder), answer }).ok()?;
+        timeout(node.patience(), told).await.ok()?.ok()
     }
 
     fn key(&self, holder: u128) -> String {
         format!("{}:limit:{holder:032x}", self.prefix)
+    }
+}
+
+/// Counts what waits, one call after the other, until nobody can come any more.
+async fn count_together(node: Arc<Node>, rate: Rate, mut queue: mpsc::Receiver<Waiting>) {
+    let mut waiting = Vec::with_capacity(CALL_MAX);
+    while queue.recv_many(&mut waiting, CALL_MAX).await > 0 {
+        let mut call = TAKEN.prepare_invoke();
+        for Waiting { key, .. } in &waiting {
+            call.key(key.as_str());
+        }
+        call.arg(micros(rate.interval())).arg(micros(rate.per));
+        let take = async move |mut connection| call.invoke_async::<Vec<u64>>(&mut connection).await;
+        let waits = node.ask(RedisCall::Limit, take).await.unwrap_or_default();
+        // Who is not told learns it by that.
+        for (Waiting { answer, .. }, wait) in waiting.drain(..).zip(waits) {
+            let taken = if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) };
+            // Nobody may wait for it any more.
+            let _ = answer.send(taken);
+        }
     }
 }
 

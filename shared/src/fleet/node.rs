@@ -90,6 +90,11 @@ impl Node {
         &self.url
     }
 
+    /// How long it is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Asks; `None` where there is no answer in time, or Redis is not asked at present. Cancel-safe.
     pub(super) async fn ask<T, Answer>(
         self: &Arc<Self>,
