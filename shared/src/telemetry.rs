@@ -234,8 +234,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Logs failures of the store where they are met: an outage once when it begins and once when it is over, anything else
 /// each time, with what caused it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FailureLog {
+    /// What an outage means until it is over.
+    meanwhile: &'static str,
     away: AtomicBool,
     contended: Mutex<Option<Contended>>,
 }
@@ -250,7 +252,18 @@ struct Contended {
 /// Under overload batches give up by the hundred; a line of this kind is enough for a while.
 const CONTENTION_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
+impl Default for FailureLog {
+    fn default() -> Self {
+        Self::of("requests are answered 503")
+    }
+}
+
 impl FailureLog {
+    /// One that says what an outage means until it is over.
+    pub(crate) fn of(meanwhile: &'static str) -> Self {
+        Self { meanwhile, away: AtomicBool::default(), contended: Mutex::default() }
+    }
+
     /// Looks at how a call to the store ended.
     pub(crate) fn note<T>(&self, ended: &Result<T, StoreError>) {
         match ended {
@@ -261,9 +274,10 @@ impl FailureLog {
             }
             Err(error) if error.is_outage() => {
                 if !self.away.swap(true, Ordering::Relaxed) {
+                    let meanwhile = self.meanwhile;
                     tracing::error!(
                         error = chain(error),
-                        "the database is unavailable; requests are answered 503 until it is back"
+                        "the database is unavailable; {meanwhile} until it is back"
                     );
                 }
             }

@@ -58,7 +58,7 @@ pub(super) struct Frozen {
     pub(super) frozen_ms: u64,
     /// What the others sold meanwhile.
     pub(super) sold_meanwhile: u64,
-    /// Locks that the holder no longer had when it was done: each is a write that came too late, or was about to.
+    /// Locks that the holder no longer had when it was done: the lock failed, whatever became of the write.
     pub(super) locks_lost: u64,
     /// Units that were sold twice, counted in the database.
     pub(super) duplicates: u64,

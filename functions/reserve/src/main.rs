@@ -1,8 +1,8 @@
 //! The Lambda function `reserve`: the HTTP API behind API Gateway (REST and HTTP APIs), a Function URL or a load balancer.
 //!
 //! Where the environment serves one request at a time, each has a transaction of its own; where it serves many, they share
-//! lanes as in a server. Connections are opened when they are first needed. Nothing runs between invocations, and an answer
-//! leaves only when its transaction is over: a frozen environment holds no lock. Next: `gateway.rs`.
+//! lanes as in a server. Connections are opened when they are first needed. Nothing of a request runs between invocations,
+//! and an answer leaves only when its transaction is over: a frozen environment holds no lock. Next: `gateway.rs`.
 
 mod gateway;
 

@@ -179,7 +179,8 @@ impl RateLimiter {
     }
 
     fn key(&self, holder: u128) -> String {
-        format!("{}:limit:{holder:032x}", self.prefix)
+        // In one slot, since one call has several: a Redis in cluster mode refuses it otherwise.
+        format!("{}:{{limit}}:{holder:032x}", self.prefix)
     }
 }
 
@@ -187,6 +188,11 @@ impl RateLimiter {
 async fn count_together(node: Arc<Node>, rate: Rate, mut queue: mpsc::Receiver<Waiting>) {
     let mut waiting = Vec::with_capacity(CALL_MAX);
     while queue.recv_many(&mut waiting, CALL_MAX).await > 0 {
+        // Whoever waited for too long was counted by the process meanwhile.
+        waiting.retain(|Waiting { answer, .. }| !answer.is_closed());
+        if waiting.is_empty() {
+            continue;
+        }
         let mut call = TAKEN.prepare_invoke();
         for Waiting { key, .. } in &waiting {
             call.key(key.as_str());

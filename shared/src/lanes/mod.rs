@@ -121,6 +121,7 @@ struct Way {
     failures: Arc<FailureLog>,
     /// Reads may go on while writes cannot, so their outages are told apart.
     read_failures: Arc<FailureLog>,
+    purge_failures: Arc<FailureLog>,
 }
 
 impl std::fmt::Debug for Way {
@@ -156,6 +157,7 @@ impl Dispatch {
             written: Arc::default(),
             failures: Arc::default(),
             read_failures: Arc::default(),
+            purge_failures: Arc::new(FailureLog::of("what is old is kept")),
         };
         let to = match plan {
             Plan::Lanes { lanes, batch } => {
@@ -229,16 +231,13 @@ impl Dispatch {
         self.way.read(read).await
     }
 
-    /// Writes what no command is, such as what the purge deletes. A failure is one of the write path, and logged as such; success
-    /// says nothing of that path, since there may have been nothing to write.
+    /// Forgets what is old: no request waits for it, and a failure, which is logged here, says nothing of those.
     pub(crate) async fn tend<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, DispatchError> {
         let ended = work.await;
-        if ended.is_err() {
-            self.way.failures.note(&ended);
-        }
+        self.way.purge_failures.note(&ended);
         Ok(ended?)
     }
 

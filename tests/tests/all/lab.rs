@@ -136,7 +136,7 @@ async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_
         assert_eq!(twice == 0, holder["guarded"] == true, "{holder:#}");
         assert!(holder["frozenMs"].as_u64() > holder["leaseMs"].as_u64(), "{holder:#}");
         assert!(holder["soldMeanwhile"].as_u64().unwrap() > 0, "{holder:#}");
-        // Also with the guard it was the lock that failed, so the guard had something to refuse.
+        // Also with the guard the lock failed.
         assert!(holder["locksLost"].as_u64().unwrap() > 0, "{holder:#}");
     }
     assert!(said["environment"]["redis"].as_str().unwrap().contains("3 nodes"), "{said:#}");
