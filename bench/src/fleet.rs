@@ -17,6 +17,8 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 256;
+/// In time, since 20 ms are, and later than is waited for each time.
+const LATE_BY: Duration = Duration::from_millis(15);
 /// One that nobody reaches: what it costs to count is measured, not what it refuses.
 const LIMIT: (&str, &str) = ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s");
 
@@ -28,6 +30,8 @@ enum With {
     GateAndLimit,
     /// Gate and limit, of a Redis that is not there.
     Away,
+    /// Gate and limit, of a Redis that answers in time, and each time late.
+    Late,
 }
 
 impl With {
@@ -37,6 +41,7 @@ impl With {
             Self::Gate => "gate",
             Self::GateAndLimit => "gate and rate limit",
             Self::Away => "gate and rate limit, Redis frozen",
+            Self::Late => "gate and rate limit, Redis 15 ms late",
         }
     }
 
@@ -45,7 +50,7 @@ impl With {
         if self != Self::Nothing {
             settings.push(("BESPEAK_REDIS_URLS", redis));
         }
-        if matches!(self, Self::GateAndLimit | Self::Away) {
+        if matches!(self, Self::GateAndLimit | Self::Away | Self::Late) {
             settings.push(LIMIT);
         }
         Server::bespeak(&bench.binary, TempDir::new()?, &settings).await
@@ -62,14 +67,17 @@ async fn hold_by(connection: Connection, number: usize) -> (Connection, Result<A
 /// Holds on one hot resource of one process.
 pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Section, Error> {
     let mut redis = Redis::start_own(&[]).await?;
-    let ways = [With::Nothing, With::Gate, With::GateAndLimit, With::Away];
+    let (late, gate) = Redis::start_own_behind_gate(&[]).await?;
+    gate.set_latency(LATE_BY);
+    let ways = [With::Nothing, With::Gate, With::GateAndLimit, With::Away, With::Late];
     let mut rates = vec![Vec::new(); ways.len()];
     let (mut p50s, mut p99s) = (rates.clone(), rates.clone());
     // In turn, so that a machine that gets slower does so for all.
     for _ in 0..bench.rounds {
         for (n, with) in ways.into_iter().enumerate() {
             let books = database.fresh().await?;
-            let server = with.start(bench, &database.url(&books, None)?, &redis.url()).await?;
+            let asked = if with == With::Late { &late } else { &redis };
+            let server = with.start(bench, &database.url(&books, None)?, &asked.url()).await?;
             let target = server.target()?;
             define(&target, "hot", 9_000_000_000).await?;
             if with == With::Away {
@@ -105,12 +113,13 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
         header: vec!["with", "holds/s", "of the rate without", "p50 ms", "p99 ms"],
         rows: ways.into_iter().zip(&figures).map(row).collect(),
         verdict: format!(
-            "{}\n\n{}",
+            "{}\n\n{}\n\n{}",
             verdict(share >= 0.95, "with a healthy Redis not below 95 % of the rate without"),
             verdict(
                 figures[3].1 <= 1.1 * figures[0].1,
                 "with a frozen Redis p50 within 10 % of that without"
-            )
+            ),
+            verdict(figures[4].1 <= 1.1 * figures[0].1, "with a late Redis p50 within 10 % of that without")
         ),
         chart: None,
     })

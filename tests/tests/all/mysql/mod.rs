@@ -64,11 +64,16 @@ async fn ask_root(books: &Books, sql: &str) -> i64 {
     text.parse().expect("a number")
 }
 
+/// A number that the administrator is told of InnoDB's transactions as they are now.
+async fn ask_innodb(books: &Books, sql: &str) -> i64 {
+    // It answers from a copy that it makes anew only when nobody has asked for a tenth of a second.
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    ask_root(books, sql).await
+}
+
 /// Transactions that are open now, of all accounts but the administrator's own question.
 async fn open_transactions(books: &Books) -> i64 {
-    // InnoDB answers from a copy that it makes anew only when nobody has asked for a tenth of a second.
-    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-    ask_root(books, "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx").await
+    ask_innodb(books, "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx").await
 }
 
 /// Sends a reserve again and again under its key, on connections of its own, until it is answered 200 or 409; gives the

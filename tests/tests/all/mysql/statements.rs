@@ -11,7 +11,7 @@ use bespeak::{
 };
 use bespeak_tests::{Api, Books, until};
 
-use super::{ask_root, define, hold, id, stock, through_proxy};
+use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
@@ -132,12 +132,7 @@ async fn only_what_is_named_is_locked() {
     // Two of the three, and the one that is waited for.
     let locked = "SELECT CAST(COALESCE(MAX(trx_rows_locked), 0) AS CHAR) FROM information_schema.innodb_trx
         WHERE trx_state = 'LOCK WAIT'";
-    // What that table shows is renewed only when nobody has read it for a tenth of a second.
-    let looks = async || {
-        tokio::time::sleep(Duration::from_millis(120)).await;
-        ask_root(&books, locked).await > 0
-    };
-    until("it waits", looks).await;
+    until("it waits", || async { ask_innodb(&books, locked).await > 0 }).await;
     assert!(ask_root(&books, locked).await <= 3, "{} rows", ask_root(&books, locked).await);
     for n in (0..999).filter(|n| ![1, 500].contains(n)).step_by(37) {
         let batch = [hold(&format!("free-{n}"), &[&format!("r{n:04}")])];
