@@ -15,6 +15,7 @@ const HOLDERS_MAX: usize = 65_536;
 /// How often it is looked for those at the most: requests wait meanwhile.
 const SWEPT_EVERY: Duration = Duration::from_secs(1);
 
+/// The buckets of all holders.
 #[derive(Debug, Default)]
 pub(super) struct Buckets(Mutex<Full>);
 
@@ -29,15 +30,15 @@ impl Buckets {
     /// Takes one, or says how long until there is one.
     pub(super) fn take(&self, rate: Rate, holder: u128, now: Instant) -> Result<(), Duration> {
         let mut full = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let then = full.at.get(&holder).map_or(now, |at| *at).max(now) + rate.interval();
+        let known = full.at.get(&holder).copied();
+        let then = known.map_or(now, |at| at.max(now)) + rate.interval();
         if let Some(wait) = then.checked_duration_since(now + rate.per).filter(|wait| !wait.is_zero()) {
             return Err(wait);
         }
-        let is_known = full.at.contains_key(&holder);
-        if !is_known && full.at.len() >= HOLDERS_MAX {
+        if known.is_none() && full.at.len() >= HOLDERS_MAX {
             full.sweep(now);
         }
-        if is_known || full.at.len() < HOLDERS_MAX {
+        if known.is_some() || full.at.len() < HOLDERS_MAX {
             full.at.insert(holder, then);
         }
         Ok(())

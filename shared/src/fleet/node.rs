@@ -61,7 +61,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Notes a call, not answered in time where it took nothing; says why no more should be made, if so.
+    /// Notes a call and how long it took, `None` where it was not answered in time; says why no more should be made, if so.
     fn note(&mut self, took: Option<Duration>, patience: Duration) -> Option<String> {
         self.timeouts += (f64::from(u8::from(took.is_none())) - self.timeouts) / SHARE_OF;
         if self.timeouts > TIMEOUTS_MAX {
