@@ -15,11 +15,11 @@ no higher version than the last one of its key. A token lets its bearer act on t
 topic may.";
 
 /// What may change, as the document and `docs/events/README.md` say it.
-const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1` they \
-only grow: optional fields and headers may be added, and new types. Nothing is removed, renamed, or given another \
-meaning or other values, and what is always there stays so. Consumers ignore fields, headers and types that they do \
-not know. Whatever else must change becomes a new type, `.v2`, that is published beside `.v1` for a time that the \
-changelog announces.";
+const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1`, they \
+only grow: optional fields, optional headers and new types may be added. Nothing is removed, renamed, or given \
+another meaning or other values, and every field that is always present stays present. Consumers must ignore fields, \
+headers and types that they do not know. Any other change becomes a new type, `.v2`, which is published alongside \
+`.v1` for a period that the changelog announces.";
 
 // Where the configuration names nothing else.
 const TOPIC: &str = "bespeak.events";
