@@ -204,7 +204,7 @@ async fn an_outage_is_told_to_everybody_at_once() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_loses_nothing() {
-    for plan in [LANES, Plan::Single { at_once: 16 }] {
+    for plan in [LANES, Plan::Unbatched { at_once: 16 }] {
         let (fake, dispatch) = start(Fake::closed(), plan, 4);
         let tasks: Vec<_> = (0..20).map(|n| submit(&dispatch, n)).collect();
         until("the store to be reached", || fake.started.load(Ordering::SeqCst) > 0).await;
@@ -248,7 +248,7 @@ async fn a_caller_that_goes_away_cancels_its_own_command_and_nothing_else() {
 
 #[tokio::test]
 async fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
-    for plan in [LANES, Plan::Single { at_once: 16 }] {
+    for plan in [LANES, Plan::Unbatched { at_once: 16 }] {
         let (fake, dispatch) = start(Fake::closed(), plan, 1_000);
         let tasks: Vec<_> = (0..10).map(|n| submit(&dispatch, n)).collect();
         until("the store to be reached", || fake.started.load(Ordering::SeqCst) > 0).await;
