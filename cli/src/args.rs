@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bespeak::store::LetterId;
+use bespeak::store::DeadLetterId;
 use clap::{Args, Parser, Subcommand};
 
 use crate::server_flags::ServerFlags;
@@ -162,7 +162,7 @@ pub(crate) struct DlqListArgs {
     pub(crate) limit: usize,
     /// Start after this one
     #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<LetterId>,
+    pub(crate) after: Option<DeadLetterId>,
     #[command(flatten)]
     pub(crate) flags: ServerFlags,
 }
@@ -170,7 +170,7 @@ pub(crate) struct DlqListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DlqLetterArgs {
     /// The letter's id, as `dlq list` shows it
-    pub(crate) id: LetterId,
+    pub(crate) id: DeadLetterId,
     #[command(flatten)]
     pub(crate) flags: ServerFlags,
 }
@@ -179,7 +179,7 @@ pub(crate) struct DlqLetterArgs {
 pub(crate) struct DlqReplayArgs {
     /// The letter's id, as `dlq list` shows it
     #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) id: Option<LetterId>,
+    pub(crate) id: Option<DeadLetterId>,
     /// All that are there now
     #[arg(long)]
     pub(crate) all: bool,

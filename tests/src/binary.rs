@@ -1,11 +1,6 @@
 //! The `bespeak` binary, as a user has it.
 
-use std::{
-    ffi::OsStr,
-    path::PathBuf,
-    process::{Command, Output},
-    sync::OnceLock,
-};
+use std::{ffi::OsStr, path::PathBuf, process::Command, sync::OnceLock};
 
 use serde_json::Value;
 
@@ -46,7 +41,7 @@ fn is_of_this_package(variable: &OsStr) -> bool {
 
 /// What a command did.
 #[derive(Debug)]
-pub struct Ran {
+pub struct Output {
     /// Its exit code.
     pub code: i32,
     /// What it printed.
@@ -55,7 +50,7 @@ pub struct Ran {
     pub err: String,
 }
 
-impl Ran {
+impl Output {
     /// What it printed, as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -63,15 +58,16 @@ impl Ran {
 }
 
 /// Runs `bespeak` with an environment that has nothing of Bespeak's but `environment`.
-pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Ran {
+pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = clean(args);
     command.envs(environment.iter().copied());
-    let Output { status, stdout, stderr } = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("no panic")
-        .expect("it can be run");
+    let std::process::Output { status, stdout, stderr } =
+        tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("no panic")
+            .expect("it can be run");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ran { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+    Output { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }
 
 /// The command, in an environment without Bespeak's variables.

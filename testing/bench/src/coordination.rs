@@ -26,11 +26,11 @@ const LIMIT: (&str, &str) = ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum With {
     Nothing,
-    Gate,
+    Switch,
     GateAndLimit,
-    /// Gate and limit, of a Redis that is not there.
+    /// Switch and limit, of a Redis that is not there.
     Away,
-    /// Gate and limit, of a Redis that answers in time, and each time late.
+    /// Switch and limit, of a Redis that answers in time, and each time late.
     Late,
 }
 
@@ -38,7 +38,7 @@ impl With {
     fn name(self) -> &'static str {
         match self {
             Self::Nothing => "without Redis",
-            Self::Gate => "gate",
+            Self::Switch => "gate",
             Self::GateAndLimit => "gate and rate limit",
             Self::Away => "gate and rate limit, Redis frozen",
             Self::Late => "gate and rate limit, Redis 15 ms late",
@@ -69,7 +69,7 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
     let mut redis = Redis::start_own(&[]).await?;
     let (late, gate) = Redis::start_own_behind_gate(&[]).await?;
     gate.set_latency(LATE_BY);
-    let ways = [With::Nothing, With::Gate, With::GateAndLimit, With::Away, With::Late];
+    let ways = [With::Nothing, With::Switch, With::GateAndLimit, With::Away, With::Late];
     let mut rates = vec![Vec::new(); ways.len()];
     let (mut p50s, mut p99s) = (rates.clone(), rates.clone());
     // In turn, so that a machine that gets slower does so for all.
@@ -129,7 +129,7 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
 pub(crate) async fn sold_out(bench: &Bench, database: &Database) -> Result<Section, Error> {
     let redis = Redis::start_own(&[]).await?;
     let (mut rows, mut bars, mut reached) = (Vec::new(), Vec::new(), 0.0);
-    for with in [With::Nothing, With::Gate] {
+    for with in [With::Nothing, With::Switch] {
         let (mut rates, mut p99s, mut per_second) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..bench.rounds {
             let books = database.fresh().await?;

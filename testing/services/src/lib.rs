@@ -1,13 +1,12 @@
 //! The servers that tests, benchmarks and the lab need, and proxies to hurt them with.
 //!
 //! Never: part of the product, or of its binary; a server that outlives the process that started it.
-//! Next: [`Mysql`], [`Kafka`] and [`Redis`] are where servers come from, [`Proxy`] and [`Gate`] what stands in front of them, `process.rs` what ends it.
+//! Next: [`Mysql`], [`Kafka`] and [`Redis`] are where servers come from, [`Proxy`] and [`Switch`] what stands in front of them, `process.rs` what ends it.
 
 mod aws;
 mod connections;
 mod container;
 mod error;
-mod gate;
 mod handshake;
 mod installed;
 mod kafka;
@@ -18,11 +17,11 @@ mod process;
 mod prometheus;
 mod proxy;
 mod redis;
+mod switch;
 mod tool;
 
 pub use aws::Aws;
 pub use error::ServiceError;
-pub use gate::Gate;
 pub use kafka::Kafka;
 pub use lambda::{Failure, Function, Invocation};
 pub use mysql::Mysql;
@@ -30,4 +29,5 @@ pub use process::Process;
 pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use redis::Redis;
+pub use switch::Switch;
 pub use tool::Tool;

@@ -84,7 +84,7 @@ async fn race(books: Books, plan: Plan, guard: Guard) {
     assert!(ends.iter().all(|count| *count > 0), "each must win sometimes: {ends:?}");
     dispatch.stop().await;
     assert_eq!(store.resource(&id).await.expect("read").expect("known").available, 1);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 async fn hold(dispatch: &Dispatch, id: &ResourceId, round: usize) -> Token {

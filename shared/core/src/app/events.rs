@@ -55,7 +55,7 @@ pub fn dead_letters(config: &Config, store: &Arc<dyn Database>) -> Result<Arc<dy
         EventLog::Embedded => Ok(Arc::new(Letters::new(store.clone(), Arc::default()))),
         #[cfg(feature = "kafka")]
         EventLog::Kafka(kafka) => {
-            Ok(Arc::new(crate::events::kafka::TopicLetters::new(kafka, store.clone())?))
+            Ok(Arc::new(crate::events::kafka::TopicDeadLetters::new(kafka, store.clone())?))
         }
         #[cfg(not(feature = "kafka"))]
         EventLog::Kafka(_) => Err(EventsError::NoKafka),
@@ -100,7 +100,7 @@ impl EventPipeline {
     pub(super) async fn start_kafka(self, config: &Config, kafka: &KafkaOptions) -> Result<(), EventsError> {
         use crate::events::{
             consume::Consumer,
-            kafka::{KafkaConsumer, KafkaPublisher, TopicError, TopicLetters, ensure_topics},
+            kafka::{KafkaConsumer, KafkaPublisher, TopicDeadLetters, TopicError, ensure_topics},
         };
 
         if !(config.relay || config.consumer) {
@@ -109,7 +109,7 @@ impl EventPipeline {
         #[cfg(not(feature = "msk-iam"))]
         can_log_in(kafka)?;
         let publisher = Arc::new(KafkaPublisher::new(kafka, &config.events_source)?);
-        let letters = Arc::new(TopicLetters::new(kafka, self.store.clone())?);
+        let letters = Arc::new(TopicDeadLetters::new(kafka, self.store.clone())?);
         let consumer = Consumer::new(self.store.clone(), &kafka.group, letters, self.deliveries.clone());
         let consumer = Arc::new(consumer);
         let there = match ensure_topics(kafka).await {

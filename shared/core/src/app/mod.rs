@@ -25,7 +25,7 @@ use webhooks::Webhooks;
 use crate::{
     background::Retention,
     config::Config,
-    coordination::{Node, RateLimiter},
+    coordination::{RateLimiter, RedisNode},
     dispatch::{Dispatch, DispatchError},
     effects::SmartKey,
     engine::{
@@ -53,7 +53,7 @@ pub struct App {
     webhooks: Webhooks,
     dispatch: Arc<Dispatch>,
     locks: Option<Arc<Locks>>,
-    redis: Option<Arc<Node>>,
+    redis: Option<Arc<RedisNode>>,
     rate_limiter: Option<RateLimiter>,
     limits: Limits,
     retention: Retention,
@@ -70,7 +70,7 @@ impl App {
         let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
         let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
         let fleet = &config.coordination;
-        let shared_through = |url: &SecretUrl| Node::new(url, fleet.timeout);
+        let shared_through = |url: &SecretUrl| RedisNode::new(url, fleet.timeout);
         let redis = fleet.redis_url.as_ref().map(shared_through);
         let limiter = |rate| RateLimiter::new(rate, fleet.scope.clone(), redis.clone());
         let app = Self {

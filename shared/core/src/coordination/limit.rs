@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Node, bucket::Buckets};
+use super::{RedisNode, bucket::Buckets};
 use crate::{
     engine::Holder,
     telemetry::{self, RedisCall},
@@ -117,13 +117,13 @@ pub(crate) struct RateLimiter {
 
 /// The way to the buckets that all processes share.
 struct Shared {
-    node: Arc<Node>,
+    node: Arc<RedisNode>,
     queue: mpsc::Sender<Waiting>,
 }
 
 impl RateLimiter {
     /// Through this node, if there is one; keys begin with `prefix`.
-    pub(crate) fn new(rate: Rate, prefix: String, node: Option<Arc<Node>>) -> Self {
+    pub(crate) fn new(rate: Rate, prefix: String, node: Option<Arc<RedisNode>>) -> Self {
         let shared = node.map(|node| {
             node.look();
             let (queue, waiting) = mpsc::channel(QUEUE_MAX);
@@ -185,7 +185,7 @@ impl RateLimiter {
 }
 
 /// Counts what waits, one call after the other, until nobody can come any more.
-async fn count_together(node: Arc<Node>, rate: Rate, mut queue: mpsc::Receiver<Waiting>) {
+async fn count_together(node: Arc<RedisNode>, rate: Rate, mut queue: mpsc::Receiver<Waiting>) {
     let mut waiting = Vec::with_capacity(CALL_MAX);
     while queue.recv_many(&mut waiting, CALL_MAX).await > 0 {
         // Whoever waited for too long was counted by the process meanwhile.

@@ -16,6 +16,6 @@ mod sold_out_channel;
 
 pub(crate) use limit::RateLimiter;
 pub use limit::{Limited, Rate};
-pub(crate) use node::Node;
+pub(crate) use node::RedisNode;
 pub use options::CoordinationOptions;
 pub(crate) use sold_out_channel::SoldOutChannel;

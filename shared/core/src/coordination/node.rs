@@ -37,7 +37,7 @@ const PINGS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A node, shared by all that ask it.
-pub(crate) struct Node {
+pub(crate) struct RedisNode {
     url: String,
     patience: Duration,
     state: Mutex<State>,
@@ -79,7 +79,7 @@ impl Seen {
     }
 }
 
-impl Node {
+impl RedisNode {
     /// A node that is waited for so long. It is connected to when it is first asked or looked for.
     pub(crate) fn new(url: &str, patience: Duration) -> Arc<Self> {
         telemetry::set_breaker(true);

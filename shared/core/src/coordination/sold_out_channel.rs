@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Node, message};
+use super::{RedisNode, message};
 use crate::{
     dispatch::{SoldOut, StockHint},
     redis_client,
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One process's part in it.
 pub(crate) struct SoldOutChannel {
-    node: Arc<Node>,
+    node: Arc<RedisNode>,
     channel: String,
     /// What this process is called in messages.
     me: u64,
@@ -45,7 +45,7 @@ pub(crate) struct SoldOutChannel {
 
 impl SoldOutChannel {
     /// Through this channel, which all processes of one database share and no others.
-    pub(crate) fn new(node: Arc<Node>, channel: String, sold_out: Arc<SoldOut>) -> Self {
+    pub(crate) fn new(node: Arc<RedisNode>, channel: String, sold_out: Arc<SoldOut>) -> Self {
         Self { node, channel, me: fastrand::u64(..), sold_out }
     }
 

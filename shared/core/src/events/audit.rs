@@ -13,7 +13,9 @@ use crate::{
     config::Config,
     engine::EventType,
     events::EventLog,
-    store::{Database, Finding, KeptLetter, KeyMismatch, OutboxFilter, OutboxRow, OutboxState, StoreError},
+    store::{
+        Database, Finding, KeyMismatch, OutboxFilter, OutboxRow, OutboxState, StoreError, StoredDeadLetter,
+    },
 };
 
 /// Rows of the outbox that are read at once.
@@ -203,7 +205,7 @@ async fn set_aside(config: &Config, store: &Arc<dyn Database>) -> Result<HashSet
         let letters = store.letters(after, PAGE).await?;
         let Some(last) = letters.last() else { break };
         after = last.id.offset;
-        let id = |kept: &KeptLetter| Uuid::try_parse(&kept.letter.record.header("ce_id")?).ok();
+        let id = |kept: &StoredDeadLetter| Uuid::try_parse(&kept.letter.record.header("ce_id")?).ok();
         ids.extend(letters.iter().filter_map(id));
     }
     Ok(ids)

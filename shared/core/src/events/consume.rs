@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::dead_letter::{DeadLetters, LettersError};
+use super::dead_letter::{DeadLetterError, DeadLetters};
 use crate::{
     envelope::{Incoming, Record},
     store::{Applied, DeadLetter, InboxStore, StoreError},
@@ -43,7 +43,7 @@ pub enum StopReason {
     Store(#[from] StoreError),
     /// What cannot be applied cannot be set aside now.
     #[error("a record cannot be set aside: {0}")]
-    DeadLetters(#[from] LettersError),
+    DeadLetters(#[from] DeadLetterError),
 }
 
 /// A record that cannot be applied.

@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 use super::{
     PublishError, Publisher,
     consume::{Consumer, StopReason},
-    dead_letter::{DeadLetters, LettersError},
+    dead_letter::{DeadLetterError, DeadLetters},
 };
 use crate::{
     envelope::{OutboxEvent, Record, record},
-    store::{Database, DeadLetter, InboxStore, KeptLetter, LetterId, LetterStore},
+    store::{Database, DeadLetter, DeadLetterId, DeadLetterStore, InboxStore, StoredDeadLetter},
     telemetry,
 };
 
@@ -62,7 +62,7 @@ impl Publisher for Embedded {
 
 /// Dead letters in a table of the books.
 pub struct Letters {
-    letters: Arc<dyn LetterStore>,
+    letters: Arc<dyn DeadLetterStore>,
     inbox: Arc<dyn InboxStore>,
     deliveries: Arc<Notify>,
 }
@@ -76,21 +76,25 @@ impl Letters {
 
 #[async_trait]
 impl DeadLetters for Letters {
-    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), LettersError> {
+    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         Ok(self.letters.keep_letters(letters).await?)
     }
 
-    async fn list(&self, after: Option<LetterId>, limit: usize) -> Result<Vec<KeptLetter>, LettersError> {
+    async fn list(
+        &self,
+        after: Option<DeadLetterId>,
+        limit: usize,
+    ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         Ok(self.letters.letters(after.map_or(0, |id| id.offset), limit).await?)
     }
 
-    async fn get(&self, id: LetterId) -> Result<KeptLetter, LettersError> {
+    async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
         let next = self.letters.letters(id.offset - 1, 1).await?.into_iter().next();
-        next.filter(|kept| kept.id == id).ok_or(LettersError::Unknown(id))
+        next.filter(|kept| kept.id == id).ok_or(DeadLetterError::Unknown(id))
     }
 
-    async fn replay(&self, id: LetterId) -> Result<(), LettersError> {
+    async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         let kept = self.get(id).await?;
         let again = Self {
             letters: self.letters.clone(),
@@ -99,13 +103,13 @@ impl DeadLetters for Letters {
         };
         let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(again), self.deliveries.clone());
         consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.why {
-            StopReason::Store(error) => LettersError::Store(error),
+            StopReason::Store(error) => DeadLetterError::Store(error),
             StopReason::DeadLetters(error) => error,
         })?;
         self.drop_letter(id).await
     }
 
-    async fn drop_letter(&self, id: LetterId) -> Result<(), LettersError> {
-        if self.letters.forget_letter(id.offset).await? { Ok(()) } else { Err(LettersError::Unknown(id)) }
+    async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
+        if self.letters.forget_letter(id.offset).await? { Ok(()) } else { Err(DeadLetterError::Unknown(id)) }
     }
 }

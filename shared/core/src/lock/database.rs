@@ -74,14 +74,14 @@ impl DistributedLock for DatabaseLock {
 
 impl DatabaseLock {
     /// Runs a transaction in a task of its own: one that a caller cancelled half-way would keep its connection.
-    async fn settled<T, Settled>(
+    async fn settled<T, Transaction>(
         &self,
         name: &LockName,
-        transaction: impl FnOnce(Arc<dyn LeaseStore>, String) -> Settled,
+        transaction: impl FnOnce(Arc<dyn LeaseStore>, String) -> Transaction,
     ) -> Result<T, LockError>
     where
         T: Send + 'static,
-        Settled: Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
+        Transaction: Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
     {
         let settled = tokio::spawn(transaction(self.store.clone(), name.as_str().to_owned())).await;
         settled

@@ -27,7 +27,7 @@ const ROUNDS_MAX: u32 = 4;
 
 /// What a batch must lock and read. Back ends lock resources in id order, then reservations in token order.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct LockPlan {
     /// What the changes of resources are guarded by.
     pub(super) guard: Guard,
     /// Resources that commands name.
@@ -42,7 +42,7 @@ pub(super) struct Plan {
     pub(super) overdue: BTreeSet<Token>,
 }
 
-impl Plan {
+impl LockPlan {
     fn of(commands: &[Traced], guard: Guard) -> Self {
         let mut plan = Self {
             guard,
@@ -102,7 +102,7 @@ pub(super) struct HoldsOf {
 /// One open transaction of a back end. Dropped without [`Session::commit`], it must roll back.
 pub(super) trait Session: Send + Sized {
     /// Locks and reads what the plan names, into a working set.
-    fn load(&mut self, plan: &Plan) -> impl Future<Output = Result<WorkingSet, StoreError>> + Send;
+    fn load(&mut self, plan: &LockPlan) -> impl Future<Output = Result<WorkingSet, StoreError>> + Send;
 
     /// Reads the clock, in a statement of its own after the last lock: a clock read with a locking statement is as
     /// stale as that statement waited.
@@ -166,14 +166,16 @@ pub(super) async fn execute<B: Backend>(
         Guard::Conditional if attempts > 0 => Guard::RowLock,
         guard => guard,
     };
-    whole_again(|attempts| settle(backend, commands, mode, guard(attempts))).await
+    with_retries(|attempts| attempt(backend, commands, mode, guard(attempts))).await
 }
 
 /// Runs a transaction; whole again, bounded and jittered, where it lost to another process or its connection broke. It is
 /// told how often it was tried before.
-pub(super) async fn whole_again<T, Settled>(transaction: impl Fn(u32) -> Settled) -> Result<T, StoreError>
+pub(super) async fn with_retries<T, Transaction>(
+    transaction: impl Fn(u32) -> Transaction,
+) -> Result<T, StoreError>
 where
-    Settled: Future<Output = Result<T, StoreError>>,
+    Transaction: Future<Output = Result<T, StoreError>>,
 {
     let began = Instant::now();
     let mut attempts = 0;
@@ -196,13 +198,13 @@ fn jittered(attempts: u32) -> Duration {
     Duration::from_micros(fastrand::u64(0..1_000 << attempts.min(8)))
 }
 
-async fn settle<B: Backend>(
+async fn attempt<B: Backend>(
     backend: &B,
     commands: &[Traced],
     mode: CommitMode,
     guard: Guard,
 ) -> Result<Executed, StoreError> {
-    let mut plan = Plan::of(commands, guard);
+    let mut plan = LockPlan::of(commands, guard);
     let mut round = 0;
     let mut round_trips = 0;
     loop {
@@ -233,7 +235,7 @@ async fn settle<B: Backend>(
 /// What a look at the books came to.
 enum Decided {
     /// Write it.
-    Apply(Box<Applied>),
+    Apply(Box<AppliedBatch>),
     /// Run it again with these overdue holds in the lock set.
     WithOverdue(Vec<Token>),
     /// Run it again under row locks: what is short was read without one, and may have been given back meanwhile.
@@ -242,7 +244,7 @@ enum Decided {
 
 async fn decide<S: Session>(
     session: &mut S,
-    plan: &Plan,
+    plan: &LockPlan,
     commands: &[Traced],
     round: u32,
 ) -> Result<Decided, StoreError> {
@@ -267,7 +269,7 @@ async fn decide<S: Session>(
         let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
         explain(&mut outcomes, &set, &holds, &backlogged);
     }
-    Ok(Decided::Apply(Box::new(Applied { set, outcomes, read_at, now })))
+    Ok(Decided::Apply(Box::new(AppliedBatch { set, outcomes, read_at, now })))
 }
 
 /// Ends a transaction that lost to another writer, so that its connection can be used again and its locks are gone before
@@ -283,7 +285,7 @@ async fn undone<S: Session>(session: S, failure: StoreError) -> StoreError {
 /// Overdue holds of the resources that fell short which are not in the lock set yet.
 async fn more_overdue<S: Session>(
     session: &mut S,
-    plan: &Plan,
+    plan: &LockPlan,
     holds: &HashMap<ResourceId, HoldsOf>,
     now: Timestamp,
     limit: u32,
@@ -328,7 +330,7 @@ fn explain(
 }
 
 /// What a batch came to, before it is written.
-struct Applied {
+struct AppliedBatch {
     set: WorkingSet,
     outcomes: Vec<Outcome>,
     read_at: Instant,
@@ -337,11 +339,11 @@ struct Applied {
 
 async fn finish<S: Session>(
     mut session: S,
-    applied: Applied,
+    applied: AppliedBatch,
     commands: &[Traced],
     mode: CommitMode,
 ) -> Result<Executed, StoreError> {
-    let Applied { set, outcomes, read_at, now } = applied;
+    let AppliedBatch { set, outcomes, read_at, now } = applied;
     debug_assert_eq!(outcomes.len(), commands.len());
     let versions = versions(&outcomes, &set);
     let changes = set.into_changes();

@@ -19,9 +19,9 @@ pub struct DeadLetter {
 
 /// A dead letter that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptLetter {
+pub struct StoredDeadLetter {
     /// By which it is found: a number, or `PARTITION:OFFSET` of the topic of dead letters.
-    pub id: LetterId,
+    pub id: DeadLetterId,
     /// The letter.
     pub letter: DeadLetter,
     /// When it was put there.
@@ -30,20 +30,20 @@ pub struct KeptLetter {
 
 /// The place of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct LetterId {
+pub struct DeadLetterId {
     /// The partition of the topic; 0 where there is none.
     pub partition: i32,
     /// The offset in it; the number where there is no topic.
     pub offset: i64,
 }
 
-impl std::fmt::Display for LetterId {
+impl std::fmt::Display for DeadLetterId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.partition, self.offset)
     }
 }
 
-impl std::str::FromStr for LetterId {
+impl std::str::FromStr for DeadLetterId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -58,14 +58,14 @@ impl std::str::FromStr for LetterId {
 
 /// What was done with a dead letter of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Resolution {
     /// It was sent again.
     Replayed,
     /// It was given up.
     Dropped,
 }
 
-impl Settled {
+impl Resolution {
     /// The word for it in the table.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -77,19 +77,24 @@ impl Settled {
 
 /// Dead letters. A method is one whole transaction.
 #[async_trait]
-pub trait LetterStore: Send + Sync + 'static {
+pub trait DeadLetterStore: Send + Sync + 'static {
     /// Keeps letters in the table.
     async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 
     /// Letters of the table after a number, in order, at most `limit`. Cancel-safe.
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<KeptLetter>, StoreError>;
+    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError>;
 
     /// Forgets a letter of the table; says whether it was there.
     async fn forget_letter(&self, number: i64) -> Result<bool, StoreError>;
 
     /// Notes what was done with a letter of a topic; says whether nothing had been done before.
-    async fn settle_letter(&self, topic: &str, id: LetterId, settled: Settled) -> Result<bool, StoreError>;
+    async fn resolve_dead_letter(
+        &self,
+        topic: &str,
+        id: DeadLetterId,
+        settled: Resolution,
+    ) -> Result<bool, StoreError>;
 
     /// The letters of a topic with which something was done. Cancel-safe.
-    async fn settled_letters(&self, topic: &str) -> Result<Vec<LetterId>, StoreError>;
+    async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError>;
 }

@@ -6,7 +6,7 @@ use std::{ops::Range, sync::Arc};
 use uuid::Uuid;
 
 use super::{
-    DeadLetter, Due, KeptLetter, LetterId, StoreError, leases,
+    DeadLetter, DeadLetterId, Due, StoreError, StoredDeadLetter, leases,
     outbox::{Backlog, OutboxRow, OutboxState},
 };
 use crate::{
@@ -227,7 +227,7 @@ pub(super) fn backlog(
 }
 
 /// `id, source, part, position, event_key, headers, value, reason, attempts, created_at`.
-pub(super) fn letter(row: &impl Cells) -> Result<KeptLetter, StoreError> {
+pub(super) fn letter(row: &impl Cells) -> Result<StoredDeadLetter, StoreError> {
     let number = row.integer(0)?;
     let headers: Vec<(String, String)> = serde_json::from_str(row.text(5)?)
         .map_err(|error| corrupt(format!("the headers of dead letter {number}: {error}")))?;
@@ -237,8 +237,8 @@ pub(super) fn letter(row: &impl Cells) -> Result<KeptLetter, StoreError> {
         value: row.optional_bytes(6)?.map(<[u8]>::to_vec),
         origin: Origin { topic: row.text(1)?.into(), partition: small(row, 2)?, offset: row.integer(3)? },
     };
-    Ok(KeptLetter {
-        id: LetterId { partition: 0, offset: number },
+    Ok(StoredDeadLetter {
+        id: DeadLetterId { partition: 0, offset: number },
         letter: DeadLetter { record, reason: row.text(7)?.to_owned(), attempts: small(row, 8)? },
         created_at: timestamp(row, 9)?,
     })
@@ -268,8 +268,8 @@ pub(super) fn subscriptions<R: Cells>(rows: &[R]) -> Result<Vec<Subscription>, S
 }
 
 /// `part, position`.
-pub(super) fn letter_id(row: &impl Cells) -> Result<LetterId, StoreError> {
-    Ok(LetterId { partition: small(row, 0)?, offset: row.integer(1)? })
+pub(super) fn letter_id(row: &impl Cells) -> Result<DeadLetterId, StoreError> {
+    Ok(DeadLetterId { partition: small(row, 0)?, offset: row.integer(1)? })
 }
 
 /// `token, version, code, issued_at, revoked_at`.

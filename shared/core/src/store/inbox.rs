@@ -103,8 +103,8 @@ pub(super) struct Taken {
     pub(super) subscriptions: Vec<Subscription>,
 }
 
-/// One transaction of a back end; dropped without [`Session::commit`], it must roll back.
-pub(super) trait Session: Send + Sized {
+/// One transaction of a back end; dropped without [`InboxSession::commit`], it must roll back.
+pub(super) trait InboxSession: Send + Sized {
     /// Looks up what is known, without locks.
     fn look(
         &mut self,
@@ -136,13 +136,13 @@ pub(super) async fn apply<S, Begun>(
     events: &[Incoming],
 ) -> Result<Applied, StoreError>
 where
-    S: Session,
+    S: InboxSession,
     Begun: Future<Output = Result<S, StoreError>> + Send,
 {
-    batch::whole_again(|_| async { settle(begin().await?, consumer, events).await }).await
+    batch::with_retries(|_| async { settle(begin().await?, consumer, events).await }).await
 }
 
-async fn settle<S: Session>(
+async fn settle<S: InboxSession>(
     mut session: S,
     consumer: &str,
     events: &[Incoming],

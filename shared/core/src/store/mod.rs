@@ -37,7 +37,7 @@ pub use crate::telemetry::PoolUse;
 pub use audit::{Audit, Finding};
 pub use clock::{Clock, FixedClock};
 pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
-pub use dead_letters::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled};
+pub use dead_letters::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter};
 pub use failure_log::FailureLog;
 pub use inbox::{Applied, InboxStore, KeyMismatch};
 pub use leases::{LeaseStore, PurgedLeases};
@@ -316,6 +316,6 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that one database keeps: the books, what is done with their events, and leases.
-pub trait Database: Store + OutboxStore + InboxStore + LetterStore + WebhookStore + LeaseStore {}
+pub trait Database: Store + OutboxStore + InboxStore + DeadLetterStore + WebhookStore + LeaseStore {}
 
-impl<T: Store + OutboxStore + InboxStore + LetterStore + WebhookStore + LeaseStore> Database for T {}
+impl<T: Store + OutboxStore + InboxStore + DeadLetterStore + WebhookStore + LeaseStore> Database for T {}

@@ -9,7 +9,7 @@ use bespeak::{
     events::{
         KafkaOptions,
         consume::Consumer,
-        kafka::{KafkaConsumer, TopicLetters},
+        kafka::{KafkaConsumer, TopicDeadLetters},
     },
     store::{Applied, Store, mysql::MysqlStore},
 };
@@ -79,7 +79,7 @@ pub(crate) async fn consume(bench: &Bench, database: &Database, backlog: &Backlo
 /// Runs a consumer until it has applied all events.
 async fn consumed(topic: &KafkaOptions, store: Arc<MysqlStore>) -> Result<Arc<TimedInbox>, Error> {
     let inbox = Arc::new(TimedInbox::new(store.clone()));
-    let letters = Arc::new(TopicLetters::new(topic, store)?);
+    let letters = Arc::new(TopicDeadLetters::new(topic, store)?);
     let consumer = Arc::new(Consumer::new(inbox.clone(), &topic.group, letters, Arc::default()));
     let stop = CancellationToken::new();
     let member = tokio::spawn(KafkaConsumer::new(topic, consumer)?.run(stop.clone()));

@@ -17,7 +17,7 @@ use std::{
 
 use self::binary::Program;
 use crate::{
-    Gate, Process, ServiceError,
+    Process, ServiceError, Switch,
     container::{self, Container},
     port,
 };
@@ -82,12 +82,12 @@ impl Kafka {
     }
 
     /// Starts a broker that nobody else uses and that tells its clients to come through the gate, which is what its URL
-    /// names: [`Gate::close`] makes it unreachable, [`Gate::open`] brings it back with all that it knew.
+    /// names: [`Switch::close`] makes it unreachable, [`Switch::open`] brings it back with all that it knew.
     ///
     /// # Errors
     /// As of [`Kafka::provide`].
-    pub async fn start_own_behind_gate() -> Result<(Self, Gate), ServiceError> {
-        Self::start(Gate::start, Gate::address).await
+    pub async fn start_own_behind_gate() -> Result<(Self, Switch), ServiceError> {
+        Self::start(Switch::start, Switch::address).await
     }
 
     /// Starts one behind what `front` puts before it, since a broker must know what to tell its clients.

@@ -22,7 +22,7 @@ use self::{
     protocol::Info,
 };
 use crate::{
-    Gate, Process, ServiceError,
+    Process, ServiceError, Switch,
     container::{self, Container},
 };
 
@@ -85,14 +85,14 @@ impl Redis {
         Self::with(Origin::Binary { process, own_clock: false }, address, info, options)
     }
 
-    /// Starts a server that nobody else uses, with a gate before it, which is what its URL names: [`Gate::close`] makes it
-    /// unreachable, [`Gate::set_latency`] slow.
+    /// Starts a server that nobody else uses, with a gate before it, which is what its URL names: [`Switch::close`] makes it
+    /// unreachable, [`Switch::set_latency`] slow.
     ///
     /// # Errors
     /// As of [`Redis::provide`].
-    pub async fn start_own_behind_gate(options: &[&str]) -> Result<(Self, Gate), ServiceError> {
+    pub async fn start_own_behind_gate(options: &[&str]) -> Result<(Self, Switch), ServiceError> {
         let mut server = Self::start_own(options).await?;
-        let gate = Gate::start(server.address).map_err(ServiceError::io("listening for Redis"))?;
+        let gate = Switch::start(server.address).map_err(ServiceError::io("listening for Redis"))?;
         server.url = url(&format!("redis://{}", gate.address()))?;
         Ok((server, gate))
     }

@@ -7,7 +7,7 @@ mod sold_out_channel;
 use std::time::Duration;
 
 use bespeak_lab::load::{Answer, Connection};
-use bespeak_services::{Gate, Redis};
+use bespeak_services::{Redis, Switch};
 use bespeak_tests::{Books, Server, until_within};
 use http::Method;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// As long as a machine that is slow for the moment may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn redis() -> (Redis, Gate) {
+async fn redis() -> (Redis, Switch) {
     Redis::start_own_behind_gate(&[]).await.unwrap_or_else(|missing| panic!("{missing}"))
 }
 

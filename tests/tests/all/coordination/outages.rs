@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak_services::{Gate, Redis};
+use bespeak_services::{Redis, Switch};
 use bespeak_tests::{Books, Server, ask, until_within};
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ impl Load {
 }
 
 /// With the time-out that people have, and a limit that nobody reaches.
-async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load, &[Server; 2])) {
+async fn survives(fault: impl AsyncFn(&mut Redis, &Switch, &Load, &[Server; 2])) {
     let (books, (mut redis, gate)) = (Books::mysql().await, redis().await);
     let url = redis.url();
     let settings = [("BESPEAK_REDIS_URLS", url.as_str()), ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s")];
@@ -86,7 +86,7 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load, &[Server; 2])) {
     fault(&mut redis, &gate, &load, &servers).await;
     load.goes_on("it goes on").await;
     load.ended().await;
-    books.in_order().await;
+    books.assert_consistent().await;
     // Nothing is refused that is there, once the time is over for which a refusal may lag a give-back: no condition, a promise
     tokio::time::sleep(REFUSAL_LAG_MAX).await;
     for (n, server) in servers.iter().cycle().take(4).enumerate() {
@@ -96,7 +96,7 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Gate, &Load, &[Server; 2])) {
         joined(server).await;
         assert!(server.logged("ERROR").is_empty(), "{:?}", server.logged("ERROR"));
     }
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,7 +36,7 @@ async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
         api.get("/api/v1/resources").await;
     }
     assert_eq!(ask_root(&api.books, PREPARED).await, before);
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 fn made(command: &Command) -> Option<Token> {
@@ -89,7 +89,7 @@ async fn round_trips_are_few_and_counted() {
         "{outcomes:?}"
     );
     assert!(round_trips <= 11, "{round_trips} with overdue holds expired on demand");
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 async fn counted(
@@ -146,7 +146,7 @@ async fn only_what_is_named_is_locked() {
     sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
     assert!(waiting.await.expect("no panic").expect("executed").outcomes[0].is_ok());
     assert_eq!(store.resource(&id("r0999")).await.expect("read").expect("known").available, 8);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// The clock is read after the last lock: a hold whose time is up while somebody waits for its lock cannot be committed.
@@ -172,5 +172,5 @@ async fn the_clock_comes_after_the_locks() {
         sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
     };
     tokio::join!(commit, release);
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }

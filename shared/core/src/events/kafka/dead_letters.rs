@@ -19,9 +19,9 @@ use crate::{
     envelope::{Origin, Record},
     events::{
         KafkaOptions,
-        dead_letter::{DeadLetters, LettersError},
+        dead_letter::{DeadLetterError, DeadLetters},
     },
-    store::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled},
+    store::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter},
 };
 
 const REASON: &str = "dlq_reason";
@@ -33,18 +33,18 @@ const KEPT_AT: &str = "dlq_time";
 const OMITTED: &str = "dlq_omitted";
 
 /// Dead letters in a topic.
-pub struct TopicLetters {
+pub struct TopicDeadLetters {
     config: KafkaOptions,
-    store: Arc<dyn LetterStore>,
+    store: Arc<dyn DeadLetterStore>,
     producer: FutureProducer<Context>,
 }
 
-impl TopicLetters {
+impl TopicDeadLetters {
     /// Those of a topic of events; `store` notes what was done with them.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
-    pub fn new(config: &KafkaOptions, store: Arc<dyn LetterStore>) -> Result<Self, KafkaError> {
+    pub fn new(config: &KafkaOptions, store: Arc<dyn DeadLetterStore>) -> Result<Self, KafkaError> {
         Ok(Self { config: config.clone(), store, producer: producer(config)? })
     }
 
@@ -53,7 +53,7 @@ impl TopicLetters {
         topic: String,
         from: impl Fn(i32) -> Option<i64> + Send + 'static,
         mut wanted: impl FnMut(&Record) -> ControlFlow<(), bool> + Send + 'static,
-    ) -> Result<Vec<Record>, LettersError> {
+    ) -> Result<Vec<Record>, DeadLetterError> {
         let config = self.config.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
@@ -69,13 +69,13 @@ impl TopicLetters {
         });
         match read.await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(LettersError::Unavailable(error.to_string())),
-            Err(_) => Err(LettersError::Unavailable("reading the topic panicked".to_owned())),
+            Ok(Err(error)) => Err(DeadLetterError::Unavailable(error.to_string())),
+            Err(_) => Err(DeadLetterError::Unavailable("reading the topic panicked".to_owned())),
         }
     }
 
     /// The record at one place of a topic.
-    async fn record_at(&self, topic: &str, id: LetterId) -> Result<Option<Record>, LettersError> {
+    async fn record_at(&self, topic: &str, id: DeadLetterId) -> Result<Option<Record>, DeadLetterError> {
         let only = move |record: &Record| {
             if record.origin.offset > id.offset {
                 return ControlFlow::Break(());
@@ -86,19 +86,19 @@ impl TopicLetters {
         Ok(self.read(topic.to_owned(), there, only).await?.into_iter().next())
     }
 
-    async fn settle(&self, id: LetterId, settled: Settled) -> Result<(), LettersError> {
+    async fn settle(&self, id: DeadLetterId, settled: Resolution) -> Result<(), DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        if self.store.settle_letter(&topic, id, settled).await? {
+        if self.store.resolve_dead_letter(&topic, id, settled).await? {
             Ok(())
         } else {
-            Err(LettersError::Unknown(id))
+            Err(DeadLetterError::Unknown(id))
         }
     }
 }
 
 #[async_trait]
-impl DeadLetters for TopicLetters {
-    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), LettersError> {
+impl DeadLetters for TopicDeadLetters {
+    async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         let topic = self.config.dead_letter_topic();
         for letter in letters {
             let mut record = to_record(letter, Timestamp::now());
@@ -113,14 +113,18 @@ impl DeadLetters for TopicLetters {
                 }
                 sent => sent,
             };
-            kept.map_err(|error| LettersError::Unavailable(error.to_string()))?;
+            kept.map_err(|error| DeadLetterError::Unavailable(error.to_string()))?;
         }
         Ok(())
     }
 
-    async fn list(&self, after: Option<LetterId>, limit: usize) -> Result<Vec<KeptLetter>, LettersError> {
+    async fn list(
+        &self,
+        after: Option<DeadLetterId>,
+        limit: usize,
+    ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        let settled: HashSet<_> = self.store.settled_letters(&topic).await?.iter().map(place).collect();
+        let settled: HashSet<_> = self.store.resolved_dead_letters(&topic).await?.iter().map(place).collect();
         // There is one partition, so the order of ids is that of the topic.
         let from = move |_| Some(after.map_or(0, |id| id.offset + 1));
         let mut left = limit;
@@ -135,40 +139,40 @@ impl DeadLetters for TopicLetters {
         Ok(self.read(topic, from, wanted).await?.into_iter().map(kept).collect())
     }
 
-    async fn get(&self, id: LetterId) -> Result<KeptLetter, LettersError> {
+    async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        let settled = self.store.settled_letters(&topic).await?;
+        let settled = self.store.resolved_dead_letters(&topic).await?;
         if settled.contains(&id) {
-            return Err(LettersError::Unknown(id));
+            return Err(DeadLetterError::Unknown(id));
         }
-        let record = self.record_at(&topic, id).await?.ok_or(LettersError::Unknown(id))?;
+        let record = self.record_at(&topic, id).await?.ok_or(DeadLetterError::Unknown(id))?;
         let omitted = record.header(OMITTED).is_some();
         let mut kept = kept(record);
         if omitted {
             let origin = &kept.letter.record.origin;
-            let at = LetterId { partition: origin.partition, offset: origin.offset };
+            let at = DeadLetterId { partition: origin.partition, offset: origin.offset };
             let original = self.record_at(&origin.topic.clone(), at).await?;
-            kept.letter.record = original.ok_or(LettersError::ValueGone(id))?;
+            kept.letter.record = original.ok_or(DeadLetterError::ValueGone(id))?;
         }
         Ok(kept)
     }
 
-    async fn replay(&self, id: LetterId) -> Result<(), LettersError> {
+    async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         let kept = self.get(id).await?;
         let record = kept.letter.record;
         send(&self.producer, &record.origin.topic, &record)
             .await
-            .map_err(|error| LettersError::Unavailable(error.to_string()))?;
-        self.settle(id, Settled::Replayed).await
+            .map_err(|error| DeadLetterError::Unavailable(error.to_string()))?;
+        self.settle(id, Resolution::Replayed).await
     }
 
-    async fn drop_letter(&self, id: LetterId) -> Result<(), LettersError> {
+    async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         self.get(id).await?;
-        self.settle(id, Settled::Dropped).await
+        self.settle(id, Resolution::Dropped).await
     }
 }
 
-fn place(id: &LetterId) -> (i32, i64) {
+fn place(id: &DeadLetterId) -> (i32, i64) {
     (id.partition, id.offset)
 }
 
@@ -191,8 +195,8 @@ fn to_record(letter: &DeadLetter, now: Timestamp) -> Record {
 }
 
 /// The letter of a record: the original without what was added.
-fn kept(mut record: Record) -> KeptLetter {
-    let id = LetterId { partition: record.origin.partition, offset: record.origin.offset };
+fn kept(mut record: Record) -> StoredDeadLetter {
+    let id = DeadLetterId { partition: record.origin.partition, offset: record.origin.offset };
     let text = |name| record.header(name).unwrap_or_default();
     let origin = Origin {
         topic: text(TOPIC).into(),
@@ -203,5 +207,5 @@ fn kept(mut record: Record) -> KeptLetter {
     let created_at = text(KEPT_AT).parse().unwrap_or(Timestamp::UNIX_EPOCH);
     record.origin = origin;
     record.headers.retain(|(name, _)| !name.starts_with("dlq_"));
-    KeptLetter { id, letter: DeadLetter { record, reason, attempts }, created_at }
+    StoredDeadLetter { id, letter: DeadLetter { record, reason, attempts }, created_at }
 }

@@ -17,7 +17,7 @@ use rdkafka::{
 
 use crate::envelope::{Origin, Record};
 pub use consume::KafkaConsumer;
-pub use dead_letters::TopicLetters;
+pub use dead_letters::TopicDeadLetters;
 pub use publish::KafkaPublisher;
 pub use read::read_topic;
 pub use topics::{TopicError, ensure_topics};

@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::node::{Node, Question};
+use self::node::{LockNode, Question};
 use super::{DistributedLock, Grant, LockError, LockKind, LockName, valid_until};
 
 /// Which nodes, and how patiently they are asked.
@@ -50,7 +50,7 @@ pub struct RedlockOptions {
 /// A lock on a majority of Redis nodes.
 #[derive(Clone)]
 pub struct Redlock {
-    nodes: Arc<[Arc<Node>]>,
+    nodes: Arc<[Arc<LockNode>]>,
 }
 
 /// What a round of questions came to.
@@ -67,7 +67,7 @@ impl Redlock {
     /// Connects to each node when it is first asked.
     pub fn new(options: RedlockOptions) -> Self {
         let RedlockOptions { urls, node_timeout } = options;
-        let node = |url: String| Arc::new(Node::new(url, node_timeout));
+        let node = |url: String| Arc::new(LockNode::new(url, node_timeout));
         Self { nodes: urls.into_iter().map(node).collect() }
     }
 

@@ -27,7 +27,7 @@ const TRIES: usize = 3;
 /// How long what was sent may stay unacknowledged before a connection counts as broken.
 const UNHEARD_FOR: Duration = Duration::from_secs(2);
 
-pub(super) struct Node {
+pub(super) struct LockNode {
     url: String,
     patience: Duration,
     connection: OnceCell<ConnectionManager>,
@@ -41,7 +41,7 @@ struct Turns(Mutex<HashMap<Uuid, CancellationToken>>);
 
 /// A question's place behind the last one of its holder; it is over when this is dropped, however that comes about.
 struct Turn {
-    node: Arc<Node>,
+    node: Arc<LockNode>,
     holder: Uuid,
     before: Option<CancellationToken>,
     over: CancellationToken,
@@ -90,7 +90,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-impl Node {
+impl LockNode {
     pub(super) fn new(url: String, patience: Duration) -> Self {
         Self { url, patience, connection: OnceCell::new(), turns: Turns::default() }
     }

@@ -278,11 +278,11 @@ pub async fn dead_letters_are_kept_as_they_came(subject: &Subject) {
     assert_eq!((ids.len(), after.len(), after[0].id), (2, 1, kept[1].id));
     assert!(subject.store.forget_letter(kept[0].id.offset).await.expect("forgotten"));
     assert!(!subject.store.forget_letter(kept[0].id.offset).await.expect("forgotten"));
-    let id = crate::store::LetterId { partition: 1, offset: 2 };
+    let id = crate::store::DeadLetterId { partition: 1, offset: 2 };
     for noted in [true, false] {
-        let settled = crate::store::Settled::Replayed;
-        assert_eq!(subject.store.settle_letter("t.dlq", id, settled).await.expect("noted"), noted);
+        let settled = crate::store::Resolution::Replayed;
+        assert_eq!(subject.store.resolve_dead_letter("t.dlq", id, settled).await.expect("noted"), noted);
     }
-    assert_eq!(subject.store.settled_letters("t.dlq").await.expect("read"), [id]);
-    assert_eq!(subject.store.settled_letters("another").await.expect("read"), []);
+    assert_eq!(subject.store.resolved_dead_letters("t.dlq").await.expect("read"), [id]);
+    assert_eq!(subject.store.resolved_dead_letters("another").await.expect("read"), []);
 }

@@ -10,15 +10,15 @@ use super::{
     sql::{Script, Sql},
     wire::read,
 };
-use crate::store::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled, batch, decode};
+use crate::store::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter, batch, decode};
 
 const KEEP: &str = "INSERT INTO dead_letters
     (source, part, position, event_key, headers, value, reason, attempts, created_at) VALUES";
 
 #[async_trait]
-impl LetterStore for MysqlStore {
+impl DeadLetterStore for MysqlStore {
     async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
-        batch::whole_again(|_| async {
+        batch::with_retries(|_| async {
             let mut script = Script::default();
             script.add_rows(letters, |sql, letter| self.letter(sql, letter), KEEP);
             transaction(&self.writers, script).await.map(drop)
@@ -26,7 +26,7 @@ impl LetterStore for MysqlStore {
         .await
     }
 
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<KeptLetter>, StoreError> {
+    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let mut script = Script::default();
         let select = Sql::new(
             "SELECT id, source, part, position, event_key, headers, value, reason, attempts, created_at
@@ -43,7 +43,12 @@ impl LetterStore for MysqlStore {
         Ok(affected(&transaction(&self.writers, script).await?, place) == 1)
     }
 
-    async fn settle_letter(&self, topic: &str, id: LetterId, settled: Settled) -> Result<bool, StoreError> {
+    async fn resolve_dead_letter(
+        &self,
+        topic: &str,
+        id: DeadLetterId,
+        settled: Resolution,
+    ) -> Result<bool, StoreError> {
         let insert = Sql::new(
             "INSERT INTO dead_letters_settled (topic, part, position, settled, settled_at) VALUES (",
         )
@@ -64,7 +69,7 @@ impl LetterStore for MysqlStore {
         }
     }
 
-    async fn settled_letters(&self, topic: &str) -> Result<Vec<LetterId>, StoreError> {
+    async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError> {
         let mut script = Script::default();
         let select = Sql::new("SELECT part, position FROM dead_letters_settled WHERE topic = ").text(topic);
         let place = script.add(select);

@@ -97,7 +97,7 @@ impl MysqlInbox {
     }
 }
 
-impl inbox::Session for MysqlInbox {
+impl inbox::InboxSession for MysqlInbox {
     async fn look(
         &mut self,
         consumer: &str,

@@ -38,7 +38,7 @@ impl LeaseStore for MysqlStore {
         let free = Sql::new("INSERT INTO leases (name, owner, fencing, expires_at) VALUES (").text(name);
         let free = free.push(", NULL, 0, 0) ON DUPLICATE KEY UPDATE name = VALUES(name)");
         let decide = |row, now| leases::take(row, name, owner, now, lease_for);
-        let taken = batch::whole_again(|_| self.settle_lease(Some(free.clone()), name, decide)).await?;
+        let taken = batch::with_retries(|_| self.update_lease(Some(free.clone()), name, decide)).await?;
         Ok(taken.map(|row| row.fencing))
     }
 
@@ -51,7 +51,7 @@ impl LeaseStore for MysqlStore {
     ) -> Result<bool, StoreError> {
         let name = &leases::row_name(name);
         let decide = |row, now| leases::end_in(row, owner, fencing, now, ends_in);
-        let ended = batch::whole_again(|_| self.settle_lease(None, name, decide)).await?;
+        let ended = batch::with_retries(|_| self.update_lease(None, name, decide)).await?;
         Ok(ended.is_some())
     }
 
@@ -89,7 +89,7 @@ impl LeaseStore for MysqlStore {
 
 impl MysqlStore {
     /// Locks a row, after what makes it, has it decided on, and writes what it then is to be.
-    async fn settle_lease(
+    async fn update_lease(
         &self,
         make: Option<Sql>,
         name: &str,

@@ -157,7 +157,7 @@ impl Store for MysqlStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        batch::whole_again(|_| async {
+        batch::with_retries(|_| async {
             let mut wire = Wire::open(&self.writers).await?;
             let mut script = Script::default();
             // There is no such resource; a server that is read-only says so all the same.

@@ -46,11 +46,11 @@ impl OutboxStore for MysqlStore {
         fencing: Option<u64>,
         lease_for: Duration,
     ) -> Result<Leases, StoreError> {
-        batch::whole_again(|_| lease(&self.writers, &self.options.clock, relay, fencing, lease_for)).await
+        batch::with_retries(|_| lease(&self.writers, &self.options.clock, relay, fencing, lease_for)).await
     }
 
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
-        batch::whole_again(|_| async {
+        batch::with_retries(|_| async {
             // In the order in which they are locked elsewhere.
             let mut script = Script::default();
             let gone = Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ");
@@ -85,7 +85,7 @@ impl OutboxStore for MysqlStore {
     }
 
     async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
-        batch::whole_again(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
+        batch::with_retries(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
     }
 
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {

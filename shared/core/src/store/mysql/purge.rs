@@ -10,7 +10,7 @@ use super::{
 use crate::{
     engine::{Timestamp, Token},
     store::{
-        batch::whole_again,
+        batch::with_retries,
         decode::Cells,
         purge::{self, Purged, UNPUBLISHED_MAX},
     },
@@ -101,7 +101,7 @@ fn kept_since(cutoff: Timestamp) -> Sql {
 /// Runs a transaction that may be run again; how many rows the statements at these places touched.
 pub(super) async fn write(writers: &Pool, mut script: Script, places: &[usize]) -> Result<u64, StoreError> {
     script.add(Sql::new("COMMIT"));
-    let answers = whole_again(|_| async {
+    let answers = with_retries(|_| async {
         let mut wire = Wire::open(writers).await?;
         let answers = wire.ask(script.clone()).await?;
         wire.mark_clean();

@@ -78,7 +78,7 @@ impl MysqlSession {
     }
 
     /// The resources that the plan names, and those of the reservations that must be locked with theirs.
-    async fn resources_of(&mut self, plan: &batch::Plan) -> Result<BTreeSet<ResourceId>, StoreError> {
+    async fn resources_of(&mut self, plan: &batch::LockPlan) -> Result<BTreeSet<ResourceId>, StoreError> {
         let mut resources = plan.resources.clone();
         if plan.with_resources.is_empty() {
             return Ok(resources);
@@ -95,7 +95,7 @@ impl MysqlSession {
 impl batch::Session for MysqlSession {
     const ROUND_TRIPS_TO_END: u32 = 1;
 
-    async fn load(&mut self, plan: &batch::Plan) -> Result<WorkingSet, StoreError> {
+    async fn load(&mut self, plan: &batch::LockPlan) -> Result<WorkingSet, StoreError> {
         self.guard = plan.guard;
         let resources = self.resources_of(plan).await?;
         let mut script = Script::default();

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Either, Executor, MySql, MySqlConnection, mysql::MySqlRow, pool::PoolConnection};
 
 use super::{StoreError, connect::Pool, error::failed, sql::Script};
-use crate::{store::batch::whole_again, telemetry};
+use crate::{store::batch::with_retries, telemetry};
 
 /// How long the database may take to answer a packet: longer than its lock waits, shorter than a client's patience.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -84,7 +84,7 @@ impl Wire {
 /// Reads, outside of any transaction; again, a bounded number of times, where the connection broke: after a freeze in which no
 /// clock went on, all connections of a pool may be stale without having been idle.
 pub(super) async fn read(pool: &Pool, script: Script) -> Result<Vec<Answer>, StoreError> {
-    whole_again(|_| async {
+    with_retries(|_| async {
         let mut wire = Wire::open(pool).await?;
         let answers = wire.ask(script.clone()).await?;
         wire.mark_clean();

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 
 use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
-use crate::store::{DeadLetter, KeptLetter, LetterId, LetterStore, Settled, batch::Session, decode};
+use crate::store::{
+    DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter, batch::Session, decode,
+};
 
 const KEEP: &str = "INSERT INTO dead_letters
     (source, part, position, event_key, headers, value, reason, attempts, created_at)
@@ -16,7 +18,7 @@ const SETTLE: &str = "INSERT OR IGNORE INTO dead_letters_settled (topic, part, p
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
 #[async_trait]
-impl LetterStore for SqliteStore {
+impl DeadLetterStore for SqliteStore {
     async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         for DeadLetter { record, reason, attempts } in letters {
@@ -37,7 +39,7 @@ impl LetterStore for SqliteStore {
         session.commit().await
     }
 
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<KeptLetter>, StoreError> {
+    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let query = sqlx::query(LETTERS).bind(after).bind(limit);
         let rows: Vec<SqliteRow> =
             query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
@@ -52,7 +54,12 @@ impl LetterStore for SqliteStore {
         Ok(forgotten == 1)
     }
 
-    async fn settle_letter(&self, topic: &str, id: LetterId, settled: Settled) -> Result<bool, StoreError> {
+    async fn resolve_dead_letter(
+        &self,
+        topic: &str,
+        id: DeadLetterId,
+        settled: Resolution,
+    ) -> Result<bool, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let settle = sqlx::query(SETTLE)
             .bind(topic)
@@ -65,7 +72,7 @@ impl LetterStore for SqliteStore {
         Ok(noted == 1)
     }
 
-    async fn settled_letters(&self, topic: &str) -> Result<Vec<LetterId>, StoreError> {
+    async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError> {
         let query =
             sqlx::query("SELECT part, position FROM dead_letters_settled WHERE topic = ?1").bind(topic);
         let rows: Vec<SqliteRow> =

@@ -87,7 +87,7 @@ impl InboxStore for SqliteStore {
     }
 }
 
-impl inbox::Session for SqliteSession {
+impl inbox::InboxSession for SqliteSession {
     async fn look(
         &mut self,
         consumer: &str,

@@ -153,7 +153,7 @@ impl SqliteSession {
 }
 
 impl batch::Session for SqliteSession {
-    async fn load(&mut self, plan: &batch::Plan) -> Result<WorkingSet, StoreError> {
+    async fn load(&mut self, plan: &batch::LockPlan) -> Result<WorkingSet, StoreError> {
         let mut set = WorkingSet::new();
         let mut resources = plan.resources.clone();
         if !plan.tokens.is_empty() {

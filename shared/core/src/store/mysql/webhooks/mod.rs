@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::{MysqlStore, StoreError, read, sql::Sql};
 use crate::{
     store::{
-        batch::whole_again,
+        batch::with_retries,
         purge::before,
         webhooks::{
             Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries, Recorded, ReplayPage,
@@ -45,7 +45,7 @@ impl WebhookStore for MysqlStore {
     }
 
     async fn configure_endpoint(&self, wanted: Option<&Configured>) -> Result<(), StoreError> {
-        whole_again(|_| endpoints::configure(&self.writers, wanted, &self.options.clock)).await
+        with_retries(|_| endpoints::configure(&self.writers, wanted, &self.options.clock)).await
     }
 
     async fn delete_endpoint(&self, id: EndpointId, limit: u32) -> Result<Deletion, StoreError> {
@@ -53,16 +53,17 @@ impl WebhookStore for MysqlStore {
     }
 
     async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
-        whole_again(|_| claims::claim((&self.writers, &self.readers), room, lease, &self.options.clock)).await
+        with_retries(|_| claims::claim((&self.writers, &self.readers), room, lease, &self.options.clock))
+            .await
     }
 
     async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
         // One that was recorded before its answer was lost bears another claim now, and is left as it is.
-        whole_again(|_| claims::record(&self.writers, attempts, &self.options.clock)).await
+        with_retries(|_| claims::record(&self.writers, attempts, &self.options.clock)).await
     }
 
     async fn give_back(&self, claims: &[(DeliveryId, i64)]) -> Result<(), StoreError> {
-        whole_again(|_| claims::give_back(&self.writers, claims, &self.options.clock)).await
+        with_retries(|_| claims::give_back(&self.writers, claims, &self.options.clock)).await
     }
 
     async fn deliveries(&self, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {

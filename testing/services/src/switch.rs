@@ -30,7 +30,7 @@ const TRIES: usize = 5;
 ///
 /// Dropping it closes everything.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Switch {
     address: SocketAddr,
     shared: Arc<Shared>,
     /// Present while the gate is open.
@@ -53,7 +53,7 @@ struct Chunk {
     bytes: Vec<u8>,
 }
 
-impl Gate {
+impl Switch {
     /// Starts one in front of `target`. A server that is not there is noticed by whoever connects: the gate hangs up.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = bind()?;
@@ -90,7 +90,7 @@ impl Gate {
         self.shared.connections.close_all();
     }
 
-    /// Accepts connections again after [`Gate::close`], at the same address.
+    /// Accepts connections again after [`Switch::close`], at the same address.
     ///
     /// # Errors
     /// The port was taken meanwhile.
@@ -112,7 +112,7 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for Switch {
     fn drop(&mut self) {
         self.close();
     }
@@ -214,7 +214,7 @@ mod tests {
         address
     }
 
-    fn connect(gate: &Gate) -> TcpStream {
+    fn connect(gate: &Switch) -> TcpStream {
         let stream = TcpStream::connect(gate.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_closed_gate_refuses_and_cuts_and_opens_at_the_same_address() {
-        let gate = Gate::start(echo()).unwrap();
+        let gate = Switch::start(echo()).unwrap();
         let mut clients = [connect(&gate), connect(&gate)];
         for _ in 0..3 {
             for client in &mut clients {
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn latency_is_added_once_to_what_is_under_way_together() {
         const LATENCY: Duration = Duration::from_millis(100);
-        let gate = Gate::start(echo()).unwrap();
+        let gate = Switch::start(echo()).unwrap();
         let mut client = connect(&gate);
         gate.set_latency(LATENCY);
         let started = Instant::now();
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_client_that_has_said_all_still_gets_its_answer() {
-        let gate = Gate::start(echo()).unwrap();
+        let gate = Switch::start(echo()).unwrap();
         let mut client = connect(&gate);
         client.write_all(b"all").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_server_that_is_gone_is_a_client_that_is_cut() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = Gate::start(listener.local_addr().unwrap()).unwrap();
+        let gate = Switch::start(listener.local_addr().unwrap()).unwrap();
         drop(listener);
         assert!(is_closed(&mut connect(&gate)));
     }
