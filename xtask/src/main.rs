@@ -56,9 +56,8 @@ enum Task {
     },
     /// Break the code in one place after the other, and check that the tests that guard the place fail
     ///
-    /// The places and the tests are in tests/mutations.toml. Each row takes minutes; a row that is missed, or whose change
-    /// does not compile, makes the exit code 1. Files are restored, after Ctrl-C too.
-    #[command(verbatim_doc_comment)]
+    /// The places and the tests are in tests/mutations.toml. A row takes minutes. The exit code is 1 if a row is
+    /// missed or its change does not compile. Files are restored, also after Ctrl-C.
     Mutations(mutations::Arguments),
     /// The Lambda functions: what is deployed, and the same on this machine
     #[command(subcommand)]
