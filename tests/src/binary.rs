@@ -18,7 +18,8 @@ pub(crate) fn path() -> PathBuf {
 pub(crate) fn built(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        let packages = ["bespeak-cli", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
+        let packages =
+            ["bespeak-cli", "bespeak-lab", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
         let mut build = Command::new(env!("CARGO"));
         // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
         // crates, and all that need these, built again each time.
@@ -26,7 +27,7 @@ pub(crate) fn built(program: &str) -> PathBuf {
             build.env_remove(name);
         }
         let built = build
-            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints,bespeak-cli/provide"])
+            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints,bespeak-lab/provide"])
             .args(packages.iter().flat_map(|package| ["--package", package]))
             .status()
             .expect("cargo can be run");
@@ -84,7 +85,10 @@ pub(crate) fn clean(args: &[&str]) -> Command {
 pub fn clean_program(name: &str) -> Command {
     let mut command = Command::new(built(name));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE") {
+        let of_bespeak =
+            name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE");
+        // By Cargo's variables `bespeak` would find itself in a checkout, and build the lab instead of running the one beside it.
+        if of_bespeak || is_of_this_package(&name) {
             command.env_remove(name);
         }
     }

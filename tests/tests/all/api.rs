@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bespeak::{
     engine::{Command, Token},
-    store::{FixedClock, Guard, Mode},
+    store::{CommitMode, FixedClock, Guard},
 };
 use bespeak_tests::{Api, Books, Server, each_store, until};
 use http::Method;
@@ -166,7 +166,7 @@ async fn what_is_sold_out_is_not_remembered_for_too_long(books: Books) {
     refused().await;
     let process = api.books.open(None, Guard::RowLock).await;
     let token = last.parse::<Uuid>().map(Token::from_uuid).expect("a token");
-    process.execute(&[Command::Release(token)], Mode::Commit).await.expect("released");
+    process.execute(&[Command::Release(token)], CommitMode::Commit).await.expect("released");
     let given_back = Instant::now();
     until("it is known here", || async { api.reserve("elsewhere", &order).await.status == 200 }).await;
     // Fifty milliseconds, and what a busy machine adds.

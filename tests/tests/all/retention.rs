@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bespeak::{
-    retention::{Purger, Retention},
+    background::{Purger, Retention},
     store::{Database, FixedClock, Guard, PurgedLeases},
 };
 use bespeak_tests::{Api, Books, each_store};
@@ -140,9 +140,9 @@ async fn small_steps(books: Books) {
     let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
     assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
 
-    let dispatch = Arc::new(bespeak::lanes::Dispatch::start(
+    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(
         store.clone(),
-        bespeak::lanes::Plan::Single { at_once: 1 },
+        bespeak::dispatch::Plan::Unbatched { at_once: 1 },
         10,
     ));
     let retention = Retention { reservations: 7 * DAY, events: DAY, inbox: 8 * DAY, deliveries: DAY };

@@ -57,7 +57,7 @@ async fn a_trace_follows_a_request_to_all_who_hear_of_it(books: Books) {
             ("BESPEAK_WEBHOOK_URL", url.as_str()),
             ("BESPEAK_WEBHOOK_SECRET", SECRET),
             ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true"),
-            ("BESPEAK_LOG", "info,bespeak=debug,bespeak_reserve=debug"),
+            ("BESPEAK_LOG", "info,bespeak=debug,bespeak_http=debug"),
         ];
         let server = Server::start(&books, &settings).await;
         server.stock("seat", 1).await;

@@ -6,7 +6,7 @@ use bespeak::store::{DeadLetter, Guard};
 use bespeak::{
     app::dead_letters,
     config::{Config, Values},
-    effects::{Origin, Record},
+    envelope::{Origin, Record},
 };
 use bespeak_tests::{Books, Ran, Server, bespeak, each_store, until, until_within};
 use serde_json::{Value, json};

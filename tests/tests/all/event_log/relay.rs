@@ -8,11 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 use bespeak::{
+    envelope::OutboxEvent,
     events::{
         PublishError, Publisher,
         relay::{Relay, RelayOptions, Step},
     },
-    store::{Database, FixedClock, Guard, OutboxEvent},
+    store::{Database, FixedClock, Guard},
     trace::TraceContext,
 };
 use bespeak_tests::{Api, Books, each_store};
@@ -347,7 +348,7 @@ fn headers_are_as_described() {
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let with = OutboxEvent { trace: TraceContext::parse(given), ..without.clone() };
     for event in [without, with] {
-        let record = bespeak::events::record(&event, "/hotel");
+        let record = bespeak::envelope::record(&event, "/hotel");
         assert_eq!(record.trace(), event.trace);
         let headers: serde_json::Map<String, serde_json::Value> = record
             .headers
@@ -358,7 +359,7 @@ fn headers_are_as_described() {
         for name in ["traceparent", "ce_traceparent"] {
             assert_eq!(headers[name].as_str(), event.trace.map(|_| given), "{name}");
         }
-        let schemas = bespeak::events::schemas();
+        let schemas = bespeak::envelope::schemas();
         let validator = jsonschema::validator_for(&schemas["EventHeaders"]).expect("a schema");
         let wrong: Vec<String> = validator.iter_errors(&headers).map(|error| error.to_string()).collect();
         assert_eq!(wrong, Vec::<String>::new(), "{headers}");

@@ -121,11 +121,11 @@ async fn the_event_source_halves_retries_and_sets_aside() {
     let mut source = EventSource::start(topic.bootstrap(), topic.name(), "g", mapping).await;
     assert_eq!(source.deliver(&Refuses("never")).await.records, 0);
     // A partial answer
-    let record = |partition, offset| bespeak::effects::Record {
+    let record = |partition, offset| bespeak::envelope::Record {
         key: None,
         headers: Vec::new(),
         value: None,
-        origin: bespeak::effects::Origin { topic: "t".into(), partition, offset },
+        origin: bespeak::envelope::Origin { topic: "t".into(), partition, offset },
     };
     let records = [record(0, 1), record(0, 2), record(1, 7), record(1, 8)];
     let answer = json!({"batchItemFailures": [{"itemIdentifier": {"partition": "t-1", "offset": 8}}]});

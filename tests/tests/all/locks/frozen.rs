@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use bespeak::config::Strategy;
+use bespeak::dispatch::Strategy;
 use bespeak_tests::{Books, Nodes};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak::{config::Strategy, lanes::DispatchError};
+use bespeak::dispatch::{DispatchError, Strategy};
 use bespeak_tests::{Api, Books, Nodes, Server, each_store};
 use serde_json::json;
 

@@ -181,7 +181,7 @@ async fn a_servers_own_clock_is_wrong() {
         let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": ttl}).to_string();
         let url = server.url.clone();
         async move {
-            let target = bespeak_load::Target::new(&url).expect("a base URL");
+            let target = bespeak_lab::load::Target::new(&url).expect("a base URL");
             let headers = [("idempotency-key", key)];
             let mut connection = target.connect().await.expect("connected");
             let answer = connection.send(Method::POST, "/api/v1/reserve", &headers, body.into()).await;

@@ -176,7 +176,7 @@ async fn two_servers_under_the_same_load() {
 }
 
 async fn act(url: &str, verb: &str, token: &str) {
-    let target = bespeak_load::Target::new(url).expect("a base URL");
+    let target = bespeak_lab::load::Target::new(url).expect("a base URL");
     let path = format!("/api/v1/{verb}");
     loop {
         let mut connection = target.connect().await.expect("connected");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespeak::retention::{Purger, Retention};
+use bespeak::background::{Purger, Retention};
 use bespeak_tests::{Api, Books, Receiver, Reply, Says, each_store};
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -279,8 +279,8 @@ async fn metrics_and_retention(books: Books) {
     let day = Duration::from_secs(24 * 3_600);
     let retention = Retention { reservations: 7 * day, events: day, inbox: 8 * day, deliveries: 7 * day };
     let way: Arc<dyn bespeak::store::Store> = hooks.store.clone();
-    let plan = bespeak::lanes::Plan::Single { at_once: 1 };
-    let dispatch = Arc::new(bespeak::lanes::Dispatch::start(way, plan, 10));
+    let plan = bespeak::dispatch::Plan::Unbatched { at_once: 1 };
+    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(way, plan, 10));
     let mut purger = Purger::new(hooks.store.clone(), dispatch, retention);
     while purger.step().await.expect("purged").more {}
     assert_eq!(hooks.deliveries(endpoint).await.len(), 2, "nothing is old");

@@ -3,9 +3,9 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bespeak::{
+    background::{RunReport, RunUntil},
+    delivery::DispatcherOptions,
     store::{Guard, WebhookStore},
-    until::{Ran, Until},
-    webhooks::DispatcherOptions,
 };
 use bespeak_tests::{Api, Books, Receiver, Says, each_store, until};
 use serde_json::json;
@@ -26,18 +26,21 @@ each_store!(
 struct Running {
     wake: Arc<Notify>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<Ran<Step>>,
+    task: tokio::task::JoinHandle<RunReport<Step>>,
 }
 
 impl Running {
     fn start(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Self {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let task =
-            tokio::spawn(dispatcher(store, timeout, options).run(Until::Stopped, wake.clone(), stop.clone()));
+        let task = tokio::spawn(dispatcher(store, timeout, options).run(
+            RunUntil::Stopped,
+            wake.clone(),
+            stop.clone(),
+        ));
         Self { wake, stop, task }
     }
 
-    async fn stop(self) -> Ran<Step> {
+    async fn stop(self) -> RunReport<Step> {
         self.stop.cancel();
         self.task.await.expect("no panic")
     }

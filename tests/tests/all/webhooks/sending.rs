@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespeak::webhooks::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step};
+use bespeak::delivery::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step};
 use bespeak_tests::{Books, Receiver, Says, each_store};
 use serde_json::{Value, json};
 
@@ -163,7 +163,7 @@ async fn after_the_last_attempt_it_is_given_up(books: Books) {
     let receiver = Receiver::start(Says::status(500)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
-    for _ in 1..bespeak::webhooks::ATTEMPTS_MAX {
+    for _ in 1..bespeak::delivery::ATTEMPTS_MAX {
         assert_eq!(hooks.round().await.failed, 1);
         hooks.clock.advance(Duration::from_secs(30 * 3_600));
     }
