@@ -1,7 +1,7 @@
 //! The servers that the lab uses: those that are named, or some that are started for the occasion.
 //!
 //! Never: a server of this machine that was not named or started for this. What starts them is in builds with the feature
-//! `provide` alone (docs/adr/0018-the-lab-s-servers.md).
+//! `provide` alone (docs/adr/0018-lab-servers.md).
 
 use bespeak::{
     dispatch::Strategy,
