@@ -137,7 +137,7 @@ impl RateLimiter {
     /// Counts a request. One without a holder is nobody's, so it is not limited. Cancel-safe: it may have been counted.
     pub(crate) async fn take(&self, holder: Option<&Holder>) -> Result<Option<Allowed>, Limited> {
         let Some(holder) = holder else {
-            telemetry::count_limited("unnamed");
+            telemetry::count_rate_limit("unnamed");
             return Ok(None);
         };
         let holder = digest(holder);
@@ -145,9 +145,9 @@ impl RateLimiter {
             Some(taken) => (true, taken),
             None => (false, self.buckets.take(self.rate, holder, Instant::now())),
         };
-        telemetry::count_limited(if taken.is_ok() { "allowed" } else { "limited" });
+        telemetry::count_rate_limit(if taken.is_ok() { "allowed" } else { "limited" });
         if !by_redis {
-            telemetry::count_limited_locally();
+            telemetry::count_rate_limited_locally();
         }
         match taken {
             Ok(()) => Ok(Some(Allowed { holder, by_redis })),

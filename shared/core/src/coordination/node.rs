@@ -82,7 +82,7 @@ impl Seen {
 impl RedisNode {
     /// A node that is waited for so long. It is connected to when it is first asked or looked for.
     pub(crate) fn new(url: &str, patience: Duration) -> Arc<Self> {
-        telemetry::set_breaker(true);
+        telemetry::set_open_breaker(true);
         let state = State::Open { number: 0, looking: false };
         Arc::new(Self { url: url.to_owned(), patience, state: Mutex::new(state) })
     }
@@ -174,7 +174,7 @@ impl RedisNode {
         match probed {
             Ok(connection) => {
                 tracing::info!("Redis answers");
-                telemetry::set_breaker(false);
+                telemetry::set_open_breaker(false);
                 *state = State::Closed { connection, number: number + 1, seen: Seen::default() };
                 true
             }
@@ -235,7 +235,7 @@ impl RedisNode {
 
     fn open(self: &Arc<Self>, state: &mut State, number: u64, reason: &str) {
         tracing::warn!(reason, "Redis is not asked for now; each process goes on by itself");
-        telemetry::set_breaker(true);
+        telemetry::set_open_breaker(true);
         *state = State::Open { number, looking: false };
         self.look_after(OPEN_FOR, state);
     }

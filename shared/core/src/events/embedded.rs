@@ -77,7 +77,7 @@ impl Letters {
 #[async_trait]
 impl DeadLetters for Letters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
-        Ok(self.letters.keep_letters(letters).await?)
+        Ok(self.letters.store_dead_letters(letters).await?)
     }
 
     async fn list(
@@ -86,11 +86,11 @@ impl DeadLetters for Letters {
         limit: usize,
     ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        Ok(self.letters.letters(after.map_or(0, |id| id.offset), limit).await?)
+        Ok(self.letters.dead_letters(after.map_or(0, |id| id.offset), limit).await?)
     }
 
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
-        let next = self.letters.letters(id.offset - 1, 1).await?.into_iter().next();
+        let next = self.letters.dead_letters(id.offset - 1, 1).await?.into_iter().next();
         next.filter(|kept| kept.id == id).ok_or(DeadLetterError::Unknown(id))
     }
 
@@ -110,6 +110,10 @@ impl DeadLetters for Letters {
     }
 
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
-        if self.letters.forget_letter(id.offset).await? { Ok(()) } else { Err(DeadLetterError::Unknown(id)) }
+        if self.letters.delete_dead_letter(id.offset).await? {
+            Ok(())
+        } else {
+            Err(DeadLetterError::Unknown(id))
+        }
     }
 }

@@ -16,13 +16,13 @@ pub struct Audit {
     /// Outbox rows that were looked at.
     pub events: u64,
     /// What is wrong, the first thousand of each kind; empty when the books are in order.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<AuditFinding>,
 }
 
 /// Something in the books that an invariant forbids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finding {
+pub struct AuditFinding {
     /// The invariant: `I1`, `I2`, `I3` or `I7`.
     pub invariant: &'static str,
     /// The resource's id or the reservation's token.

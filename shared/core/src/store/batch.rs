@@ -182,7 +182,7 @@ where
     loop {
         let failure = match transaction(attempts).await {
             Err(failure @ (StoreError::Contended { .. } | StoreError::Lost { .. })) => failure,
-            settled => return settled,
+            result => return result,
         };
         attempts += 1;
         crate::telemetry::count_retry(failure.retry_cause());
@@ -210,7 +210,7 @@ async fn attempt<B: Backend>(
     loop {
         let mut session = backend.begin().await?;
         match decide(&mut session, &plan, commands, round).await {
-            Ok(Decided::Apply(applied)) => {
+            Ok(BatchDecision::Apply(applied)) => {
                 crate::failpoint::reach("batch.decided").await;
                 let mut executed = finish(session, *applied, commands, mode).await?;
                 executed.round_trips += round_trips;
@@ -220,20 +220,20 @@ async fn attempt<B: Backend>(
                 round_trips += session.round_trips() + B::Session::ROUND_TRIPS_TO_END;
                 session.rollback().await?;
                 match again {
-                    Decided::WithOverdue(more) => {
+                    BatchDecision::WithOverdue(more) => {
                         plan.add_overdue(more);
                         round += 1;
                     }
                     _ => plan.guard = Guard::RowLock,
                 }
             }
-            Err(failure) => return Err(undone(session, failure).await),
+            Err(failure) => return Err(roll_back_after(session, failure).await),
         }
     }
 }
 
 /// What a look at the books came to.
-enum Decided {
+enum BatchDecision {
     /// Write it.
     Apply(Box<AppliedBatch>),
     /// Run it again with these overdue holds in the lock set.
@@ -247,7 +247,7 @@ async fn decide<S: Session>(
     plan: &LockPlan,
     commands: &[Traced],
     round: u32,
-) -> Result<Decided, StoreError> {
+) -> Result<BatchDecision, StoreError> {
     let read_at = Instant::now();
     let mut set = session.load(plan).await?;
     let now = session.now().await?;
@@ -258,23 +258,23 @@ async fn decide<S: Session>(
     }
     if !set.short().is_empty() {
         if matches!(plan.guard, Guard::Conditional | Guard::Optimistic) {
-            return Ok(Decided::UnderLock);
+            return Ok(BatchDecision::UnderLock);
         }
         let holds = session.holds_of(set.short(), now).await?;
         let limit = OVERDUE_IN_FIRST_ROUND << round;
         let more = more_overdue(session, plan, &holds, now, limit).await?;
         if !more.is_empty() && round < ROUNDS_MAX {
-            return Ok(Decided::WithOverdue(more));
+            return Ok(BatchDecision::WithOverdue(more));
         }
         let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
-        explain(&mut outcomes, &set, &holds, &backlogged);
+        refine_refusals(&mut outcomes, &set, &holds, &backlogged);
     }
-    Ok(Decided::Apply(Box::new(AppliedBatch { set, outcomes, read_at, now })))
+    Ok(BatchDecision::Apply(Box::new(AppliedBatch { set, outcomes, read_at, now })))
 }
 
 /// Ends a transaction that lost to another writer, so that its connection can be used again and its locks are gone before
 /// the batch comes back; any other failure closes the connection with the session.
-async fn undone<S: Session>(session: S, failure: StoreError) -> StoreError {
+async fn roll_back_after<S: Session>(session: S, failure: StoreError) -> StoreError {
     if matches!(failure, StoreError::Contended { .. }) {
         // Where even that fails, the connection is closed, which undoes as well.
         let _ = session.rollback().await;
@@ -303,7 +303,7 @@ async fn more_overdue<S: Session>(
 
 /// Tells those who were refused for want of stock when the next hold ends; and those whose units are there, behind more
 /// overdue holds than one transaction may expire, that this is so: they must never be told that it is sold out.
-fn explain(
+fn refine_refusals(
     outcomes: &mut [Outcome],
     set: &WorkingSet,
     holds: &HashMap<ResourceId, HoldsOf>,
@@ -360,7 +360,7 @@ async fn finish<S: Session>(
         round_trips
     } else {
         if let Err(failure) = session.write(changes).await {
-            return Err(undone(session, failure).await);
+            return Err(roll_back_after(session, failure).await);
         }
         let round_trips = session.round_trips();
         session.commit().await?;

@@ -79,20 +79,20 @@ impl Resolution {
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync + 'static {
     /// Keeps letters in the table.
-    async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
+    async fn store_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 
     /// Letters of the table after a number, in order, at most `limit`. Cancel-safe.
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError>;
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError>;
 
     /// Forgets a letter of the table; says whether it was there.
-    async fn forget_letter(&self, number: i64) -> Result<bool, StoreError>;
+    async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError>;
 
     /// Notes what was done with a letter of a topic; says whether nothing had been done before.
     async fn resolve_dead_letter(
         &self,
         topic: &str,
         id: DeadLetterId,
-        settled: Resolution,
+        resolution: Resolution,
     ) -> Result<bool, StoreError>;
 
     /// The letters of a topic with which something was done. Cancel-safe.

@@ -40,18 +40,6 @@ pub enum KeyMismatch {
     Unwarranted,
 }
 
-/// Committed reservations of something that a key opens, without one.
-pub(super) const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
-    JOIN resources s ON s.id = r.resource_id AND s.fulfilment = 'SMART_KEY'
-    LEFT JOIN smart_keys k ON k.token = r.token
-    WHERE r.status = 'COMMITTED' AND (k.code IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
-/// Keys that open something, of reservations that are not committed (or are not there).
-pub(super) const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
-    LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
-    WHERE k.code IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
-pub(super) const EVENTS_KEPT_SINCE: &str =
-    "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
-
 impl std::ops::AddAssign for Applied {
     fn add_assign(&mut self, other: Self) {
         self.applied += other.applied;
@@ -87,7 +75,7 @@ pub trait InboxStore: Send + Sync + 'static {
 
 /// What is known before anything is locked.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct InboxLookup {
     /// Events that were applied before.
     pub(super) applied: HashSet<Uuid>,
     /// The resources among those asked for that a key opens.
@@ -96,7 +84,7 @@ pub(super) struct Known {
 
 /// What is locked.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct InboxClaim {
     pub(super) now: Timestamp,
     pub(super) smart_keys: Vec<SmartKey>,
     /// Webhook endpoints that are enabled: none goes before its deliveries are written.
@@ -106,21 +94,21 @@ pub(super) struct Taken {
 /// One transaction of a back end; dropped without [`InboxSession::commit`], it must roll back.
 pub(super) trait InboxSession: Send + Sized {
     /// Looks up what is known, without locks.
-    fn look(
+    fn look_up(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         resources: &BTreeSet<ResourceId>,
-    ) -> impl Future<Output = Result<Known, StoreError>> + Send;
+    ) -> impl Future<Output = Result<InboxLookup, StoreError>> + Send;
 
     /// Notes events as applied, which fails where somebody else has done so meanwhile; then locks the keys of
     /// reservations, in token order, and reads them and the clock.
-    fn take(
+    fn claim(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         tokens: &BTreeSet<Token>,
-    ) -> impl Future<Output = Result<Taken, StoreError>> + Send;
+    ) -> impl Future<Output = Result<InboxClaim, StoreError>> + Send;
 
     /// Writes what changed, and makes it last.
     fn commit(self, changes: EffectChanges) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -139,10 +127,10 @@ where
     S: InboxSession,
     Begun: Future<Output = Result<S, StoreError>> + Send,
 {
-    batch::with_retries(|_| async { settle(begin().await?, consumer, events).await }).await
+    batch::with_retries(|_| async { apply_once(begin().await?, consumer, events).await }).await
 }
 
-async fn settle<S: InboxSession>(
+async fn apply_once<S: InboxSession>(
     mut session: S,
     consumer: &str,
     events: &[Incoming],
@@ -150,7 +138,7 @@ async fn settle<S: InboxSession>(
     let began = spans::now();
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
     let all: Vec<&Incoming> = events.iter().collect();
-    let known = session.look(consumer, &ids, &effects::resources_of(&all)).await?;
+    let known = session.look_up(consumer, &ids, &effects::resources_of(&all)).await?;
     let mut seen = known.applied;
     let fresh: Vec<&Incoming> = events.iter().filter(|event| seen.insert(event.event_id)).collect();
     let mut applied = Applied { duplicates: (events.len() - fresh.len()) as u64, ..Applied::default() };
@@ -162,7 +150,7 @@ async fn settle<S: InboxSession>(
     // In one order everywhere, so that consumers wait for each other and do not deadlock.
     ids.sort_unstable();
     let tokens = effects::tokens_of(&fresh);
-    let Taken { now, smart_keys, subscriptions } = session.take(consumer, &ids, &tokens).await?;
+    let InboxClaim { now, smart_keys, subscriptions } = session.claim(consumer, &ids, &tokens).await?;
     let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, subscriptions);
     let became: Vec<Effected> = fresh.iter().map(|event| set.apply(event)).collect();
     applied.stale = became.iter().filter(|became| **became == Effected::Stale).count() as u64;
@@ -171,14 +159,14 @@ async fn settle<S: InboxSession>(
     applied.deliveries = changes.deliveries.len() as u64;
     session.commit(changes).await?;
     for (event, became) in fresh.iter().zip(became) {
-        tell(event, became);
+        log_effect(event, became);
         spans::applied(event, consumer, began);
     }
     Ok(applied)
 }
 
 /// Says what became of an event, by the ids that its request and its relay are found by.
-fn tell(event: &Incoming, became: Effected) {
+fn log_effect(event: &Incoming, became: Effected) {
     let (event_id, kind) = (event.event_id, event.kind.as_str());
     let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
     match became {

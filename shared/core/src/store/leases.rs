@@ -21,14 +21,14 @@ const LENGTH_MAX: usize = 64;
 
 /// A row of the table of leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct LeaseRow {
     pub(super) name: String,
     pub(super) owner: Option<Uuid>,
     pub(super) fencing: u64,
     pub(super) expires_at: Timestamp,
 }
 
-impl Row {
+impl LeaseRow {
     pub(super) fn is_alive(&self, now: Timestamp) -> bool {
         self.expires_at > now
     }
@@ -64,29 +64,29 @@ pub(super) fn row_name(lock: &str) -> String {
 
 /// The row of whoever takes a lease at `now`; none where somebody holds it.
 pub(super) fn take(
-    row: Option<Row>,
+    row: Option<LeaseRow>,
     name: &str,
     owner: Uuid,
     now: Timestamp,
     lease_for: Duration,
-) -> Option<Row> {
+) -> Option<LeaseRow> {
     if row.as_ref().is_some_and(|row| row.is_alive(now)) {
         return None;
     }
     let fencing = next_fencing(row.map(|row| row.fencing), now);
-    Some(Row { name: name.to_owned(), owner: Some(owner), fencing, expires_at: until(now, lease_for) })
+    Some(LeaseRow { name: name.to_owned(), owner: Some(owner), fencing, expires_at: until(now, lease_for) })
 }
 
 /// The row with another end; none where it is not held by this owner under this number.
 pub(super) fn end_in(
-    row: Option<Row>,
+    row: Option<LeaseRow>,
     owner: Uuid,
     fencing: u64,
     now: Timestamp,
     ends_in: Duration,
-) -> Option<Row> {
+) -> Option<LeaseRow> {
     let row = row.filter(|row| row.is_held_by(owner, fencing, now))?;
-    Some(Row { expires_at: until(now, ends_in), ..row })
+    Some(LeaseRow { expires_at: until(now, ends_in), ..row })
 }
 
 /// What a step of purging locks did.

@@ -12,7 +12,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{StoreError, shards::Leases};
-use crate::{engine::Timestamp, envelope::OutboxEvent};
+use crate::{
+    engine::{Event, Timestamp},
+    envelope::OutboxEvent,
+};
 
 /// Events that wait, oldest first.
 #[derive(Clone, Debug)]
@@ -72,7 +75,7 @@ impl Sent {
 
 /// What a step of replaying did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replayed {
+pub struct Republished {
     /// Events that will be sent again.
     pub events: u64,
     /// Where to go on; `None` at the end of the outbox.
@@ -183,7 +186,7 @@ pub trait OutboxStore: Send + Sync + 'static {
 
     /// Notes what became of a batch, as far as the relay still holds the shards under this fencing number; how many events
     /// were marked as published. What it no longer holds is left as it is, for whoever holds it now.
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError>;
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError>;
 
     /// How much waits. Cancel-safe.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
@@ -207,5 +210,10 @@ pub trait OutboxStore: Send + Sync + 'static {
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError>;
+    ) -> Result<Republished, StoreError>;
+}
+
+/// The `data` of an event as JSON text, as every dialect stores it.
+pub(super) fn payload(event: &Event) -> Result<String, StoreError> {
+    serde_json::to_string(&event.payload).map_err(|source| StoreError::Statement { source: source.into() })
 }

@@ -23,16 +23,16 @@ pub(super) struct Pool<DB: Database> {
 }
 
 /// One that waits; not any more when it is dropped, whether it was served or went away.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingCall<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCall<'a> {
     fn among(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -49,7 +49,7 @@ impl<DB: Database> Pool<DB> {
 
     /// Lends a connection, as soon as there is one. Cancel-safe.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<DB>, StoreError> {
-        let waits = Waiting::among(&self.waiting);
+        let waits = WaitingCall::among(&self.waiting);
         let since = Instant::now();
         let connection = self.connections.acquire().await;
         drop(waits);

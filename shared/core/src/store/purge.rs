@@ -8,7 +8,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{
     StoreError,
-    decode::{self, Cells},
+    decode::{self, Columns},
 };
 use crate::engine::{Status, Timestamp, Token};
 
@@ -31,7 +31,7 @@ pub(super) fn before(now: Timestamp, span: Duration) -> Timestamp {
 
 /// A look at one page of reservations.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct PurgePage {
     /// Those to delete.
     pub(super) tokens: Vec<Token>,
     /// Where the next page begins.
@@ -41,13 +41,13 @@ pub(super) struct Page {
 /// Chooses, from rows of `token, status, created_at, updated_at` in token order, those that ended before `cutoff` and have
 /// no events in `unpublished`. Tokens are in the order of their creation, give or take the clocks of those who drew them:
 /// a page on which nothing is old enough is the last.
-pub(super) fn page<R: Cells>(
+pub(super) fn page<R: Columns>(
     rows: &[R],
     limit: u32,
     cutoff: Timestamp,
     unpublished: &HashSet<String>,
-) -> Result<Page, StoreError> {
-    let mut page = Page::default();
+) -> Result<PurgePage, StoreError> {
+    let mut page = PurgePage::default();
     let mut any_old = false;
     for row in rows {
         let token = decode::token(row)?;
@@ -67,7 +67,7 @@ pub(super) fn page<R: Cells>(
 
 /// The keys of events that were written before `cutoff`, from the first rows of `event_key, created_at` that await
 /// publication; `None` where so many do that there may be more.
-pub(super) fn unpublished<R: Cells>(
+pub(super) fn unpublished<R: Columns>(
     rows: &[R],
     cutoff: Timestamp,
 ) -> Result<Option<HashSet<String>>, StoreError> {

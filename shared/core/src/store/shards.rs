@@ -9,11 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use uuid::Uuid;
 
-use super::{
-    leases::{Row, next_fencing, until},
-    rows::SHARDS,
-};
+use super::leases::{LeaseRow, next_fencing, until};
 use crate::engine::Timestamp;
+
+/// How many shards the outbox has. Relays share the outbox in units of a shard.
+pub(super) const SHARDS: u8 = 64;
+
+/// The shard of an event key: the same on every version, machine and database.
+pub(super) fn shard(key: &str) -> u8 {
+    blake3::hash(key.as_bytes()).as_bytes()[0] % SHARDS
+}
 
 /// The row that all relays lock, and that counts fencing numbers. The names of all other rows begin with it.
 pub(super) const ALL: &str = "relay";
@@ -37,7 +42,7 @@ pub struct Leases {
 #[derive(Debug)]
 pub(super) struct Decision {
     /// Rows to insert or overwrite.
-    pub(super) write: Vec<Row>,
+    pub(super) write: Vec<LeaseRow>,
     /// Names of rows to delete.
     pub(super) delete: Vec<String>,
     pub(super) leases: Leases,
@@ -50,27 +55,27 @@ pub(super) fn shard_name(shard: u8) -> String {
 
 /// Decides, on all rows there are, what a relay holds from `now` on.
 pub(super) fn renew(
-    rows: Vec<Row>,
+    rows: Vec<LeaseRow>,
     relay: Uuid,
     fencing: Option<u64>,
     now: Timestamp,
     lease_for: Duration,
 ) -> Decision {
-    let mut rows: BTreeMap<String, Row> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let mut rows: BTreeMap<String, LeaseRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
     let until = until(now, lease_for);
     let mut write = Vec::new();
     let me = format!("{MEMBER}{relay}");
-    let alive = |row: &Row| row.is_alive(now);
+    let alive = |row: &LeaseRow| row.is_alive(now);
 
     // A lease that has run out is not renewed: others may have acted on it.
     let still =
         fencing.filter(|fencing| rows.get(&me).is_some_and(|row| alive(row) && row.fencing == *fencing));
     let fencing = still.unwrap_or_else(|| {
         let fencing = next_fencing(rows.get(ALL).map(|row| row.fencing), now);
-        write.push(Row { name: ALL.to_owned(), owner: None, fencing, expires_at: now });
+        write.push(LeaseRow { name: ALL.to_owned(), owner: None, fencing, expires_at: now });
         fencing
     });
-    rows.insert(me.clone(), Row { name: me.clone(), owner: Some(relay), fencing, expires_at: until });
+    rows.insert(me.clone(), LeaseRow { name: me.clone(), owner: Some(relay), fencing, expires_at: until });
     write.extend(rows.get(&me).cloned());
 
     let members = rows.values().filter(|row| row.name.starts_with(MEMBER));
@@ -93,13 +98,13 @@ pub(super) fn renew(
         }
     }
     for shard in mine.split_off(mine.len().min(share)) {
-        write.push(Row { name: shard_name(shard), owner: None, fencing, expires_at: now });
+        write.push(LeaseRow { name: shard_name(shard), owner: None, fencing, expires_at: now });
     }
     let wanted = share - mine.len();
     mine.extend(free.into_iter().take(wanted));
     mine.sort_unstable();
     for shard in &mine {
-        write.push(Row { name: shard_name(*shard), owner: Some(relay), fencing, expires_at: until });
+        write.push(LeaseRow { name: shard_name(*shard), owner: Some(relay), fencing, expires_at: until });
     }
     Decision { write, delete, leases: Leases { fencing, shards: mine, relays, held_by_others } }
 }
@@ -110,7 +115,7 @@ mod tests {
 
     /// A table of leases that relays renew on, and its clock.
     struct Table {
-        rows: BTreeMap<String, Row>,
+        rows: BTreeMap<String, LeaseRow>,
         now: Timestamp,
     }
 

@@ -18,7 +18,7 @@ use bespeak::{
     events::{PublishError, Publisher},
     store::{
         Applied, Backlog, InboxStore, KeyMismatch, Leases, OutboxFilter, OutboxRow, OutboxStore, Purged,
-        Replayed, Sent, StoreError, Unpublished,
+        Republished, Sent, StoreError, Unpublished,
     },
 };
 use uuid::Uuid;
@@ -74,8 +74,8 @@ impl OutboxStore for TimedOutbox {
         self.reading.on(self.store.unpublished(shards, limit)).await
     }
 
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
-        self.marking.on(self.store.settle(relay, fencing, sent)).await
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+        self.marking.on(self.store.record_results(relay, fencing, sent)).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -104,7 +104,7 @@ impl OutboxStore for TimedOutbox {
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError> {
+    ) -> Result<Republished, StoreError> {
         self.store.republish(since, until, after, limit).await
     }
 }

@@ -3,8 +3,6 @@
 //! Deliveries are enqueued in the transaction of the consumer that met the event; here they are claimed, recorded, listed,
 //! sent again and forgotten. The database's clock decides.
 
-pub(super) mod decode;
-
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -44,7 +42,7 @@ pub struct DeliveryPage {
 
 /// What a dispatcher has room for.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct ClaimCapacity {
     /// Attempts that it can begin.
     pub in_all: u32,
     /// Attempts of one endpoint that it makes at the same time.
@@ -53,7 +51,7 @@ pub struct Room {
     pub under_way: HashMap<EndpointId, u32>,
 }
 
-impl Room {
+impl ClaimCapacity {
     /// How many deliveries to claim of each endpoint that has any due (given with when its first one was): one at a time
     /// to whoever has fewest under way, so that nobody's backlog, however old, stands in the way of others.
     pub(super) fn allot(&self, mut due: Vec<(EndpointId, Timestamp)>) -> Vec<(EndpointId, u32)> {
@@ -94,11 +92,11 @@ pub struct Claimed {
 
 /// What comes after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum AttemptOutcome {
     /// Nothing: it was delivered.
     Delivered,
     /// Another attempt.
-    Again {
+    Retry {
         /// Counted from now.
         after: Duration,
     },
@@ -120,7 +118,7 @@ pub struct Attempt {
     /// What was wrong, in at most 250 characters.
     pub error: Option<String>,
     /// What comes after it.
-    pub then: Then,
+    pub outcome: AttemptOutcome,
     /// Why the endpoint wants nothing more, where it said so.
     pub disables: Option<&'static str>,
 }
@@ -226,7 +224,11 @@ pub trait WebhookStore: Send + Sync + 'static {
 
     /// Claims deliveries that are due, of endpoints that are enabled, as many as there is room for. Nobody else gets them
     /// until `lease` is over. Claims of others are passed over, not waited for.
-    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError>;
+    async fn claim_deliveries(
+        &self,
+        room: &ClaimCapacity,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError>;
 
     /// Records how attempts ended, all in one transaction. One that another claim has taken over since changes nothing, nor
     /// does it disable its endpoint.
@@ -267,9 +269,9 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    fn room(in_all: u32, under_way: &[(u128, u32)]) -> Room {
+    fn room(in_all: u32, under_way: &[(u128, u32)]) -> ClaimCapacity {
         let under_way = under_way.iter().map(|(endpoint, count)| (id(*endpoint), *count)).collect();
-        Room { in_all, per_endpoint: 8, under_way }
+        ClaimCapacity { in_all, per_endpoint: 8, under_way }
     }
 
     #[test]

@@ -8,7 +8,10 @@ use crate::{
     engine::{Timestamp, Violation},
     store::{
         StoreError,
-        decode::{Cells, corrupt, micros, timestamp, trace, unsigned},
+        decode::{
+            Columns,
+            columns::{corrupt, micros, timestamp, trace, unsigned},
+        },
         webhooks::{Claimed, DeliveryPage},
     },
     webhooks::{
@@ -19,7 +22,7 @@ use crate::{
 
 /// `id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at, created_at,
 /// updated_at`.
-pub(in crate::store) fn endpoint(row: &impl Cells) -> Result<Endpoint, StoreError> {
+pub(in crate::store) fn endpoint(row: &impl Columns) -> Result<Endpoint, StoreError> {
     let id = endpoint_id(row, 0)?;
     let wrong = |what: String| corrupt(format!("webhook endpoint {id}: {what}"));
     // Never what the secret is.
@@ -49,7 +52,7 @@ pub(in crate::store) fn endpoint(row: &impl Cells) -> Result<Endpoint, StoreErro
 
 /// `id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error, created_at,
 /// updated_at`.
-pub(in crate::store) fn delivery(row: &impl Cells) -> Result<Delivery, StoreError> {
+pub(in crate::store) fn delivery(row: &impl Columns) -> Result<Delivery, StoreError> {
     let id = DeliveryId::from_stored(row.integer(0)?);
     let wrong = |what: String| corrupt(format!("webhook delivery {id}: {what}"));
     let status = row.text(5)?;
@@ -73,7 +76,7 @@ pub(in crate::store) fn delivery(row: &impl Cells) -> Result<Delivery, StoreErro
 /// `id, claim, endpoint_id, event_id, payload, attempts, traceparent` of a delivery as it was before it is claimed now. Where its
 /// endpoint is not among the receivers, it is nobody's.
 pub(in crate::store) fn claimed(
-    row: &impl Cells,
+    row: &impl Columns,
     receivers: &HashMap<EndpointId, Arc<Receiver>>,
 ) -> Result<Option<Claimed>, StoreError> {
     let Some(to) = receivers.get(&endpoint_id(row, 2)?) else { return Ok(None) };
@@ -89,7 +92,7 @@ pub(in crate::store) fn claimed(
 }
 
 /// Those of rows of endpoints that are enabled, with what signs at `now`.
-pub(in crate::store) fn receivers<R: Cells>(
+pub(in crate::store) fn receivers<R: Columns>(
     rows: &[R],
     now: Timestamp,
 ) -> Result<HashMap<EndpointId, Arc<Receiver>>, StoreError> {
@@ -104,7 +107,7 @@ pub(in crate::store) fn receivers<R: Cells>(
 }
 
 /// Those of rows of `id, next_attempt_at` of endpoints whose first delivery is due.
-pub(in crate::store) fn due<R: Cells>(
+pub(in crate::store) fn due<R: Columns>(
     rows: &[R],
     now: Timestamp,
 ) -> Result<Vec<(EndpointId, Timestamp)>, StoreError> {
@@ -119,12 +122,12 @@ pub(in crate::store) fn due<R: Cells>(
 }
 
 /// `disabled, count, first due`.
-pub(in crate::store) fn pending(row: &impl Cells) -> Result<(bool, u64, Option<Timestamp>), StoreError> {
+pub(in crate::store) fn pending(row: &impl Columns) -> Result<(bool, u64, Option<Timestamp>), StoreError> {
     Ok((row.integer(0)? != 0, unsigned(row, 1)?, row.optional_integer(2)?.map(micros).transpose()?))
 }
 
 /// `id, event_at` of a delivery.
-pub(in crate::store) fn place(row: &impl Cells) -> Result<(DeliveryId, Timestamp), StoreError> {
+pub(in crate::store) fn place(row: &impl Columns) -> Result<(DeliveryId, Timestamp), StoreError> {
     Ok((DeliveryId::from_stored(row.integer(0)?), timestamp(row, 1)?))
 }
 
@@ -135,14 +138,14 @@ pub(in crate::store) fn page(mut found: Vec<Delivery>, page: &DeliveryPage) -> V
     found
 }
 
-fn endpoint_id(row: &impl Cells, column: usize) -> Result<EndpointId, StoreError> {
+fn endpoint_id(row: &impl Columns, column: usize) -> Result<EndpointId, StoreError> {
     uuid(row, column).map(EndpointId::from_uuid)
 }
 
-fn uuid(row: &impl Cells, column: usize) -> Result<Uuid, StoreError> {
+fn uuid(row: &impl Columns, column: usize) -> Result<Uuid, StoreError> {
     Uuid::from_slice(row.bytes(column)?).map_err(|error| corrupt(format!("an id: {error}")))
 }
 
-fn attempts(row: &impl Cells, column: usize) -> Result<u32, StoreError> {
+fn attempts(row: &impl Columns, column: usize) -> Result<u32, StoreError> {
     u32::try_from(row.integer(column)?).map_err(|error| corrupt(format!("attempts: {error}")))
 }
