@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use bespeak::{
     app::{Access, create_database, open_store},
     config::{Config, Values},
-    store::{Audit, Database, AuditFinding},
+    store::{Audit, AuditFinding, Database},
 };
 use serde_json::json;
 

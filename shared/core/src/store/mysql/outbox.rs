@@ -19,8 +19,8 @@ use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Blocked, Leases, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Republished, Sent,
-        Unpublished, batch,
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore,
+        Republished, Sent, Unpublished, batch,
         decode::{self, Columns, corrupt},
         shards,
     },
@@ -89,12 +89,6 @@ impl OutboxStore for MysqlStore {
             .await
     }
 
-    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
-        let mut script = Script::default();
-        let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
-        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
-    }
-
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
@@ -111,6 +105,15 @@ impl OutboxStore for MysqlStore {
             return Err(corrupt("a count has no row".to_owned()));
         };
         decode::backlog(unpublished, blocked, clock_of(&results, clock, &self.options.clock)?)
+    }
+}
+
+#[async_trait]
+impl OutboxAdmin for MysqlStore {
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
+        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
     }
 
     async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {
