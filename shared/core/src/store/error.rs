@@ -2,64 +2,64 @@
 
 use std::error::Error;
 
-/// What goes wrong in a store: what an operator must know, never what a customer is told.
+/// What goes wrong in a store. An operator must know of it; customers do not see it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be used now: away, locked by somebody else, out of space, read-only. Nothing was changed,
-    /// or it is not known whether COMMIT arrived; a retry under the same key finds out.
+    /// The database cannot be used now: unreachable, locked by another process, out of space, or read-only. Nothing
+    /// was changed, or it is unknown whether COMMIT arrived; a retry with the same idempotency key finds out.
     #[error("the database is unavailable: {reason}")]
     Unavailable {
-        /// What an operator can act on.
+        /// The reason, in words that an operator can act on.
         reason: &'static str,
-        /// What the driver said.
+        /// The error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The batch lost to another process again and again. Nothing was changed.
-    #[error("lost to other writers {attempts} times in a row, at last by {}", .by.as_str())]
+    /// The batch lost to another process until its retries were exhausted. Nothing was changed.
+    #[error("lost to other writers {attempts} times in a row, the last time by {}", .by.as_str())]
     Contended {
-        /// How it lost at last.
+        /// How it lost the last time.
         by: Contention,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// What the driver said last.
+        /// The last error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The connection broke again and again. Nothing was changed, or it is not known whether COMMIT arrived; a retry under
-    /// the same key finds out.
+    /// The connection broke in every attempt. Nothing was changed, or it is unknown whether COMMIT arrived; a retry
+    /// with the same idempotency key finds out.
     #[error("the connection to the database broke {attempts} times in a row")]
     Lost {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// What the driver said last.
+        /// The last error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The books hold something that the engine could not have written.
+    /// The books contain something that the engine could not have written.
     #[error("the books are corrupt: {what}")]
     Corrupt {
-        /// Which record, and what is wrong with it.
+        /// The record, and what is wrong with it.
         what: String,
     },
-    /// The database refuses a value: too long, out of range, against a CHECK. Nothing was changed.
-    #[error("the database refuses a value")]
+    /// The database rejects a value: too long, out of range, or against a CHECK. Nothing was changed.
+    #[error("the database rejects a value")]
     Value {
-        /// What the driver said.
+        /// The error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A statement failed for a reason that is none of the above: a defect, or a schema that is not this version's.
+    /// A statement failed for any other reason: a defect, or a schema of another version.
     #[error("a statement failed")]
     Statement {
-        /// What the driver said.
+        /// The error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The schema could not be brought to this version.
+    /// The schema could not be migrated to this version.
     #[error("the migration failed")]
     Migration {
-        /// What the driver said.
+        /// The error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
@@ -72,16 +72,16 @@ pub enum Contention {
     Deadlock,
     /// It waited too long for a lock.
     LockTimeout,
-    /// What it read was changed by a transaction that its snapshot does not see.
+    /// A record that it read was changed by a transaction that its snapshot does not see.
     Snapshot,
     /// Another writer inserted the same key first.
     DuplicateKey,
-    /// A record was not as it had been read.
+    /// A record no longer had the version that had been read.
     Changed,
 }
 
 impl Contention {
-    /// The metrics' label.
+    /// The label of metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deadlock => "deadlock",
@@ -98,12 +98,12 @@ impl StoreError {
         Self::Contended { by, attempts: 1, source: source.into() }
     }
 
-    /// A change did not find what it was decided on.
+    /// The error of a change that did not find the version that it was decided on.
     pub(super) fn changed_meanwhile(found: u64, expected: u64) -> Self {
         Self::contended(Contention::Changed, format!("{found} of {expected} rows were as they had been read"))
     }
 
-    /// The same, after so many attempts.
+    /// The same error after a number of attempts.
     pub(super) fn after(self, attempts: u32) -> Self {
         match self {
             Self::Contended { by, source, .. } => Self::Contended { by, attempts, source },
@@ -112,12 +112,12 @@ impl StoreError {
         }
     }
 
-    /// Whether the failure would meet any other batch too, so that it is pointless to try the commands one by one.
+    /// Whether any other batch would fail in the same way, so that running its commands one by one is pointless.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Lost { .. })
     }
 
-    /// The metrics' label for why a batch is retried.
+    /// The label of metrics for the cause of a retry.
     pub(super) fn retry_cause(&self) -> &'static str {
         match self {
             Self::Contended { by, .. } => by.as_str(),
@@ -126,7 +126,7 @@ impl StoreError {
         }
     }
 
-    /// Whether a client may come again with the same request.
+    /// Whether a client may retry the same request.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Lost { .. } | Self::Contended { .. })
     }

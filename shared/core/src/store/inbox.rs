@@ -1,5 +1,5 @@
-//! The inbox: what a consumer has applied, and what that set off, in one transaction. The port of consumers, and the one
-//! way in which every back end applies a batch.
+//! The port of consumers: the inbox records the events that a consumer has applied, in the transaction of their
+//! effects. Also how every back end applies a batch of events.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -18,25 +18,25 @@ use crate::{
     telemetry::spans,
 };
 
-/// What became of a batch of events.
+/// The result of applying a batch of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Events that took effect (or have none).
     pub applied: u64,
     /// Events that had been applied before.
     pub duplicates: u64,
-    /// Events that came after newer ones of their subject: noted, and without effect.
+    /// Events that arrived after newer ones of their subject: recorded, and without effect.
     pub stale: u64,
-    /// Webhook deliveries that they set off.
+    /// Webhook deliveries that the events caused.
     pub deliveries: u64,
 }
 
-/// How a SmartKey is not what it must be.
+/// The ways in which a SmartKey can differ from the status of its reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyMismatch {
-    /// The reservation is committed, and has none that opens it.
+    /// The reservation is committed, and has no valid key.
     Missing,
-    /// It is not, and has one that was not revoked.
+    /// The reservation is not committed, and has a key that was not revoked.
     Unwarranted,
 }
 
@@ -49,51 +49,53 @@ impl std::ops::AddAssign for Applied {
     }
 }
 
-/// The inbox. A method is one whole transaction.
+/// The inbox. Each method is one whole transaction.
 #[async_trait]
 pub trait InboxStore: Send + Sync + 'static {
-    /// Applies events in their order: those that `consumer` has not applied before take effect, all or none. Not
+    /// Applies events in order: those that `consumer` has not applied before take effect, all or none. Not
     /// cancel-safe.
     async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError>;
 
-    /// The key of a reservation. Cancel-safe.
+    /// Reads the SmartKey of a reservation. Cancel-safe.
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError>;
 
-    /// Those of these events that `consumer` has applied. Cancel-safe.
+    /// Returns those of these events that `consumer` has applied. Cancel-safe.
     async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
 
-    /// Reservations whose SmartKey is not what their status says it must be; also those whose event is still under way. At
-    /// most a thousand of each kind. Cancel-safe.
+    /// Finds reservations whose SmartKey does not match their status, including those whose event is still in flight.
+    /// At most a thousand of each kind. Cancel-safe.
     async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError>;
 
-    /// From when on every event that was ever written is in the outbox; `None` where none was ever purged. Cancel-safe.
+    /// The instant since which the outbox has every event that was ever written; `None` if no event was ever purged.
+    /// Cancel-safe.
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Forgets which events were applied longer than `kept_for` ago: at most `limit` of them. Not cancel-safe.
+    /// Deletes the records of events that were applied longer than `kept_for` ago, at most `limit` of them. Not
+    /// cancel-safe.
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError>;
 }
 
-/// What is known before anything is locked.
+/// The result of the lookup before anything is locked.
 #[derive(Debug, Default)]
 pub(super) struct InboxLookup {
     /// Events that were applied before.
     pub(super) applied: HashSet<Uuid>,
-    /// The resources among those asked for that a key opens.
+    /// Those of the requested resources that issue a SmartKey.
     pub(super) opened_by_key: HashSet<ResourceId>,
 }
 
-/// What is locked.
+/// The locked records.
 #[derive(Debug)]
 pub(super) struct InboxClaim {
     pub(super) now: Timestamp,
     pub(super) smart_keys: Vec<SmartKey>,
-    /// Webhook endpoints that are enabled: none goes before its deliveries are written.
+    /// Enabled webhook endpoints. None of them is deleted before its deliveries are written.
     pub(super) subscriptions: Vec<Subscription>,
 }
 
-/// One transaction of a back end; dropped without [`InboxSession::commit`], it must roll back.
+/// A transaction of a back end. If it is dropped without [`InboxSession::commit`], it must roll back.
 pub(super) trait InboxSession: Send + Sized {
-    /// Looks up what is known, without locks.
+    /// Looks up which events were applied before, without locks.
     fn look_up(
         &mut self,
         consumer: &str,
@@ -101,8 +103,8 @@ pub(super) trait InboxSession: Send + Sized {
         resources: &BTreeSet<ResourceId>,
     ) -> impl Future<Output = Result<InboxLookup, StoreError>> + Send;
 
-    /// Notes events as applied, which fails where somebody else has done so meanwhile; then locks the keys of
-    /// reservations, in token order, and reads them and the clock.
+    /// Records events as applied, which fails if another consumer has done so meanwhile; then locks SmartKeys in the
+    /// order of their tokens, and reads them and the clock.
     fn claim(
         &mut self,
         consumer: &str,
@@ -110,14 +112,14 @@ pub(super) trait InboxSession: Send + Sized {
         tokens: &BTreeSet<Token>,
     ) -> impl Future<Output = Result<InboxClaim, StoreError>> + Send;
 
-    /// Writes what changed, and makes it last.
+    /// Writes the changes and commits.
     fn commit(self, changes: EffectChanges) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends it where there was nothing to do.
+    /// Ends a transaction that has nothing to write.
     fn end(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Applies a batch; whole again, bounded and jittered, where it lost to another consumer or its connection broke.
+/// Applies a batch of events with [`batch::with_retries`].
 pub(super) async fn apply<S, Begun>(
     begin: impl Fn() -> Begun + Send + Sync,
     consumer: &str,
@@ -147,7 +149,7 @@ async fn apply_once<S: InboxSession>(
         return Ok(applied);
     }
     let mut ids: Vec<Uuid> = fresh.iter().map(|event| event.event_id).collect();
-    // In one order everywhere, so that consumers wait for each other and do not deadlock.
+    // All consumers lock in the same order, so they wait for each other instead of deadlocking.
     ids.sort_unstable();
     let tokens = effects::tokens_of(&fresh);
     let InboxClaim { now, smart_keys, subscriptions } = session.claim(consumer, &ids, &tokens).await?;
@@ -165,14 +167,14 @@ async fn apply_once<S: InboxSession>(
     Ok(applied)
 }
 
-/// Says what became of an event, by the ids that its request and its relay are found by.
+/// Logs the effect of an event with the ids of the event and its trace.
 fn log_effect(event: &Incoming, became: Effected) {
     let (event_id, kind) = (event.event_id, event.kind.as_str());
     let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
     match became {
-        Effected::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
+        Effected::Done => tracing::debug!(%event_id, kind, trace_id, "applied an event"),
         Effected::Stale => {
-            tracing::info!(%event_id, kind, trace_id, "an event comes after newer ones of its subject and changes nothing");
+            tracing::info!(%event_id, kind, trace_id, "ignored an event that arrived after newer ones of its subject");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Keeps the books: one transaction a batch. The port, and the back ends as sibling modules.
+//! The store keeps the books. This module has the ports, what all back ends share, and the back ends as sibling
+//! modules.
 //!
-//! Never: rules (they are the engine's), HTTP, retries of what a caller may retry. A method of the port is one whole
-//! transaction; no transaction crosses it. Next: `batch.rs` for the one way in which every back end runs a batch.
+//! Never: rules (they are the engine's), HTTP, or retries of what a caller may retry. SQL only in the folders of the
+//! dialects. Each method of a port is one whole transaction; no transaction crosses the port. Next: `books.rs` for
+//! the main port, `batch.rs` for how every back end runs a batch.
 
 mod audit;
 mod batch;
@@ -44,7 +46,7 @@ pub use purge::Purged;
 pub use shards::Leases;
 pub use webhooks::WebhookStore;
 
-/// All that one database keeps: the books, what is done with their events, and leases.
+/// Everything that one database stores: the books, the events and what is done with them, and leases.
 pub trait Database:
     Store + OutboxStore + OutboxAdmin + InboxStore + DeadLetterStore + WebhookStore + LeaseStore
 {

@@ -14,7 +14,7 @@ use crate::{
     store::{Due, StoreError},
 };
 
-/// `id, total, available, version, fulfilment, created_at, updated_at`.
+/// Decodes `id, total, available, version, fulfilment, created_at, updated_at`.
 pub(in crate::store) fn resource(row: &impl Columns) -> Result<Resource, StoreError> {
     let id = row.text(0)?;
     let wrong = |what: String| corrupt(format!("resource {id}: {what}"));
@@ -30,8 +30,9 @@ pub(in crate::store) fn resource(row: &impl Columns) -> Result<Resource, StoreEr
     })
 }
 
-/// `token, item_no, resource_id, quantity, status, version, created_at, expires_at, updated_at, idempotency_key,
-/// fingerprint, holder, metadata` of each item; the items of one reservation side by side, in the order of their numbers.
+/// Decodes one row for each item: `token, item_no, resource_id, quantity, status, version, created_at, expires_at,
+/// updated_at, idempotency_key, fingerprint, holder, metadata`. The items of one reservation must be next to each
+/// other, in the order of their numbers.
 pub(in crate::store) fn reservations<R: Columns>(rows: &[R]) -> Result<Vec<Reservation>, StoreError> {
     let mut reservations = Vec::with_capacity(rows.len());
     let mut rest = rows;
@@ -88,14 +89,14 @@ fn reservation<R: Columns>(token: Token, first: &R, rows: &[R]) -> Result<Reserv
     })
 }
 
-/// The id of a resource.
+/// Decodes the id of a resource.
 pub(in crate::store) fn resource_id(row: &impl Columns, column: usize) -> Result<ResourceId, StoreError> {
     ResourceId::new("resource_id", row.text(column)?)
         .map_err(|violation| corrupt(format!("a resource's id: {violation}")))
 }
 
-/// `token, expires_at` of holds in the order in which they end, one more than `limit` where there are so many: those that
-/// are overdue, and when to look again, which the first other one says.
+/// Decodes `token, expires_at` of holds in the order in which they end, up to one more than `limit`. The first hold
+/// that is not overdue, or that exceeds the limit, gives the time to look again.
 pub(in crate::store) fn due<R: Columns>(rows: &[R], limit: u32, now: Timestamp) -> Result<Due, StoreError> {
     let mut due = Due { now, tokens: Vec::new(), next: None };
     for row in rows {

@@ -8,48 +8,48 @@ use crate::{
     trace::TraceContext,
 };
 
-/// The cells of a row, as a dialect's driver gives them. Columns are counted from 0.
+/// A row of a driver. Columns are counted from 0.
 pub(in crate::store) trait Columns {
-    /// A whole number.
+    /// Reads a whole number.
     fn integer(&self, column: usize) -> Result<i64, StoreError>;
 
-    /// A whole number or NULL.
+    /// Reads a whole number or NULL.
     fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError>;
 
-    /// Text or NULL.
+    /// Reads text or NULL.
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError>;
 
-    /// Bytes or NULL.
+    /// Reads bytes or NULL.
     fn optional_bytes(&self, column: usize) -> Result<Option<&[u8]>, StoreError>;
 
-    /// Bytes.
+    /// Reads bytes that must not be NULL.
     fn bytes(&self, column: usize) -> Result<&[u8], StoreError> {
         self.optional_bytes(column)?.ok_or_else(|| corrupt(format!("NULL in column {column}")))
     }
 
-    /// Text.
+    /// Reads text that must not be NULL.
     fn text(&self, column: usize) -> Result<&str, StoreError> {
         self.optional_text(column)?.ok_or_else(|| corrupt(format!("NULL in column {column}")))
     }
 }
 
-/// The token in column 0.
+/// Decodes the token in column 0.
 pub(in crate::store) fn token(row: &impl Columns) -> Result<Token, StoreError> {
     uuid(row, 0).map(Token::from_uuid)
 }
 
-/// A UUID.
+/// Decodes a UUID.
 pub(in crate::store) fn uuid(row: &impl Columns, column: usize) -> Result<Uuid, StoreError> {
     Uuid::from_slice(row.bytes(column)?)
         .map_err(|error| corrupt(format!("an id in column {column}: {error}")))
 }
 
-/// A `traceparent`; none where there is none, or where this build cannot read it: nothing rests on it.
+/// Decodes a `traceparent`; `None` if it is NULL or this build cannot parse it, because nothing depends on it.
 pub(in crate::store) fn trace(row: &impl Columns, column: usize) -> Result<Option<TraceContext>, StoreError> {
     Ok(row.optional_text(column)?.and_then(TraceContext::parse))
 }
 
-/// A whole number that fits a small type.
+/// Decodes a whole number that must fit a smaller type.
 pub(in crate::store) fn small<T: TryFrom<i64>>(row: &impl Columns, column: usize) -> Result<T, StoreError> {
     let value = row.integer(column)?;
     T::try_from(value).map_err(|_| corrupt(format!("a number out of range in column {column}: {value}")))
@@ -64,7 +64,7 @@ pub(in crate::store) fn timestamp(row: &impl Columns, column: usize) -> Result<T
     micros(row.integer(column)?)
 }
 
-/// A time or NULL.
+/// Decodes a time or NULL.
 pub(in crate::store) fn optional_timestamp(
     row: &impl Columns,
     column: usize,
@@ -80,7 +80,7 @@ pub(in crate::store) fn corrupt(what: String) -> StoreError {
     StoreError::Corrupt { what }
 }
 
-/// A column that is not there, or of another type than this version writes.
+/// The error of a column that is missing, or of another type than this version writes.
 pub(in crate::store) fn unreadable(error: sqlx::Error) -> StoreError {
     corrupt(format!("a row does not have this version's shape: {error}"))
 }

@@ -9,7 +9,7 @@ use crate::{
     store::{DeadLetter, DeadLetterId, StoreError, StoredDeadLetter},
 };
 
-/// `id, source, part, position, event_key, headers, value, reason, attempts, created_at`.
+/// Decodes `id, source, part, position, event_key, headers, value, reason, attempts, created_at`.
 pub(in crate::store) fn dead_letter(row: &impl Columns) -> Result<StoredDeadLetter, StoreError> {
     let number = row.integer(0)?;
     let headers: Vec<(String, String)> = serde_json::from_str(row.text(5)?)
@@ -27,14 +27,14 @@ pub(in crate::store) fn dead_letter(row: &impl Columns) -> Result<StoredDeadLett
     })
 }
 
-/// The headers of a record, as they are stored.
+/// The headers of a record as JSON text, as they are stored.
 pub(in crate::store) fn headers_text(record: &Record) -> String {
     let headers = record.headers.iter();
     let headers: Vec<_> = headers.map(|(name, value)| (name, String::from_utf8_lossy(value))).collect();
     serde_json::json!(headers).to_string()
 }
 
-/// `part, position`.
+/// Decodes `part, position`.
 pub(in crate::store) fn dead_letter_id(row: &impl Columns) -> Result<DeadLetterId, StoreError> {
     Ok(DeadLetterId { partition: small(row, 0)?, offset: row.integer(1)? })
 }

@@ -10,8 +10,8 @@ use crate::{
     webhooks::EventFilter,
 };
 
-/// `id, event_types` of webhook endpoints. One whose filter this build does not understand (it may be of a later one) is
-/// told nothing, and keeps nobody else from being told.
+/// Decodes `id, event_types` of webhook endpoints. An endpoint whose filter this build does not understand (a later
+/// version may have written it) receives nothing, and does not affect other endpoints.
 pub(in crate::store) fn subscriptions<R: Columns>(rows: &[R]) -> Result<Vec<Subscription>, StoreError> {
     let mut subscriptions = Vec::with_capacity(rows.len());
     for row in rows {
@@ -19,14 +19,17 @@ pub(in crate::store) fn subscriptions<R: Columns>(rows: &[R]) -> Result<Vec<Subs
         match EventFilter::parse(row.text(1)?) {
             Ok(filter) => subscriptions.push(Subscription { endpoint_id, filter }),
             Err(violation) => {
-                tracing::error!(%endpoint_id, %violation, "a webhook endpoint's filter is not understood: it is told nothing");
+                tracing::error!(
+                    %endpoint_id, %violation,
+                    "the filter of a webhook endpoint is not understood: the endpoint receives no events"
+                );
             }
         }
     }
     Ok(subscriptions)
 }
 
-/// `token, version, code, issued_at, revoked_at`.
+/// Decodes `token, version, code, issued_at, revoked_at`.
 pub(in crate::store) fn smart_key(row: &impl Columns) -> Result<SmartKey, StoreError> {
     let token = token(row)?;
     let wrong = || corrupt(format!("the key of reservation {token} is not 16 bytes with a time"));

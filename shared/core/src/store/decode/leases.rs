@@ -8,7 +8,7 @@ use super::{
 };
 use crate::store::{StoreError, leases};
 
-/// `name, owner, fencing, expires_at`.
+/// Decodes `name, owner, fencing, expires_at`.
 pub(in crate::store) fn lease(row: &impl Columns) -> Result<leases::LeaseRow, StoreError> {
     let owner = row.optional_bytes(1)?.map(Uuid::from_slice).transpose();
     Ok(leases::LeaseRow {

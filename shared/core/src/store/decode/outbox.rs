@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// `id, event_id, shard, event_key, key_version, type, payload, created_at, traceparent`, and the attempts of its key, NULL
-/// where that did not fail.
+/// Decodes `id, event_id, shard, event_key, key_version, type, payload, created_at, traceparent`, and the failed
+/// attempts of its key, which are NULL if the key is not blocked.
 pub(in crate::store) fn outbox_event(row: &impl Columns) -> Result<OutboxEvent, StoreError> {
     Ok(OutboxEvent {
         id: row.integer(0)?,
@@ -33,8 +33,8 @@ pub(in crate::store) fn outbox_event(row: &impl Columns) -> Result<OutboxEvent, 
     })
 }
 
-/// An event as above, and `published_at, parked, blocked_until, reason`; the last three are NULL where its key is not
-/// blocked.
+/// Decodes an event as [`outbox_event`] does, followed by `published_at, parked, blocked_until, reason`; the last
+/// three are NULL if its key is not blocked.
 pub(in crate::store) fn outbox_row(row: &impl Columns, now: Timestamp) -> Result<OutboxRow, StoreError> {
     let published_at = optional_timestamp(row, 10)?;
     let parked = row.optional_integer(11)?;
@@ -51,13 +51,13 @@ pub(in crate::store) fn outbox_row(row: &impl Columns, now: Timestamp) -> Result
     Ok(OutboxRow { event: outbox_event(row)?, state, published_at, blocked_until, reason })
 }
 
-/// A page of the outbox: the ids of published events that happened in a range, and where the next page begins.
+/// A page of the outbox: the ids of published events that happened in a range, and where the next page starts.
 pub(in crate::store) struct RepublishPage {
     pub(in crate::store) ids: Vec<i64>,
     pub(in crate::store) next: Option<i64>,
 }
 
-/// `id, created_at, published_at` in id order; the last is NULL also where the event was skipped.
+/// Decodes `id, created_at, published_at` in id order; `published_at` must be NULL for a skipped event too.
 pub(in crate::store) fn republish_page<R: Columns>(
     rows: &[R],
     happened: Range<Timestamp>,
@@ -74,7 +74,7 @@ pub(in crate::store) fn republish_page<R: Columns>(
     Ok(page)
 }
 
-/// `COUNT(*), MIN(created_at)` of what is unpublished; then `COUNT(*), SUM(parked)` of blocked keys.
+/// Decodes `COUNT(*), MIN(created_at)` of unpublished events, then `COUNT(*), SUM(parked)` of blocked keys.
 pub(in crate::store) fn backlog(
     unpublished: &impl Columns,
     blocked: &impl Columns,
