@@ -1,12 +1,12 @@
-//! Bespeak: a reservation engine. Limited stock is held for a while, then committed, released or expired, by crowds,
-//! without ever overselling; every change is recorded with its event, in one transaction.
+//! Bespeak: a reservation engine. Limited stock is held for a while, then committed, released or expired, without
+//! overselling under any load. Every change and its event are written in one transaction.
 //!
-//! The modules in layers, each importing only those below it (a test keeps it so):
+//! The modules in layers; each imports only modules below it, and a test enforces that:
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`app`] | opens back ends, starts background tasks, the calls that triggers make |
-//! | [`config`] | the settings: their table, their parsing |
+//! | [`app`] | opens back ends, starts background tasks, offers the calls that triggers make |
+//! | [`config`] | the settings: their table and their parsing |
 //! | [`delivery`], [`events`] | webhooks over HTTP; the relay, the consumer, the event logs |
 //! | [`background`] | expiry, purging, how long a task runs |
 //! | [`coordination`] | hints that processes share through Redis |

@@ -1,4 +1,4 @@
-//! Dead letters in a table, and what became of those in a topic.
+//! Dead letters in the table, and the resolutions of those in a topic.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;

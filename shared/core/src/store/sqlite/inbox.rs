@@ -1,4 +1,4 @@
-//! The inbox: one `BEGIN IMMEDIATE` transaction a batch, so that whatever it reads is locked.
+//! The inbox: one `BEGIN IMMEDIATE` transaction for each batch, so everything that it reads is locked.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -142,7 +142,7 @@ impl inbox::InboxSession for SqliteSession {
     }
 
     async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {
-        // What is read inside of this transaction is locked, so created and updated ones are alike.
+        // Everything that this transaction reads is locked, so created and updated keys can be written alike.
         for key in changes.created_keys.iter().chain(&changes.updated_keys) {
             write(&mut self, key).await?;
         }
@@ -170,7 +170,8 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
         .map_err(failed)
 }
 
-/// Enqueued twice only where the inbox has forgotten the event: once is enough.
+/// Enqueues a delivery. It conflicts only if the inbox has forgotten the event, and then the first delivery is
+/// enough.
 async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
     const ENQUEUE: &str = "INSERT INTO webhook_deliveries
             (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent)

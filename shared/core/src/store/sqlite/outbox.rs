@@ -1,6 +1,6 @@
-//! The outbox for relays and operators: leases, what waits, what was sent.
+//! The outbox for relays and operators: leases, unpublished events, results.
 //!
-//! One file has few relays, most often one; the rules are the same all the same.
+//! A file has few relays, usually one; the rules are the same nevertheless.
 
 use std::{collections::HashSet, time::Duration};
 

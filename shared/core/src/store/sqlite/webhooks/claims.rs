@@ -1,7 +1,8 @@
-//! What a dispatcher does: claims what is due, and records how it went.
+//! Claims due deliveries for a dispatcher, and records the outcomes of attempts.
 //!
-//! A look outside of any transaction finds whether anything is due, so that who looks in vain takes no lock. Each claim has
-//! a number, which fences its record: a dispatcher that froze past its claim cannot write over a newer one.
+//! A query outside any transaction finds whether anything is due, so a dispatcher that finds nothing takes no lock.
+//! Each claim has a number, which fences its record: a dispatcher that was frozen past its claim cannot overwrite a
+//! newer one.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -60,7 +61,7 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// Due deliveries of an endpoint, the oldest first; none where it was disabled meanwhile.
+/// Due deliveries of an endpoint, the oldest first; none if it was disabled meanwhile.
 async fn due_of(
     connection: &mut SqliteConnection,
     endpoint: EndpointId,

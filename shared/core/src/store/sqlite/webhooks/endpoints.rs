@@ -1,5 +1,5 @@
-//! Who is told: endpoints, read and changed. What a change means is decided in `webhooks/records.rs`, inside of a
-//! transaction that has the write lock.
+//! Endpoints: read and changed. `webhooks/records.rs` decides what a change means, inside a transaction that holds
+//! the write lock.
 
 use sqlx::{
     Sqlite,
@@ -18,7 +18,7 @@ use crate::{
     webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
 };
 
-/// What `decode::endpoint` reads, up to the `WHERE`.
+/// The columns that `decode::endpoint` reads, up to the `WHERE`.
 macro_rules! endpoints {
     () => {
         "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at,
@@ -112,7 +112,7 @@ async fn stored(session: &mut SqliteSession, id: EndpointId) -> Result<Option<En
     row.as_ref().map(decode::endpoint).transpose()
 }
 
-/// Writes an endpoint, whether or not it is there.
+/// Inserts or overwrites an endpoint.
 fn put(endpoint: &Endpoint) -> Query<'_, Sqlite, SqliteArguments> {
     let (previous, disabled) = (endpoint.previous.as_ref(), endpoint.disabled.as_ref());
     sqlx::query(PUT)
