@@ -25,14 +25,14 @@ const BUFFER: usize = 64 << 10;
 /// The limit of chunks in flight per client. A client that sends more has to wait.
 const CHUNKS_MAX: usize = 1024;
 
-/// A TCP proxy on a port of 127.0.0.1, which keeps the same port while it is closed. A new switch is open: it forwards.
+/// A TCP proxy on a port of 127.0.0.1, which keeps the same port while it is off. A new switch is on: it forwards.
 ///
 /// Dropping it closes all connections.
 #[derive(Debug)]
 pub struct Switch {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// The accepting thread, while the switch is open.
+    /// The accepting thread, while the switch is on.
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -68,14 +68,14 @@ impl Switch {
         Ok(Self { address, shared, acceptor: Mutex::new(Some(acceptor)) })
     }
 
-    /// The address at which the switch listens while it is open.
+    /// The address at which the switch listens while it is on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Refuses new connections and closes both sides of all open ones, as if the server were gone. Bytes in
     /// flight are lost. All connections are closed when this returns.
-    pub fn close(&self) {
+    pub fn turn_off(&self) {
         let mut acceptor = lock(&self.acceptor);
         let Some(running) = acceptor.take() else { return };
         self.shared.closing.store(true, Ordering::Release);
@@ -90,11 +90,11 @@ impl Switch {
         self.shared.connections.close_all();
     }
 
-    /// Accepts connections again after [`Switch::close`], at the same address.
+    /// Accepts connections again after [`Switch::turn_off`], at the same address.
     ///
     /// # Errors
     /// Another program has bound the port meanwhile.
-    pub fn open(&self) -> io::Result<()> {
+    pub fn turn_on(&self) -> io::Result<()> {
         let mut acceptor = lock(&self.acceptor);
         if acceptor.is_none() {
             let listener = TcpListener::bind(self.address)?;
@@ -114,11 +114,11 @@ impl Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        self.close();
+        self.turn_off();
     }
 }
 
-/// Binds a port that the system does not assign to outgoing connections while the switch is closed.
+/// Binds a port that the system does not assign to outgoing connections while the switch is off.
 fn bind() -> io::Result<TcpListener> {
     let mut attempts = 1;
     loop {
@@ -131,7 +131,7 @@ fn bind() -> io::Result<TcpListener> {
     }
 }
 
-/// Accepts connections in a thread until the switch closes. The listener is closed with the thread.
+/// Accepts connections in a thread until the switch is turned off. The listener is closed with the thread.
 fn accept(listener: TcpListener, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let shared = shared.clone();
     thread::Builder::new().name("switch".to_owned()).spawn(move || {
@@ -238,28 +238,28 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_switch_refuses_and_closes_connections_and_reopens_at_the_same_address() {
+    fn a_switch_that_is_off_refuses_connections_and_comes_back_at_the_same_address() {
         let switch = Switch::start(echo()).unwrap();
         let mut clients = [connect(&switch), connect(&switch)];
         for _ in 0..3 {
             for client in &mut clients {
                 assert_echoed(client, b"hello");
             }
-            // When it closes, then open connections are closed and new ones refused
-            switch.close();
-            switch.close();
+            // When it is turned off, then open connections are closed and new ones refused
+            switch.turn_off();
+            switch.turn_off();
             assert!(clients.iter_mut().all(is_closed));
             let refused = TcpStream::connect(switch.address()).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-            // When it opens, then new connections are forwarded
-            switch.open().unwrap();
-            switch.open().unwrap();
+            // When it is turned on, then new connections are forwarded
+            switch.turn_on().unwrap();
+            switch.turn_on().unwrap();
             clients = [connect(&switch), connect(&switch)];
         }
         for client in &mut clients {
             assert_echoed(client, b"again");
         }
-        // When it is dropped, then it is closed
+        // When it is dropped, then it is off
         let address = switch.address();
         drop(switch);
         assert!(clients.iter_mut().all(is_closed));

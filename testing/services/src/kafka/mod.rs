@@ -67,12 +67,12 @@ impl Kafka {
     }
 
     /// Starts a broker that the caller does not share, behind a switch, which is the address that it
-    /// advertises and the address in its URL: [`Switch::close`] makes the broker unreachable,
-    /// [`Switch::open`] makes it reachable again with all its data.
+    /// advertises and the address in its URL: [`Switch::turn_off`] makes the broker unreachable,
+    /// [`Switch::turn_on`] makes it reachable again with all its data.
     ///
     /// # Errors
     /// As of [`Kafka::provide`].
-    pub async fn start_own_behind_gate() -> Result<(Self, Switch), ServiceError> {
+    pub async fn start_own_behind_switch() -> Result<(Self, Switch), ServiceError> {
         Self::start(Switch::start, Switch::address).await
     }
 

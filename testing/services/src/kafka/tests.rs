@@ -86,21 +86,21 @@ async fn a_frozen_broker_does_not_answer_and_continues_when_thawed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_behind_a_switch_advertises_the_switch_and_outlives_its_closing() {
-    let (mut broker, switch) = Kafka::start_own_behind_gate().await.unwrap();
+async fn a_broker_behind_a_switch_advertises_the_switch_and_survives_its_outage() {
+    let (mut broker, switch) = Kafka::start_own_behind_switch().await.unwrap();
     assert_eq!(broker.bootstrap(), switch.address().to_string());
     let cluster = protocol::cluster(switch.address()).await.unwrap();
     assert_eq!(cluster.brokers, [broker.bootstrap()]);
     create_topic(switch.address(), "events").await;
-    switch.close();
+    switch.turn_off();
     let refused = has_topic(switch.address(), "events").await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    switch.open().unwrap();
+    switch.turn_on().unwrap();
     assert!(has_topic(switch.address(), "events").await.unwrap());
-    // The broker restarts whether the switch is open or closed
-    switch.close();
+    // The broker restarts whether the switch is on or off
+    switch.turn_off();
     broker.restart().await.unwrap();
-    switch.open().unwrap();
+    switch.turn_on().unwrap();
     assert_eq!(protocol::cluster(switch.address()).await.unwrap(), cluster);
 }
 

@@ -78,11 +78,11 @@ impl Redis {
     }
 
     /// Starts a server that the caller does not share, behind a switch, which is the address in its URL:
-    /// [`Switch::close`] makes the server unreachable, [`Switch::set_latency`] makes it slow.
+    /// [`Switch::turn_off`] makes the server unreachable, [`Switch::set_latency`] makes it slow.
     ///
     /// # Errors
     /// As of [`Redis::provide`].
-    pub async fn start_own_behind_gate(options: &[&str]) -> Result<(Self, Switch), ServiceError> {
+    pub async fn start_own_behind_switch(options: &[&str]) -> Result<(Self, Switch), ServiceError> {
         let mut server = Self::start_own(options).await?;
         let switch = Switch::start(server.address()).map_err(ServiceError::io("listening for Redis"))?;
         server.url = parse_url(&format!("redis://{}", switch.address()))?;

@@ -79,10 +79,10 @@ async fn a_frozen_server_does_not_answer_and_continues_when_thawed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_url_of_a_server_behind_a_switch_is_the_switch_s() {
-    let (server, switch) = Redis::start_own_behind_gate(&[]).await.unwrap();
+    let (server, switch) = Redis::start_own_behind_switch(&[]).await.unwrap();
     assert_eq!(server.url(), format!("redis://{}", switch.address()));
     assert_eq!(send(switch.address(), &["PING"]).await.unwrap(), "PONG");
-    switch.close();
+    switch.turn_off();
     assert!(send(switch.address(), &["PING"]).await.is_err());
     assert_eq!(send(server.address(), &["PING"]).await.unwrap(), "PONG");
 }
