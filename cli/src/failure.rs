@@ -98,6 +98,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Events(error) => error.into(),
             StartError::Store(error) => Self::caused("webhooks cannot be started", &error),
+            StartError::Webhooks(_) => Self::usage(error.to_string()),
         }
     }
 }

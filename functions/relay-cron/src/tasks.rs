@@ -147,7 +147,10 @@ impl Tasks {
         if let Err(error) = self.app.configure_webhooks().await {
             return RunReport { failure: Some(error.to_string()), ..RunReport::default() };
         }
-        self.app.dispatcher(GRACE).run(request.until, self.app.webhooks_due(), stop).await
+        match self.app.dispatcher(GRACE) {
+            Ok(dispatcher) => dispatcher.run(request.until, self.app.webhooks_due(), stop).await,
+            Err(error) => RunReport { failure: Some(error.to_string()), ..RunReport::default() },
+        }
     }
 
     /// A pass goes on in the next invocation where it did not come to its end.

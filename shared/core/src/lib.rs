@@ -29,6 +29,7 @@ pub mod events;
 mod failpoint;
 pub mod http_options;
 pub mod lock;
+#[cfg(feature = "redis")]
 mod redis_client;
 pub mod secret_url;
 pub mod store;

@@ -8,7 +8,7 @@ use crate::{
     background::{Expiry, Purger, RunUntil},
     config::Config,
     coordination::SoldOutChannel,
-    delivery::{Dispatcher, DispatcherOptions},
+    delivery::{Dispatcher, DispatcherOptions, NoWebhooksClient},
     dispatch::{DispatchError, Strategy},
     events::{
         EventLog, Publisher,
@@ -28,6 +28,9 @@ pub enum StartError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] DispatchError),
+    /// An endpoint is configured, and this build cannot deliver to it.
+    #[error("BESPEAK_WEBHOOK_URL is set, but {0}")]
+    Webhooks(#[from] NoWebhooksClient),
 }
 
 impl App {
@@ -102,9 +105,12 @@ impl App {
     }
 
     /// What delivers webhooks; attempts under way have `grace` to end when it is told to stop.
-    pub fn dispatcher(&self, grace: Duration) -> Dispatcher {
+    ///
+    /// # Errors
+    /// This build cannot deliver webhooks.
+    pub fn dispatcher(&self, grace: Duration) -> Result<Dispatcher, NoWebhooksClient> {
         let options = DispatcherOptions { grace, ..DispatcherOptions::default() };
-        Dispatcher::new(self.database.clone(), self.webhooks.sender(), options)
+        Ok(Dispatcher::new(self.database.clone(), self.webhooks.sender()?, options))
     }
 
     /// The way into the event log, whose topics are there when this returns. To be kept: it holds connections.

@@ -98,7 +98,7 @@ impl Hooks {
 }
 
 fn dispatcher(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Dispatcher {
-    let sender = Sender::new(SenderOptions { timeout, allow_private: true });
+    let sender = Sender::new(SenderOptions { timeout, allow_private: true }).expect("a client");
     Dispatcher::new(store, Arc::new(sender), options)
 }
 

@@ -185,7 +185,7 @@ async fn nothing_is_sent_to_private_addresses(books: Books) {
     for endpoint in [by_address, by_name] {
         hooks.enqueue(endpoint).await;
     }
-    let sender = Sender::new(SenderOptions::default());
+    let sender = Sender::new(SenderOptions::default()).expect("a client");
     let mut guarded = Dispatcher::new(hooks.store.clone(), sender.into(), DispatcherOptions::default());
     assert_eq!(guarded.step().await.expect("made"), Step { claimed: 2, failed: 2, ..Step::default() });
     for endpoint in [by_address, by_name] {
