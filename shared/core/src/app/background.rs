@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{App, EventsError, events::EventPipeline};
+use super::{App, EventPipelineError, events::EventPipeline};
 use crate::{
     background::{Expiry, Purger, RunUntil},
     config::Config,
@@ -24,7 +24,7 @@ use crate::{
 pub enum StartError {
     /// The configuration of events cannot work.
     #[error(transparent)]
-    Events(#[from] EventsError),
+    Events(#[from] EventPipelineError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] DispatchError),
@@ -78,8 +78,8 @@ impl App {
     /// Starts the event pipeline: the relay and the consumer, as far as the configuration gives them to this process.
     ///
     /// # Errors
-    /// The configuration cannot work, whatever the brokers do: see [`EventsError`].
-    pub async fn start_events(&self, config: &Config) -> Result<(), EventsError> {
+    /// The configuration cannot work, whatever the brokers do: see [`EventPipelineError`].
+    pub async fn start_events(&self, config: &Config) -> Result<(), EventPipelineError> {
         let pipeline = EventPipeline {
             store: self.database.clone(),
             written: self.dispatch.written(),
@@ -117,7 +117,7 @@ impl App {
     ///
     /// # Errors
     /// No broker answers, or the configuration cannot be right.
-    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventsError> {
+    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventPipelineError> {
         match &config.events {
             EventLog::Embedded => {
                 let deliveries = self.webhooks_due();
@@ -133,7 +133,7 @@ impl App {
                 Ok(Arc::new(KafkaPublisher::new(kafka, &config.events_source)?))
             }
             #[cfg(not(feature = "kafka"))]
-            EventLog::Kafka(_) => Err(EventsError::NoKafka),
+            EventLog::Kafka(_) => Err(EventPipelineError::NoKafka),
         }
     }
 

@@ -43,7 +43,7 @@ const IMPORT_BATCH: usize = 500;
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
-pub use events::{EventsError, dead_letters};
+pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};
 
 /// A running engine.

@@ -1,7 +1,7 @@
 //! Stands in for the Redis client in builds without the feature `redis`.
 //!
-//! [`RedisNode::from_options`] finds no node, because `config` refuses `BESPEAK_REDIS_URLS` in such a build. The other types have no
-//! values, so the compiler proves that nothing behind them can run.
+//! [`RedisNode::from_options`] finds no node, because `config` refuses `BESPEAK_REDIS_URLS` in such a build. A node has no values, so
+//! the compiler proves that nothing that needs one can run.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,34 +21,34 @@ impl RedisNode {
     }
 }
 
-/// Buckets that cannot exist.
-pub(crate) enum SharedBuckets {}
+/// Buckets of a node that cannot exist.
+pub(crate) struct SharedBuckets(Arc<RedisNode>);
 
 impl SharedBuckets {
     pub(crate) fn new(node: Arc<RedisNode>, _: Rate, _: String) -> Self {
-        match *node {}
+        Self(node)
     }
 
     #[expect(clippy::unused_async, reason = "the same signature as with Redis")]
     pub(crate) async fn take(&self, _: u128) -> Option<Result<(), Duration>> {
-        match *self {}
+        match *self.0 {}
     }
 
     #[expect(clippy::unused_async, reason = "the same signature as with Redis")]
     pub(crate) async fn give_back(&self, _: Rate, _: u128) {
-        match *self {}
+        match *self.0 {}
     }
 }
 
-/// A channel that cannot exist.
-pub(crate) enum SoldOutChannel {}
+/// A channel of a node that cannot exist.
+pub(crate) struct SoldOutChannel(Arc<RedisNode>);
 
 impl SoldOutChannel {
     pub(crate) fn new(node: Arc<RedisNode>, _: String, _: Arc<SoldOut>) -> Self {
-        match *node {}
+        Self(node)
     }
 
     pub(crate) fn start(self, _: &TaskTracker, _: &CancellationToken) {
-        match self {}
+        match *self.0 {}
     }
 }

@@ -17,7 +17,7 @@ mod sender;
 mod sender;
 
 pub use attempt::{Message, NoWebhooksClient, Received, SenderOptions};
-pub use dispatcher::{Dispatcher, DispatcherOptions, Step};
+pub use dispatcher::{DeliveryStep, Dispatcher, DispatcherOptions};
 pub use schedule::{ATTEMPTS_MAX, RETRY_AFTER_MAX, retry_after};
 pub use sender::Sender;
 

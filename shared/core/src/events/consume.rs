@@ -27,17 +27,17 @@ pub struct Consumed {
 /// Why a batch stopped before its end: come again with what is left.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped after {done} records")]
-pub struct Stopped {
+pub struct ConsumeError {
     /// How many records, from the first, are done with.
     pub done: usize,
     /// Why.
     #[source]
-    pub why: StopReason,
+    pub cause: ConsumeFailure,
 }
 
 /// Why.
 #[derive(Debug, thiserror::Error)]
-pub enum StopReason {
+pub enum ConsumeFailure {
     /// The database cannot be used now.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -47,7 +47,7 @@ pub enum StopReason {
 }
 
 /// A record that cannot be applied.
-struct Unfit {
+struct PoisonRecord {
     /// Which.
     at: usize,
     /// What is wrong with it, in the metrics and for people.
@@ -78,14 +78,16 @@ impl Consumer {
     ///
     /// # Errors
     /// It stopped; those before it are done with.
-    pub async fn consume(&self, records: &[Record]) -> Result<Consumed, Stopped> {
+    pub async fn consume(&self, records: &[Record]) -> Result<Consumed, ConsumeError> {
         crate::failpoint::reach("consumer.begun").await;
         let mut events = Vec::with_capacity(records.len());
         let mut poison = Vec::new();
         for (at, record) in records.iter().enumerate() {
             match record.incoming() {
                 Ok(event) => events.push((at, event)),
-                Err(reason) => poison.push(Unfit { at, class: reason.class(), reason: reason.to_string() }),
+                Err(reason) => {
+                    poison.push(PoisonRecord { at, class: reason.class(), reason: reason.to_string() })
+                }
             }
         }
         let mut applied = Applied::default();
@@ -101,7 +103,7 @@ impl Consumer {
         self.set_aside(records, &poison).await?;
         match stopped {
             None => Ok(Consumed { applied, dead_lettered: poison.len() as u64 }),
-            Some((done, why)) => Err(Stopped { done, why: why.into() }),
+            Some((done, why)) => Err(ConsumeError { done, cause: why.into() }),
         }
     }
 
@@ -110,7 +112,7 @@ impl Consumer {
         &self,
         events: &[(usize, Incoming)],
         applied: &mut Applied,
-        poison: &mut Vec<Unfit>,
+        poison: &mut Vec<PoisonRecord>,
     ) -> Result<(), (usize, StoreError)> {
         let mut spans = vec![events];
         while let Some(span) = spans.pop() {
@@ -121,7 +123,11 @@ impl Consumer {
                 // Only what the database refuses of a record is the record's fault; all else waits until it is mended.
                 Err(error) if !matches!(error, StoreError::Value { .. }) => return Err((*first, error)),
                 Err(error) if span.len() == 1 => {
-                    poison.push(Unfit { at: *first, class: "refused", reason: telemetry::chain(&error) });
+                    poison.push(PoisonRecord {
+                        at: *first,
+                        class: "refused",
+                        reason: telemetry::chain(&error),
+                    });
                 }
                 Err(_) => {
                     let (left, right) = span.split_at(span.len() / 2);
@@ -132,9 +138,9 @@ impl Consumer {
         Ok(())
     }
 
-    async fn set_aside(&self, records: &[Record], poison: &[Unfit]) -> Result<(), Stopped> {
+    async fn set_aside(&self, records: &[Record], poison: &[PoisonRecord]) -> Result<(), ConsumeError> {
         let Some(first) = poison.first() else { return Ok(()) };
-        let letter = |unfit: &Unfit| DeadLetter {
+        let letter = |unfit: &PoisonRecord| DeadLetter {
             record: records[unfit.at].clone(),
             reason: unfit.reason.clone(),
             attempts: 1,
@@ -148,7 +154,10 @@ impl Consumer {
                 event_id = record.header("ce_id"), trace_id, reason, "an event cannot be applied and is set aside"
             );
         }
-        self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: first.at, why: why.into() })?;
+        self.dead_letters
+            .keep(&letters)
+            .await
+            .map_err(|why| ConsumeError { done: first.at, cause: why.into() })?;
         for unfit in poison {
             telemetry::count_dead_lettered(unfit.class);
         }

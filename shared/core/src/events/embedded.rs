@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     PublishError, Publisher,
-    consume::{Consumer, StopReason},
+    consume::{ConsumeFailure, Consumer},
     dead_letter::{DeadLetterError, DeadLetters},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub struct Embedded {
 impl Embedded {
     /// A way to the consumer of these books.
     pub fn new(store: Arc<dyn Database>, source: &str, deliveries: Arc<Notify>) -> Self {
-        let letters = Arc::new(Letters::new(store.clone(), deliveries.clone()));
+        let letters = Arc::new(DatabaseDeadLetters::new(store.clone(), deliveries.clone()));
         Self { consumer: Consumer::new(store, CONSUMER, letters, deliveries), source: source.to_owned() }
     }
 }
@@ -50,7 +50,7 @@ impl Publisher for Embedded {
                 Ok(_) => done += part.len(),
                 Err(stopped) => {
                     done += stopped.done;
-                    why = telemetry::chain(&stopped.why);
+                    why = telemetry::chain(&stopped.cause);
                     break;
                 }
             }
@@ -61,13 +61,13 @@ impl Publisher for Embedded {
 }
 
 /// Dead letters in a table of the books.
-pub struct Letters {
+pub struct DatabaseDeadLetters {
     letters: Arc<dyn DeadLetterStore>,
     inbox: Arc<dyn InboxStore>,
     deliveries: Arc<Notify>,
 }
 
-impl Letters {
+impl DatabaseDeadLetters {
     /// Those of these books.
     pub fn new(store: Arc<dyn Database>, deliveries: Arc<Notify>) -> Self {
         Self { letters: store.clone(), inbox: store, deliveries }
@@ -75,7 +75,7 @@ impl Letters {
 }
 
 #[async_trait]
-impl DeadLetters for Letters {
+impl DeadLetters for DatabaseDeadLetters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         Ok(self.letters.keep_letters(letters).await?)
     }
@@ -102,9 +102,9 @@ impl DeadLetters for Letters {
             deliveries: self.deliveries.clone(),
         };
         let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(again), self.deliveries.clone());
-        consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.why {
-            StopReason::Store(error) => DeadLetterError::Store(error),
-            StopReason::DeadLetters(error) => error,
+        consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.cause {
+            ConsumeFailure::Store(error) => DeadLetterError::Store(error),
+            ConsumeFailure::DeadLetters(error) => error,
         })?;
         self.drop_letter(id).await
     }

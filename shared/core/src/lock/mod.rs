@@ -32,7 +32,7 @@ use uuid::Uuid;
 pub use database::DatabaseLock;
 pub use options::{LockOptions, RedlockOptions};
 pub use redlock::Redlock;
-pub use waiting::{Held, LockCounts, Locks};
+pub use waiting::{HeldLocks, LockCounts, Locks};
 
 use crate::{
     engine::{ResourceId, Violation},

@@ -63,9 +63,9 @@ impl KafkaConsumer {
 
     /// Consumes until told to stop; then finishes the batch under way, commits its offsets, and leaves the group.
     pub async fn run(self, stop: CancellationToken) {
-        while let Some(gathered) = self.gather(&stop).await {
-            match gathered {
-                Ok(records) => self.settle(records, &stop).await,
+        while let Some(batch) = self.next_batch(&stop).await {
+            match batch {
+                Ok(records) => self.apply_and_commit(records, &stop).await,
                 Err(error) => {
                     // An outage leaves a queue of errors, which stand before what comes after it: they are passed by at
                     // once, and come no faster than librdkafka tries to connect.
@@ -80,7 +80,7 @@ impl KafkaConsumer {
     }
 
     /// Waits for a record, and takes those that are there already; `None` when told to stop.
-    async fn gather(&self, stop: &CancellationToken) -> Option<Result<Vec<Record>, KafkaError>> {
+    async fn next_batch(&self, stop: &CancellationToken) -> Option<Result<Vec<Record>, KafkaError>> {
         let first = tokio::select! {
             () = stop.cancelled() => return None,
             first = self.stream.recv() => first,
@@ -103,7 +103,7 @@ impl KafkaConsumer {
 
     /// Applies records, and commits their offsets; where it must wait for the database, it waits here, so that none is
     /// passed over.
-    async fn settle(&self, mut records: Vec<Record>, stop: &CancellationToken) {
+    async fn apply_and_commit(&self, mut records: Vec<Record>, stop: &CancellationToken) {
         let mut wait = AGAIN_FIRST;
         while !records.is_empty() {
             let done = match self.consumer.consume(&records).await {
@@ -111,7 +111,7 @@ impl KafkaConsumer {
                 Err(stopped) => {
                     if wait == AGAIN_FIRST {
                         tracing::error!(
-                            reason = telemetry::chain(&stopped.why),
+                            reason = telemetry::chain(&stopped.cause),
                             "events cannot be consumed; they wait in the topic"
                         );
                     }
@@ -119,7 +119,7 @@ impl KafkaConsumer {
                 }
             };
             crate::failpoint::reach("consumer.applied").await;
-            self.commit(&records[..done]);
+            self.commit_offsets(&records[..done]);
             records.drain(..done);
             if records.is_empty() {
                 return;
@@ -133,7 +133,7 @@ impl KafkaConsumer {
     }
 
     /// Notes, per partition, the offset after the last record. What fails is committed with the next, or comes again.
-    fn commit(&self, records: &[Record]) {
+    fn commit_offsets(&self, records: &[Record]) {
         let mut next: HashMap<(&str, i32), i64> = HashMap::new();
         for Record { origin, .. } in records {
             next.insert((&origin.topic, origin.partition), origin.offset + 1);

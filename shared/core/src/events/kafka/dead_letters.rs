@@ -11,7 +11,7 @@ use rdkafka::{error::KafkaError, producer::FutureProducer};
 
 use super::{
     connect::Context,
-    publish::{is_of_record, producer, send},
+    publish::{is_fault_of_record, producer, send},
     read_topic,
 };
 use crate::{
@@ -86,9 +86,9 @@ impl TopicDeadLetters {
         Ok(self.read(topic.to_owned(), there, only).await?.into_iter().next())
     }
 
-    async fn settle(&self, id: DeadLetterId, settled: Resolution) -> Result<(), DeadLetterError> {
+    async fn resolve(&self, id: DeadLetterId, resolution: Resolution) -> Result<(), DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        if self.store.resolve_dead_letter(&topic, id, settled).await? {
+        if self.store.resolve_dead_letter(&topic, id, resolution).await? {
             Ok(())
         } else {
             Err(DeadLetterError::Unknown(id))
@@ -103,7 +103,7 @@ impl DeadLetters for TopicDeadLetters {
         for letter in letters {
             let mut record = to_record(letter, Timestamp::now());
             let kept = match send(&self.producer, &topic, &record).await {
-                Err(error) if is_of_record(&error) => {
+                Err(error) if is_fault_of_record(&error) => {
                     // What stands where it came from is read from there.
                     let bytes = record.value.take().map_or(0, |value| value.len());
                     record.key = None;
@@ -124,7 +124,8 @@ impl DeadLetters for TopicDeadLetters {
         limit: usize,
     ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        let settled: HashSet<_> = self.store.resolved_dead_letters(&topic).await?.iter().map(place).collect();
+        let resolved: HashSet<_> =
+            self.store.resolved_dead_letters(&topic).await?.iter().map(place).collect();
         // There is one partition, so the order of ids is that of the topic.
         let from = move |_| Some(after.map_or(0, |id| id.offset + 1));
         let mut left = limit;
@@ -132,7 +133,7 @@ impl DeadLetters for TopicDeadLetters {
             if left == 0 {
                 return ControlFlow::Break(());
             }
-            let open = !settled.contains(&(record.origin.partition, record.origin.offset));
+            let open = !resolved.contains(&(record.origin.partition, record.origin.offset));
             left -= usize::from(open);
             ControlFlow::Continue(open)
         };
@@ -141,8 +142,8 @@ impl DeadLetters for TopicDeadLetters {
 
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        let settled = self.store.resolved_dead_letters(&topic).await?;
-        if settled.contains(&id) {
+        let resolved = self.store.resolved_dead_letters(&topic).await?;
+        if resolved.contains(&id) {
             return Err(DeadLetterError::Unknown(id));
         }
         let record = self.record_at(&topic, id).await?.ok_or(DeadLetterError::Unknown(id))?;
@@ -163,12 +164,12 @@ impl DeadLetters for TopicDeadLetters {
         send(&self.producer, &record.origin.topic, &record)
             .await
             .map_err(|error| DeadLetterError::Unavailable(error.to_string()))?;
-        self.settle(id, Resolution::Replayed).await
+        self.resolve(id, Resolution::Replayed).await
     }
 
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         self.get(id).await?;
-        self.settle(id, Resolution::Dropped).await
+        self.resolve(id, Resolution::Dropped).await
     }
 }
 
