@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     events::{
         EventLog, KafkaOptions, Publisher,
-        dead_letter::DeadLetters,
+        dead_letter::DeadLetterQueue,
         embedded::{DatabaseDeadLetters, Embedded},
         relay::{Relay, RelayOptions, RelayTotals},
     },
@@ -53,7 +53,7 @@ pub enum EventPipelineError {
 pub fn dead_letters(
     config: &Config,
     store: &Arc<dyn Database>,
-) -> Result<Arc<dyn DeadLetters>, EventPipelineError> {
+) -> Result<Arc<dyn DeadLetterQueue>, EventPipelineError> {
     match &config.events {
         EventLog::Embedded => Ok(Arc::new(DatabaseDeadLetters::new(store.clone(), Arc::default()))),
         #[cfg(feature = "kafka")]
