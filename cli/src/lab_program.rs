@@ -48,7 +48,17 @@ fn in_a_checkout() -> Option<Command> {
         return None;
     }
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--profile", profile(), "--bin", PROGRAM, "--features", "provide"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--profile",
+        profile(),
+        "--bin",
+        PROGRAM,
+        "--no-default-features",
+        "--features",
+        "provide",
+    ]);
     command.arg("--manifest-path").arg(manifest).arg("--");
     Some(command)
 }

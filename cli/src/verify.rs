@@ -22,7 +22,7 @@ pub(crate) async fn verify(output: Output, events: bool, values: Values) -> Resu
     let store =
         open_store(&config, Access::Audit).await.map_err(|error| Failure::database(&config, &error))?;
     let audited = store.audit().await;
-    let way = if events { Some(bespeak::events::audit::audit(&config, &store).await) } else { None };
+    let way = if events { Some(bespeak::events::audit::audit(&config.events, &store).await) } else { None };
     store.close().await;
     let audit = audited?;
     let way =
