@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use bespeak::{
     app::{Access, create_database, open_store},
     config::{Config, Values},
-    store::{Audit, Database, Finding},
+    store::{Audit, AuditFinding, Database},
 };
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn books(audit: &Audit) -> String {
     looked_at + &findings(&audit.findings, "the books are in order")
 }
 
-fn findings(findings: &[Finding], none: &str) -> String {
+fn findings(findings: &[AuditFinding], none: &str) -> String {
     if findings.is_empty() {
         return none.to_owned();
     }

@@ -1,5 +1,5 @@
-//! Background tasks, in one place for every kind of process: a server starts them all and lets them run; a function that is
-//! frozen between invocations takes the same parts and runs each until its time is over.
+//! Background tasks, in one place for every kind of process. A server starts them all and lets them run; a function,
+//! which is frozen between invocations, builds the same parts and runs each of them until its time is over.
 
 use std::{sync::Arc, time::Duration};
 
@@ -94,17 +94,17 @@ impl App {
         Ok(())
     }
 
-    /// What ends overdue holds.
+    /// Builds the part that ends overdue holds.
     pub fn sweep(&self) -> Expiry {
         Expiry::new(self.database.clone(), self.dispatch.clone()).counted_as(ExpiryPath::Sweep)
     }
 
-    /// What forgets what is old.
+    /// Builds the part that deletes records past their retention.
     pub fn purger(&self) -> Purger {
         Purger::new(self.database.clone(), self.dispatch.clone(), self.retention)
     }
 
-    /// What delivers webhooks; attempts under way have `grace` to end when it is told to stop.
+    /// Builds the part that delivers webhooks. When it stops, attempts in flight have `grace` to end.
     ///
     /// # Errors
     /// This build cannot deliver webhooks.
@@ -113,10 +113,11 @@ impl App {
         Ok(Dispatcher::new(self.database.clone(), self.webhooks.sender()?, options))
     }
 
-    /// The way into the event log, whose topics are there when this returns. To be kept: it holds connections.
+    /// Connects to the event log, and makes sure that its topics exist. The caller should keep the publisher, because
+    /// it holds connections.
     ///
     /// # Errors
-    /// No broker answers, or the configuration cannot be right.
+    /// No broker answers, or the configuration cannot work.
     pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventPipelineError> {
         match &config.events {
             EventLog::Embedded => {
@@ -137,17 +138,17 @@ impl App {
         }
     }
 
-    /// What publishes the outbox.
+    /// Builds the part that publishes the outbox.
     pub fn relay(&self, publisher: Arc<dyn Publisher>) -> Relay {
         Relay::new(self.database.clone(), publisher, RelayOptions::default())
     }
 
-    /// What wakes the relay: commits of this process that wrote events.
+    /// Wakes the relay: notified after commits of this process that wrote events.
     pub fn events_written(&self) -> Arc<tokio::sync::Notify> {
         self.dispatch.written()
     }
 
-    /// How much awaits publication. Cancel-safe.
+    /// Counts the events that await publication. Cancel-safe.
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.dispatch.read(self.database.backlog()).await
     }

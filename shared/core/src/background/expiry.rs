@@ -83,7 +83,7 @@ impl Expiry {
                 Ok((_, Ok(_))) => {}
                 Ok((_, Err(DispatchError::Full))) => full = true,
                 // It would meet the others too, and is over some time: none of them is to blame.
-                Ok((_, Err(error))) if error.meets_others() => failure = Some(error),
+                Ok((_, Err(error))) if error.affects_whole_batch() => failure = Some(error),
                 Ok((token, Err(_logged))) => {
                     self.set_aside.insert(token);
                 }

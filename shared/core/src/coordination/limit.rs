@@ -37,7 +37,7 @@ impl RateLimiter {
     /// Counts a request. A request without a holder is not limited. Cancel-safe: a cancelled request may have been counted.
     pub(crate) async fn take(&self, holder: Option<&Holder>) -> Result<Option<Allowed>, Limited> {
         let Some(holder) = holder else {
-            telemetry::count_limited("unnamed");
+            telemetry::count_rate_limit("unnamed");
             return Ok(None);
         };
         let holder = digest(holder);
@@ -45,9 +45,9 @@ impl RateLimiter {
             Some(taken) => (true, taken),
             None => (false, self.local.take(self.rate, holder, Instant::now())),
         };
-        telemetry::count_limited(if taken.is_ok() { "allowed" } else { "limited" });
+        telemetry::count_rate_limit(if taken.is_ok() { "allowed" } else { "limited" });
         if !by_redis {
-            telemetry::count_limited_locally();
+            telemetry::count_rate_limited_locally();
         }
         match taken {
             Ok(()) => Ok(Some(Allowed { holder, by_redis })),

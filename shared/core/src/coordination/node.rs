@@ -84,7 +84,7 @@ impl RedisNode {
     /// The node that the options name, if they name one. The first call connects to it.
     pub(crate) fn from_options(options: &CoordinationOptions) -> Option<Arc<Self>> {
         let url = options.redis_url.as_ref()?.to_string();
-        telemetry::set_breaker(true);
+        telemetry::set_open_breaker(true);
         let state = State::Open { number: 0, looking: false };
         Some(Arc::new(Self { url, patience: options.timeout, state: Mutex::new(state) }))
     }
@@ -176,7 +176,7 @@ impl RedisNode {
         match probed {
             Ok(connection) => {
                 tracing::info!("Redis answers");
-                telemetry::set_breaker(false);
+                telemetry::set_open_breaker(false);
                 *state = State::Closed { connection, number: number + 1, seen: Seen::default() };
                 true
             }
@@ -237,7 +237,7 @@ impl RedisNode {
 
     fn open_breaker(self: &Arc<Self>, state: &mut State, number: u64, reason: &str) {
         tracing::warn!(reason, "Redis is not asked for now; each process goes on by itself");
-        telemetry::set_breaker(true);
+        telemetry::set_open_breaker(true);
         *state = State::Open { number, looking: false };
         self.look_after(OPEN_FOR, state);
     }

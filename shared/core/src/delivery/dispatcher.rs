@@ -21,7 +21,7 @@ use crate::{
     engine::Timestamp,
     store::{
         FailureLog, StoreError, WebhookStore,
-        webhooks::{Attempt, Claimed, Room, Then},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed},
     },
     telemetry::{self},
     webhooks::{DeliveryId, EndpointId},
@@ -197,7 +197,7 @@ impl Dispatcher {
     }
 
     /// What there is room for. Attempts that are not recorded yet take room as well, so that there are never many.
-    fn room(&self) -> Room {
+    fn room(&self) -> ClaimCapacity {
         let mut under_way = HashMap::new();
         let begun = self.under_way.values().map(|attempt| attempt.endpoint);
         for endpoint in begun.chain(self.ended.iter().map(|attempt| attempt.endpoint)) {
@@ -205,7 +205,7 @@ impl Dispatcher {
         }
         let taken: u32 = under_way.values().sum();
         let in_all = self.options.in_all.saturating_sub(taken);
-        Room { in_all, per_endpoint: self.options.per_endpoint, under_way }
+        ClaimCapacity { in_all, per_endpoint: self.options.per_endpoint, under_way }
     }
 
     /// Notes that an attempt ended. One that panicked comes again once its claim has run out.
@@ -232,10 +232,10 @@ impl Dispatcher {
         }
         let recorded = self.store.record_attempts(&self.ended).await?;
         for attempt in std::mem::take(&mut self.ended) {
-            let result = match attempt.then {
-                Then::Delivered => ("delivered", &mut step.delivered),
-                Then::Again { .. } => ("failed", &mut step.failed),
-                Then::GivenUp => ("given_up", &mut step.given_up),
+            let result = match attempt.outcome {
+                AttemptOutcome::Delivered => ("delivered", &mut step.delivered),
+                AttemptOutcome::Retry { .. } => ("failed", &mut step.failed),
+                AttemptOutcome::GivenUp => ("given_up", &mut step.given_up),
             };
             *result.1 += 1;
             telemetry::count_webhook(result.0);
@@ -285,7 +285,7 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
         claim: claim.claim,
         endpoint: claim.to.endpoint,
         error: received.failure(),
-        then: then(&received, attempts, fastrand::f64()),
+        outcome: outcome_of(&received, attempts, fastrand::f64()),
         disables: matches!(received, Received::Answer { status: 410, .. }).then_some(GONE),
         status: match received {
             Received::Answer { status, .. } => Some(status),
@@ -295,22 +295,23 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
 }
 
 /// What comes after so many attempts, of which this was the last. `random` is from 0 to 1.
-fn then(received: &Received, attempts: u32, random: f64) -> Then {
+fn outcome_of(received: &Received, attempts: u32, random: f64) -> AttemptOutcome {
     if received.is_success() {
-        return Then::Delivered;
+        return AttemptOutcome::Delivered;
     }
     let asked = match received {
         Received::Answer { retry_after, .. } => *retry_after,
         Received::Nothing { .. } => None,
     };
-    next_attempt_in(attempts, random, asked).map_or(Then::GivenUp, |after| Then::Again { after })
+    next_attempt_in(attempts, random, asked)
+        .map_or(AttemptOutcome::GivenUp, |after| AttemptOutcome::Retry { after })
 }
 
 /// An attempt that failed comes again, and the list of deliveries says why it failed. What somebody must look at is logged.
 fn log(attempt: &Attempt) {
     let (endpoint, delivery) = (attempt.endpoint, attempt.delivery);
     let reason = attempt.error.as_deref().unwrap_or_default();
-    if attempt.then == Then::GivenUp {
+    if attempt.outcome == AttemptOutcome::GivenUp {
         tracing::warn!(%endpoint, %delivery, reason, "a webhook delivery is given up");
     }
     if attempt.disables.is_some() {

@@ -14,7 +14,8 @@ use crate::{
     engine::{EventType, Timestamp, Token},
     events::EventLog,
     store::{
-        Database, Finding, KeyMismatch, OutboxFilter, OutboxRow, OutboxState, StoreError, StoredDeadLetter,
+        AuditFinding, Database, KeyMismatch, OutboxFilter, OutboxRow, OutboxState, StoreError,
+        StoredDeadLetter,
     },
 };
 
@@ -38,7 +39,7 @@ pub struct EventsAudit {
     /// Published events that the consumer has not applied yet.
     pub unconsumed: u64,
     /// Violations of invariants; empty if the pipeline is consistent.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<AuditFinding>,
 }
 
 /// The reason why the event pipeline cannot be audited.
@@ -56,7 +57,7 @@ impl EventsAudit {
     fn add(&mut self, invariant: &'static str, id: impl ToString, problem: impl Into<String>) {
         let reported = self.findings.iter().filter(|finding| finding.invariant == invariant).count();
         if reported < FINDINGS_MAX {
-            self.findings.push(Finding { invariant, id: id.to_string(), problem: problem.into() });
+            self.findings.push(AuditFinding { invariant, id: id.to_string(), problem: problem.into() });
         }
     }
 
@@ -256,7 +257,7 @@ async fn dead_letters(event_log: &EventLog, store: &Arc<dyn Database>) -> Result
         return Ok(ids);
     }
     loop {
-        let letters = store.letters(after, PAGE).await?;
+        let letters = store.dead_letters(after, PAGE).await?;
         let Some(last) = letters.last() else { break };
         after = last.id.offset;
         let id = |kept: &StoredDeadLetter| Uuid::try_parse(&kept.letter.record.header("ce_id")?).ok();

@@ -78,7 +78,7 @@ impl DatabaseDeadLetters {
 #[async_trait]
 impl DeadLetterSink for DatabaseDeadLetters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
-        Ok(self.letters.keep_letters(letters).await?)
+        Ok(self.letters.store_dead_letters(letters).await?)
     }
 }
 
@@ -90,11 +90,11 @@ impl DeadLetterQueue for DatabaseDeadLetters {
         limit: usize,
     ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        Ok(self.letters.letters(after.map_or(0, |id| id.offset), limit).await?)
+        Ok(self.letters.dead_letters(after.map_or(0, |id| id.offset), limit).await?)
     }
 
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
-        let next = self.letters.letters(id.offset - 1, 1).await?.into_iter().next();
+        let next = self.letters.dead_letters(id.offset - 1, 1).await?.into_iter().next();
         next.filter(|kept| kept.id == id).ok_or(DeadLetterError::Unknown(id))
     }
 
@@ -115,6 +115,10 @@ impl DeadLetterQueue for DatabaseDeadLetters {
     }
 
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
-        if self.letters.forget_letter(id.offset).await? { Ok(()) } else { Err(DeadLetterError::Unknown(id)) }
+        if self.letters.delete_dead_letter(id.offset).await? {
+            Ok(())
+        } else {
+            Err(DeadLetterError::Unknown(id))
+        }
     }
 }

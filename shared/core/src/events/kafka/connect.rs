@@ -86,7 +86,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         tracing::info!(?rebalance, "the partition assignment of this consumer changes");
-        telemetry::count_rejoined();
+        telemetry::count_rebalance();
     }
 }
 

@@ -95,7 +95,7 @@ impl Relay {
         crate::failpoint::reach("relay.published").await;
         let sent = results_to_record(&self.options, &events, results, &mut step);
         if !(sent.published.is_empty() && sent.blocked.is_empty()) {
-            step.published = self.store.settle(self.id, fencing, &sent).await?;
+            step.published = self.store.record_results(self.id, fencing, &sent).await?;
             step.refused = (sent.published.len() as u64).saturating_sub(step.published);
         }
         if step.refused > 0 {
