@@ -46,10 +46,18 @@ pub(crate) enum Command {
     Client(ClientCommand),
 }
 
-/// What `bespeak-lab` receives as it is.
+impl Command {
+    /// Whether `--json` is among the options that a lab's subcommand passes on without parsing them.
+    pub(crate) fn is_json_of_lab(&self) -> bool {
+        let (Self::Simulate(args) | Self::Lab(args)) = self else { return false };
+        args.arguments.iter().any(|argument| argument == "--json")
+    }
+}
+
+/// The options of the program `bespeak-lab`, passed on as they are.
 #[derive(Debug, Args)]
 pub(crate) struct LabProgramArgs {
-    /// Options of the lab's program; --help lists them
+    /// Options of `bespeak-lab`; --help lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     pub(crate) arguments: Vec<std::ffi::OsString>,
 }

@@ -30,15 +30,16 @@ use args::{Cli, Command};
 /// Parses the process's command line, runs it, and reports a failure on standard error (with `--json` on standard output).
 pub fn run_command_line() -> ExitCode {
     let cli = Cli::parse();
-    let json = cli.json;
-    match run(cli) {
+    // The lab's options are passed on as they are, `--json` among them.
+    let json = cli.json || cli.command.is_json_of_lab();
+    match run(cli, json) {
         Ok(code) => code,
         Err(failure) => failure.report(json),
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let output = output::Output::new(cli.json);
+fn run(cli: Cli, json: bool) -> Result<ExitCode, Failure> {
+    let output = output::Output::new(json);
     match cli.command {
         Command::Serve(flags) => on_all_cores(serve::serve(output, flags.values()?)),
         Command::Config(flags) => config::show(output, &flags.values()?),

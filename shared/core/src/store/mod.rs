@@ -154,8 +154,20 @@ pub enum Guard {
     Conditional,
     /// Resources are read without a lock; the update says which version it was decided on.
     Optimistic,
-    /// None: what was read is overwritten. Oversells; for the lock lab.
+    /// None: what was read is overwritten. Oversells; only the lock lab uses it.
+    #[cfg(feature = "lab")]
     Unguarded,
+}
+
+impl Guard {
+    /// Whether two transactions under this guard can never sell the same unit (I1).
+    pub fn prevents_overselling(self) -> bool {
+        match self {
+            Self::RowLock | Self::Conditional | Self::Optimistic => true,
+            #[cfg(feature = "lab")]
+            Self::Unguarded => false,
+        }
+    }
 }
 
 impl StoreError {

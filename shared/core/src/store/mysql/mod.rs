@@ -15,7 +15,6 @@ mod purge;
 mod read;
 mod row;
 mod schema;
-mod scratch;
 mod session;
 mod sql;
 mod webhooks;
@@ -35,8 +34,6 @@ use connect::{For, Pool};
 pub use schema::create_database;
 use sql::{Script, Sql};
 use wire::Wire;
-
-pub use scratch::{Counted, Scratch, ScratchServer};
 
 /// How to use a server.
 #[derive(Clone, Debug)]
