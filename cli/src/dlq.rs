@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use bespeak::{
     app::dead_letters,
     config::{Config, Values},
-    events::dead_letter::{DeadLetterError, DeadLetters},
+    events::dead_letter::{DeadLetterError, DeadLetterQueue},
     store::{DeadLetterId, StoredDeadLetter},
 };
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode,
 /// Opens the dead letters, runs one action on them, and closes the database whatever becomes of the action.
 async fn with(
     values: Values,
-    action: impl AsyncFnOnce(&Arc<dyn DeadLetters>) -> Result<(), Failure>,
+    action: impl AsyncFnOnce(&Arc<dyn DeadLetterQueue>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
     let store = open(&config).await?;
@@ -57,7 +57,7 @@ async fn with(
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs) -> Result<(), Failure> {
+async fn list(output: Output, letters: &Arc<dyn DeadLetterQueue>, args: &DlqListArgs) -> Result<(), Failure> {
     let kept = letters.list(args.after, args.limit).await?;
     output.print(&kept.iter().map(shown).collect::<Vec<_>>(), || {
         let mut lines = table(&["id", "event", "type", "from", "since", "reason"]);
@@ -80,7 +80,7 @@ async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs
 /// not take, so that it ends.
 async fn replay(
     output: Output,
-    letters: &Arc<dyn DeadLetters>,
+    letters: &Arc<dyn DeadLetterQueue>,
     id: Option<DeadLetterId>,
 ) -> Result<(), Failure> {
     let ids = match id {
