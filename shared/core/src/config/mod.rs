@@ -131,8 +131,9 @@ impl Config {
         })
     }
 
-    /// The same with another strategy, of which no setting need know: for the lock lab, which runs every one of them, also
-    /// those that oversell. Not for `serve`.
+    /// The same configuration with another strategy, which no setting needs to allow: the lock lab also runs those that
+    /// oversell.
+    #[cfg(feature = "lab")]
     #[must_use]
     pub fn with_strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }
