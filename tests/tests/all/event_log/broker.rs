@@ -11,7 +11,7 @@ use bespeak::{
     },
 };
 use bespeak_services::Kafka;
-use bespeak_tests::{Books, Server, Topic, bespeak, until, until_within};
+use bespeak_tests::{Books, Client, Server, Topic, bespeak, until, until_within};
 use rdkafka::{
     mocking::MockCluster,
     types::{RDKafkaApiKey, RDKafkaRespErr},
