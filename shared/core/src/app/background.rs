@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{App, EventsError, events::EventPipeline};
+use super::{App, EventPipelineError, events::EventPipeline};
 use crate::{
     background::{Expiry, Purger, RunUntil},
     config::Config,
     coordination::SoldOutChannel,
-    delivery::{Dispatcher, DispatcherOptions},
+    delivery::{Dispatcher, DispatcherOptions, NoWebhooksClient},
     dispatch::{DispatchError, Strategy},
     events::{
         EventLog, Publisher,
@@ -24,10 +24,13 @@ use crate::{
 pub enum StartError {
     /// The configuration of events cannot work.
     #[error(transparent)]
-    Events(#[from] EventsError),
+    Events(#[from] EventPipelineError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] DispatchError),
+    /// An endpoint is configured, and this build cannot deliver to it.
+    #[error("BESPEAK_WEBHOOK_URL is set, but {0}")]
+    Webhooks(#[from] NoWebhooksClient),
 }
 
 impl App {
@@ -75,8 +78,8 @@ impl App {
     /// Starts the event pipeline: the relay and the consumer, as far as the configuration gives them to this process.
     ///
     /// # Errors
-    /// The configuration cannot work, whatever the brokers do: see [`EventsError`].
-    pub async fn start_events(&self, config: &Config) -> Result<(), EventsError> {
+    /// The configuration cannot work, whatever the brokers do: see [`EventPipelineError`].
+    pub async fn start_events(&self, config: &Config) -> Result<(), EventPipelineError> {
         let pipeline = EventPipeline {
             store: self.database.clone(),
             written: self.dispatch.written(),
@@ -102,9 +105,12 @@ impl App {
     }
 
     /// Builds the part that delivers webhooks. When it stops, attempts in flight have `grace` to end.
-    pub fn dispatcher(&self, grace: Duration) -> Dispatcher {
+    ///
+    /// # Errors
+    /// This build cannot deliver webhooks.
+    pub fn dispatcher(&self, grace: Duration) -> Result<Dispatcher, NoWebhooksClient> {
         let options = DispatcherOptions { grace, ..DispatcherOptions::default() };
-        Dispatcher::new(self.database.clone(), self.webhooks.sender(), options)
+        Ok(Dispatcher::new(self.database.clone(), self.webhooks.sender()?, options))
     }
 
     /// Connects to the event log, and makes sure that its topics exist. The caller should keep the publisher, because
@@ -112,7 +118,7 @@ impl App {
     ///
     /// # Errors
     /// No broker answers, or the configuration cannot work.
-    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventsError> {
+    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventPipelineError> {
         match &config.events {
             EventLog::Embedded => {
                 let deliveries = self.webhooks_due();
@@ -128,7 +134,7 @@ impl App {
                 Ok(Arc::new(KafkaPublisher::new(kafka, &config.events_source)?))
             }
             #[cfg(not(feature = "kafka"))]
-            EventLog::Kafka(_) => Err(EventsError::NoKafka),
+            EventLog::Kafka(_) => Err(EventPipelineError::NoKafka),
         }
     }
 

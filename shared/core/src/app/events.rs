@@ -13,8 +13,8 @@ use crate::{
     events::{
         EventLog, KafkaOptions, Publisher,
         dead_letter::DeadLetterQueue,
-        embedded::{Embedded, Letters},
-        relay::{Relay, RelayOptions, Relayed},
+        embedded::{DatabaseDeadLetters, Embedded},
+        relay::{Relay, RelayOptions, RelayTotals},
     },
     store::Database,
 };
@@ -25,7 +25,7 @@ const TOPIC_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the event pipeline cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum EventsError {
+pub enum EventPipelineError {
     /// The topic does not have the shape that the configuration demands.
     #[cfg(feature = "kafka")]
     #[error(transparent)]
@@ -53,23 +53,23 @@ pub enum EventsError {
 pub fn dead_letters(
     config: &Config,
     store: &Arc<dyn Database>,
-) -> Result<Arc<dyn DeadLetterQueue>, EventsError> {
+) -> Result<Arc<dyn DeadLetterQueue>, EventPipelineError> {
     match &config.events {
-        EventLog::Embedded => Ok(Arc::new(Letters::new(store.clone(), Arc::default()))),
+        EventLog::Embedded => Ok(Arc::new(DatabaseDeadLetters::new(store.clone(), Arc::default()))),
         #[cfg(feature = "kafka")]
         EventLog::Kafka(kafka) => {
             Ok(Arc::new(crate::events::kafka::TopicDeadLetters::new(kafka, store.clone())?))
         }
         #[cfg(not(feature = "kafka"))]
-        EventLog::Kafka(_) => Err(EventsError::NoKafka),
+        EventLog::Kafka(_) => Err(EventPipelineError::NoKafka),
     }
 }
 
 /// Rejects a login that this build does not have.
 #[cfg(all(feature = "kafka", not(feature = "msk-iam")))]
-pub(super) fn can_log_in(kafka: &KafkaOptions) -> Result<(), EventsError> {
+pub(super) fn can_log_in(kafka: &KafkaOptions) -> Result<(), EventPipelineError> {
     match kafka.security.login {
-        Some(crate::events::Login::MskIam { .. }) => Err(EventsError::NoMskIam),
+        Some(crate::events::Login::MskIam { .. }) => Err(EventPipelineError::NoMskIam),
         _ => Ok(()),
     }
 }
@@ -94,13 +94,17 @@ impl EventPipeline {
     fn relay(
         &self,
         publisher: Arc<dyn Publisher>,
-    ) -> impl Future<Output = RunReport<Relayed>> + Send + use<> {
+    ) -> impl Future<Output = RunReport<RelayTotals>> + Send + use<> {
         let relay = Relay::new(self.store.clone(), publisher, RelayOptions::default());
         relay.run(RunUntil::Stopped, self.written.clone(), self.stop.clone())
     }
 
     #[cfg(feature = "kafka")]
-    pub(super) async fn start_kafka(self, config: &Config, kafka: &KafkaOptions) -> Result<(), EventsError> {
+    pub(super) async fn start_kafka(
+        self,
+        config: &Config,
+        kafka: &KafkaOptions,
+    ) -> Result<(), EventPipelineError> {
         use crate::events::{
             consume::Consumer,
             kafka::{KafkaConsumer, KafkaPublisher, TopicDeadLetters, TopicError, ensure_topics},
@@ -177,7 +181,7 @@ impl EventPipeline {
 
     #[cfg(not(feature = "kafka"))]
     #[expect(clippy::unused_async, reason = "as with Kafka")]
-    pub(super) async fn start_kafka(self, _: &Config, _: &KafkaOptions) -> Result<(), EventsError> {
-        Err(EventsError::NoKafka)
+    pub(super) async fn start_kafka(self, _: &Config, _: &KafkaOptions) -> Result<(), EventPipelineError> {
+        Err(EventPipelineError::NoKafka)
     }
 }

@@ -33,7 +33,6 @@ use crate::{
         Token, Ttl,
     },
     lock::{LockCounts, Locks},
-    secret_url::SecretUrl,
     store::{CommitMode, Database, Page, StoreError},
     telemetry,
 };
@@ -44,7 +43,7 @@ const IMPORT_BATCH: usize = 500;
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
-pub use events::{EventsError, dead_letters};
+pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};
 
 /// A running engine: the entry point of servers, functions and commands.
@@ -93,8 +92,7 @@ impl App {
         let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
         let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
         let coordination = &config.coordination;
-        let shared_through = |url: &SecretUrl| RedisNode::new(url, coordination.timeout);
-        let redis = coordination.redis_url.as_ref().map(shared_through);
+        let redis = RedisNode::from_options(coordination);
         let limiter = |rate| RateLimiter::new(rate, coordination.scope.clone(), redis.clone());
         let app = Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),

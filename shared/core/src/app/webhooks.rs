@@ -11,10 +11,10 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{App, Rejected, Reply, draw_uuid};
+use super::{App, Rejected, Reply, StartError, draw_uuid};
 use crate::{
     background::RunUntil,
-    delivery::{Dispatcher, DispatcherOptions, Message, Received, Sender, SenderOptions},
+    delivery::{Dispatcher, DispatcherOptions, Message, NoWebhooksClient, Received, Sender, SenderOptions},
     dispatch::DispatchError,
     engine::{Timestamp, Violation},
     store::{
@@ -57,9 +57,13 @@ impl Webhooks {
         Self { store, config: config.clone(), sender: OnceLock::new(), due: Arc::default() }
     }
 
-    pub(super) fn sender(&self) -> Arc<Sender> {
+    pub(super) fn sender(&self) -> Result<Arc<Sender>, NoWebhooksClient> {
+        if let Some(sender) = self.sender.get() {
+            return Ok(sender.clone());
+        }
         let options = SenderOptions { allow_private: self.config.allow_private, ..SenderOptions::default() };
-        self.sender.get_or_init(|| Arc::new(Sender::new(options))).clone()
+        let sender = Arc::new(Sender::new(options)?);
+        Ok(self.sender.get_or_init(|| sender).clone())
     }
 }
 
@@ -67,10 +71,18 @@ impl App {
     /// Stores the endpoint of the environment as configured, and starts the task that delivers webhooks.
     ///
     /// # Errors
-    /// The database is unavailable.
-    pub async fn start_webhooks(&self) -> Result<(), DispatchError> {
+    /// The database is unavailable, or the configuration has an endpoint and this build has no client to deliver with.
+    pub async fn start_webhooks(&self) -> Result<(), StartError> {
+        let sender = match self.webhooks.sender() {
+            Ok(sender) => sender,
+            Err(absent) if self.webhooks.config.endpoint.is_some() => return Err(absent.into()),
+            Err(absent) => {
+                tracing::warn!("this process delivers no webhooks: {absent}");
+                return Ok(self.configure_webhooks().await?);
+            }
+        };
         self.configure_webhooks().await?;
-        let (store, sender) = (self.webhooks.store.clone(), self.webhooks.sender());
+        let store = self.webhooks.store.clone();
         let dispatcher = Dispatcher::new(store, sender, DispatcherOptions::default());
         let (due, stop) = (self.webhooks.due.clone(), self.background.clone());
         self.tasks.spawn(dispatcher.run(RunUntil::Stopped, due, stop));
@@ -179,7 +191,10 @@ impl App {
         });
         let message = Message { id: event_id, body: body.to_string(), trace: trace::current() };
         let started = Instant::now();
-        let received = self.webhooks.sender().send(&endpoint.receiver(now), &message, now).await;
+        let received = match self.webhooks.sender() {
+            Ok(sender) => sender.send(&endpoint.receiver(now), &message, now).await,
+            Err(absent) => Received::Nothing { reason: absent.to_string() },
+        };
         Ok(WebhookTest { event_id, received, took: started.elapsed() })
     }
 

@@ -5,8 +5,8 @@ use crate::{lock::LockKind, store::Guard};
 /// How concurrent reservations of one resource are kept apart.
 ///
 /// Each strategy is three choices: whether waiting commands share a transaction, what guards a write, and which lock
-/// is acquired around it. The strategies that end in `Alone`, and `Unguarded`, are for the lock lab: no setting
-/// selects them ([`Config::with_strategy`](crate::config::Config::with_strategy) does), because they oversell.
+/// is acquired around it. `Unguarded` and the two `Alone` strategies oversell. They exist only with the cargo feature
+/// `lab`, which no production build enables, and no setting selects them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// Row locks, batched: waiting commands share a transaction.
@@ -22,24 +22,30 @@ pub enum Strategy {
     /// A lock on a majority of Redis nodes around a transaction that checks versions nevertheless.
     Redlock,
     /// No guard: a write overwrites what was read. Oversells.
+    #[cfg(feature = "lab")]
     Unguarded,
     /// A lease in the database and no other guard. Oversells if a holder freezes past its lease.
+    #[cfg(feature = "lab")]
     ShedlockAlone,
     /// A lock on a majority of Redis nodes and no other guard. Oversells if a holder freezes past its lease.
+    #[cfg(feature = "lab")]
     RedlockAlone,
 }
 
 impl Strategy {
-    /// All strategies; those that may serve come first.
-    pub const ALL: [Self; 9] = [
+    /// All strategies of this build, those that may serve first.
+    pub const ALL: &[Self] = &[
         Self::Lanes,
         Self::Conditional,
         Self::Pessimistic,
         Self::Optimistic,
         Self::Shedlock,
         Self::Redlock,
+        #[cfg(feature = "lab")]
         Self::Unguarded,
+        #[cfg(feature = "lab")]
         Self::ShedlockAlone,
+        #[cfg(feature = "lab")]
         Self::RedlockAlone,
     ];
 
@@ -52,15 +58,18 @@ impl Strategy {
             Self::Optimistic => "optimistic",
             Self::Shedlock => "shedlock",
             Self::Redlock => "redlock",
+            #[cfg(feature = "lab")]
             Self::Unguarded => "unguarded",
+            #[cfg(feature = "lab")]
             Self::ShedlockAlone => "shedlock-alone",
+            #[cfg(feature = "lab")]
             Self::RedlockAlone => "redlock-alone",
         }
     }
 
-    /// The strategy of that name, whether or not it may serve.
+    /// Finds a strategy of this build by its name, whether or not it may serve.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|strategy| strategy.as_str() == name)
+        Self::ALL.iter().copied().find(|strategy| strategy.as_str() == name)
     }
 
     /// The guard of the store's writes.
@@ -69,6 +78,7 @@ impl Strategy {
             Self::Lanes | Self::Pessimistic => Guard::RowLock,
             Self::Conditional => Guard::Conditional,
             Self::Optimistic | Self::Shedlock | Self::Redlock => Guard::Optimistic,
+            #[cfg(feature = "lab")]
             Self::Unguarded | Self::ShedlockAlone | Self::RedlockAlone => Guard::Unguarded,
         }
     }
@@ -76,15 +86,21 @@ impl Strategy {
     /// The lock that is acquired around a transaction.
     pub fn lock(self) -> Option<LockKind> {
         match self {
-            Self::Shedlock | Self::ShedlockAlone => Some(LockKind::Database),
-            Self::Redlock | Self::RedlockAlone => Some(LockKind::Redlock),
-            Self::Lanes | Self::Conditional | Self::Pessimistic | Self::Optimistic | Self::Unguarded => None,
+            Self::Shedlock => Some(LockKind::Database),
+            Self::Redlock => Some(LockKind::Redlock),
+            Self::Lanes | Self::Conditional | Self::Pessimistic | Self::Optimistic => None,
+            #[cfg(feature = "lab")]
+            Self::ShedlockAlone => Some(LockKind::Database),
+            #[cfg(feature = "lab")]
+            Self::RedlockAlone => Some(LockKind::Redlock),
+            #[cfg(feature = "lab")]
+            Self::Unguarded => None,
         }
     }
 
     /// Whether the strategy never oversells (I1). No other strategy may serve.
     pub fn may_serve(self) -> bool {
-        self.guard() != Guard::Unguarded
+        self.guard().prevents_overselling()
     }
 
     /// Whether `BESPEAK_EXPERIMENTAL` must allow the strategy: it costs more than it gives.

@@ -25,7 +25,19 @@ pub enum Guard {
     /// Resources are read without a lock, and the update states the version that it was decided on.
     Optimistic,
     /// No guard: a write overwrites what was read. Oversells; only for the lock lab.
+    #[cfg(feature = "lab")]
     Unguarded,
+}
+
+impl Guard {
+    /// Whether two transactions under this guard can never sell the same unit (I1).
+    pub fn prevents_overselling(self) -> bool {
+        match self {
+            Self::RowLock | Self::Conditional | Self::Optimistic => true,
+            #[cfg(feature = "lab")]
+            Self::Unguarded => false,
+        }
+    }
 }
 
 /// Whether a batch is committed.

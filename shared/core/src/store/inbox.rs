@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Purged, StoreError, batch};
 use crate::{
-    effects::{self, EffectChanges, EffectSet, Effected, SmartKey, Subscription},
+    effects::{self, EffectChanges, EffectOutcome, EffectSet, SmartKey, Subscription},
     engine::{ResourceId, Timestamp, Token},
     envelope::Incoming,
     telemetry::spans,
@@ -154,8 +154,9 @@ async fn apply_once<S: InboxSession>(
     let tokens = effects::tokens_of(&fresh);
     let InboxClaim { now, smart_keys, subscriptions } = session.claim(consumer, &ids, &tokens).await?;
     let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, subscriptions);
-    let became: Vec<Effected> = fresh.iter().map(|event| set.apply(event)).collect();
-    applied.stale = became.iter().filter(|became| **became == Effected::Stale).count() as u64;
+    let became: Vec<EffectOutcome> =
+        fresh.iter().map(|event| effects::apply(event, rand::random(), &mut set)).collect();
+    applied.stale = became.iter().filter(|became| **became == EffectOutcome::Stale).count() as u64;
     applied.applied = became.len() as u64 - applied.stale;
     let changes = set.into_changes();
     applied.deliveries = changes.deliveries.len() as u64;
@@ -168,12 +169,12 @@ async fn apply_once<S: InboxSession>(
 }
 
 /// Logs the effect of an event with the ids of the event and its trace.
-fn log_effect(event: &Incoming, became: Effected) {
+fn log_effect(event: &Incoming, became: EffectOutcome) {
     let (event_id, kind) = (event.event_id, event.kind.as_str());
     let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
     match became {
-        Effected::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
-        Effected::Stale => {
+        EffectOutcome::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
+        EffectOutcome::Stale => {
             tracing::info!(%event_id, kind, trace_id, "ignored an event that arrived after newer ones of its subject");
         }
     }

@@ -1,6 +1,6 @@
 //! The accounts of the guide: what each may do is enough for what it is for.
 
-use bespeak_tests::{Books, Server, bespeak};
+use bespeak_tests::{Books, Client, Server, bespeak};
 
 const GUIDE: &str = include_str!("../../../../docs/guides/mysql.md");
 

@@ -215,6 +215,11 @@ pub async fn an_event_takes_effect_once(subject: &Subject) {
     let key = subject.store.smart_key(car.token).await.expect("read").expect("issued");
     assert_eq!((key.version, key.revoked_at, key.code().map(|code| code.len())), (2, None, Some(32)));
     assert_eq!(subject.store.key_mismatches().await.expect("read"), []);
+    // The code of each reservation is drawn for it.
+    let second = subject.car().await;
+    subject.store.apply("test", &[event(&second, EventType::Committed, 2)]).await.expect("applied");
+    let second = subject.store.smart_key(second.token).await.expect("read").expect("issued");
+    assert_ne!(second.code(), key.code());
     // Another consumer has its own inbox, and a SmartKey of the same version or a newer one is not issued again.
     let other = subject.store.apply("another", &[committed]).await.expect("applied");
     assert_eq!((other.applied, other.stale), (0, 1));

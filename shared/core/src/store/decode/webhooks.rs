@@ -15,8 +15,8 @@ use crate::{
         webhooks::{Claimed, DeliveryPage},
     },
     webhooks::{
-        Delivery, DeliveryId, DeliveryStatus, Disabled, Endpoint, EndpointId, EndpointUrl, EventFilter,
-        Origin, PreviousSecret, Receiver, Secret,
+        Delivery, DeliveryId, DeliveryStatus, Disabled, Endpoint, EndpointId, EndpointOrigin, EndpointUrl,
+        EventFilter, PreviousSecret, Receiver, Secret,
     },
 };
 
@@ -43,7 +43,7 @@ pub(in crate::store) fn endpoint(row: &impl Columns) -> Result<Endpoint, StoreEr
         filter: EventFilter::parse(row.text(2)?).map_err(violated)?,
         secret: secret(row.text(3)?)?,
         previous,
-        origin: Origin::parse(origin).ok_or_else(|| wrong(format!("origin {origin:?}")))?,
+        origin: EndpointOrigin::parse(origin).ok_or_else(|| wrong(format!("origin {origin:?}")))?,
         disabled,
         created_at: timestamp(row, 9)?,
         updated_at: timestamp(row, 10)?,

@@ -17,7 +17,6 @@ mod read;
 mod round_trip;
 mod row;
 mod schema;
-mod scratch;
 mod session;
 mod sql;
 mod statements;
@@ -28,5 +27,4 @@ mod write;
 use super::{Clock, Contention, Guard, StoreError};
 
 pub use schema::create_database;
-pub use scratch::{Counted, Scratch, ScratchServer};
 pub use store::{MysqlOptions, MysqlStore};

@@ -53,7 +53,9 @@ pub(super) async fn changes(
             let ids = updates.iter().map(|update| &update.resource.id);
             script.add_lists(ids, statements::id, || Sql::new(statements::RESOURCES), "")
         }
-        Guard::RowLock | Guard::Optimistic | Guard::Unguarded => Vec::new(),
+        Guard::RowLock | Guard::Optimistic => Vec::new(),
+        #[cfg(feature = "lab")]
+        Guard::Unguarded => Vec::new(),
     };
 
     let results = connection.run(script).await?;
@@ -295,10 +297,7 @@ fn update_resource(guard: Guard, update: &ResourceUpdate) -> Sql {
         .integer(resource.updated_at.as_microsecond())
         .push(" WHERE id = ")
         .text(id);
-    match guard {
-        Guard::Unguarded => sql,
-        _ => sql.push(" AND version = ").unsigned(*from_version),
-    }
+    if guard.prevents_overselling() { sql.push(" AND version = ").unsigned(*from_version) } else { sql }
 }
 
 /// Converts units, which are at most 2^53, to the signed type of a column.
