@@ -6,15 +6,18 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`app`] | opens back ends, starts background tasks, offers the calls that triggers make |
-//! | [`config`] | the settings: their table and their parsing |
-//! | [`delivery`], [`events`] | webhooks over HTTP; the relay, the consumer, the event logs |
+//! | [`config`] | the settings: their table and their parsing; only [`app`] and binaries import it |
+//! | [`delivery`] | webhooks over HTTP |
+//! | [`events`] | the relay, the consumer, the event logs |
 //! | [`background`] | expiry, purging, how long a task runs |
-//! | [`coordination`] | hints that processes share through Redis |
+//! | [`coordination`] | hints and rate limits that processes share through Redis |
 //! | [`dispatch`] | how commands share transactions |
 //! | [`lock`] | distributed locks |
 //! | [`store`] | the books: ports and back ends |
-//! | [`effects`], [`webhooks`], [`envelope`] | what events cause; endpoints and deliveries; the format of events |
-//! | [`telemetry`], [`trace`] | logs, metrics, spans; the request behind a task |
+//! | [`effects`], [`webhooks`] | the effects of events; endpoints and deliveries as records |
+//! | [`telemetry`] | logs, metrics, spans |
+//! | [`envelope`] | the format of an event record |
+//! | [`trace`], [`secret_url`] | the request behind a task; a URL whose password is hidden |
 //! | [`engine`] | the rules, a crate of its own |
 
 // Without an optional client, the code that only this client uses is unused. A build with all clients shows dead code.

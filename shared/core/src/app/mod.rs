@@ -116,8 +116,8 @@ impl App {
         &self.limits
     }
 
-    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry does not
-    /// count against the limit. Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry
+    /// does not count against the limit. Cancel-safe: see [`Dispatch::submit`].
     pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Reply<Booked, ReserveRefusal> {
         let allowed = match &self.rate_limiter {
             Some(limiter) => {

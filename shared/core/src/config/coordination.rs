@@ -64,6 +64,7 @@ fn rate(values: &Values) -> Result<Option<Rate>, ConfigError> {
         let seconds = units.checked_mul(seconds).filter(|seconds| (1..=24 * 60 * 60).contains(seconds))?;
         Some(Rate { requests, per: Duration::from_secs(seconds) })
     });
-    let expected = "none, or a number of requests (1 to 1000000) and a time (1s to 24h), such as 20/1s, 300/5m or 1000/1h";
+    let expected = "none, or a number of requests (1 to 1000000) and a time (1s to 24h), such as 20/1s, 300/5m \
+                    or 1000/1h";
     parsed.map(Some).ok_or_else(|| values.error(NAME, expected))
 }

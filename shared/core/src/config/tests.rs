@@ -26,7 +26,10 @@ fn an_invalid_value_is_reported_in_one_line_with_variable_value_and_expectation(
     );
     assert_eq!(
         refusal("BESPEAK_STRATEGY", "optimism"),
-        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic or shedlock or redlock"#
+        concat!(
+            r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic"#,
+            " or shedlock or redlock"
+        )
     );
     assert!(refusal("BESPEAK_LISTEN", "8080").contains("such as 127.0.0.1:8080"));
     assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("must survive"));

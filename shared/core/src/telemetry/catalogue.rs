@@ -119,7 +119,8 @@ const METRICS: &[Metric] = &[
     counter(
         "bespeak_relay_refused_marks_total",
         PLAIN,
-        "Events published whose mark was refused, because another relay holds their shard now: it publishes them again.",
+        "Events published whose mark was refused, because another relay holds their shard now: it publishes \
+         them again.",
     ),
     counter("bespeak_relay_failed_total", PLAIN, "Failures to publish the next event of a key."),
     counter("bespeak_relay_parked_total", PLAIN, "Keys parked after too many failures."),
@@ -202,7 +203,8 @@ const METRICS: &[Metric] = &[
     counter(
         "bespeak_rate_limit_local_total",
         PLAIN,
-        "Requests that this process checked against its local rate limit, because Redis is not configured or did not answer.",
+        "Requests that this process checked against its local rate limit, because Redis is not configured \
+         or did not answer.",
     ),
     counter(
         "bespeak_lock_acquisitions_total",

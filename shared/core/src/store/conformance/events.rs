@@ -66,7 +66,7 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };
     let mine = waiting.iter().filter(|event| first.shards.contains(&event.shard)).count() as u64;
-    let marked = subject.store.record_results(one, first.fencing, &sent).await.expect("noted");
+    let marked = subject.store.record_results(one, first.fencing, &sent).await.expect("recorded");
     assert_eq!(marked, mine, "marks of shards that it holds");
 
     // The first relay freezes, and the second one continues alone.
@@ -106,8 +106,9 @@ pub async fn a_failure_blocks_only_its_own_key(subject: &Subject) {
     let versions: Vec<u64> = of(one.token).iter().map(|event| event.version).collect();
     assert_eq!(versions, [1, 2]);
     let (poison, behind) = (of(one.token)[0], of(one.token)[1]);
-    let note =
-        |sent: Sent| async move { subject.store.record_results(relay, fencing, &sent).await.expect("noted") };
+    let note = |sent: Sent| async move {
+        subject.store.record_results(relay, fencing, &sent).await.expect("recorded")
+    };
 
     note(Sent { blocked: vec![failed(poison, Some(LEASE))], ..Sent::default() }).await;
     assert_eq!(
@@ -127,8 +128,8 @@ pub async fn a_failure_blocks_only_its_own_key(subject: &Subject) {
     assert_eq!(subject.state_of(poison).await, OutboxState::Parked);
     let backlog = subject.store.backlog().await.expect("counted");
     assert_eq!((backlog.unpublished, backlog.blocked, backlog.parked), (4, 0, 1));
-    assert_eq!(subject.store.retry_blocked(Some("nobody")).await.expect("tried"), 0);
-    assert_eq!(subject.store.retry_blocked(Some(&poison.key)).await.expect("tried"), 1);
+    assert_eq!(subject.store.retry_blocked(Some("unknown")).await.expect("unblocked"), 0);
+    assert_eq!(subject.store.retry_blocked(Some(&poison.key)).await.expect("unblocked"), 1);
     assert_eq!(subject.waiting().await.len(), 4);
 
     note(Sent { blocked: vec![failed(poison, None)], ..Sent::default() }).await;
@@ -146,14 +147,18 @@ pub async fn published_events_can_be_sent_again(subject: &Subject) {
     let fencing = subject.store.lease(relay, None, Duration::from_secs(60)).await.expect("leased").fencing;
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };
-    assert_eq!(subject.store.record_results(relay, fencing, &sent).await.expect("noted"), 1);
-    assert_eq!(subject.store.record_results(relay, fencing, &sent).await.expect("noted"), 0, "marked once");
+    assert_eq!(subject.store.record_results(relay, fencing, &sent).await.expect("recorded"), 1);
+    assert_eq!(
+        subject.store.record_results(relay, fencing, &sent).await.expect("recorded"),
+        0,
+        "marked once"
+    );
     assert_eq!(subject.store.backlog().await.expect("counted").oldest, None);
     let at = waiting[0].created_at;
     let later = at + Duration::from_secs(1);
     let none = subject.store.republish(later, later + LEASE, 0, 100).await.expect("read");
     assert_eq!((none.events, none.next, subject.unpublished().await), (0, None, 0));
-    let one = subject.store.republish(at, later, 0, 1).await.expect("noted");
+    let one = subject.store.republish(at, later, 0, 1).await.expect("recorded");
     assert_eq!((one.events, one.next), (1, Some(waiting[0].id)), "the page is full: there may be more");
     assert_eq!(subject.waiting().await, waiting, "the same event, with the same id");
 }
@@ -244,7 +249,7 @@ pub async fn a_late_event_changes_nothing(subject: &Subject) {
             }
         };
         tokio::join!(deliver(subject.store.clone(), cancelled), deliver(subject.other.clone(), committed));
-        let key = subject.store.smart_key(car.token).await.expect("read").expect("noted");
+        let key = subject.store.smart_key(car.token).await.expect("read").expect("recorded");
         assert_eq!(key.version, 3);
         assert!(key.revoked_at.is_some(), "no key opens a cancelled reservation");
     }
@@ -285,12 +290,12 @@ pub async fn dead_letters_are_stored_unchanged(subject: &Subject) {
     let ids: BTreeSet<_> = kept.iter().map(|kept| kept.id).collect();
     let after: Vec<_> = subject.store.dead_letters(kept[0].id.offset, 10).await.expect("read");
     assert_eq!((ids.len(), after.len(), after[0].id), (2, 1, kept[1].id));
-    assert!(subject.store.delete_dead_letter(kept[0].id.offset).await.expect("forgotten"));
-    assert!(!subject.store.delete_dead_letter(kept[0].id.offset).await.expect("forgotten"));
+    assert!(subject.store.delete_dead_letter(kept[0].id.offset).await.expect("deleted"));
+    assert!(!subject.store.delete_dead_letter(kept[0].id.offset).await.expect("deleted"));
     let id = crate::store::DeadLetterId { partition: 1, offset: 2 };
-    for noted in [true, false] {
+    for is_new in [true, false] {
         let settled = crate::store::Resolution::Replayed;
-        assert_eq!(subject.store.resolve_dead_letter("t.dlq", id, settled).await.expect("noted"), noted);
+        assert_eq!(subject.store.resolve_dead_letter("t.dlq", id, settled).await.expect("recorded"), is_new);
     }
     assert_eq!(subject.store.resolved_dead_letters("t.dlq").await.expect("read"), [id]);
     assert_eq!(subject.store.resolved_dead_letters("another").await.expect("read"), []);

@@ -10,6 +10,7 @@
     reason = "a suite of tests that other crates call"
 )]
 
+mod endpoints;
 mod events;
 mod keys;
 mod life;
@@ -31,6 +32,7 @@ use crate::engine::{
     Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
 };
 
+pub use endpoints::*;
 pub use events::*;
 pub use keys::*;
 pub use life::*;
@@ -180,20 +182,23 @@ macro_rules! conformance_tests {
             crowds_never_oversell, all_or_nothing, overlapping_items_in_any_order_never_block,
             a_total_never_falls_below_the_units_in_use, refusals_write_nothing, a_refusal_names_the_next_release,
             a_dry_run_changes_nothing, a_retry_finds_its_reservation, a_key_is_one_request,
-            concurrent_uses_of_one_key_make_one_reservation, a_key_is_compared_byte_by_byte, one_of_commit_release_and_expire_wins,
-            later_commands_get_how_the_reservation_ended, a_hold_ends_on_time, overdue_units_are_sold_without_a_sweeper,
-            many_overdue_holds_expire_at_once, more_overdue_holds_than_a_batch_are_not_out_of_stock,
-            overdue_holds_of_several_resources_expire, a_hold_is_extended_within_its_longest_life, due_holds_are_listed_oldest_first, reservations_are_read_as_written,
-            acknowledged_holds_are_visible_to_other_processes, every_change_has_its_event, a_large_mixed_batch_is_executed_in_order,
-            resources_are_paged_in_order, leases_are_shared_and_fenced, a_failure_blocks_only_its_own_key,
-            published_events_can_be_sent_again, an_event_takes_effect_once, a_late_event_changes_nothing,
-            old_inbox_rows_are_purged, dead_letters_are_stored_unchanged, endpoints_are_created_changed_and_read,
+            concurrent_uses_of_one_key_make_one_reservation, a_key_is_compared_byte_by_byte,
+            one_of_commit_release_and_expire_wins, later_commands_get_how_the_reservation_ended,
+            a_hold_ends_on_time, overdue_units_are_sold_without_a_sweeper, many_overdue_holds_expire_at_once,
+            more_overdue_holds_than_a_batch_are_not_out_of_stock, overdue_holds_of_several_resources_expire,
+            a_hold_is_extended_within_its_longest_life, due_holds_are_listed_oldest_first,
+            reservations_are_read_as_written, acknowledged_holds_are_visible_to_other_processes,
+            every_change_has_its_event, a_large_mixed_batch_is_executed_in_order, resources_are_paged_in_order,
+            leases_are_shared_and_fenced, a_failure_blocks_only_its_own_key, published_events_can_be_sent_again,
+            an_event_takes_effect_once, a_late_event_changes_nothing, old_inbox_rows_are_purged,
+            dead_letters_are_stored_unchanged, endpoints_are_created_changed_and_read,
             a_rotated_secret_signs_for_a_while, the_configured_endpoint_is_created_once,
             a_delivery_is_claimed_by_one_dispatcher, a_claim_takes_no_more_than_the_free_room,
-            an_expired_claim_cannot_record_attempts, attempts_end_as_recorded, a_disabled_endpoint_keeps_its_deliveries,
-            deliveries_are_listed_newest_first, a_delivery_is_redelivered, deliveries_of_a_time_range_are_replayed,
-            old_deliveries_are_purged, deleting_an_endpoint_deletes_its_deliveries,
-            events_carry_the_traces_of_their_requests, a_delivery_carries_the_trace_of_its_event
+            an_expired_claim_cannot_record_attempts, attempts_end_as_recorded,
+            a_disabled_endpoint_keeps_its_deliveries, deliveries_are_listed_newest_first, a_delivery_is_redelivered,
+            deliveries_of_a_time_range_are_replayed, old_deliveries_are_purged,
+            deleting_an_endpoint_deletes_its_deliveries, events_carry_the_traces_of_their_requests,
+            a_delivery_carries_the_trace_of_its_event
         );
     };
     (@both $open:path; $($name:ident),+) => {

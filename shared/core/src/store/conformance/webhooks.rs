@@ -6,11 +6,10 @@ use super::*;
 use crate::{
     engine::Timestamp,
     store::webhooks::{
-        Attempt, AttemptOutcome, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, ReplayPage,
-        Replayed,
+        Attempt, AttemptOutcome, ClaimCapacity, Claimed, Deletion, DeliveryPage, ReplayPage, Replayed,
     },
     webhooks::{
-        Configured, Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
+        Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
         NewEndpoint, Secret,
     },
 };
@@ -45,7 +44,7 @@ impl Subject {
     }
 
     /// Enqueues due deliveries of events a second apart; the first event is at `self.now()`.
-    async fn enqueued(&self, endpoint: &Endpoint, count: u32) -> Timestamp {
+    pub(super) async fn enqueued(&self, endpoint: &Endpoint, count: u32) -> Timestamp {
         let now = self.now().await;
         for n in 0..count {
             let event_at = now.checked_add(Duration::from_secs(n.into())).expect("in range");
@@ -55,7 +54,7 @@ impl Subject {
         now
     }
 
-    async fn claims(&self, handle: usize, in_all: u32) -> Vec<Claimed> {
+    pub(super) async fn claims(&self, handle: usize, in_all: u32) -> Vec<Claimed> {
         self.webhooks[handle].claim_deliveries(&room(in_all), LEASE).await.expect("claimed")
     }
 
@@ -73,16 +72,16 @@ impl Subject {
         self.webhooks[1].deliveries(page).await.expect("read")
     }
 
-    async fn change(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
+    pub(super) async fn change(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
         self.webhooks[0].change_endpoint(endpoint.id, &change).await.expect("changed").expect("known")
     }
 }
 
-fn url(text: &str) -> EndpointUrl {
+pub(super) fn url(text: &str) -> EndpointUrl {
     EndpointUrl::parse("url", text).expect("a URL")
 }
 
-fn key(byte: u8) -> Secret {
+pub(super) fn key(byte: u8) -> Secret {
     Secret::from_key([byte; Secret::KEY_BYTES])
 }
 
@@ -100,68 +99,6 @@ fn ended(claimed: &Claimed, outcome: AttemptOutcome, status: Option<u16>, disabl
         outcome,
         disables: disables.then_some("it answered 410 Gone"),
     }
-}
-
-/// An endpoint that was written is read, also by other processes, and each change takes effect.
-pub async fn endpoints_are_created_changed_and_read(subject: &Subject) {
-    let [store, other] = &subject.webhooks;
-    let made = subject.endpoint(1).await;
-    assert_eq!(other.endpoint(made.id).await.expect("read"), Some(made.clone()));
-    let off = subject.change(&made, EndpointChange::Disable { reason: "it's 東京".to_owned() }).await;
-    assert_eq!(other.endpoint(made.id).await.expect("read"), Some(off.clone()));
-    assert_eq!(off.disabled.as_ref().map(|disabled| &*disabled.reason), Some("it's 東京"));
-    let on = subject.change(&made, EndpointChange::Enable).await;
-    assert_eq!((on.disabled, &on.secret), (None, &made.secret));
-    let filter = EventFilter::parse("").expect("valid");
-    assert_eq!(subject.change(&made, EndpointChange::Filter(filter.clone())).await.filter, filter);
-    let nobody = EndpointId::from_uuid(Uuid::now_v7());
-    assert_eq!(store.endpoint(nobody).await.expect("read"), None);
-    assert_eq!(store.change_endpoint(nobody, &EndpointChange::Enable).await.expect("read"), None);
-
-    let mut ids = vec![made.id];
-    for n in 2..6 {
-        ids.push(subject.endpoint(n).await.id);
-    }
-    let page = |after| store.endpoints(EndpointPage { after, limit: 3 });
-    let first: Vec<_> = page(None).await.expect("read").iter().map(|endpoint| endpoint.id).collect();
-    assert_eq!(first, ids[..3]);
-    let second: Vec<_> = page(Some(ids[2])).await.expect("read").iter().map(|endpoint| endpoint.id).collect();
-    assert_eq!(second, ids[3..]);
-}
-
-/// After a rotation both secrets sign, the newest first, until the overlap ends.
-pub async fn a_rotated_secret_signs_for_a_while(subject: &Subject) {
-    let endpoint = subject.endpoint(1).await;
-    let overlap = Duration::from_secs(2);
-    subject.change(&endpoint, EndpointChange::Rotate { secret: key(2), overlap }).await;
-    subject.enqueued(&endpoint, 2).await;
-    assert_eq!(subject.claims(1, 1).await[0].to.secrets, [key(2), key(1)]);
-    subject.pass(overlap).await;
-    assert_eq!(subject.claims(1, 1).await[0].to.secrets, [key(2)]);
-}
-
-/// Processes that start at the same time create one endpoint, which is disabled once the configuration has none.
-pub async fn the_configured_endpoint_is_created_once(subject: &Subject) {
-    let store = &subject.webhooks[0];
-    let wanted = Configured { url: url("https://example.com/one"), secret: key(1) };
-    let starts: Vec<_> = (0..6)
-        .map(|n| {
-            let (store, wanted) = (subject.webhooks[n % 2].clone(), wanted.clone());
-            tokio::spawn(async move { store.configure_endpoint(Some(&wanted)).await })
-        })
-        .collect();
-    for start in starts {
-        start.await.expect("no panic").expect("configured");
-    }
-    let all = store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
-    assert_eq!(all.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>(), [EndpointId::ENVIRONMENT]);
-    store.configure_endpoint(None).await.expect("configured");
-    let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
-    assert!(stored.disabled.is_some());
-    let moved = Configured { url: url("https://example.com/two"), secret: key(2) };
-    store.configure_endpoint(Some(&moved)).await.expect("configured");
-    let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
-    assert_eq!((stored.url, stored.secret, stored.disabled), (moved.url, moved.secret, None));
 }
 
 /// However many processes claim at the same time, each delivery is claimed once, by one of them.
@@ -329,15 +266,19 @@ pub async fn a_delivery_is_redelivered(subject: &Subject) {
     subject.enqueued(&endpoint, 1).await;
     for (outcome, status) in [(AttemptOutcome::Delivered, 200), (AttemptOutcome::GivenUp, 500)] {
         let claimed = subject.attempted(outcome, Some(status), false).await;
-        let nobody = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("asked");
-        assert_eq!(nobody, None, "it belongs to another endpoint");
-        let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("asked");
+        let foreign = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("redelivered");
+        assert_eq!(foreign, None, "it belongs to another endpoint");
+        let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("redelivered");
         let again = again.expect("known");
         assert_eq!((again.status, again.attempts), (DeliveryStatus::Pending, 0));
     }
     let under_way = subject.claims(0, 1).await.pop().expect("due");
     assert_eq!(under_way.attempts, 0);
-    subject.webhooks[1].redeliver(endpoint.id, under_way.delivery).await.expect("asked").expect("known");
+    subject.webhooks[1]
+        .redeliver(endpoint.id, under_way.delivery)
+        .await
+        .expect("redelivered")
+        .expect("known");
     let late = ended(&under_way, AttemptOutcome::Delivered, Some(200), false);
     assert_eq!(subject.webhooks[0].record_attempts(&[late]).await.expect("recorded").recorded, 0);
     assert_eq!(subject.claims(0, 9).await.len(), 1, "it is due again");

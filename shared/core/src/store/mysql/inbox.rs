@@ -40,7 +40,8 @@ const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), 
 const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints
     WHERE disabled_at IS NULL ORDER BY id LOCK IN SHARE MODE";
 const DELIVERIES: &str = "INSERT INTO webhook_deliveries
-    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent) VALUES";
+    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
+    traceparent) VALUES";
 
 /// Committed reservations of something that a key opens, without one.
 const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r

@@ -126,24 +126,24 @@ impl OutboxAdmin for MysqlStore {
     }
 
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
-        let mut forget = Sql::new("DELETE FROM outbox_blocked");
+        let mut delete = Sql::new("DELETE FROM outbox_blocked");
         if let Some(key) = key {
-            forget = forget.push(" WHERE event_key = ").text(key);
+            delete = delete.push(" WHERE event_key = ").text(key);
         }
         let mut script = Script::default();
-        let place = script.add(forget);
+        let place = script.add(delete);
         Ok(affected(&in_transaction(&self.writers, script).await?, place))
     }
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
         let mut script = Script::default();
-        let note = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
-        let note = instant(note, &self.options.clock);
-        script.add(note.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
+        let record = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
+        let record = instant(record, &self.options.clock);
+        script.add(record.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
         let update = instant(Sql::new("UPDATE outbox SET published_at = "), &self.options.clock);
         let skipped = script.add(update.push(" WHERE published_at IS NULL AND id = ").integer(event.id));
-        let forget = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
-        script.add(forget.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
+        let delete = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
+        script.add(delete.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
         Ok(affected(&in_transaction(&self.writers, script).await?, skipped) == 1)
     }
 
@@ -285,7 +285,10 @@ fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
             instant(sql, clock)
         }
         Some(OutboxState::Waiting) => {
-            let sql = sql.push(" AND o.published_at IS NULL AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
+            let sql = sql.push(
+                " AND o.published_at IS NULL AND (b.event_key IS NULL
+                OR (b.parked = 0 AND b.blocked_until <= ",
+            );
             instant(sql, clock).push("))")
         }
     };

@@ -22,8 +22,10 @@ fn resource_view(clock: &Clock) -> Sql {
             FROM reservations h FORCE INDEX (reservations_due_of_resource)
             WHERE h.resource_id = r.id AND h.due_at <= ",
     );
-    instant(sql, clock)
-        .push("), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r FORCE INDEX (PRIMARY) WHERE ")
+    instant(sql, clock).push(
+        "), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r
+            FORCE INDEX (PRIMARY) WHERE ",
+    )
 }
 
 /// Reads the clock.

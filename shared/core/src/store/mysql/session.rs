@@ -191,15 +191,21 @@ impl MysqlSession {
 /// Whether any hold of a resource is overdue, and when the first hold that is not overdue ends.
 fn holds_of(id: &ResourceId, now: Timestamp) -> Sql {
     let now = now.as_microsecond();
-    Sql::new("SELECT EXISTS (SELECT 1 FROM reservations FORCE INDEX (reservations_due_of_resource) WHERE resource_id = ")
-        .text(id.as_str())
-        .push(" AND due_at <= ")
-        .integer(now)
-        .push("), (SELECT MIN(due_at) FROM reservations FORCE INDEX (reservations_due_of_resource) WHERE resource_id = ")
-        .text(id.as_str())
-        .push(" AND due_at > ")
-        .integer(now)
-        .push(")")
+    Sql::new(
+        "SELECT EXISTS (SELECT 1 FROM reservations FORCE INDEX (reservations_due_of_resource)
+        WHERE resource_id = ",
+    )
+    .text(id.as_str())
+    .push(" AND due_at <= ")
+    .integer(now)
+    .push(
+        "), (SELECT MIN(due_at) FROM reservations FORCE INDEX (reservations_due_of_resource)
+            WHERE resource_id = ",
+    )
+    .text(id.as_str())
+    .push(" AND due_at > ")
+    .integer(now)
+    .push(")")
 }
 
 /// Overdue holds of a resource, oldest first.

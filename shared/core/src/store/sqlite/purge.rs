@@ -67,8 +67,8 @@ pub(super) async fn reservations(
     let mut session = SqliteSession::begin(writer, clock).await?;
     let purge = sqlx::query(ENDED).bind(json::tokens_json(&page.tokens)?).bind(cutoff.as_microsecond());
     purge.execute(session.connection()).await.map_err(failed)?;
-    let note = sqlx::query(ENDED_SINCE).bind(cutoff.as_microsecond());
-    note.execute(session.connection()).await.map_err(failed)?;
+    let record = sqlx::query(ENDED_SINCE).bind(cutoff.as_microsecond());
+    record.execute(session.connection()).await.map_err(failed)?;
     batch::Session::commit(session).await?;
     Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
 }

@@ -157,7 +157,10 @@ fn disable(attempt: &Attempt, reason: &'static str, clock: &Clock) -> Sql {
     let sql = instant(sql.push(", e.disabled_at = "), clock);
     let sql = instant(sql.push(", e.updated_at = "), clock);
     endpoint_id(sql.push(" WHERE e.id = "), attempt.endpoint)
-        .push(" AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.id = ")
+        .push(
+            " AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d
+            FORCE INDEX (PRIMARY) WHERE d.id = ",
+        )
         .integer(attempt.delivery.number())
         .push(" AND d.claim = ")
         .integer(attempt.claim)

@@ -18,12 +18,15 @@ use crate::{
 };
 
 /// The columns that `decode::delivery` reads, up to the table.
-const DELIVERIES: &str = "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
+const DELIVERIES: &str =
+    "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at,
+    last_status, last_error,
     created_at, updated_at FROM webhook_deliveries ";
 
 /// Makes a delivery pending again, up to the time of its next attempt. Incrementing the claim keeps an attempt in
 /// flight from recording its outcome.
-const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING', attempts = 0, finished_at = NULL,
+const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING',
+    attempts = 0, finished_at = NULL,
     claim = claim + 1, next_attempt_at = ";
 
 pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {

@@ -29,7 +29,8 @@ pub(super) use endpoints;
 
 const ONE: &str = concat!(endpoints!(), "WHERE id = ?1");
 const PAGE: &str = concat!(endpoints!(), "WHERE id > ?1 ORDER BY id LIMIT ?2");
-const PUT: &str = "INSERT OR REPLACE INTO webhook_endpoints (id, url, event_types, secret, previous_secret, previous_until, origin,
+const PUT: &str = "INSERT OR REPLACE INTO webhook_endpoints
+    (id, url, event_types, secret, previous_secret, previous_until, origin,
     disabled_reason, disabled_at, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const DELETING: &str = "UPDATE webhook_endpoints SET disabled_reason = ?2, disabled_at = ?3 WHERE id = ?1";
 const DELETE_DELIVERIES: &str = "DELETE FROM webhook_deliveries WHERE id IN
