@@ -6,8 +6,10 @@
 mod connections;
 mod image;
 mod kubernetes;
+mod network;
 mod stack;
 mod template;
+mod supply_chain;
 mod workspace;
 pub(crate) mod yaml;
 
