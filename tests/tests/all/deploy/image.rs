@@ -39,7 +39,7 @@ fn it_is_built_by_the_toolchain_and_from_the_packages_of_the_workspace() {
     let toolchain =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     let toolchain = toolchain.trim_matches('"');
-    assert!(all.contains(&format!("FROM rust:{toolchain}-")), "another image than that of Rust {toolchain}");
+    assert!(all.contains(&format!("FROM rust:{toolchain}.")), "another image than that of Rust {toolchain}");
     assert!(
         all.contains(&format!("ENV RUSTUP_TOOLCHAIN={toolchain}.")),
         "another toolchain than {toolchain}"
