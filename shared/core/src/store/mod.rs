@@ -42,7 +42,8 @@ pub use failure_log::FailureLog;
 pub use inbox::{Applied, InboxStore, KeyMismatch};
 pub use leases::{LeaseStore, PurgedLeases};
 pub use outbox::{
-    Backlog, Blocked, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent, Unpublished,
+    Backlog, Blocked, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
+    Unpublished,
 };
 pub use purge::Purged;
 pub use shards::Leases;
@@ -316,6 +317,12 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// All that one database keeps: the books, what is done with their events, and leases.
-pub trait Database: Store + OutboxStore + InboxStore + DeadLetterStore + WebhookStore + LeaseStore {}
+pub trait Database:
+    Store + OutboxStore + OutboxAdmin + InboxStore + DeadLetterStore + WebhookStore + LeaseStore
+{
+}
 
-impl<T: Store + OutboxStore + InboxStore + DeadLetterStore + WebhookStore + LeaseStore> Database for T {}
+impl<T: Store + OutboxStore + OutboxAdmin + InboxStore + DeadLetterStore + WebhookStore + LeaseStore> Database
+    for T
+{
+}

@@ -161,7 +161,7 @@ pub struct OutboxFilter {
     pub limit: u32,
 }
 
-/// The outbox. A method is one whole transaction.
+/// The part of the outbox that relays use. Each method is one whole transaction.
 ///
 /// None but those that say so is cancel-safe.
 #[async_trait]
@@ -187,7 +187,13 @@ pub trait OutboxStore: Send + Sync + 'static {
 
     /// How much waits. Cancel-safe.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
+}
 
+/// The part of the outbox that operators use. Each method is one whole transaction.
+///
+/// Only the methods that say so are cancel-safe.
+#[async_trait]
+pub trait OutboxAdmin: Send + Sync + 'static {
     /// Rows, for operators. Cancel-safe.
     async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError>;
 

@@ -17,8 +17,7 @@ use bespeak::{
     envelope::{Incoming, OutboxEvent},
     events::{PublishError, Publisher},
     store::{
-        Applied, Backlog, InboxStore, KeyMismatch, Leases, OutboxFilter, OutboxRow, OutboxStore, Purged,
-        Replayed, Sent, StoreError, Unpublished,
+        Applied, Backlog, InboxStore, KeyMismatch, Leases, OutboxStore, Purged, Sent, StoreError, Unpublished,
     },
 };
 use uuid::Uuid;
@@ -80,32 +79,6 @@ impl OutboxStore for TimedOutbox {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.store.backlog().await
-    }
-
-    async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {
-        self.store.outbox_rows(filter).await
-    }
-
-    async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
-        self.store.retry_blocked(key).await
-    }
-
-    async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
-        self.store.skip(event).await
-    }
-
-    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
-        self.store.skipped().await
-    }
-
-    async fn republish(
-        &self,
-        since: Timestamp,
-        until: Timestamp,
-        after: i64,
-        limit: u32,
-    ) -> Result<Replayed, StoreError> {
-        self.store.republish(since, until, after, limit).await
     }
 }
 

@@ -19,8 +19,8 @@ use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Blocked, Leases, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
-        Unpublished, batch,
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed,
+        Sent, Unpublished, batch,
         decode::{self, Cells, corrupt},
         shards,
     },
@@ -88,12 +88,6 @@ impl OutboxStore for MysqlStore {
         batch::with_retries(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
     }
 
-    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
-        let mut script = Script::default();
-        let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
-        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
-    }
-
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
@@ -110,6 +104,15 @@ impl OutboxStore for MysqlStore {
             return Err(corrupt("a count has no row".to_owned()));
         };
         decode::backlog(unpublished, blocked, clock_of(&answers, clock, &self.options.clock)?)
+    }
+}
+
+#[async_trait]
+impl OutboxAdmin for MysqlStore {
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
+        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
     }
 
     async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {

@@ -14,7 +14,8 @@ use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Leases, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent, Unpublished,
+        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
+        Unpublished,
         batch::Session,
         decode::{self, Cells},
         shards,
@@ -139,14 +140,6 @@ impl OutboxStore for SqliteStore {
         Ok(marked)
     }
 
-    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
-        let rows: Vec<SqliteRow> = sqlx::query("SELECT event_id FROM outbox_skipped")
-            .fetch_all(&mut *self.readers.acquire().await?)
-            .await
-            .map_err(failed)?;
-        rows.iter().map(|row| decode::uuid(row, 0)).collect()
-    }
-
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         const WAITING: &str = "SELECT count(*), (SELECT created_at FROM outbox INDEXED BY outbox_unpublished
                 WHERE published_at IS NULL ORDER BY id LIMIT 1)
@@ -156,6 +149,17 @@ impl OutboxStore for SqliteStore {
         let blocked = sqlx::query("SELECT count(*), sum(parked) FROM outbox_blocked");
         let blocked = blocked.fetch_one(&mut *self.readers.acquire().await?).await.map_err(failed)?;
         decode::backlog(&unpublished, &blocked, self.now())
+    }
+}
+
+#[async_trait]
+impl OutboxAdmin for SqliteStore {
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let rows: Vec<SqliteRow> = sqlx::query("SELECT event_id FROM outbox_skipped")
+            .fetch_all(&mut *self.readers.acquire().await?)
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| decode::uuid(row, 0)).collect()
     }
 
     async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {
