@@ -8,8 +8,8 @@ mod image;
 mod kubernetes;
 mod network;
 mod stack;
-mod template;
 mod supply_chain;
+mod template;
 mod workspace;
 pub(crate) mod yaml;
 

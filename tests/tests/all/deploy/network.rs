@@ -115,7 +115,10 @@ fn clients_reach_the_api_and_prometheus_reaches_what_it_scrapes() {
         assert_eq!(selected(&policy), pods, "{name}");
         for rule in policy["spec"]["ingress"].as_array().expect("rules") {
             assert_eq!(rule["ports"], port, "{name}");
-            assert!(rule["from"][0]["namespaceSelector"]["matchLabels"].is_object(), "{name}: every namespace");
+            assert!(
+                rule["from"][0]["namespaceSelector"]["matchLabels"].is_object(),
+                "{name}: every namespace"
+            );
         }
     }
     for deployment in deployments() {

@@ -46,7 +46,10 @@ fn each_job_has_only_the_permissions_that_it_needs() {
     let mut writers = Vec::new();
     for (name, workflow) in workflows() {
         assert_eq!(workflow["permissions"], json!({}), "{name}: jobs state their own permissions");
-        assert_eq!(workflow["defaults"]["run"]["shell"], "bash", "{name}: without pipefail, failures are lost");
+        assert_eq!(
+            workflow["defaults"]["run"]["shell"], "bash",
+            "{name}: without pipefail, failures are lost"
+        );
         assert!(workflow["on"].get("pull_request_target").is_none(), "{name} runs code of strangers");
         for (id, job) in jobs(&workflow) {
             assert!(job["timeout-minutes"].is_u64(), "{name}/{id} may run for six hours");
@@ -82,7 +85,8 @@ fn each_action_is_pinned_by_one_commit_whose_version_is_named() {
         for step in jobs(&workflow).values().flat_map(steps).filter(|step| step["uses"].is_string()) {
             let uses = plain(&step["uses"]);
             let (action, commit) = uses.split_once('@').expect("an action at a version");
-            let hexadecimal = commit.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+            let hexadecimal =
+                commit.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
             assert!(commit.len() == 40 && hexadecimal, "{name}: {uses} is not pinned by a commit");
             let text = text(&format!("{FOLDER}/{name}.yml"));
             assert!(text.contains(&format!("{uses} # v")), "{name}: a comment names the version of {uses}");
@@ -101,7 +105,10 @@ fn changes_and_releases_pass_the_same_test_command() {
     let workflows = workflows();
     assert!(text(".ci/run").lines().any(|line| line == "exec cargo xtask test"));
     for name in ["ci", "release"] {
-        assert!(commands(&jobs(&workflows[name])["test"]).lines().any(|line| line == "bash .ci/run"), "{name}");
+        assert!(
+            commands(&jobs(&workflows[name])["test"]).lines().any(|line| line == "bash .ci/run"),
+            "{name}"
+        );
     }
     // Nothing of a release is built before the tests have passed.
     let release = jobs(&workflows["release"]);

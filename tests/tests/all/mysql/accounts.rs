@@ -10,7 +10,8 @@ const GUIDE: &str = include_str!("../../../../docs/guides/mysql.md");
 async fn the_accounts_of_the_guide_have_sufficient_grants() {
     let books = Books::mysql().await;
     let name = books.name().to_owned();
-    let blocks: Vec<_> = GUIDE.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let blocks: Vec<_> =
+        GUIDE.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let [accounts, audit] = blocks[..] else { panic!("the guide has two blocks of SQL, and not {blocks:?}") };
     let (created, accounts) = accounts.split_once(';').expect("statements");
     assert!(created.starts_with("CREATE DATABASE bespeak "), "{created}");
