@@ -39,15 +39,16 @@ const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revo
 const SMART_KEY: &str = "INSERT OR REPLACE INTO smart_keys (token, version, code, issued_at, revoked_at)
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Committed reservations of something that a key opens, without one.
+/// Committed reservations of something that a key opens, without one. A key that was issued has both a code and
+/// `issued_at`; the audit reads `issued_at`, so that its account needs no right to read codes.
 const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
     JOIN resources s ON s.id = r.resource_id AND s.fulfilment = 'SMART_KEY'
     LEFT JOIN smart_keys k ON k.token = r.token
-    WHERE r.status = 'COMMITTED' AND (k.code IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
+    WHERE r.status = 'COMMITTED' AND (k.issued_at IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
 /// Keys that open something, of reservations that are not committed (or are not there).
 const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
     LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
-    WHERE k.code IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
+    WHERE k.issued_at IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
 const EVENTS_KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
 
 #[async_trait]
