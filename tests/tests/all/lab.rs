@@ -199,7 +199,7 @@ async fn missing_servers_are_named() {
     let ran =
         bespeak(&["lab", "--report", &report, "--strategy", "redlock", "--database-url", &url], &[]).await;
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("3 independent Redis nodes, and 0 are named"), "{}", ran.err);
+    assert!(ran.err.contains("3 independent Redis nodes, but 0 are named"), "{}", ran.err);
     let ran = bespeak(&["lab", "--scenario", "one-10000"], &[]).await;
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("one-1000") && ran.err.contains("crowd"), "{}", ran.err);
