@@ -43,7 +43,7 @@ Examples:
     /// Run the same load against each locking strategy in turn; report throughput, response times and units sold twice
     ///
     /// Each run has its own server process and its own database. Strategies with a lock also run with a lock holder that is frozen past
-    /// its lease. The exit code is 0 only if no guarded strategy oversold. All scenarios take about half an hour.
+    /// its lease. The exit code is 0 only if no guarded strategy oversold.
     #[command(after_help = "\
 Examples:
   bespeak lab --provide

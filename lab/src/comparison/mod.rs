@@ -54,7 +54,7 @@ enum Step {
 pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failure> {
     // The crowd has 2,000 connections. If the limit cannot be raised, the server reports the failed ones.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    // A report that cannot be written fails before the measurements, which take up to half an hour.
+    // A report that cannot be written fails before the measurements, which take many minutes.
     for report in &args.reports {
         can_be_written(report)?;
     }
