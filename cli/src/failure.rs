@@ -3,7 +3,7 @@
 use std::{error::Error, io::Write, process::ExitCode};
 
 use bespeak::{
-    app::{EventsError, StartError},
+    app::{EventPipelineError, StartError},
     config::{Config, ConfigError},
     store::StoreError,
 };
@@ -89,8 +89,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<EventsError> for Failure {
-    fn from(error: EventsError) -> Self {
+impl From<EventPipelineError> for Failure {
+    fn from(error: EventPipelineError) -> Self {
         Self::usage(format!("BESPEAK_EVENTS_URL: {error}"))
     }
 }
@@ -100,6 +100,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Events(error) => error.into(),
             StartError::Store(error) => Self::caused("webhooks cannot be started", &error),
+            StartError::Webhooks(_) => Self::usage(error.to_string()),
         }
     }
 }

@@ -6,7 +6,7 @@ use bespeak::{
     app::{Access, open_store},
     config::{Config, Values},
     events::audit::{self, EventsAudit},
-    store::{Audit, Finding},
+    store::{Audit, AuditFinding},
 };
 use serde_json::json;
 
@@ -21,7 +21,7 @@ pub(crate) async fn verify(output: Output, events: bool, values: Values) -> Resu
     let store =
         open_store(&config, Access::Audit).await.map_err(|error| Failure::database(&config, &error))?;
     let books = store.audit().await;
-    let pipeline = if events { Some(audit::audit(&config, &store).await) } else { None };
+    let pipeline = if events { Some(audit::audit(&config.events, &store).await) } else { None };
     store.close().await;
     let books = books?;
     let pipeline = pipeline
@@ -62,7 +62,7 @@ fn pipeline_text(audit: &EventsAudit) -> String {
     )
 }
 
-fn findings(findings: &[Finding], none: &str) -> String {
+fn findings(findings: &[AuditFinding], none: &str) -> String {
     if findings.is_empty() {
         return none.to_owned();
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bespeak_tests::{Books, Output, Server, bespeak};
+use bespeak_tests::{Books, Client, Output, Server, bespeak};
 use serde_json::json;
 
 async fn client(server: &Server, args: &[&str]) -> Output {

@@ -92,6 +92,10 @@ impl Config {
             .map_err(|invalid| values.error("BESPEAK_DATABASE_URL", invalid.expected))?;
         let strategy = strategy::strategy(values)?;
         let locks = locks::options(values)?;
+        if strategy == Strategy::Redlock && !cfg!(feature = "redis") {
+            let expected = "another: this build has no Redis client; build it with the feature redis";
+            return Err(values.error("BESPEAK_STRATEGY", expected));
+        }
         if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
             return Err(
                 values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")

@@ -13,7 +13,7 @@ use bespeak::{
     envelope::{StockWebhookBody, asyncapi::document, schemas},
     store::FixedClock,
 };
-use bespeak_tests::{Api, Books, bespeak};
+use bespeak_tests::{Api, Books, Client, bespeak};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,8 +1,13 @@
-//! What Lambda's event source mapping for Kafka does, as documented: batches of a window, retries of a whole batch, bisection,
-//! partial answers, and a destination for what failed too often.
+//! An event source mapping for Kafka as Lambda documents it: it collects batches within a window, retries a whole batch,
+//! bisects it, accepts partial answers, and sends records that failed too often to a destination.
 //!
-//! Source: <https://docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html>. Never: what the function is for.
-//! It knows records, answers and failures.
+//! Source: <https://docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html>. Never: knowledge of what the
+//! function does; only records, answers and failures. Next: `main.rs`, which runs it against `cargo lambda watch`.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a tool for tests and for one machine: it ends if it cannot set itself up"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -22,32 +27,25 @@ use serde_json::{Value, json};
 /// How a function is invoked.
 #[async_trait]
 pub trait Invoke: Send + Sync {
-    /// Invokes it with an event; its answer.
+    /// Invokes the function with an event and returns its answer.
     ///
     /// # Errors
-    /// What it said about why it failed.
+    /// The function failed; the text is its own error.
     async fn invoke(&self, event: Value) -> Result<Value, String>;
 }
 
-#[async_trait]
-impl Invoke for crate::Lambda {
-    async fn invoke(&self, event: Value) -> Result<Value, String> {
-        self.call(&event).await.map_err(|failure| format!("{failure:?}"))
-    }
-}
-
-/// How batches are made and retried.
+/// The settings of an event source mapping: how batches are formed and retried.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping {
-    /// Records of a batch, at most.
+    /// The largest number of records in a batch.
     pub batch: usize,
-    /// How long a batch is waited for to become full.
+    /// How long the mapping waits for a batch to become full.
     pub window: Duration,
-    /// How often a batch is retried until it goes to the destination; `None` for ever.
+    /// The number of retries after which a batch goes to the destination; `None` retries for ever.
     pub retries_max: Option<u32>,
-    /// Whether a batch that failed is halved.
+    /// Whether a failed batch is split in two halves.
     pub bisect: bool,
-    /// How long until a batch is retried.
+    /// The wait before each retry.
     pub back_off: Duration,
 }
 
@@ -63,20 +61,20 @@ impl Default for Mapping {
     }
 }
 
-/// What it did.
+/// The outcome of one delivery: counts, and the records that failed.
 #[derive(Clone, Debug, Default)]
 pub struct Delivered {
-    /// Invocations.
+    /// How many times the function was invoked.
     pub invocations: u32,
-    /// Those that failed.
+    /// How many of these invocations failed.
     pub failures: u32,
-    /// Records that are done with.
+    /// How many records were read; all of them are applied or in `on_failure`.
     pub records: usize,
-    /// Records that failed too often.
+    /// The records that failed more often than `retries_max` allows.
     pub on_failure: Vec<Record>,
 }
 
-/// A topic, and how far it was read. Reads anew what was not done with when it was dropped.
+/// A topic and the position up to which it was read. A record that was not finished when this was dropped is read again.
 pub struct EventSource {
     consumer: BaseConsumer,
     topic: String,
@@ -89,7 +87,7 @@ struct Batch {
 }
 
 impl EventSource {
-    /// The topic from its beginning, or from where `group` has come.
+    /// Reads the topic from the offsets that `group` committed, or from its beginning.
     ///
     /// # Panics
     /// No broker answers, or there is no such topic.
@@ -110,7 +108,7 @@ impl EventSource {
             for partition in 0..i32::try_from(partitions).expect("few") {
                 all.add_partition(&topic, partition);
             }
-            // All of them, without the others of a group: there is one event source.
+            // All partitions are assigned by hand, because there is only one event source in the group.
             let kept = consumer.committed_offsets(all, patience).expect("offsets");
             let mut from = TopicPartitionList::new();
             for place in kept.elements() {
@@ -127,7 +125,7 @@ impl EventSource {
         Self { consumer, topic, mapping }
     }
 
-    /// Reads a batch, waiting for its window, and delivers it until nothing of it is left; nothing where nothing came.
+    /// Reads a batch within its window and delivers it until no record is left. If no record came, nothing is invoked.
     pub async fn deliver(&mut self, function: &dyn Invoke) -> Delivered {
         let records = tokio::task::block_in_place(|| self.poll());
         let mut delivered = Delivered { records: records.len(), ..Delivered::default() };
@@ -149,12 +147,12 @@ impl EventSource {
                 Ok(answer) => {
                     let left = left_of(&batch.records, &answer);
                     let attempts = if left.len() < batch.records.len() { 0 } else { batch.attempts + 1 };
-                    self.again(Batch { records: left, attempts }, &mut batches, &mut delivered).await;
+                    self.retry_later(Batch { records: left, attempts }, &mut batches, &mut delivered).await;
                 }
                 Err(_said) => {
                     delivered.failures += 1;
                     let attempts = batch.attempts + 1;
-                    self.again(Batch { attempts, ..batch }, &mut batches, &mut delivered).await;
+                    self.retry_later(Batch { attempts, ..batch }, &mut batches, &mut delivered).await;
                 }
             }
         }
@@ -164,8 +162,8 @@ impl EventSource {
         delivered
     }
 
-    /// Has what is left of a batch retried, in halves where it failed, or sets it aside.
-    async fn again(&self, batch: Batch, batches: &mut Vec<Batch>, delivered: &mut Delivered) {
+    /// Queues the rest of a batch for a retry, in halves if it failed, or adds it to `on_failure`.
+    async fn retry_later(&self, batch: Batch, batches: &mut Vec<Batch>, delivered: &mut Delivered) {
         let Batch { mut records, attempts } = batch;
         if attempts == 0 {
             batches.push(Batch { records, attempts });
@@ -190,7 +188,7 @@ impl EventSource {
             let Some(polled) = self.consumer.poll(end.saturating_duration_since(Instant::now())) else {
                 break;
             };
-            // A broker that is away comes back.
+            // An error is transient: the broker comes back, and the client reconnects.
             let Ok(message) = polled else { continue };
             let message = message.detach();
             let headers = message.headers().map(|headers| {
@@ -214,7 +212,7 @@ impl EventSource {
     }
 }
 
-/// The event of a batch, as a self-managed cluster's is.
+/// The event that Lambda makes of a batch from a self-managed cluster.
 pub fn event(records: &[Record]) -> Value {
     let mut partitions: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for record in records {
@@ -224,7 +222,7 @@ pub fn event(records: &[Record]) -> Value {
     json!({"eventSource": "SelfManagedKafka", "bootstrapServers": "kafka:9092", "records": partitions})
 }
 
-/// A record, as it stands in an event.
+/// A record as it appears in an event.
 pub fn record_event(record: &Record) -> Value {
     let encoded = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| STANDARD.encode(bytes));
     let headers = record.headers.iter().map(|(name, value)| json!({name: value}));
@@ -235,10 +233,10 @@ pub fn record_event(record: &Record) -> Value {
     })
 }
 
-/// What an answer leaves: of each partition that it names, all from there on.
+/// The records that an answer asks to retry: of each partition that it names, the named record and all after it.
 ///
 /// # Panics
-/// It names what is not in the batch: Lambda takes that for a failure of the function.
+/// The answer names a record that is not in the batch, which Lambda treats as a failure of the function.
 pub fn left_of(records: &[Record], answer: &Value) -> Vec<Record> {
     let mut from: BTreeMap<String, i64> = BTreeMap::new();
     for failure in answer["batchItemFailures"].as_array().expect("a list of failures") {

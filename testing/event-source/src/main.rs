@@ -1,13 +1,14 @@
-//! What Lambda does around the functions, on a laptop: invokes `consumer` with what a topic has, and `relay-cron` by its
-//! schedule, through the address at which `cargo lambda watch` takes invocations.
+//! Takes Lambda's place around the functions on one machine: invokes `consumer` with the records of a topic and `relay-cron`
+//! on a schedule, through the address at which `cargo lambda watch` accepts invocations.
 //!
-//! `cargo xtask lambda events` runs this. Usage: `event_source ADDRESS SECONDS`, such as `127.0.0.1:9000 60`; the topic is that
-//! of `BESPEAK_EVENTS_URL`.
+//! `cargo xtask lambda events` runs this program. Usage: `event-source ADDRESS SECONDS`, such as `127.0.0.1:9000 60`; the
+//! topic is the one that `BESPEAK_EVENTS_URL` names.
 #![allow(
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stderr,
     clippy::allow_attributes,
-    reason = "a tool: what it cannot do ends it"
+    reason = "a tool: it ends if it cannot set itself up"
 )]
 
 use std::{
@@ -20,15 +21,15 @@ use bespeak::{
     config::{Config, Values},
     events::EventLog,
 };
+use bespeak_event_source::{EventSource, Invoke, Mapping};
 use bespeak_lab::load::Target;
-use bespeak_tests::{
-    event_source::{EventSource, Invoke, Mapping},
-    sample,
-};
 use http::Method;
 use serde_json::Value;
 
-/// A function behind the address.
+/// The event of the schedule, with a request that ends when no work is left.
+const ALL_TASKS: &str = include_str!("../../../events/relay-cron-all.json");
+
+/// A function behind the address of `cargo lambda watch`.
 struct Watched {
     target: Target,
     name: &'static str,
@@ -53,7 +54,7 @@ impl Invoke for Watched {
 #[tokio::main]
 async fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [address, seconds] = arguments.as_slice() else { panic!("usage: event_source ADDRESS SECONDS") };
+    let [address, seconds] = arguments.as_slice() else { panic!("usage: event-source ADDRESS SECONDS") };
     let every = Duration::from_secs(seconds.parse().expect("a number of seconds"));
     let target = Target::new(&format!("http://{address}")).expect("an address, such as 127.0.0.1:9000");
     let config = Config::parse(&Values::from_environment()).expect("valid settings");
@@ -62,7 +63,7 @@ async fn main() {
     };
     let cron = Watched { target: target.clone(), name: "relay-cron" };
     let consumer = Watched { target, name: "consumer" };
-    // The schedule makes the topic.
+    // The first run of the schedule creates the topic.
     scheduled(&cron).await;
     let mut scheduled_at = Instant::now();
     let group = format!("{}-event-source", kafka.group);
@@ -82,10 +83,11 @@ async fn main() {
     }
 }
 
-/// What the schedule sends, told to end when nothing is left to do.
+/// Invokes `relay-cron` once with all tasks.
 async fn scheduled(cron: &Watched) {
-    match cron.invoke(sample("relay-cron-all")).await {
+    let event = serde_json::from_str(ALL_TASKS).expect("the sample is JSON");
+    match cron.invoke(event).await {
         Ok(summary) => eprintln!("relay-cron: {summary}"),
-        Err(failure) => eprintln!("relay-cron failed, and comes again: {failure}"),
+        Err(failure) => eprintln!("relay-cron failed and will be invoked again: {failure}"),
     }
 }
