@@ -15,13 +15,20 @@ const PAGES: [(&str, &[&str]); 3] = [
 
 /// Builds `bespeak`, and writes what it prints.
 pub(crate) fn run() -> Result<(), String> {
-    step("building bespeak", cargo().args(["build", "--quiet", "--locked", "-p", "bespeak-cli", "--bin", "bespeak"]))?;
+    step(
+        "building bespeak",
+        cargo().args(["build", "--quiet", "--locked", "-p", "bespeak-cli", "--bin", "bespeak"]),
+    )?;
     let bespeak = target().join("debug/bespeak");
     for (file, arguments) in PAGES {
         let output = Command::new(&bespeak).args(arguments).output();
         let output = output.map_err(|error| format!("{}: {error}", bespeak.display()))?;
         if !output.status.success() {
-            return Err(format!("bespeak {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)));
+            return Err(format!(
+                "bespeak {}: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            ));
         }
         fs::write(root().join(file), &output.stdout).map_err(|error| format!("{file}: {error}"))?;
         eprintln!("xtask: {file} is written");

@@ -36,7 +36,8 @@ pub(super) fn page(document: &Value) -> String {
     }
     for tag in document["tags"].as_array().into_iter().flatten() {
         let name = tag["name"].as_str().unwrap_or_default();
-        page += &format!("\n## {}\n\n{}.\n", capitalised(name), text(&tag["description"]).trim_end_matches('.'));
+        page +=
+            &format!("\n## {}\n\n{}.\n", capitalised(name), text(&tag["description"]).trim_end_matches('.'));
         for operation in operations.iter().filter(|operation| operation.description["tags"][0] == name) {
             page += &section(document, operation);
         }
@@ -85,8 +86,10 @@ fn parameters(operation: &Value) -> String {
         let required = if parameter["required"] == true { "yes" } else { "" };
         let limits = meaning(&parameter["schema"]);
         let description = cell(text(&parameter["description"]));
-        let described: Vec<&str> =
-            [description.trim_end_matches('.'), &limits].into_iter().filter(|part| !part.is_empty()).collect();
+        let described: Vec<&str> = [description.trim_end_matches('.'), &limits]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
         table += &format!(
             "| `{}` | {} | {} | {required} | {} |\n",
             text(&parameter["name"]),
@@ -129,9 +132,10 @@ fn problems(operations: &[Operation<'_>]) -> String {
             }
         }
     }
-    let mut table = "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
+    let mut table =
+        "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
         | type | status | returned by |\n|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for (slug, (statuses, paths)) in problems {
         let everywhere = paths.len() == operations.len();
         let by = if everywhere { "every operation".to_owned() } else { Vec::from_iter(paths).join(", ") };
@@ -144,7 +148,8 @@ fn problems(operations: &[Operation<'_>]) -> String {
 fn slugs(description: &str) -> Vec<&str> {
     let listed = description.split([';', ':']).next().unwrap_or_default();
     let slugs: Vec<&str> = listed.split(',').map(|slug| slug.trim().trim_matches('`')).collect();
-    let is_slug = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_slug =
+        |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     if slugs.iter().all(|slug| is_slug(&slug)) { slugs } else { Vec::new() }
 }
 

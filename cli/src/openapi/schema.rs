@@ -30,7 +30,11 @@ fn properties(document: &Value, schema: &Value) -> Vec<Field> {
     let is_required = |name: &str| list(&schema["required"]).iter().any(|required| required == name);
     let own = schema["properties"].as_object().into_iter().flatten();
     let mut fields: Vec<Field> = own
-        .map(|(name, schema)| Field { name: name.clone(), required: is_required(name), schema: schema.clone() })
+        .map(|(name, schema)| Field {
+            name: name.clone(),
+            required: is_required(name),
+            schema: schema.clone(),
+        })
         .collect();
     for part in list(&schema["allOf"]) {
         fields.extend(properties(document, resolved(document, part)));
@@ -59,7 +63,9 @@ pub(super) fn kind(schema: &Value) -> String {
         }
     }
     match &schema["type"] {
-        Value::Array(types) => types.iter().map(|one| one_kind(schema, &plain(one))).collect::<Vec<_>>().join(" or "),
+        Value::Array(types) => {
+            types.iter().map(|one| one_kind(schema, &plain(one))).collect::<Vec<_>>().join(" or ")
+        }
         Value::String(one) => one_kind(schema, one),
         _ => "any JSON".to_owned(),
     }

@@ -232,7 +232,10 @@ fn the_lab_is_found_beside_the_program_or_on_the_path() {
     let missing = run(&["simulate", "--users", "5"]);
     let text = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert_eq!(missing.status.code(), Some(2), "{text}");
-    assert!(text.contains("needs the program bespeak-lab") && text.contains("cargo install --path lab"), "{text}");
+    assert!(
+        text.contains("needs the program bespeak-lab") && text.contains("cargo install --path lab"),
+        "{text}"
+    );
     let json: Value = serde_json::from_slice(&run(&["simulate", "--json"]).stdout).unwrap();
     assert!(json["detail"].as_str().unwrap().contains("bespeak-lab"), "{json}");
     // When a program of that name is on PATH, then it receives the arguments, and its exit code is the command's
