@@ -23,6 +23,7 @@ mod openapi;
 mod problems;
 mod races;
 mod retention;
+mod tidy;
 mod timer;
 mod tracing;
 mod webhooks;

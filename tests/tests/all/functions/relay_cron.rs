@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bespeak_services::Kafka;
-use bespeak_tests::{Behaviour, Books, Gateway, Lambda, Receiver, TIME, Topic, sample, until_within};
+use bespeak_tests::{Behaviour, Books, Client, Gateway, Lambda, Receiver, TIME, Topic, sample, until_within};
 use serde_json::{Value, json};
 
 use super::{open_transactions, sessions};
@@ -60,15 +60,10 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
     assert_eq!((open_transactions(&books).await, leases(&books).await), (0, 0));
     assert!(sessions(&books).await <= 2 + 6, "those of `reserve`, and of relay-cron");
     // When the consumer has enqueued deliveries, then the next invocation delivers them
-    let mapping = bespeak_tests::event_source::Mapping::default();
+    let mapping = bespeak_event_source::Mapping::default();
     let consumer = Lambda::start("consumer", &books, &settings).await;
-    let mut source = bespeak_tests::event_source::EventSource::start(
-        topic.bootstrap(),
-        topic.name(),
-        "functions",
-        mapping,
-    )
-    .await;
+    let mut source =
+        bespeak_event_source::EventSource::start(topic.bootstrap(), topic.name(), "functions", mapping).await;
     let mut seen = 0;
     while seen < 15 {
         seen += source.deliver(&consumer).await.records;
@@ -137,7 +132,7 @@ async fn an_invocation_with_little_time_answers_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     let books = Books::mysql().await;
-    let (mut broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
+    let (mut broker, switch) = Kafka::start_own_behind_switch().await.expect("a broker");
     let topic = Topic::on(&broker);
     let reserve = traded(&books).await;
     reserve.cars("bike", 1).await;
@@ -145,7 +140,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     reserve.hold_for("overdue", "bike", 1).await;
     let cron = Lambda::start("relay-cron", &books, &[("BESPEAK_EVENTS_URL", &topic.url())]).await;
     // Given no broker at cold start, then it says so, and the other chores are done
-    gate.close();
+    switch.turn_off();
     until_within(TIME, "the hold is overdue", async || {
         books.count("SELECT COUNT(*) FROM reservations WHERE status = 'HELD' AND expires_at < UNIX_TIMESTAMP(NOW(6)) * 1000000").await == 1
     })
@@ -153,7 +148,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     let failed = cron.call(&sample("relay-cron-all")).await.expect_err("no broker");
     assert!(failed.message.contains("relay: ") && failed.message.contains(r#"\"expired\":1"#), "{failed:?}");
     // When it is back, everything is published
-    gate.open().expect("opened");
+    switch.turn_on().expect("opened");
     until_within(Duration::from_secs(60), "it publishes", async || {
         cron.call(&sample("relay-cron-relay")).await.is_ok() && unpublished(&books).await == 0
     })
