@@ -7,6 +7,7 @@ mod background;
 mod events;
 mod open;
 mod reply;
+mod telemetry;
 mod webhooks;
 
 use std::{
@@ -44,6 +45,7 @@ const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
+pub use self::telemetry::{TelemetryError, start_telemetry};
 use reply::{booked, defined};
 
 /// A running engine: the entry point of servers, functions and commands.
