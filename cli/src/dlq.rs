@@ -1,20 +1,20 @@
-//! `bespeak dlq`: events that no consumer could apply, and what to do about them.
+//! `bespeak dlq`: lists the events that no consumer could apply, and replays or drops them.
 
 use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
     app::dead_letters,
     config::{Config, Values},
-    events::dead_letter::{DeadLetterError, DeadLetters},
+    events::dead_letter::{DeadLetterError, DeadLetterQueue},
     store::{DeadLetterId, StoredDeadLetter},
 };
 use serde_json::{Value, json};
 
 use crate::{
     args::{DlqCommand, DlqListArgs},
+    database::open,
     failure::Failure,
-    output::{Output, card, table},
-    verify::open,
+    output::{Output, card, counted, table},
 };
 
 pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode, Failure> {
@@ -42,22 +42,22 @@ pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode,
     }
 }
 
-/// Opens dead letters for one thing, and closes the database.
+/// Opens the dead letters, runs one action on them, and closes the database whatever becomes of the action.
 async fn with(
     values: Values,
-    what: impl AsyncFnOnce(&Arc<dyn DeadLetters>) -> Result<(), Failure>,
+    action: impl AsyncFnOnce(&Arc<dyn DeadLetterQueue>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
     let store = open(&config).await?;
     let done = match dead_letters(&config, &store) {
-        Ok(letters) => what(&letters).await,
+        Ok(letters) => action(&letters).await,
         Err(error) => Err(error.into()),
     };
     store.close().await;
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs) -> Result<(), Failure> {
+async fn list(output: Output, letters: &Arc<dyn DeadLetterQueue>, args: &DlqListArgs) -> Result<(), Failure> {
     let kept = letters.list(args.after, args.limit).await?;
     output.print(&kept.iter().map(shown).collect::<Vec<_>>(), || {
         let mut lines = table(&["id", "event", "type", "from", "since", "reason"]);
@@ -72,14 +72,15 @@ async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs
                 letter.letter.reason.clone(),
             ]);
         }
-        format!("{lines}\n{} dead letters", kept.len())
+        format!("{lines}\n{}", counted(kept.len() as u64, "dead letter", "dead letters"))
     })
 }
 
-/// Replays one, or all that are there now. A letter that fails again becomes a new one, which is left for the next time.
+/// Replays one dead letter, or all that exist now. An event that fails again becomes a new dead letter, which this replay does
+/// not take, so that it ends.
 async fn replay(
     output: Output,
-    letters: &Arc<dyn DeadLetters>,
+    letters: &Arc<dyn DeadLetterQueue>,
     id: Option<DeadLetterId>,
 ) -> Result<(), Failure> {
     let ids = match id {
@@ -89,11 +90,11 @@ async fn replay(
     for id in &ids {
         letters.replay(*id).await?;
     }
-    let told: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    output.print(&json!({"replayed": told}), || {
+    let replayed: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    output.print(&json!({"replayed": replayed}), || {
         format!(
-            "{} dead letters replayed; `bespeak dlq list` shows those that cannot be applied still",
-            told.len()
+            "{} replayed; `bespeak dlq list` shows those that still cannot be applied",
+            counted(replayed.len() as u64, "dead letter", "dead letters")
         )
     })
 }

@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "comparison")]
 use crate::comparison::{LabArgs, SubjectArgs};
+use crate::duration::duration;
 
 /// The lab of Bespeak: a flash-sale simulation, and a comparison of locking strategies.
 #[derive(Debug, Parser)]
@@ -29,8 +31,10 @@ pub(crate) enum Command {
     /// Run a flash sale against a server (without --server: one of its own) and check that the books balance.
     Simulate(SimulateArgs),
     /// Run the same load against each locking strategy in turn; report throughput, response times and duplicates.
+    #[cfg(feature = "comparison")]
     Lab(LabArgs),
     /// Serve in the lab (used by the lab itself).
+    #[cfg(feature = "comparison")]
     #[command(hide = true)]
     LabSubject(SubjectArgs),
 }
@@ -74,21 +78,4 @@ pub(crate) struct SimulateArgs {
 
 fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be 0 to 1".to_owned())
-}
-
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "must be a number with ms, s or m, such as 5s".to_owned();
-    let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => number / 1000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        _ => return Err(wrong()),
-    };
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|span| *span <= Duration::from_hours(1))
-        .ok_or_else(wrong)
 }

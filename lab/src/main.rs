@@ -4,7 +4,9 @@
 //! lab was stopped with Ctrl-C.
 
 mod args;
+#[cfg(feature = "comparison")]
 mod comparison;
+mod duration;
 mod simulate;
 
 use std::process::ExitCode;
@@ -27,7 +29,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let output = Output::new(cli.json);
     match cli.command {
         Command::Simulate(args) => on_all_cores(simulate::run(output, args)),
+        #[cfg(feature = "comparison")]
         Command::Lab(args) => on_all_cores(comparison::run(output, args)),
+        #[cfg(feature = "comparison")]
         Command::LabSubject(args) => on_all_cores(comparison::serve_subject(output, args)),
     }
 }

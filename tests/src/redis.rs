@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use bespeak::lock::{DistributedLock, Redlock, RedlockOptions};
 use bespeak_services::{Redis, Switch};
 
-/// Three nodes, each behind a switch that can slow or cut its connections.
+/// Three nodes, each behind a switch.
 pub struct Nodes {
     /// The three servers.
     pub nodes: Vec<Redis>,
     /// The switch in front of each node.
-    pub gates: Vec<Switch>,
+    pub switches: Vec<Switch>,
 }
 
 impl Nodes {
@@ -19,14 +19,14 @@ impl Nodes {
     /// # Panics
     /// Redis is not installed; the message says what to install.
     pub async fn start() -> Self {
-        let (mut nodes, mut gates) = (Vec::new(), Vec::new());
+        let (mut nodes, mut switches) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            let started = Redis::start_own_behind_gate(&[]).await;
-            let (node, gate) = started.unwrap_or_else(|missing| panic!("{missing}"));
+            let started = Redis::start_own_behind_switch(&[]).await;
+            let (node, switch) = started.unwrap_or_else(|missing| panic!("{missing}"));
             nodes.push(node);
-            gates.push(gate);
+            switches.push(switch);
         }
-        Self { nodes, gates }
+        Self { nodes, switches }
     }
 
     /// The value for `BESPEAK_REDIS_URLS`.

@@ -6,7 +6,7 @@ use bespeak::dispatch::Strategy;
 use clap::Args;
 
 use super::{scenario::Name, strategy::compared};
-use crate::args::duration;
+use crate::duration::duration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LabArgs {

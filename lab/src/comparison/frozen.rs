@@ -12,13 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak::{dispatch::Strategy, store::mysql::Scratch};
+use bespeak::dispatch::Strategy;
 use bespeak_lab::load::{Connection, Target};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    scratch::ScratchDatabase,
     servers::Servers,
     strategy::{alone, lease},
     subject::Subject,
@@ -77,7 +78,7 @@ pub(super) async fn run(
 
 async fn rounds(
     servers: &Servers,
-    database: &Scratch,
+    database: &ScratchDatabase,
     strategy: Strategy,
     guarded: bool,
 ) -> Result<Frozen, Failure> {
@@ -103,7 +104,7 @@ async fn rounds(
         frozen.rounds += 1;
         frozen.frozen_ms = frozen.frozen_ms.max(millis(stopped_for));
         frozen.sold_meanwhile += sold;
-        frozen.duplicates = database.count().await?.duplicates;
+        frozen.duplicates = database.duplicates().await?;
     }
     frozen.locks_lost = holder.locks_lost().await?;
     holder.stop().await;

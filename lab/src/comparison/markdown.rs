@@ -2,7 +2,7 @@
 
 use bespeak_lab::load::thousands;
 
-use super::{Lab, charts::ms, report::Sentences};
+use super::{charts::ms, report::Sentences, result::Lab};
 
 pub(super) fn text(lab: &Lab) -> String {
     let mut text = "# The lock lab\n\n".to_owned();

@@ -10,7 +10,9 @@ mod frozen;
 mod markdown;
 mod redis;
 mod report;
+mod result;
 mod scenario;
+mod scratch;
 mod servers;
 mod strategy;
 mod subject;
@@ -22,13 +24,13 @@ use std::{fs::OpenOptions, path::Path, process::ExitCode, time::Duration};
 use bespeak::dispatch::Strategy;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use args::{LabArgs, SubjectArgs};
 use bespeak_cli::{Failure, Output};
 use environment::Environment;
 use frozen::Frozen;
+use result::Lab;
 use scenario::{Name, Scenario};
 use servers::Servers;
 use strategy::COMPARED;
@@ -39,26 +41,6 @@ use trial::Figures;
 const INTERRUPTED: u8 = 130;
 /// About how long a frozen holder takes.
 const FROZEN_TAKES: Duration = Duration::from_secs(20);
-
-/// What the lab came to.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Lab {
-    results: Vec<Figures>,
-    frozen_holder: Vec<Frozen>,
-    environment: Environment,
-    /// For how long arrivals were measured in each run, the crowd and the soak aside.
-    seconds: f64,
-    /// Whether it was stopped before the end: then what is there is part of it.
-    interrupted: bool,
-    /// What ended it before its end, if something did: then what is there is part of it.
-    broken: Option<String>,
-    /// Whether nothing was sold twice, nor anything else wrong with the books, wherever they were guarded.
-    passed: bool,
-    /// For the order and the titles of the page.
-    #[serde(skip)]
-    scenarios: Vec<Scenario>,
-}
 
 /// What is to be done, in its order.
 enum Step {
@@ -192,19 +174,6 @@ impl std::fmt::Display for Step {
             Self::Frozen(strategy, true) => write!(f, "frozen holder: {strategy} with the store's guard"),
             Self::Frozen(strategy, false) => write!(f, "frozen holder: {strategy} alone"),
         }
-    }
-}
-
-impl Figures {
-    /// Whether the books came out as this strategy must leave them.
-    fn is_right(&self) -> bool {
-        self.strategy == Strategy::Unguarded.as_str() || (self.duplicates == 0 && self.findings == 0)
-    }
-}
-
-impl Frozen {
-    fn is_right(&self) -> bool {
-        !self.guarded || self.duplicates == 0
     }
 }
 

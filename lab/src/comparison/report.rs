@@ -4,10 +4,9 @@ use bespeak_lab::load::thousands;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    Lab,
     charts::{self, ms},
+    result::Lab,
     scenario::Scenario,
-    trial::Figures,
 };
 use bespeak_cli::Failure;
 
@@ -38,13 +37,6 @@ const SOURCES: [(&str, &str); 3] = [
     ),
     ("ShedLock's README", "https://github.com/lukas-krecan/ShedLock"),
 ];
-
-impl Lab {
-    /// The runs of a scenario, in their order.
-    pub(super) fn of(&self, scenario: &str) -> Vec<&Figures> {
-        self.results.iter().filter(|run| run.scenario == scenario).collect()
-    }
-}
 
 /// The whole page.
 pub(super) fn html(lab: &Lab) -> Result<String, Failure> {

@@ -3,13 +3,13 @@
 //! Never: a server of this machine that was not named or started for this. What starts them is in builds with the feature
 //! `provide` alone (docs/adr/0018-lab-servers.md).
 
-use bespeak::{
-    dispatch::Strategy,
-    lock::LockKind,
-    store::mysql::{Scratch, ScratchServer},
-};
+use bespeak::{dispatch::Strategy, lock::LockKind};
 
-use super::{args::LabArgs, redis};
+use super::{
+    args::LabArgs,
+    redis,
+    scratch::{ScratchDatabase, ScratchServer},
+};
 use bespeak_cli::Failure;
 
 /// What a majority needs that survives the loss of one node.
@@ -57,7 +57,11 @@ impl Servers {
     }
 
     /// What a server under test is told, beside its strategy.
-    pub(super) fn settings(&self, database: &Scratch, strategy: Strategy) -> Vec<(&'static str, String)> {
+    pub(super) fn settings(
+        &self,
+        database: &ScratchDatabase,
+        strategy: Strategy,
+    ) -> Vec<(&'static str, String)> {
         let mut settings = vec![("BESPEAK_DATABASE_URL", database.url())];
         if let (Some(LockKind::Redlock), Some(urls)) = (strategy.lock(), &self.redis_urls) {
             settings.push(("BESPEAK_REDIS_URLS", urls.clone()));

@@ -3,7 +3,7 @@
 use bespeak_lab::load::thousands;
 use comfy_table::{Attribute, Cell, CellAlignment, Color};
 
-use super::{Lab, charts::ms, report::Sentences};
+use super::{charts::ms, report::Sentences, result::Lab};
 use bespeak_cli::table;
 
 const HEADER: [&str; 12] = [

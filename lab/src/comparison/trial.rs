@@ -10,7 +10,7 @@ use bespeak::{
     app::{Access, open_store},
     config::{Config, Values},
     dispatch::Strategy,
-    store::{Audit, mysql::Scratch},
+    store::Audit,
 };
 use bespeak_lab::load::{Answer, Connection, OpenRun, TargetError, open_loop};
 use hyper::{Method, StatusCode, body::Bytes};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     scenario::{Attempt, Scenario},
+    scratch::ScratchDatabase,
     servers::Servers,
     subject::Subject,
 };
@@ -74,7 +75,7 @@ pub(super) struct Figures {
 pub(super) async fn on_a_database<T>(
     servers: &Servers,
     stop: &CancellationToken,
-    work: impl AsyncFnOnce(&Scratch) -> Result<T, Failure>,
+    work: impl AsyncFnOnce(&ScratchDatabase) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
     let database = servers.database.create().await?;
     let done = stop.run_until_cancelled(work(&database)).await;
@@ -105,7 +106,7 @@ pub(super) async fn run(
 
 async fn measure(
     servers: &Servers,
-    database: &Scratch,
+    database: &ScratchDatabase,
     strategy: Strategy,
     scenario: &Scenario,
 ) -> Result<Figures, Failure> {
@@ -117,11 +118,11 @@ async fn measure(
     let row_waits = database.server().row_lock_waits().await?.saturating_sub(row_waits);
     let lock_waits = subject.waits_for_distributed_locks().await? - lock_waits;
     subject.stop().await;
-    let counted = database.count().await?;
+    let duplicates = database.duplicates().await?;
     let audit = audit(database).await?;
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let waits = row_waits as f64 + lock_waits;
-    Ok(figures(strategy, scenario, &run, waits, counted.duplicates, &audit))
+    Ok(figures(strategy, scenario, &run, waits, duplicates, &audit))
 }
 
 fn figures(
@@ -237,7 +238,7 @@ pub(super) async fn hold(connection: Connection, body: Bytes) -> (Connection, Re
 }
 
 /// The audit of `bespeak verify`.
-async fn audit(database: &Scratch) -> Result<Audit, Failure> {
+async fn audit(database: &ScratchDatabase) -> Result<Audit, Failure> {
     let url = database.url();
     let values =
         Values::collect(|name| (name == "BESPEAK_DATABASE_URL").then(|| url.clone()), |_| None::<String>);

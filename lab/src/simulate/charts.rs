@@ -10,7 +10,7 @@ use std::error::Error;
 
 use plotters::prelude::*;
 
-use super::{Sale, crowd::Answered};
+use super::{crowd::Answered, sale::Sale};
 
 const SIZE: (u32, u32) = (880, 300);
 const ACCEPTED: RGBColor = RGBColor(0x1b, 0x7f, 0x4d);

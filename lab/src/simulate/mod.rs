@@ -4,57 +4,19 @@ mod books;
 mod charts;
 mod crowd;
 mod report;
+mod sale;
+mod temporary;
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use bespeak::config::{Config, Values};
 use bespeak_lab::load::{Summary, Target, TargetError};
-use serde::Serialize;
 
 use crate::args::SimulateArgs;
 use bespeak_cli::{Failure, Output, Server, card, table};
-use books::Books;
-use crowd::{Answered, Crowd};
-
-/// What a flash sale came to.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Sale {
-    pub(crate) server: String,
-    pub(crate) embedded: bool,
-    pub(crate) resource: String,
-    pub(crate) seed: u64,
-    pub(crate) users: u32,
-    pub(crate) stock: u64,
-    pub(crate) quantity: u64,
-    pub(crate) ramp_ms: u64,
-    pub(crate) elapsed_ms: u64,
-    /// Buyers who got units.
-    pub(crate) accepted: u64,
-    /// Buyers who were told that it is sold out.
-    pub(crate) refused: u64,
-    /// Buyers who got anything else, by what it was.
-    pub(crate) errors: BTreeMap<String, u64>,
-    /// How many can win: no more than there are buyers, no more than the stock allows.
-    pub(crate) winners_expected: u64,
-    pub(crate) reserve: Summary,
-    pub(crate) commit: Option<Summary>,
-    pub(crate) books: Books,
-    /// Whether winners are as many as can be, nothing else went wrong and the books balance.
-    pub(crate) passed: bool,
-    /// When it was run, and on what.
-    pub(crate) environment: Environment,
-    #[serde(skip)]
-    pub(crate) answers: Vec<Answered>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Environment {
-    pub(crate) version: &'static str,
-    pub(crate) at: String,
-    pub(crate) cores: usize,
-    pub(crate) os: String,
-}
+use crowd::Crowd;
+use sale::{Environment, Sale};
+use temporary::TemporaryFolder;
 
 /// Runs a flash sale; exit code 0 only if it passed.
 pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, Failure> {
@@ -73,8 +35,8 @@ pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, 
 
 /// Runs a sale against a server of its own, with a database of its own that goes when it is over.
 async fn on_embedded(output: Output, args: SimulateArgs) -> Result<ExitCode, Failure> {
-    let folder =
-        tempfile::tempdir().map_err(|error| Failure::caused("no folder for the database", &error))?;
+    let folder = TemporaryFolder::create()
+        .map_err(|error| Failure::caused("no folder for the database can be created", &error))?;
     let database = format!("sqlite://{}", folder.path().join("simulate.db").display());
     let values = Values::collect(
         |name| match name {

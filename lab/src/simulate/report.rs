@@ -3,7 +3,7 @@
 use bespeak_lab::load::Summary;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Sale, charts};
+use super::{charts, sale::Sale};
 use bespeak_cli::Failure;
 
 const STYLE: &str = "

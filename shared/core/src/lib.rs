@@ -17,6 +17,13 @@
 //! | [`telemetry`], [`trace`] | logs, metrics, spans; the request behind a task |
 //! | [`engine`] | the rules, a crate of its own |
 
+// Without an optional client, the code that only this client uses is unused. A build with all clients shows dead code.
+#![cfg_attr(not(feature = "redis"), expect(dead_code, unused_imports, reason = "used by the Redis client"))]
+#![cfg_attr(
+    all(feature = "redis", not(feature = "webhooks-client")),
+    expect(dead_code, reason = "used by the client of webhooks")
+)]
+
 pub mod app;
 pub mod background;
 pub mod config;
@@ -29,6 +36,7 @@ pub mod events;
 mod failpoint;
 pub mod http_options;
 pub mod lock;
+#[cfg(feature = "redis")]
 mod redis_client;
 pub mod secret_url;
 pub mod store;

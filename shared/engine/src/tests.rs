@@ -1,4 +1,4 @@
-//! The rules, told as stories, and held against a simple model over random commands (`tests/model.rs`).
+//! Tests of the rules: as stories, and against a simple model over random commands (`tests/model.rs`).
 
 mod model;
 mod rules;

@@ -38,10 +38,10 @@ impl With {
     fn name(self) -> &'static str {
         match self {
             Self::Nothing => "without Redis",
-            Self::Switch => "gate",
-            Self::GateAndLimit => "gate and rate limit",
-            Self::Away => "gate and rate limit, Redis frozen",
-            Self::Late => "gate and rate limit, Redis 15 ms late",
+            Self::Switch => "switch",
+            Self::GateAndLimit => "switch and rate limit",
+            Self::Away => "switch and rate limit, Redis frozen",
+            Self::Late => "switch and rate limit, Redis 15 ms late",
         }
     }
 
@@ -67,8 +67,8 @@ async fn hold_by(connection: Connection, number: usize) -> (Connection, Result<A
 /// Holds on one hot resource of one process.
 pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Section, Error> {
     let mut redis = Redis::start_own(&[]).await?;
-    let (late, gate) = Redis::start_own_behind_gate(&[]).await?;
-    gate.set_latency(LATE_BY);
+    let (late, switch) = Redis::start_own_behind_switch(&[]).await?;
+    switch.set_latency(LATE_BY);
     let ways = [With::Nothing, With::Switch, With::GateAndLimit, With::Away, With::Late];
     let mut rates = vec![Vec::new(); ways.len()];
     let (mut p50s, mut p99s) = (rates.clone(), rates.clone());
@@ -168,7 +168,7 @@ pub(crate) async fn sold_out(bench: &Bench, database: &Database) -> Result<Secti
         ),
         header: vec!["with", "refusals/s", "p99 ms", "transactions/s, both"],
         rows,
-        verdict: verdict(reached >= 30_000.0, "at least 30,000/s with the gate"),
+        verdict: verdict(reached >= 30_000.0, "at least 30,000/s with the switch"),
         chart: Some(Chart { title: "Sold-out refusals per second across two processes", bars }),
     })
 }

@@ -50,7 +50,7 @@ async fn stock_and_reservations_from_the_command_line() {
     let sold_out = client(&server, &["reserve", "-r", "hotel/1", "-q", "2"]).await;
     assert_eq!(sold_out.code, 1);
     assert!(
-        sold_out.err.contains("out-of-stock") && sold_out.err.contains("next hold ends"),
+        sold_out.err.contains("out-of-stock") && sold_out.err.contains("next hold expires"),
         "{}",
         sold_out.err
     );
@@ -239,5 +239,5 @@ async fn health_reports_the_state_of_the_server() {
     }
     let unreachable = bespeak(&["health", "--server", "http://127.0.0.1:1"], &[]).await;
     assert_eq!(unreachable.code, 1, "{unreachable:?}");
-    assert!(unreachable.err.contains("http://127.0.0.1:1 cannot be asked"), "{}", unreachable.err);
+    assert!(unreachable.err.contains("http://127.0.0.1:1 cannot be reached"), "{}", unreachable.err);
 }

@@ -205,6 +205,27 @@ async fn missing_servers_are_named() {
     assert!(ran.err.contains("one-1000") && ran.err.contains("crowd"), "{}", ran.err);
 }
 
+#[test]
+fn programs_for_production_are_built_without_the_strategies_that_oversell() {
+    for program in ["bespeak-cli", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"] {
+        let features = features_of_the_core(program);
+        assert!(features.contains("bespeak feature \"mysql\""), "{program}: {features}");
+        assert!(!features.contains("bespeak feature \"lab\""), "{program}: {features}");
+    }
+    // The lab itself has them, so the absence above means something.
+    assert!(features_of_the_core("bespeak-lab").contains("bespeak feature \"lab\""));
+}
+
+/// The features of the core crate in a build of one package, as Cargo resolves them.
+fn features_of_the_core(package: &str) -> String {
+    let mut cargo = Command::new(env!("CARGO"));
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    cargo.current_dir(root).args(["tree", "--offline", "--edges", "normal,features", "--package", package]);
+    let output = cargo.args(["--invert", "bespeak"]).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// Runs the lab on the shared server; returns its output and its page.
 async fn lab(arguments: &[&str]) -> (Output, String) {
     let folder = TempDir::new().expect("a folder");

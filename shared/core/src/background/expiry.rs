@@ -31,7 +31,7 @@ const QUEUE_FULL_AGAIN: Duration = Duration::from_millis(10);
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ExpiryStep {
     /// Holds that it expired.
     pub expired: u64,
     /// When to take the next.
@@ -64,7 +64,7 @@ impl Expiry {
     ///
     /// # Errors
     /// The database is away, or the process is stopping.
-    pub async fn step(&mut self) -> Result<Step, DispatchError> {
+    pub async fn step(&mut self) -> Result<ExpiryStep, DispatchError> {
         let read_at = Instant::now();
         let limit = HOLDS_PER_STEP.saturating_add(u32::try_from(self.set_aside.len()).unwrap_or(u32::MAX));
         let due = self.dispatch.read(self.store.due(limit)).await?;
@@ -83,7 +83,7 @@ impl Expiry {
                 Ok((_, Ok(_))) => {}
                 Ok((_, Err(DispatchError::Full))) => full = true,
                 // It would meet the others too, and is over some time: none of them is to blame.
-                Ok((_, Err(error))) if error.meets_others() => failure = Some(error),
+                Ok((_, Err(error))) if error.affects_whole_batch() => failure = Some(error),
                 Ok((token, Err(_logged))) => {
                     self.set_aside.insert(token);
                 }
@@ -99,7 +99,7 @@ impl Expiry {
             Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO)
         });
         let next_in = if full { QUEUE_FULL_AGAIN } else { until_next.min(LOOK_AGAIN) };
-        Ok(Step { expired, next_at: read_at + next_in })
+        Ok(ExpiryStep { expired, next_at: read_at + next_in })
     }
 
     /// Takes steps, and says how many holds they expired. Failures were logged where they were met.

@@ -8,6 +8,6 @@ mod expiry;
 mod purge;
 mod run;
 
-pub use expiry::{Expiry, Step as ExpiryStep};
-pub use purge::{Purger, Retention, Step as PurgeStep};
+pub use expiry::{Expiry, ExpiryStep};
+pub use purge::{PurgeStep, Purger, Retention};
 pub use run::{RunReport, RunUntil, time_until};

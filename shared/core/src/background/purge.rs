@@ -62,7 +62,7 @@ pub struct Purger {
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct PurgeStep {
     /// Records that are gone now.
     pub deleted: u64,
     /// Whether the pass goes on.
@@ -79,14 +79,14 @@ impl Purger {
     ///
     /// # Errors
     /// The database is away; the step may be taken again.
-    pub async fn step(&mut self) -> Result<Step, DispatchError> {
+    pub async fn step(&mut self) -> Result<PurgeStep, DispatchError> {
         self.begun = true;
         let step = self.next_step().await?;
         self.begun = step.more;
         Ok(step)
     }
 
-    async fn next_step(&mut self) -> Result<Step, DispatchError> {
+    async fn next_step(&mut self) -> Result<PurgeStep, DispatchError> {
         match &self.at {
             At::Events => {
                 let purged = self
@@ -97,7 +97,7 @@ impl Purger {
                 if purged.deleted < u64::from(STEP) {
                     self.at = At::Inbox;
                 }
-                Ok(Step { deleted: purged.deleted, more: true })
+                Ok(PurgeStep { deleted: purged.deleted, more: true })
             }
             At::Inbox => {
                 let purged =
@@ -106,14 +106,14 @@ impl Purger {
                 if purged.deleted < u64::from(STEP) {
                     self.at = At::Reservations(None);
                 }
-                Ok(Step { deleted: purged.deleted, more: true })
+                Ok(PurgeStep { deleted: purged.deleted, more: true })
             }
             At::Reservations(after) => {
                 let purge = self.store.purge_reservations(self.retention.reservations, *after, STEP);
                 let purged = self.dispatch.run_maintenance(purge).await?;
                 telemetry::count_purged("reservations", purged.deleted);
                 self.at = purged.next.map_or(At::Deliveries, |token| At::Reservations(Some(token)));
-                Ok(Step { deleted: purged.deleted, more: true })
+                Ok(PurgeStep { deleted: purged.deleted, more: true })
             }
             At::Deliveries => {
                 let purge = self.store.purge_deliveries(self.retention.deliveries, STEP);
@@ -122,7 +122,7 @@ impl Purger {
                 if deleted < u64::from(STEP) {
                     self.at = At::Locks(None);
                 }
-                Ok(Step { deleted, more: true })
+                Ok(PurgeStep { deleted, more: true })
             }
             At::Locks(after) => {
                 let purge = self.store.purge_leases(LOCKS_KEPT, after.as_deref(), STEP);
@@ -130,7 +130,7 @@ impl Purger {
                 telemetry::count_purged("locks", purged.deleted);
                 let more = purged.next.is_some();
                 self.at = if more { At::Locks(purged.next) } else { At::Events };
-                Ok(Step { deleted: purged.deleted, more })
+                Ok(PurgeStep { deleted: purged.deleted, more })
             }
         }
     }
@@ -140,7 +140,7 @@ impl Purger {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {
             let pause = match self.step().await {
-                Ok(Step { deleted, more }) => {
+                Ok(PurgeStep { deleted, more }) => {
                     report.total += deleted;
                     report.failure = None;
                     match (more, until) {

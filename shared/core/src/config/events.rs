@@ -58,8 +58,17 @@ pub(super) fn source(values: &Values) -> Result<String, ConfigError> {
     Ok(source.to_owned())
 }
 
+/// How a build without the feature `kafka-tls` gets what a setting asks for.
+const NEEDS_KAFKA_TLS: &str = "this build of Kafka's client has no OpenSSL; use a released binary or image, \
+     `cargo install --path cli`, or build with `--features kafka-tls`";
+
 fn security(values: &Values) -> Result<Security, ConfigError> {
+    // Without the feature `kafka` there is no client at all, which is another error.
+    let lacks_tls = cfg!(all(feature = "kafka", not(feature = "kafka-tls")));
     let tls = values.choice("BESPEAK_KAFKA_TLS", &[("false", false), ("true", true)])?;
+    if tls && lacks_tls {
+        return Err(values.error("BESPEAK_KAFKA_TLS", format!("false: {NEEDS_KAFKA_TLS}")));
+    }
     let ca_file = Some(values.text("BESPEAK_KAFKA_CA_FILE").to_owned()).filter(|file| !file.is_empty());
     if ca_file.is_some() && !tls {
         return Err(values.error("BESPEAK_KAFKA_CA_FILE", "empty, unless BESPEAK_KAFKA_TLS is true"));
@@ -74,6 +83,10 @@ fn security(values: &Values) -> Result<Security, ConfigError> {
             ("msk-iam", "msk-iam"),
         ],
     )?;
+    // SCRAM hashes with OpenSSL; PLAIN does not, and MSK IAM is refused below, because it needs TLS.
+    if mechanism.starts_with("SCRAM") && lacks_tls {
+        return Err(values.error("BESPEAK_KAFKA_LOGIN", format!("none or plain: {NEEDS_KAFKA_TLS}")));
+    }
     let required = |name, why: &str| match values.text(name) {
         "" => Err(values.error(name, format!("set: BESPEAK_KAFKA_LOGIN={why} needs it"))),
         value => Ok(value.to_owned()),

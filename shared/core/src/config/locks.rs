@@ -49,5 +49,10 @@ fn redis_urls(values: &Values) -> Result<Vec<SecretUrl>, ConfigError> {
         }
         urls.push(SecretUrl::new(text));
     }
+    if !cfg!(feature = "redis") && !urls.is_empty() {
+        return Err(
+            values.error(NAME, "empty: this build has no Redis client; build it with the feature redis")
+        );
+    }
     Ok(urls)
 }

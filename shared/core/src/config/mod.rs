@@ -92,6 +92,10 @@ impl Config {
             .map_err(|invalid| values.error("BESPEAK_DATABASE_URL", invalid.expected))?;
         let strategy = strategy::strategy(values)?;
         let locks = locks::options(values)?;
+        if strategy == Strategy::Redlock && !cfg!(feature = "redis") {
+            let expected = "another: this build has no Redis client; build it with the feature redis";
+            return Err(values.error("BESPEAK_STRATEGY", expected));
+        }
         if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
             return Err(
                 values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")
@@ -127,8 +131,9 @@ impl Config {
         })
     }
 
-    /// The same with another strategy, of which no setting need know: for the lock lab, which runs every one of them, also
-    /// those that oversell. Not for `serve`.
+    /// The same configuration with another strategy, which no setting needs to allow: the lock lab also runs those that
+    /// oversell.
+    #[cfg(feature = "lab")]
     #[must_use]
     pub fn with_strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }

@@ -6,8 +6,8 @@ use crate::dispatch::Strategy;
 /// Parses it.
 pub(super) fn strategy(values: &Values) -> Result<Strategy, ConfigError> {
     const NAME: &str = "BESPEAK_STRATEGY";
-    let served = Strategy::ALL.map(|strategy| (strategy.as_str(), strategy));
-    let served: Vec<_> = served.into_iter().filter(|(_, strategy)| strategy.may_serve()).collect();
+    let served = Strategy::ALL.iter().copied().filter(|strategy| strategy.may_serve());
+    let served: Vec<_> = served.map(|strategy| (strategy.as_str(), strategy)).collect();
     let strategy = values.choice(NAME, &served)?;
     let experimental = values.choice("BESPEAK_EXPERIMENTAL", &[("true", true), ("false", false)])?;
     if strategy.is_experimental() && !experimental {

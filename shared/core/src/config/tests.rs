@@ -68,7 +68,7 @@ fn a_strategy_with_a_distributed_lock_is_asked_for_twice_and_those_of_the_lab_ne
     assert!(wrong.contains("URL 2 of them is not") && !wrong.contains("hunter2"), "{wrong}");
     assert!(refused("lanes", "redis://a,redis://a:6379/1").contains("each named once"));
     for strategy in Strategy::ALL {
-        assert_eq!(Strategy::named(strategy.as_str()), Some(strategy));
+        assert_eq!(Strategy::named(strategy.as_str()), Some(*strategy));
         if !strategy.may_serve() {
             assert!(refused(strategy.as_str(), "redis://a").contains("is not valid: must be lanes or"));
         }

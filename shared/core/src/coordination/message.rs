@@ -11,23 +11,23 @@ use crate::{
 
 /// Notices of one process.
 #[derive(Debug, Serialize, Deserialize)]
-struct Message {
+struct HintMessage {
     /// Which process, so that it need not read its own.
     from: u64,
-    notices: Vec<Wire>,
+    notices: Vec<WireHint>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Wire {
+struct WireHint {
     resource: String,
     version: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    short: Option<Short>,
+    short: Option<WireShortage>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Short {
+struct WireShortage {
     available: u64,
     as_of: Timestamp,
     next_release_at: Option<Timestamp>,
@@ -39,27 +39,27 @@ pub(super) fn encode(from: u64, notices: Vec<StockHint>) -> String {
         let short = match found {
             Finding::GivenBack => None,
             Finding::Short { available, as_of, next_release_at } => {
-                Some(Short { available, as_of, next_release_at })
+                Some(WireShortage { available, as_of, next_release_at })
             }
         };
-        Wire { resource: resource.as_str().to_owned(), version, short }
+        WireHint { resource: resource.as_str().to_owned(), version, short }
     };
-    let message = Message { from, notices: notices.into_iter().map(wire).collect() };
+    let message = HintMessage { from, notices: notices.into_iter().map(wire).collect() };
     // Numbers and strings: it cannot fail.
     serde_json::to_string(&message).unwrap_or_default()
 }
 
 /// The notices of another process than `me`; none where it cannot be read.
 pub(super) fn decode(me: u64, text: &[u8]) -> Vec<StockHint> {
-    let Ok(Message { from, notices }) = serde_json::from_slice(text) else { return Vec::new() };
+    let Ok(HintMessage { from, notices }) = serde_json::from_slice(text) else { return Vec::new() };
     if from == me {
         return Vec::new();
     }
-    let notice = |Wire { resource, version, short }: Wire| {
+    let notice = |WireHint { resource, version, short }: WireHint| {
         let resource = ResourceId::new("resource", &resource).ok()?;
         let found = match short {
             None => Finding::GivenBack,
-            Some(Short { available, as_of, next_release_at }) => {
+            Some(WireShortage { available, as_of, next_release_at }) => {
                 Finding::Short { available, as_of, next_release_at }
             }
         };

@@ -15,6 +15,7 @@ use std::{
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::time::{sleep, timeout};
 
+use super::CoordinationOptions;
 use crate::{
     redis_client,
     telemetry::{self, RedisCall, RedisResult as Counted},
@@ -80,11 +81,12 @@ impl Seen {
 }
 
 impl RedisNode {
-    /// A node that is waited for so long. It is connected to when it is first asked or looked for.
-    pub(crate) fn new(url: &str, patience: Duration) -> Arc<Self> {
-        telemetry::set_breaker(true);
+    /// The node that the options name, if they name one. The first call connects to it.
+    pub(crate) fn from_options(options: &CoordinationOptions) -> Option<Arc<Self>> {
+        let url = options.redis_url.as_ref()?.to_string();
+        telemetry::set_open_breaker(true);
         let state = State::Open { number: 0, looking: false };
-        Arc::new(Self { url: url.to_owned(), patience, state: Mutex::new(state) })
+        Some(Arc::new(Self { url, patience: options.timeout, state: Mutex::new(state) }))
     }
 
     /// What names it to the client.
@@ -174,7 +176,7 @@ impl RedisNode {
         match probed {
             Ok(connection) => {
                 tracing::info!("Redis answers");
-                telemetry::set_breaker(false);
+                telemetry::set_open_breaker(false);
                 *state = State::Closed { connection, number: number + 1, seen: Seen::default() };
                 true
             }
@@ -221,7 +223,7 @@ impl RedisNode {
             && *number == of
             && let Some(reason) = seen.note(took, self.patience)
         {
-            self.open(&mut state, of, &reason);
+            self.open_breaker(&mut state, of, &reason);
         }
     }
 
@@ -229,13 +231,13 @@ impl RedisNode {
     fn failed(self: &Arc<Self>, of: u64, error: &RedisError) {
         let mut state = self.state();
         if matches!(&*state, State::Closed { number, .. } if *number == of) {
-            self.open(&mut state, of, &error.to_string());
+            self.open_breaker(&mut state, of, &error.to_string());
         }
     }
 
-    fn open(self: &Arc<Self>, state: &mut State, number: u64, reason: &str) {
+    fn open_breaker(self: &Arc<Self>, state: &mut State, number: u64, reason: &str) {
         tracing::warn!(reason, "Redis is not asked for now; each process goes on by itself");
-        telemetry::set_breaker(true);
+        telemetry::set_open_breaker(true);
         *state = State::Open { number, looking: false };
         self.look_after(OPEN_FOR, state);
     }

@@ -18,9 +18,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{RedisNode, message};
 use crate::{
-    dispatch::{SoldOut, StockHint},
+    dispatch::{SoldOutMemory, StockHint},
     redis_client,
-    telemetry::{self, GateMessage, RedisCall},
+    telemetry::{self, RedisCall, SoldOutMessage},
 };
 
 /// Notices that may wait to be published.
@@ -40,19 +40,19 @@ pub(crate) struct SoldOutChannel {
     channel: String,
     /// What this process is called in messages.
     me: u64,
-    sold_out: Arc<SoldOut>,
+    sold_out: Arc<SoldOutMemory>,
 }
 
 impl SoldOutChannel {
     /// Through this channel, which all processes of one database share and no others.
-    pub(crate) fn new(node: Arc<RedisNode>, channel: String, sold_out: Arc<SoldOut>) -> Self {
+    pub(crate) fn new(node: Arc<RedisNode>, channel: String, sold_out: Arc<SoldOutMemory>) -> Self {
         Self { node, channel, me: fastrand::u64(..), sold_out }
     }
 
     /// Starts to tell and to learn, until told to stop.
     pub(crate) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
-        self.sold_out.tell(sender);
+        self.sold_out.announce_to(sender);
         self.node.look();
         let channel = Arc::new(self);
         let (publishing, learning) = (channel.clone().publish(queue), channel.learn());
@@ -70,7 +70,7 @@ impl SoldOutChannel {
                 redis::cmd("PUBLISH").arg(channel).arg(text).query_async::<u64>(&mut connection).await
             };
             if self.node.ask(RedisCall::Publish, publish).await.is_some() {
-                telemetry::count_gate_message(GateMessage::Published);
+                telemetry::count_sold_out_message(SoldOutMessage::Published);
             }
         }
     }

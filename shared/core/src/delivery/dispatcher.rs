@@ -21,7 +21,7 @@ use crate::{
     engine::Timestamp,
     store::{
         FailureLog, StoreError, WebhookStore,
-        webhooks::{Attempt, Claimed, Room, Then},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed},
     },
     telemetry::{self},
     webhooks::{DeliveryId, EndpointId},
@@ -59,7 +59,7 @@ impl Default for DispatcherOptions {
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct DeliveryStep {
     /// Deliveries that were claimed.
     pub claimed: usize,
     /// Attempts that were answered 2xx.
@@ -74,7 +74,7 @@ pub struct Step {
     pub disabled: u64,
 }
 
-impl std::ops::AddAssign for Step {
+impl std::ops::AddAssign for DeliveryStep {
     fn add_assign(&mut self, other: Self) {
         self.claimed += other.claimed;
         self.delivered += other.delivered;
@@ -87,7 +87,7 @@ impl std::ops::AddAssign for Step {
 
 /// What is attempted now.
 #[derive(Clone, Copy, Debug)]
-struct UnderWay {
+struct InFlightAttempt {
     delivery: DeliveryId,
     claim: i64,
     endpoint: EndpointId,
@@ -99,7 +99,7 @@ pub struct Dispatcher {
     sender: Arc<Sender>,
     options: DispatcherOptions,
     tasks: JoinSet<Attempt>,
-    under_way: HashMap<Id, UnderWay>,
+    under_way: HashMap<Id, InFlightAttempt>,
     /// Attempts that ended and are not recorded yet.
     ended: Vec<Attempt>,
     failures: FailureLog,
@@ -124,12 +124,12 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The database is away; the round may be made again.
-    pub async fn step(&mut self) -> Result<Step, StoreError> {
+    pub async fn step(&mut self) -> Result<DeliveryStep, StoreError> {
         let claimed = self.claim().await?;
         while let Some(joined) = self.tasks.join_next_with_id().await {
-            self.note(joined);
+            self.collect(joined);
         }
-        Ok(Step { claimed, ..self.record().await? })
+        Ok(DeliveryStep { claimed, ..self.record().await? })
     }
 
     /// Delivers, and says what it did: at once when it is woken, else by and by. At the end attempts under way have a while
@@ -139,10 +139,10 @@ impl Dispatcher {
         until: RunUntil,
         wake: Arc<Notify>,
         stop: CancellationToken,
-    ) -> RunReport<Step> {
+    ) -> RunReport<DeliveryStep> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {
-            let turn = self.turn(&mut report.total).await;
+            let turn = self.claim_and_record(&mut report.total).await;
             self.failures.observe(&turn);
             report.failure = turn.as_ref().err().map(|error| telemetry::chain(error));
             let over = self.under_way.is_empty() && matches!(turn, Ok(0));
@@ -156,22 +156,22 @@ impl Dispatcher {
             };
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(joined) = self.tasks.join_next_with_id() => self.note(joined),
+                Some(joined) = self.tasks.join_next_with_id() => self.collect(joined),
                 // Where the database is away there is no use in being woken.
                 () = wake.notified(), if turn.is_ok() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        if let Err(error) = self.wind_up(&mut report.total).await {
+        if let Err(error) = self.drain(&mut report.total).await {
             report.failure = Some(telemetry::chain(&error));
         }
         report
     }
 
     /// Records what has ended, and begins what is due; says how much of that there was.
-    async fn turn(&mut self, did: &mut Step) -> Result<usize, StoreError> {
+    async fn claim_and_record(&mut self, did: &mut DeliveryStep) -> Result<usize, StoreError> {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
-            self.note(joined);
+            self.collect(joined);
         }
         *did += self.record().await?;
         let claimed = self.claim().await?;
@@ -189,7 +189,7 @@ impl Dispatcher {
         let claimed = claims.len();
         for claim in claims {
             let under_way =
-                UnderWay { delivery: claim.delivery, claim: claim.claim, endpoint: claim.to.endpoint };
+                InFlightAttempt { delivery: claim.delivery, claim: claim.claim, endpoint: claim.to.endpoint };
             let task = self.tasks.spawn(attempt(self.sender.clone(), claim));
             self.under_way.insert(task.id(), under_way);
         }
@@ -197,7 +197,7 @@ impl Dispatcher {
     }
 
     /// What there is room for. Attempts that are not recorded yet take room as well, so that there are never many.
-    fn room(&self) -> Room {
+    fn room(&self) -> ClaimCapacity {
         let mut under_way = HashMap::new();
         let begun = self.under_way.values().map(|attempt| attempt.endpoint);
         for endpoint in begun.chain(self.ended.iter().map(|attempt| attempt.endpoint)) {
@@ -205,11 +205,11 @@ impl Dispatcher {
         }
         let taken: u32 = under_way.values().sum();
         let in_all = self.options.in_all.saturating_sub(taken);
-        Room { in_all, per_endpoint: self.options.per_endpoint, under_way }
+        ClaimCapacity { in_all, per_endpoint: self.options.per_endpoint, under_way }
     }
 
     /// Notes that an attempt ended. One that panicked comes again once its claim has run out.
-    fn note(&mut self, joined: Result<(Id, Attempt), JoinError>) {
+    fn collect(&mut self, joined: Result<(Id, Attempt), JoinError>) {
         match joined {
             Ok((task, attempt)) => {
                 self.under_way.remove(&task);
@@ -225,17 +225,17 @@ impl Dispatcher {
     }
 
     /// Records how attempts ended. Where that fails, they are kept and recorded later.
-    async fn record(&mut self) -> Result<Step, StoreError> {
-        let mut step = Step::default();
+    async fn record(&mut self) -> Result<DeliveryStep, StoreError> {
+        let mut step = DeliveryStep::default();
         if self.ended.is_empty() {
             return Ok(step);
         }
         let recorded = self.store.record_attempts(&self.ended).await?;
         for attempt in std::mem::take(&mut self.ended) {
-            let result = match attempt.then {
-                Then::Delivered => ("delivered", &mut step.delivered),
-                Then::Again { .. } => ("failed", &mut step.failed),
-                Then::GivenUp => ("given_up", &mut step.given_up),
+            let result = match attempt.outcome {
+                AttemptOutcome::Delivered => ("delivered", &mut step.delivered),
+                AttemptOutcome::Retry { .. } => ("failed", &mut step.failed),
+                AttemptOutcome::GivenUp => ("given_up", &mut step.given_up),
             };
             *result.1 += 1;
             telemetry::count_webhook(result.0);
@@ -247,13 +247,13 @@ impl Dispatcher {
         Ok(step)
     }
 
-    async fn wind_up(mut self, did: &mut Step) -> Result<(), StoreError> {
+    async fn drain(mut self, did: &mut DeliveryStep) -> Result<(), StoreError> {
         let end = tokio::time::sleep(self.options.grace);
         tokio::pin!(end);
         loop {
             tokio::select! {
                 joined = self.tasks.join_next_with_id() => match joined {
-                    Some(joined) => self.note(joined),
+                    Some(joined) => self.collect(joined),
                     None => break,
                 },
                 () = &mut end => break,
@@ -261,7 +261,7 @@ impl Dispatcher {
         }
         self.tasks.abort_all();
         while let Some(joined) = self.tasks.join_next_with_id().await {
-            self.note(joined);
+            self.collect(joined);
         }
         let recorded = self.record().await;
         self.failures.observe(&recorded);
@@ -285,7 +285,7 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
         claim: claim.claim,
         endpoint: claim.to.endpoint,
         error: received.failure(),
-        then: then(&received, attempts, fastrand::f64()),
+        outcome: outcome_of(&received, attempts, fastrand::f64()),
         disables: matches!(received, Received::Answer { status: 410, .. }).then_some(GONE),
         status: match received {
             Received::Answer { status, .. } => Some(status),
@@ -295,22 +295,23 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
 }
 
 /// What comes after so many attempts, of which this was the last. `random` is from 0 to 1.
-fn then(received: &Received, attempts: u32, random: f64) -> Then {
+fn outcome_of(received: &Received, attempts: u32, random: f64) -> AttemptOutcome {
     if received.is_success() {
-        return Then::Delivered;
+        return AttemptOutcome::Delivered;
     }
     let asked = match received {
         Received::Answer { retry_after, .. } => *retry_after,
         Received::Nothing { .. } => None,
     };
-    next_attempt_in(attempts, random, asked).map_or(Then::GivenUp, |after| Then::Again { after })
+    next_attempt_in(attempts, random, asked)
+        .map_or(AttemptOutcome::GivenUp, |after| AttemptOutcome::Retry { after })
 }
 
 /// An attempt that failed comes again, and the list of deliveries says why it failed. What somebody must look at is logged.
 fn log(attempt: &Attempt) {
     let (endpoint, delivery) = (attempt.endpoint, attempt.delivery);
     let reason = attempt.error.as_deref().unwrap_or_default();
-    if attempt.then == Then::GivenUp {
+    if attempt.outcome == AttemptOutcome::GivenUp {
         tracing::warn!(%endpoint, %delivery, reason, "a webhook delivery is given up");
     }
     if attempt.disables.is_some() {

@@ -3,86 +3,21 @@
 //! No redirects (who moved must say so), no proxies (they would connect where `guard.rs` cannot look), and no more of the
 //! answer than an excerpt.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use reqwest::{Client, Response, header, redirect::Policy};
-use uuid::Uuid;
 
-use super::{resolver::GuardedResolver, schedule::retry_after};
+use super::{
+    Message, NoWebhooksClient, Received, SenderOptions, resolver::GuardedResolver, schedule::retry_after,
+};
 use crate::{
     engine::Timestamp,
-    trace::{TRACEPARENT, TraceContext},
+    trace::TRACEPARENT,
     webhooks::{Forbidden, Receiver},
 };
 
 /// How much of an answer is read, in bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024;
-/// The longest reason that is kept, in characters.
-const REASON_CHARACTERS_MAX: usize = 250;
-
-/// How attempts are made.
-#[derive(Clone, Debug)]
-pub struct SenderOptions {
-    /// How long one may take, from connecting to the end of the answer.
-    pub timeout: Duration,
-    /// Whether private addresses may be sent to.
-    pub allow_private: bool,
-}
-
-impl Default for SenderOptions {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(15), allow_private: false }
-    }
-}
-
-/// What is sent.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// The event: the same for each attempt.
-    pub id: Uuid,
-    /// The exact body, JSON.
-    pub body: String,
-    /// The trace of the request that caused the event: the header `traceparent`.
-    pub trace: Option<TraceContext>,
-}
-
-/// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// The receiver answered.
-    Answer {
-        /// The status.
-        status: u16,
-        /// How long it asks us to stay away.
-        retry_after: Option<Duration>,
-        /// The beginning of the body.
-        body: String,
-    },
-    /// It did not, or not to the end.
-    Nothing {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Received {
-    /// Whether the delivery was made: only 2xx says so.
-    pub fn is_success(&self) -> bool {
-        matches!(self, Self::Answer { status: 200..=299, .. })
-    }
-
-    /// What was wrong, in at most 250 characters; `None` where nothing was.
-    pub fn failure(&self) -> Option<String> {
-        match self {
-            _ if self.is_success() => None,
-            Self::Answer { status, .. } if (300..400).contains(status) => {
-                Some(format!("answered {status}, and redirects are not followed"))
-            }
-            Self::Answer { status, .. } => Some(format!("answered {status}")),
-            Self::Nothing { reason } => Some(reason.chars().take(REASON_CHARACTERS_MAX).collect()),
-        }
-    }
-}
 
 /// Makes attempts.
 #[derive(Debug)]
@@ -93,8 +28,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Prepares a client.
-    pub fn new(options: SenderOptions) -> Self {
+    /// Prepares a client. Cannot fail in this build.
+    pub fn new(options: SenderOptions) -> Result<Self, NoWebhooksClient> {
         // The first to set the process's cryptography wins; there is only one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -108,7 +43,7 @@ impl Sender {
             .user_agent(concat!("bespeak/", env!("CARGO_PKG_VERSION"), " (webhooks)"))
             .build()
             .map_err(|error| format!("the HTTP client cannot be started: {}", innermost(&error)));
-        Self { client, options }
+        Ok(Self { client, options })
     }
 
     /// Makes one attempt. Cancel-safe, in that nothing of it is left here; the receiver may have got the message.

@@ -41,8 +41,11 @@ impl DistributedLock for DatabaseLock {
 
     async fn try_acquire(&self, name: &LockName, lease: Duration) -> Result<Option<Grant>, LockError> {
         let (asked, holder) = (Instant::now(), Uuid::new_v4());
-        let taken = self
-            .settled(name, move |store, name| async move { store.take_lease(&name, holder, lease).await });
+        let taken =
+            self.in_own_task(
+                name,
+                move |store, name| async move { store.take_lease(&name, holder, lease).await },
+            );
         Ok(taken.await?.map(|fencing| Grant {
             name: name.clone(),
             holder,
@@ -55,7 +58,7 @@ impl DistributedLock for DatabaseLock {
     async fn extend(&self, grant: &mut Grant, lease: Duration) -> Result<bool, LockError> {
         let asked = Instant::now();
         let (holder, fencing) = (grant.holder, grant.fencing);
-        let extended = self.settled(&grant.name, move |store, name| async move {
+        let extended = self.in_own_task(&grant.name, move |store, name| async move {
             store.end_lease_in(&name, holder, fencing, lease).await
         });
         let held = extended.await?;
@@ -65,7 +68,7 @@ impl DistributedLock for DatabaseLock {
 
     async fn release(&self, grant: Grant, at_least: Duration) -> Result<bool, LockError> {
         let (holder, fencing, owed) = (grant.holder, grant.fencing, grant.owed(at_least));
-        self.settled(&grant.name, move |store, name| async move {
+        self.in_own_task(&grant.name, move |store, name| async move {
             store.end_lease_in(&name, holder, fencing, owed).await
         })
         .await
@@ -74,7 +77,7 @@ impl DistributedLock for DatabaseLock {
 
 impl DatabaseLock {
     /// Runs a transaction in a task of its own: one that a caller cancelled half-way would keep its connection.
-    async fn settled<T, Transaction>(
+    async fn in_own_task<T, Transaction>(
         &self,
         name: &LockName,
         transaction: impl FnOnce(Arc<dyn LeaseStore>, String) -> Transaction,
@@ -83,8 +86,8 @@ impl DatabaseLock {
         T: Send + 'static,
         Transaction: Future<Output = Result<T, crate::store::StoreError>> + Send + 'static,
     {
-        let settled = tokio::spawn(transaction(self.store.clone(), name.as_str().to_owned())).await;
-        settled
+        let finished = tokio::spawn(transaction(self.store.clone(), name.as_str().to_owned())).await;
+        finished
             .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
             .map_err(LockError::from)
     }

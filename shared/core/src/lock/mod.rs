@@ -13,6 +13,10 @@
 pub mod conformance;
 mod database;
 mod options;
+#[cfg(feature = "redis")]
+mod redlock;
+#[cfg(not(feature = "redis"))]
+#[path = "redlock_absent.rs"]
 mod redlock;
 mod waiting;
 
@@ -26,9 +30,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use database::DatabaseLock;
-pub use options::LockOptions;
-pub use redlock::{Redlock, RedlockOptions};
-pub use waiting::{Held, LockCounts, Locks};
+pub use options::{LockOptions, RedlockOptions};
+pub use redlock::Redlock;
+pub use waiting::{HeldLocks, LockCounts, Locks};
 
 use crate::{
     engine::{ResourceId, Violation},

@@ -25,12 +25,12 @@ pub struct Locks {
     lock: Arc<dyn DistributedLock>,
     timeout: Duration,
     lease: Duration,
-    counted: Counted,
+    counted: LockCounters,
     away: AtomicBool,
 }
 
 #[derive(Default)]
-struct Counted {
+struct LockCounters {
     attempts: AtomicU64,
     waited: AtomicU64,
     timed_out: AtomicU64,
@@ -53,8 +53,8 @@ pub struct LockCounts {
     pub lost: u64,
 }
 
-/// Locks that are held. Whoever drops it without [`Held::release`] leaves them to the end of their leases.
-pub struct Held<'a> {
+/// Locks that are held. Whoever drops it without [`HeldLocks::release`] leaves them to the end of their leases.
+pub struct HeldLocks<'a> {
     locks: &'a Locks,
     grants: Vec<Grant>,
 }
@@ -62,7 +62,7 @@ pub struct Held<'a> {
 impl Locks {
     /// Takes locks for `lease` each, and waits for them no longer than `timeout`.
     pub fn new(lock: Arc<dyn DistributedLock>, timeout: Duration, lease: Duration) -> Self {
-        Self { lock, timeout, lease, counted: Counted::default(), away: AtomicBool::new(false) }
+        Self { lock, timeout, lease, counted: LockCounters::default(), away: AtomicBool::new(false) }
     }
 
     /// Which locks these are.
@@ -72,7 +72,7 @@ impl Locks {
 
     /// What became of attempts until now.
     pub fn counts(&self) -> LockCounts {
-        let Counted { attempts, waited, timed_out, failed, lost } = &self.counted;
+        let LockCounters { attempts, waited, timed_out, failed, lost } = &self.counted;
         let [attempts, waited, timed_out, failed, lost] =
             [attempts, waited, timed_out, failed, lost].map(|count| count.load(Ordering::Relaxed));
         LockCounts { attempts, waited, timed_out, failed, lost }
@@ -83,11 +83,11 @@ impl Locks {
     ///
     /// # Errors
     /// One of them cannot be had in time, or nobody can say whether it is free. Then none is held.
-    pub async fn acquire(&self, mut names: Vec<LockName>) -> Result<Held<'_>, LockError> {
+    pub async fn acquire(&self, mut names: Vec<LockName>) -> Result<HeldLocks<'_>, LockError> {
         names.sort_unstable();
         names.dedup();
         let (began, mut waited) = (Instant::now(), false);
-        let mut held = Held { locks: self, grants: Vec::with_capacity(names.len()) };
+        let mut held = HeldLocks { locks: self, grants: Vec::with_capacity(names.len()) };
         let mut taken = Ok(());
         for name in names {
             match self.wait_for(&name, began, &mut waited).await {
@@ -174,7 +174,7 @@ impl std::fmt::Debug for Locks {
     }
 }
 
-impl Held<'_> {
+impl HeldLocks<'_> {
     /// What is held.
     pub fn grants(&self) -> &[Grant] {
         &self.grants

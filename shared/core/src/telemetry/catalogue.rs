@@ -11,12 +11,12 @@ use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_h
 struct Metric {
     /// Ends in its unit: `_seconds`, or what is counted; of counters `_total`.
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     /// What it says, for people. Labels are named here.
     help: &'static str,
 }
 
-enum Kind {
+enum MetricKind {
     /// It begins at zero with these labels.
     Counter(&'static [Labels]),
     /// As with counters.
@@ -34,15 +34,15 @@ const PLAIN: &[Labels] = &[&[]];
 const AS_SEEN: &[Labels] = &[];
 
 const fn counter(name: &'static str, begins: &'static [Labels], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter(begins), help }
+    Metric { name, kind: MetricKind::Counter(begins), help }
 }
 
 const fn histogram(name: &'static str, begins: &'static [Labels], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram(begins), help }
+    Metric { name, kind: MetricKind::Histogram(begins), help }
 }
 
 const fn gauge(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, help }
+    Metric { name, kind: MetricKind::Gauge, help }
 }
 
 const METRICS: &[Metric] = &[
@@ -238,15 +238,15 @@ pub(super) fn register() {
     for Metric { name, kind, help } in METRICS {
         let unit = if name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
         match kind {
-            Kind::Counter(begins) => {
+            MetricKind::Counter(begins) => {
                 describe_counter!(*name, unit, *help);
                 each_series(begins, |labels| counter!(*name, labels).increment(0));
             }
-            Kind::Histogram(begins) => {
+            MetricKind::Histogram(begins) => {
                 describe_histogram!(*name, unit, *help);
                 each_series(begins, |labels| drop(histogram!(*name, labels)));
             }
-            Kind::Gauge => describe_gauge!(*name, unit, *help),
+            MetricKind::Gauge => describe_gauge!(*name, unit, *help),
         }
     }
 }
@@ -287,14 +287,14 @@ mod tests {
         ];
         for Metric { name, kind, help } in METRICS {
             let is_unit = match kind {
-                Kind::Counter(_) => name.ends_with("_total"),
-                Kind::Histogram(_) => UNITS[..2].iter().any(|unit| name.ends_with(unit)),
+                MetricKind::Counter(_) => name.ends_with("_total"),
+                MetricKind::Histogram(_) => UNITS[..2].iter().any(|unit| name.ends_with(unit)),
                 // An info has no unit: <https://prometheus.io/docs/specs/om/open_metrics_spec/#info>.
-                Kind::Gauge => UNITS.iter().any(|unit| name.ends_with(unit)) || name.ends_with("_info"),
+                MetricKind::Gauge => UNITS.iter().any(|unit| name.ends_with(unit)) || name.ends_with("_info"),
             };
             assert!(is_unit && name.starts_with("bespeak_"), "{name}");
             assert!(help.ends_with('.') && help.len() > 20, "{name}: {help}");
-            let (Kind::Counter(begins) | Kind::Histogram(begins)) = kind else { continue };
+            let (MetricKind::Counter(begins) | MetricKind::Histogram(begins)) = kind else { continue };
             for (label, _) in begins.iter().flat_map(|labels| labels.iter()) {
                 assert!(help.contains(label), "{name} does not say what {label} is: {help}");
             }

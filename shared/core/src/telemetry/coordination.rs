@@ -29,7 +29,7 @@ pub(crate) enum RedisResult {
 
 /// What became of a notice or a message of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GateMessage {
+pub(crate) enum SoldOutMessage {
     /// Redis has it.
     Published,
     /// It did not fit the queue.
@@ -61,23 +61,23 @@ pub(crate) fn count_redis_call(call: RedisCall, result: RedisResult, took: Optio
 }
 
 /// Notes whether Redis is not asked at present.
-pub(crate) fn set_breaker(open: bool) {
+pub(crate) fn set_open_breaker(open: bool) {
     gauge!("bespeak_redis_open_breakers").set(if open { 1.0 } else { 0.0 });
 }
 
 /// Counts a notice or a message of the gate.
-pub(crate) fn count_gate_message(became: GateMessage) {
+pub(crate) fn count_sold_out_message(became: SoldOutMessage) {
     let result = match became {
-        GateMessage::Published => "published",
-        GateMessage::Dropped => "dropped",
-        GateMessage::Learnt => "learnt",
-        GateMessage::Outdated => "outdated",
+        SoldOutMessage::Published => "published",
+        SoldOutMessage::Dropped => "dropped",
+        SoldOutMessage::Learnt => "learnt",
+        SoldOutMessage::Outdated => "outdated",
     };
     counter!("bespeak_redis_gate_messages_total", "result" => result).increment(1);
 }
 
 /// Counts holds that were refused on another process's word.
-pub(crate) fn count_refused_by_gate(refusals: u64) {
+pub(crate) fn count_refused_from_elsewhere(refusals: u64) {
     static REFUSALS: OnceLock<Counter> = OnceLock::new();
     if refusals > 0 {
         REFUSALS.get_or_init(|| counter!("bespeak_redis_gate_refusals_total")).increment(refusals);
@@ -85,11 +85,11 @@ pub(crate) fn count_refused_by_gate(refusals: u64) {
 }
 
 /// Counts a request that the rate limit looked at.
-pub(crate) fn count_limited(result: &'static str) {
+pub(crate) fn count_rate_limit(result: &'static str) {
     counter!("bespeak_rate_limit_requests_total", "result" => result).increment(1);
 }
 
 /// Counts one that this process judged alone.
-pub(crate) fn count_limited_locally() {
+pub(crate) fn count_rate_limited_locally() {
     counter!("bespeak_rate_limit_local_total").increment(1);
 }

@@ -61,6 +61,6 @@ pub(crate) fn set_consumer_lag(events: u64) {
 
 /// Counts a change of the partitions that are assigned to this consumer.
 #[cfg(feature = "kafka")]
-pub(crate) fn count_rejoined() {
+pub(crate) fn count_rebalance() {
     counter!("bespeak_consumer_rebalances_total").increment(1);
 }

@@ -10,3 +10,12 @@ pub struct OtlpOptions {
     /// Which part of the traces that begin here is exported: 0 to 1.
     pub sample_ratio: f64,
 }
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}

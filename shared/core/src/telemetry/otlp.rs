@@ -28,10 +28,11 @@ use opentelemetry_sdk::{
 use tokio::runtime::Handle;
 
 use super::{
-    chain,
-    spans::{Ended, Kind},
+    error_chain::chain,
+    finished_span::{FinishedSpan, SpanRole},
+    options::OtlpOptions,
 };
-use crate::{telemetry::OtlpOptions, trace::TraceContext};
+use crate::trace::TraceContext;
 
 /// Spans that wait at the most; one has less than a kilobyte.
 const QUEUE: usize = 8_192;
@@ -135,13 +136,13 @@ impl Exporter {
     }
 
     /// Exports a span that has ended now.
-    pub(super) fn ended(&self, ended: &Ended<'_>) {
+    pub(super) fn export(&self, ended: &FinishedSpan<'_>) {
         let texts = ended.texts.iter().map(|(name, text)| KeyValue::new(*name, (*text).to_owned()));
         let numbers = ended.numbers.iter().map(|(name, number)| KeyValue::new(*name, *number));
         let kind = match ended.kind {
-            Kind::Internal => SpanKind::Internal,
-            Kind::Producer => SpanKind::Producer,
-            Kind::Consumer => SpanKind::Consumer,
+            SpanRole::Internal => SpanKind::Internal,
+            SpanRole::Producer => SpanKind::Producer,
+            SpanRole::Consumer => SpanKind::Consumer,
         };
         let mut span = self
             .tracer

@@ -6,7 +6,10 @@
 
 use std::time::SystemTime;
 
-use super::exporter;
+use super::{
+    exporter,
+    finished_span::{FinishedSpan, SpanRole},
+};
 use crate::{
     engine::Traced,
     envelope::{Incoming, OutboxEvent},
@@ -15,32 +18,11 @@ use crate::{
 
 /// When something began; nothing where nothing is exported.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Began(Option<SystemTime>);
-
-/// What a span is to its parent, in OpenTelemetry's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Internal,
-    Producer,
-    Consumer,
-}
-
-/// A span that has ended.
-#[derive(Debug)]
-#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "nobody reads it where nothing is exported"))]
-pub(super) struct Ended<'a> {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) parent: TraceContext,
-    pub(super) began: SystemTime,
-    pub(super) failed: bool,
-    pub(super) texts: &'a [(&'static str, &'a str)],
-    pub(super) numbers: &'a [(&'static str, i64)],
-}
+pub(crate) struct SpanStart(Option<SystemTime>);
 
 /// The time, if it will be needed.
-pub(crate) fn now() -> Began {
-    Began(exporter::exporter().map(|_| SystemTime::now()))
+pub(crate) fn now() -> SpanStart {
+    SpanStart(exporter::exporter().map(|_| SystemTime::now()))
 }
 
 /// A request under way.
@@ -73,14 +55,14 @@ impl RequestSpan {
 }
 
 /// A batch's transaction has ended: a span for each request that has a command in it.
-pub(crate) fn transaction(commands: &[Traced], Began(began): Began, committed: bool) {
+pub(crate) fn transaction(commands: &[Traced], SpanStart(began): SpanStart, committed: bool) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     let batch = i64::try_from(commands.len()).unwrap_or(i64::MAX);
     for Traced { command, trace } in commands {
         let Some(parent) = trace.filter(TraceContext::is_sampled) else { continue };
-        exporter.ended(&Ended {
+        exporter.export(&FinishedSpan {
             name: "transaction",
-            kind: Kind::Internal,
+            kind: SpanRole::Internal,
             parent,
             began,
             failed: !committed,
@@ -91,14 +73,17 @@ pub(crate) fn transaction(commands: &[Traced], Began(began): Began, committed: b
 }
 
 /// Records the publication of events, each with whether the event log has it.
-pub(crate) fn published<'a>(events: impl Iterator<Item = (&'a OutboxEvent, bool)>, Began(began): Began) {
+pub(crate) fn published<'a>(
+    events: impl Iterator<Item = (&'a OutboxEvent, bool)>,
+    SpanStart(began): SpanStart,
+) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     for (event, is_published) in events {
         let Some(parent) = event.trace.filter(TraceContext::is_sampled) else { continue };
         let event_id = event.event_id.to_string();
-        exporter.ended(&Ended {
+        exporter.export(&FinishedSpan {
             name: "publish",
-            kind: Kind::Producer,
+            kind: SpanRole::Producer,
             parent,
             began,
             failed: !is_published,
@@ -109,13 +94,13 @@ pub(crate) fn published<'a>(events: impl Iterator<Item = (&'a OutboxEvent, bool)
 }
 
 /// A consumer has applied an event.
-pub(crate) fn applied(event: &Incoming, consumer: &str, Began(began): Began) {
+pub(crate) fn applied(event: &Incoming, consumer: &str, SpanStart(began): SpanStart) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     let Some(parent) = event.trace.filter(TraceContext::is_sampled) else { return };
     let event_id = event.event_id.to_string();
-    exporter.ended(&Ended {
+    exporter.export(&FinishedSpan {
         name: "apply",
-        kind: Kind::Consumer,
+        kind: SpanRole::Consumer,
         parent,
         began,
         failed: false,

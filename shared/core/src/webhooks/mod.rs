@@ -18,7 +18,7 @@ pub use names::{DeliveryId, EndpointId, EndpointUrl};
 pub use options::WebhookOptions;
 pub(crate) use records::DELETED;
 pub use records::{
-    Configured, Delivery, DeliveryStatus, Disabled, Endpoint, EndpointChange, NewEndpoint, Origin,
+    Configured, Delivery, DeliveryStatus, Disabled, Endpoint, EndpointChange, EndpointOrigin, NewEndpoint,
     PreviousSecret, Receiver, WebhookRefusal,
 };
 pub use secret::Secret;

@@ -16,14 +16,14 @@ const ENVIRONMENT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Who made an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum EndpointOrigin {
     /// Somebody over HTTP.
     Api,
     /// The configuration. Its URL and secret are changed there.
     Environment,
 }
 
-impl Origin {
+impl EndpointOrigin {
     /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ pub struct Endpoint {
     /// What signed before.
     pub previous: Option<PreviousSecret>,
     /// Who made it.
-    pub origin: Origin,
+    pub origin: EndpointOrigin,
     /// Whether nothing is sent to it. Its deliveries are kept, and go on once it is enabled.
     pub disabled: Option<Disabled>,
     /// When it was made.
@@ -142,7 +142,7 @@ impl NewEndpoint {
             filter: self.filter.clone(),
             secret: self.secret.clone(),
             previous: None,
-            origin: Origin::Api,
+            origin: EndpointOrigin::Api,
             disabled: None,
             created_at: now,
             updated_at: now,
@@ -200,7 +200,7 @@ impl Endpoint {
                 filter: EventFilter::default(),
                 secret: wanted.secret.clone(),
             };
-            return Some(Self { origin: Origin::Environment, ..new.made(now) });
+            return Some(Self { origin: EndpointOrigin::Environment, ..new.made(now) });
         };
         let before = endpoint.clone();
         let removed = endpoint.disabled.as_ref().is_some_and(|disabled| disabled.reason == NOT_CONFIGURED);

@@ -187,7 +187,7 @@ fn the_endpoint_of_the_environment_follows_the_configuration() {
     let wanted = configured("https://a.example/", 1);
     assert_eq!(Endpoint::configured(None, None, now), None);
     let made = Endpoint::configured(None, Some(&wanted), now).expect("made");
-    assert_eq!((made.id, made.origin), (EndpointId::ENVIRONMENT, Origin::Environment));
+    assert_eq!((made.id, made.origin), (EndpointId::ENVIRONMENT, EndpointOrigin::Environment));
     assert_eq!(Endpoint::configured(Some(made.clone()), Some(&wanted), later), None, "nothing to do");
 
     let removed = Endpoint::configured(Some(made.clone()), None, later).expect("disabled");

@@ -1,5 +1,5 @@
-//! Random command sequences against a model that knows no working sets, no versions of rows, no expiry on demand: only
-//! who holds what until when. Whatever a customer can see must be the same in both.
+//! Runs random sequences of commands against a model without working sets, row versions or expiry on demand: it knows
+//! only who holds what until when. Everything that a customer can see must be the same in both.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -19,7 +19,7 @@ const RESOURCES: usize = 3;
 const KEYS: usize = 40;
 const CASES: u32 = 1_500;
 
-/// A command whose token is a number: the n-th reservation that was made, if there is one.
+/// A command whose token is a number: the n-th reservation that was made, if it exists.
 #[derive(Clone, Debug)]
 enum Symbol {
     Define { resource: usize, total: u64 },
@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
     (0..3_000_u64, vec(symbol(), 1..9)).prop_map(|(millis, batch)| Step { millis, batch })
 }
 
-/// A reservation as the model knows it. An overdue hold *is* expired.
+/// A reservation in the model. An overdue hold *is* expired.
 #[derive(Clone, Debug)]
 struct Known {
     token: Token,
@@ -90,7 +90,7 @@ impl Model {
             .sum()
     }
 
-    /// What must become of a command: `Ok(how)` or `Err(why)`.
+    /// The expected outcome of a command: `Ok(how)` or `Err(why)`.
     fn apply(
         &mut self,
         command: &Command,
@@ -168,7 +168,7 @@ impl Model {
                 known.expires_at = end;
             }
             (Command::Expire(_), Held) => return Err("not-due"),
-            // To the model an overdue hold is expired already, so the engine may find it either way.
+            // In the model an overdue hold is expired already, so the engine may find either state.
             (Command::Expire(_), Expired) => return Ok("expired"),
             (Command::Commit(_), Committed)
             | (Command::Release(_), Released)
@@ -226,7 +226,7 @@ impl Books {
         }
     }
 
-    /// I1, I3 and I7 in what would be stored.
+    /// Checks I1, I3 and I7 in the stored records.
     fn check(&self) {
         for resource in self.resources.values() {
             let taken: u64 = self
@@ -361,7 +361,7 @@ impl Run {
         self.compare_views();
     }
 
-    /// What readers see is what the model knows.
+    /// Readers must see what the model knows.
     fn compare_views(&self) {
         assert_eq!(self.model.reservations.len(), self.books.reservations.len());
         for known in &self.model.reservations {
@@ -417,7 +417,7 @@ fn random_commands_do_what_a_simple_model_says() {
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let mut run =
             Run { model: Model::default(), books: Books::default(), limits, now, tokens: Vec::new() };
-        // The last of the resources is never there at first.
+        // The last of the resources does not exist at first.
         let defines = (0..RESOURCES).map(|resource| Symbol::Define { resource, total: 6 }).collect();
         run.step(&Step { millis: 0, batch: defines });
         for step in &steps {

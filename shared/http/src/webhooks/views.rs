@@ -1,7 +1,7 @@
 //! What clients read of webhooks. Never a secret, but in the answer that made it.
 
 use bespeak::{
-    app::Tested,
+    app::WebhookTest,
     delivery::Received,
     engine::Timestamp,
     webhooks::{Delivery, Endpoint},
@@ -117,8 +117,8 @@ pub(crate) struct TestView {
     took_ms: u64,
 }
 
-impl From<Tested> for TestView {
-    fn from(tested: Tested) -> Self {
+impl From<WebhookTest> for TestView {
+    fn from(tested: WebhookTest) -> Self {
         let (delivered, error) = (tested.received.is_success(), tested.received.failure());
         let (status, body) = match tested.received {
             Received::Answer { status, body, .. } => (Some(status), Some(body)),

@@ -64,7 +64,7 @@ async fn retries_are_not_counted() {
 /// Two processes count together. While Redis is unreachable each counts alone, and together again afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_share_the_rate_limit_while_redis_is_available() {
-    let (books, (redis, gate)) = (Books::mysql().await, redis().await);
+    let (books, (redis, switch)) = (Books::mysql().await, redis().await);
     let settings = [("BESPEAK_RATE_LIMIT_PER_HOLDER", "2/1h")];
     let servers =
         [server(&books, &redis.url(), &settings).await, server(&books, &redis.url(), &settings).await];
@@ -78,14 +78,14 @@ async fn processes_share_the_rate_limit_while_redis_is_available() {
     assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [200, 200]);
     assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [429, 429]);
     assert_eq!([ask(0, "bob").await, ask(1, "bob").await], [200, 200]);
-    gate.close();
+    switch.turn_off();
     // Each process allows its own two requests, without an error.
     for n in [0, 1] {
         assert_eq!([ask(n, "cat").await, ask(n, "cat").await, ask(n, "cat").await], [200, 200, 429]);
         assert!(servers[n].metric("bespeak_rate_limit_local_total").await >= 3.0);
         assert!(servers[n].metric("bespeak_redis_open_breakers").await > 0.5);
     }
-    gate.open().expect("the port is free");
+    switch.turn_on().expect("the port is free");
     for server in &servers {
         joined(server).await;
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn redis() -> (Redis, Switch) {
-    Redis::start_own_behind_gate(&[]).await.unwrap_or_else(|missing| panic!("{missing}"))
+    Redis::start_own_behind_switch(&[]).await.unwrap_or_else(|missing| panic!("{missing}"))
 }
 
 /// A server on these books that shares this Redis, with a timeout that a slow machine does not exceed.

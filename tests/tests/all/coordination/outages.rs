@@ -76,14 +76,14 @@ impl Load {
 
 /// Runs a fault under load with the default timeout and a rate limit that no client reaches.
 async fn survives(fault: impl AsyncFn(&mut Redis, &Switch, &Load, &[Server; 2])) {
-    let (books, (mut redis, gate)) = (Books::mysql().await, redis().await);
+    let (books, (mut redis, switch)) = (Books::mysql().await, redis().await);
     let url = redis.url();
     let settings = [("BESPEAK_REDIS_URLS", url.as_str()), ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s")];
     let servers = [Server::start(&books, &settings).await, Server::start(&books, &settings).await];
     servers[0].stock("hot", UNITS).await;
     let load = Load::on(&servers).await;
     load.goes_on("it begins").await;
-    fault(&mut redis, &gate, &load, &servers).await;
+    fault(&mut redis, &switch, &load, &servers).await;
     load.goes_on("it goes on").await;
     load.ended().await;
     books.assert_consistent().await;
@@ -127,11 +127,11 @@ async fn a_restarted_redis_oversells_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_redis_oversells_nothing() {
-    survives(async |_, gate, load, _| {
+    survives(async |_, switch, load, _| {
         for _ in 0..2 {
-            gate.close();
+            switch.turn_off();
             load.goes_on("it cannot be reached").await;
-            gate.open().expect("the port is free");
+            switch.turn_on().expect("the port is free");
             load.goes_on("it can be reached again").await;
         }
     })
@@ -140,10 +140,10 @@ async fn an_unreachable_redis_oversells_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_past_the_timeout_oversells_nothing() {
-    survives(async |_, gate, load, _| {
-        gate.set_latency(Duration::from_millis(300));
+    survives(async |_, switch, load, _| {
+        switch.set_latency(Duration::from_millis(300));
         load.goes_on("every answer is late").await;
-        gate.set_latency(Duration::ZERO);
+        switch.set_latency(Duration::ZERO);
     })
     .await;
 }
@@ -151,13 +151,13 @@ async fn a_redis_past_the_timeout_oversells_nothing() {
 /// Redis answers within the timeout but slowly: the breaker opens, so that requests do not wait for it each time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_redis_opens_the_breaker() {
-    survives(async |_, gate, load, servers| {
-        gate.set_latency(Duration::from_millis(15));
+    survives(async |_, switch, load, servers| {
+        switch.set_latency(Duration::from_millis(15));
         for server in servers {
             until_within(PATIENCE, "the breaker is open", async || breaker_is_open(server).await).await;
         }
         load.goes_on("it is slow").await;
-        gate.set_latency(Duration::ZERO);
+        switch.set_latency(Duration::ZERO);
     })
     .await;
 }
@@ -165,13 +165,13 @@ async fn a_slow_redis_opens_the_breaker() {
 /// The server finds a returned Redis by probing, not by a customer's request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_found_again_without_a_request() {
-    let (books, (redis, gate)) = (Books::mysql().await, redis().await);
-    gate.close();
+    let (books, (redis, switch)) = (Books::mysql().await, redis().await);
+    switch.turn_off();
     let server = Server::start(&books, &[("BESPEAK_REDIS_URLS", &redis.url())]).await;
     let is_missed = |line: &String| line.contains("Redis does not answer");
     until_within(PATIENCE, "the outage is logged", async || server.logged("WARN").iter().any(is_missed)).await;
     assert!(breaker_is_open(&server).await);
-    gate.open().expect("the port is free");
+    switch.turn_on().expect("the port is free");
     until_within(PATIENCE, "the breaker is closed", async || !breaker_is_open(&server).await).await;
 }
 

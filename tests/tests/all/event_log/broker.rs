@@ -24,7 +24,7 @@ use super::{audited, keys, settings, settled, trade};
 /// rises and falls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_outage_of_half_a_minute_loses_no_event() {
-    let (broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
+    let (broker, switch) = Kafka::start_own_behind_switch().await.expect("a broker");
     let books = Books::mysql().await;
     let topic = Topic::on(&broker);
     let events = topic.url();
@@ -32,7 +32,7 @@ async fn a_broker_outage_of_half_a_minute_loses_no_event() {
     server.cars("car", 100_000).await;
     let mut committed = trade(&server, "before", 15).await.len();
     settled(&books, &events).await;
-    gate.close();
+    switch.turn_off();
     let away = Instant::now();
     let mut n = 0;
     while away.elapsed() < Duration::from_secs(30) {
@@ -47,7 +47,7 @@ async fn a_broker_outage_of_half_a_minute_loses_no_event() {
     assert!(server.metric("bespeak_outbox_blocked_keys").await < 1.0, "no key is to blame");
     let said = server.logged("ERROR").iter().filter(|line| line.contains("cannot be published")).count();
     assert_eq!(said, 1, "an outage is logged once");
-    gate.open().expect("the same port");
+    switch.turn_on().expect("the same port");
     settled(&books, &events).await;
     until("the metrics say so", async || {
         server.metric("bespeak_outbox_unpublished_events").await < 1.0
@@ -62,8 +62,8 @@ async fn a_broker_outage_of_half_a_minute_loses_no_event() {
 /// No broker answers at the start: the server serves requests, and publishes once a broker answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_starts_without_a_broker_and_publishes_later() {
-    let (broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
-    gate.close();
+    let (broker, switch) = Kafka::start_own_behind_switch().await.expect("a broker");
+    switch.turn_off();
     let books = Books::sqlite();
     let topic = Topic::on(&broker);
     let events = topic.url();
@@ -71,7 +71,7 @@ async fn a_server_starts_without_a_broker_and_publishes_later() {
     server.cars("car", 100).await;
     let committed = trade(&server, "a", 6).await.len();
     assert!(server.logged("ERROR").iter().any(|line| line.contains("no broker answers yet")));
-    gate.open().expect("the same port");
+    switch.turn_on().expect("the same port");
     settled(&books, &events).await;
     assert_eq!(keys(&books).await, i64::try_from(committed).expect("few"));
 }
@@ -93,7 +93,7 @@ async fn a_topic_with_other_partitions_is_refused() {
     let environment = [("BESPEAK_DATABASE_URL", database.as_str()), ("BESPEAK_EVENTS_URL", events.as_str())];
     let ran = bespeak(&["serve", "--listen", "127.0.0.1:0"], &environment).await;
     assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.err.contains("has 3 partitions and BESPEAK_EVENTS_PARTITIONS names 12"), "{ran:?}");
+    assert!(ran.err.contains("has 3 partitions, but BESPEAK_EVENTS_PARTITIONS is 12"), "{ran:?}");
 }
 
 fn event(n: u128, bytes: usize) -> OutboxEvent {

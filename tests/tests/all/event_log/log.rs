@@ -85,7 +85,7 @@ async fn the_event_audit_finds_every_kind_of_damage() {
         "was never in the outbox",
         "first appears in the event log after version",
         "is not in the event log",
-        "no SmartKey was issued that opens it",
+        "has no SmartKey that is valid",
     ] {
         let squeezed = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(

@@ -11,7 +11,7 @@ use bespeak::{
     envelope::OutboxEvent,
     events::{
         PublishError, Publisher,
-        relay::{Relay, RelayOptions, Step},
+        relay::{Relay, RelayOptions, RelayStep},
     },
     store::{Database, FixedClock, Guard},
     trace::TraceContext,
@@ -128,7 +128,7 @@ impl Scene {
     }
 }
 
-async fn step(relay: &mut Relay) -> Step {
+async fn step(relay: &mut Relay) -> RelayStep {
     relay.step().await.expect("stepped")
 }
 

@@ -140,7 +140,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     const OVERDUE: &str = "SELECT COUNT(*) FROM reservations
         WHERE status = 'HELD' AND expires_at < UNIX_TIMESTAMP(NOW(6)) * 1000000";
     let books = Books::mysql().await;
-    let (mut broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
+    let (mut broker, switch) = Kafka::start_own_behind_switch().await.expect("a broker");
     let topic = Topic::on(&broker);
     let reserve = traded(&books).await;
     reserve.cars("bike", 1).await;
@@ -148,7 +148,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     reserve.hold_for("overdue", "bike", 1).await;
     let cron = Lambda::start("relay-cron", &books, &[("BESPEAK_EVENTS_URL", &topic.url())]).await;
     // If no broker answers at cold start, the invocation fails, and the other tasks are done
-    gate.close();
+    switch.turn_off();
     until_within(TIME, "the hold is overdue", async || {
         books.count(OVERDUE).await == 1
     })
@@ -156,7 +156,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     let failed = cron.call(&sample("relay-cron-all")).await.expect_err("no broker");
     assert!(failed.message.contains("relay: ") && failed.message.contains(r#"\"expired\":1"#), "{failed:?}");
     // When the broker is back, everything is published
-    gate.open().expect("opened");
+    switch.turn_on().expect("opened");
     until_within(Duration::from_secs(60), "it publishes", async || {
         cron.call(&sample("relay-cron-relay")).await.is_ok() && unpublished(&books).await == 0
     })

@@ -103,13 +103,13 @@ async fn one_slow_node_delays_nothing_and_a_slow_majority_grants_nothing() {
     assert!(began.elapsed() < PATIENT, "the silent node was waited for");
     nodes.nodes[0].thaw().await.expect("thawed");
     // If all nodes exceed the timeout, nothing is granted, and late grants are released
-    for gate in &nodes.gates {
-        gate.set_latency(Duration::from_secs(1));
+    for switch in &nodes.switches {
+        switch.set_latency(Duration::from_secs(1));
     }
     let refused = take(&one).await.expect_err("too slow");
     assert!(matches!(refused, LockError::NoQuorum { answered: 0, .. }), "{refused}");
-    for gate in &nodes.gates {
-        gate.set_latency(Duration::ZERO);
+    for switch in &nodes.switches {
+        switch.set_latency(Duration::ZERO);
     }
     taken(&other).await;
 }

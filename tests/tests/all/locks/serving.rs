@@ -102,12 +102,12 @@ async fn requests_without_a_lock_majority_are_503() {
     for node in &mut nodes.nodes[..2] {
         node.restart().await.expect("restarted");
     }
-    for gate in &nodes.gates {
-        gate.set_latency(Duration::from_secs(1));
+    for switch in &nodes.switches {
+        switch.set_latency(Duration::from_secs(1));
     }
     assert_eq!(api.reserve("during", &body).await.status, 503);
-    for gate in &nodes.gates {
-        gate.set_latency(Duration::ZERO);
+    for switch in &nodes.switches {
+        switch.set_latency(Duration::ZERO);
     }
     bespeak_tests::until("locks can be taken again", async || {
         api.reserve("during", &body).await.status == 200

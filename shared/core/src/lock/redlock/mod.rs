@@ -36,16 +36,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use self::node::{LockNode, Question};
-use super::{DistributedLock, Grant, LockError, LockKind, LockName, valid_until};
-
-/// Which nodes, and how patiently they are asked.
-#[derive(Clone)]
-pub struct RedlockOptions {
-    /// Independent nodes: no replica of another. An odd number, since a fourth adds nothing that three do not have.
-    pub urls: Vec<String>,
-    /// How long a node is waited for, a connection included. Much shorter than any lease.
-    pub node_timeout: Duration,
-}
+use super::{DistributedLock, Grant, LockError, LockKind, LockName, RedlockOptions, valid_until};
 
 /// A lock on a majority of Redis nodes.
 #[derive(Clone)]

@@ -64,7 +64,7 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };
     let mine = waiting.iter().filter(|event| first.shards.contains(&event.shard)).count() as u64;
-    let marked = subject.store.settle(one, first.fencing, &sent).await.expect("noted");
+    let marked = subject.store.record_results(one, first.fencing, &sent).await.expect("noted");
     assert_eq!(marked, mine, "marks of shards that it holds");
 
     // The first freezes; the second goes on alone.
@@ -78,7 +78,7 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
         blocked: waiting.iter().map(|event| failed(event, None)).collect(),
         ..Sent::default()
     };
-    assert_eq!(subject.store.settle(one, first.fencing, &sent).await.expect("refused"), 0);
+    assert_eq!(subject.store.record_results(one, first.fencing, &sent).await.expect("refused"), 0);
     assert_eq!(subject.waiting().await, waiting, "neither marks nor blocks of a frozen relay count");
     let late = subject.store.lease(one, Some(first.fencing), LEASE).await.expect("leased");
     assert!(late.fencing > again.fencing && late.shards.is_empty(), "{late:?}");
@@ -103,7 +103,8 @@ pub async fn a_failure_blocks_only_its_own_key(subject: &Subject) {
     let versions: Vec<u64> = of(one.token).iter().map(|event| event.version).collect();
     assert_eq!(versions, [1, 2]);
     let (poison, behind) = (of(one.token)[0], of(one.token)[1]);
-    let note = |sent: Sent| async move { subject.store.settle(relay, fencing, &sent).await.expect("noted") };
+    let note =
+        |sent: Sent| async move { subject.store.record_results(relay, fencing, &sent).await.expect("noted") };
 
     note(Sent { blocked: vec![failed(poison, Some(LEASE))], ..Sent::default() }).await;
     assert_eq!(
@@ -142,8 +143,8 @@ pub async fn published_events_can_be_sent_again(subject: &Subject) {
     let fencing = subject.store.lease(relay, None, Duration::from_secs(60)).await.expect("leased").fencing;
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };
-    assert_eq!(subject.store.settle(relay, fencing, &sent).await.expect("noted"), 1);
-    assert_eq!(subject.store.settle(relay, fencing, &sent).await.expect("noted"), 0, "marked once");
+    assert_eq!(subject.store.record_results(relay, fencing, &sent).await.expect("noted"), 1);
+    assert_eq!(subject.store.record_results(relay, fencing, &sent).await.expect("noted"), 0, "marked once");
     assert_eq!(subject.store.backlog().await.expect("counted").oldest, None);
     let at = waiting[0].created_at;
     let later = at + Duration::from_secs(1);
@@ -211,6 +212,11 @@ pub async fn an_event_takes_effect_once(subject: &Subject) {
     let key = subject.store.smart_key(car.token).await.expect("read").expect("issued");
     assert_eq!((key.version, key.revoked_at, key.code().map(|code| code.len())), (2, None, Some(32)));
     assert_eq!(subject.store.key_mismatches().await.expect("read"), []);
+    // The code of each reservation is drawn for it.
+    let second = subject.car().await;
+    subject.store.apply("test", &[event(&second, EventType::Committed, 2)]).await.expect("applied");
+    let second = subject.store.smart_key(second.token).await.expect("read").expect("issued");
+    assert_ne!(second.code(), key.code());
     // Another consumer has an inbox of its own; what is newer or as new is not issued anew.
     let other = subject.store.apply("another", &[committed]).await.expect("applied");
     assert_eq!((other.applied, other.stale), (0, 1));
@@ -270,14 +276,14 @@ pub async fn dead_letters_are_stored_unchanged(subject: &Subject) {
         attempts: 2,
     };
     let letters = [letter(7, None), letter(8, Some(b"\xff\x00'"))];
-    subject.store.keep_letters(&letters).await.expect("kept");
-    let kept = subject.other.letters(0, 10).await.expect("read");
+    subject.store.store_dead_letters(&letters).await.expect("kept");
+    let kept = subject.other.dead_letters(0, 10).await.expect("read");
     assert_eq!(kept.iter().map(|kept| kept.letter.clone()).collect::<Vec<_>>(), letters);
     let ids: BTreeSet<_> = kept.iter().map(|kept| kept.id).collect();
-    let after: Vec<_> = subject.store.letters(kept[0].id.offset, 10).await.expect("read");
+    let after: Vec<_> = subject.store.dead_letters(kept[0].id.offset, 10).await.expect("read");
     assert_eq!((ids.len(), after.len(), after[0].id), (2, 1, kept[1].id));
-    assert!(subject.store.forget_letter(kept[0].id.offset).await.expect("forgotten"));
-    assert!(!subject.store.forget_letter(kept[0].id.offset).await.expect("forgotten"));
+    assert!(subject.store.delete_dead_letter(kept[0].id.offset).await.expect("forgotten"));
+    assert!(!subject.store.delete_dead_letter(kept[0].id.offset).await.expect("forgotten"));
     let id = crate::store::DeadLetterId { partition: 1, offset: 2 };
     for noted in [true, false] {
         let settled = crate::store::Resolution::Replayed;

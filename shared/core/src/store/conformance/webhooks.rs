@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     engine::Timestamp,
     store::webhooks::{
-        Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, ReplayPage, Replayed, Room, Then,
+        Attempt, AttemptOutcome, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, ReplayPage,
+        Replayed,
     },
     webhooks::{
         Configured, Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
@@ -59,9 +60,9 @@ impl Subject {
     }
 
     /// Claims one delivery, and records how its attempt ended.
-    async fn attempted(&self, then: Then, status: Option<u16>, disables: bool) -> Claimed {
+    async fn attempted(&self, outcome: AttemptOutcome, status: Option<u16>, disables: bool) -> Claimed {
         let claimed = self.claims(0, 1).await.pop().expect("one is due");
-        let attempt = ended(&claimed, then, status, disables);
+        let attempt = ended(&claimed, outcome, status, disables);
         let recorded = self.webhooks[0].record_attempts(&[attempt]).await.expect("recorded");
         assert_eq!((recorded.recorded, recorded.disabled), (1, u64::from(disables)));
         claimed
@@ -85,18 +86,18 @@ fn key(byte: u8) -> Secret {
     Secret::from_key([byte; Secret::KEY_BYTES])
 }
 
-pub(super) fn room(in_all: u32) -> Room {
-    Room { in_all, per_endpoint: 100, under_way: HashMap::new() }
+pub(super) fn room(in_all: u32) -> ClaimCapacity {
+    ClaimCapacity { in_all, per_endpoint: 100, under_way: HashMap::new() }
 }
 
-fn ended(claimed: &Claimed, then: Then, status: Option<u16>, disables: bool) -> Attempt {
+fn ended(claimed: &Claimed, outcome: AttemptOutcome, status: Option<u16>, disables: bool) -> Attempt {
     Attempt {
         delivery: claimed.delivery,
         claim: claimed.claim,
         endpoint: claimed.to.endpoint,
         status,
-        error: (then != Then::Delivered).then(|| "it's \"broken\" \\ 東京".to_owned()),
-        then,
+        error: (outcome != AttemptOutcome::Delivered).then(|| "it's \"broken\" \\ 東京".to_owned()),
+        outcome,
         disables: disables.then_some("it answered 410 Gone"),
     }
 }
@@ -199,7 +200,7 @@ pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
     let later = now.checked_add(Duration::from_secs(3_600)).expect("in range");
     let event_id = Uuid::now_v7();
     (subject.enqueue)(Enqueued { endpoint: idle.id, event_id, event_at: now, due: later }).await;
-    let room = Room { in_all: 6, per_endpoint: 3, under_way: HashMap::from([(busy.id, 1)]) };
+    let room = ClaimCapacity { in_all: 6, per_endpoint: 3, under_way: HashMap::from([(busy.id, 1)]) };
     let claimed = subject.webhooks[0].claim_deliveries(&room, LEASE).await.expect("claimed");
     let of =
         |endpoint: &Endpoint| claimed.iter().filter(|claimed| claimed.to.endpoint == endpoint.id).count();
@@ -209,7 +210,7 @@ pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
         claimed.iter().all(|claimed| claimed.payload == r#"{"it's":"a \"payload\" 東京 \\"}"#),
         "{claimed:?}"
     );
-    let none = Room { in_all: 0, per_endpoint: 3, under_way: HashMap::new() };
+    let none = ClaimCapacity { in_all: 0, per_endpoint: 3, under_way: HashMap::new() };
     assert!(subject.webhooks[0].claim_deliveries(&none, LEASE).await.expect("claimed").is_empty());
     let pending = subject.webhooks[1].pending_deliveries().await.expect("counted");
     assert_eq!((pending.waiting, pending.stopped), (13, 0));
@@ -226,15 +227,15 @@ pub async fn an_expired_claim_cannot_record_attempts(subject: &Subject) {
     subject.pass(LEASE).await;
     let newer = subject.claims(1, 1).await.pop().expect("it ran out");
     assert_eq!((newer.delivery, newer.event_id), (frozen.delivery, frozen.event_id));
-    let late = store.record_attempts(&[ended(&frozen, Then::GivenUp, Some(410), true)]).await;
+    let late = store.record_attempts(&[ended(&frozen, AttemptOutcome::GivenUp, Some(410), true)]).await;
     let late = late.expect("recorded");
     assert_eq!((late.recorded, late.disabled), (0, 0));
     assert_eq!(store.endpoint(endpoint.id).await.expect("read").and_then(|endpoint| endpoint.disabled), None);
     subject.pass(LEASE).await;
-    let slow = other.record_attempts(&[ended(&newer, Then::Delivered, Some(200), false)]).await;
+    let slow = other.record_attempts(&[ended(&newer, AttemptOutcome::Delivered, Some(200), false)]).await;
     assert_eq!(slow.expect("recorded").recorded, 1, "nobody else has it");
     assert_eq!(subject.listed(&endpoint).await[0].status, DeliveryStatus::Delivered);
-    let twice = store.record_attempts(&[ended(&newer, Then::GivenUp, None, false)]).await;
+    let twice = store.record_attempts(&[ended(&newer, AttemptOutcome::GivenUp, None, false)]).await;
     assert_eq!(twice.expect("recorded").recorded, 0, "it is over");
 }
 
@@ -246,7 +247,7 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
     let claimed = subject.claims(0, 1).await.pop().expect("claimed");
     subject.webhooks[0].give_back(&[(claimed.delivery, claimed.claim)]).await.expect("given back");
     let after = Duration::from_secs(3);
-    let failed = subject.attempted(Then::Again { after }, None, false).await;
+    let failed = subject.attempted(AttemptOutcome::Retry { after }, None, false).await;
     assert_eq!((failed.delivery, failed.attempts), (claimed.delivery, 0));
     let listed = subject.listed(&endpoint).await.pop().expect("one");
     assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Pending, 1, None));
@@ -255,13 +256,13 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
     assert_eq!(waits.as_secs(), 3);
     assert!(subject.claims(0, 1).await.is_empty(), "it is not due");
     subject.pass(after).await;
-    let again = subject.attempted(Then::GivenUp, Some(500), false).await;
+    let again = subject.attempted(AttemptOutcome::GivenUp, Some(500), false).await;
     assert_eq!(again.attempts, 1);
     let listed = subject.listed(&endpoint).await.pop().expect("one");
     assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Failed, 2, Some(500)));
     assert_eq!(listed.next_attempt_at, None);
     subject.enqueued(&endpoint, 1).await;
-    subject.attempted(Then::Delivered, Some(204), false).await;
+    subject.attempted(AttemptOutcome::Delivered, Some(204), false).await;
     let listed = subject.listed(&endpoint).await.swap_remove(0);
     assert_eq!(
         (listed.status, listed.last_status, listed.last_error),
@@ -275,7 +276,7 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
 pub async fn a_disabled_endpoint_keeps_its_deliveries(subject: &Subject) {
     let (gone, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&gone, 3).await;
-    subject.attempted(Then::Again { after: Duration::ZERO }, Some(410), true).await;
+    subject.attempted(AttemptOutcome::Retry { after: Duration::ZERO }, Some(410), true).await;
     subject.enqueued(&other, 1).await;
     let claimed = subject.claims(0, 9).await;
     assert_eq!(claimed.iter().map(|claimed| claimed.to.endpoint).collect::<Vec<_>>(), [other.id]);
@@ -295,8 +296,8 @@ pub async fn deliveries_are_listed_newest_first(subject: &Subject) {
     subject.enqueued(&other, 2).await;
     subject.change(&other, EndpointChange::Disable { reason: "test".to_owned() }).await;
     subject.enqueued(&endpoint, 9).await;
-    subject.attempted(Then::Delivered, Some(200), false).await;
-    subject.attempted(Then::GivenUp, Some(500), false).await;
+    subject.attempted(AttemptOutcome::Delivered, Some(200), false).await;
+    subject.attempted(AttemptOutcome::GivenUp, Some(500), false).await;
     let page = async |status, after, limit| {
         let page = DeliveryPage { endpoint: endpoint.id, status, after, limit };
         subject.webhooks[0].deliveries(page).await.expect("read")
@@ -325,8 +326,8 @@ pub async fn deliveries_are_listed_newest_first(subject: &Subject) {
 pub async fn a_delivery_is_redelivered(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&endpoint, 1).await;
-    for (then, status) in [(Then::Delivered, 200), (Then::GivenUp, 500)] {
-        let claimed = subject.attempted(then, Some(status), false).await;
+    for (outcome, status) in [(AttemptOutcome::Delivered, 200), (AttemptOutcome::GivenUp, 500)] {
+        let claimed = subject.attempted(outcome, Some(status), false).await;
         let nobody = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("asked");
         assert_eq!(nobody, None, "it is another's");
         let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("asked");
@@ -336,7 +337,7 @@ pub async fn a_delivery_is_redelivered(subject: &Subject) {
     let under_way = subject.claims(0, 1).await.pop().expect("due");
     assert_eq!(under_way.attempts, 0);
     subject.webhooks[1].redeliver(endpoint.id, under_way.delivery).await.expect("asked").expect("known");
-    let late = ended(&under_way, Then::Delivered, Some(200), false);
+    let late = ended(&under_way, AttemptOutcome::Delivered, Some(200), false);
     assert_eq!(subject.webhooks[0].record_attempts(&[late]).await.expect("recorded").recorded, 0);
     assert_eq!(subject.claims(0, 9).await.len(), 1, "it is due again");
 }
@@ -350,7 +351,7 @@ pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
     let (event_id, due) = (Uuid::now_v7(), start);
     (subject.enqueue)(Enqueued { endpoint: endpoint.id, event_id, event_at: at, due }).await;
     for _ in 0..11 {
-        subject.attempted(Then::Delivered, Some(200), false).await;
+        subject.attempted(AttemptOutcome::Delivered, Some(200), false).await;
     }
     subject.enqueued(&other, 10).await;
     let second = |n: u64| start.checked_add(Duration::from_secs(n)).expect("in range");
@@ -376,8 +377,8 @@ pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
 pub async fn old_deliveries_are_purged(subject: &Subject) {
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 6).await;
-    for then in [Then::Delivered, Then::GivenUp, Then::Delivered] {
-        subject.attempted(then, Some(200), false).await;
+    for outcome in [AttemptOutcome::Delivered, AttemptOutcome::GivenUp, AttemptOutcome::Delivered] {
+        subject.attempted(outcome, Some(200), false).await;
     }
     let kept = Duration::from_secs(2);
     assert_eq!(subject.webhooks[0].purge_deliveries(kept, 10).await.expect("purged"), 0);

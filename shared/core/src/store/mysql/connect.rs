@@ -38,7 +38,7 @@ const MIGRATOR: &str = "SET SESSION lock_wait_timeout = 5";
 
 /// What a pool is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(super) enum Purpose {
     Writing,
     Reading,
     /// Changes of the schema, which may take long.
@@ -52,8 +52,8 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, StoreError> {
 }
 
 /// Connections to a server, opened when they are first needed.
-pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32) -> Pool {
-    let name = if purpose == For::Reading { "readers" } else { "writers" };
+pub(super) fn pool(options: MySqlConnectOptions, purpose: Purpose, connections: u32) -> Pool {
+    let name = if purpose == Purpose::Reading { "readers" } else { "writers" };
     let connections = MySqlPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
@@ -77,12 +77,12 @@ pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32)
     Pool::new(name, connections, failed)
 }
 
-async fn set_up(connection: &mut MySqlConnection, purpose: For) -> Result<(), sqlx::Error> {
+async fn set_up(connection: &mut MySqlConnection, purpose: Purpose) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(&mut *connection).await?;
     let more = match purpose {
-        For::Writing => WRITER,
-        For::Migrating => MIGRATOR,
-        For::Reading => return Ok(()),
+        Purpose::Writing => WRITER,
+        Purpose::Migrating => MIGRATOR,
+        Purpose::Reading => return Ok(()),
     };
     sqlx::raw_sql(more).execute(&mut *connection).await?;
     Ok(())

@@ -4,24 +4,24 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::connect::Pool;
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Clock, MysqlStore, StoreError, leases,
-    read::instant,
-    session::{CLOCK, clock_of, rows},
+    Clock, MysqlStore, StoreError,
+    connect::Pool,
+    leases,
+    round_trip::{TrackedConnection, affected, clock_of, in_transaction, read, rows},
     sql::{Script, Sql},
-    wire::{Answer, Wire, read},
+    statements::{CLOCK, instant},
 };
 use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed,
-        Sent, Unpublished, batch,
-        decode::{self, Cells, corrupt},
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore,
+        Republished, Sent, Unpublished, batch,
+        decode::{self, Columns, corrupt},
         shards,
     },
 };
@@ -58,7 +58,7 @@ impl OutboxStore for MysqlStore {
             let free =
                 "UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ";
             script.add(Sql::new(free).bytes(relay.as_bytes()));
-            transaction(&self.writers, script).await.map(drop)
+            in_transaction(&self.writers, script).await.map(drop)
         })
         .await
     }
@@ -71,7 +71,7 @@ impl OutboxStore for MysqlStore {
             LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
             WHERE o.published_at IS NULL",
         );
-        if shards.len() < usize::from(crate::store::rows::SHARDS) {
+        if shards.len() < usize::from(shards::SHARDS) {
             select =
                 list(select.push(" AND o.shard IN ("), shards, |sql, shard| sql.integer(i64::from(*shard)));
         }
@@ -79,13 +79,14 @@ impl OutboxStore for MysqlStore {
         let select =
             instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
         let events = script.add(select);
-        let answers = read(&self.readers, script).await?;
-        let events = rows(&answers, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
-        Ok(Unpublished { now: clock_of(&answers, clock, &self.options.clock)?, events })
+        let results = read(&self.readers, script).await?;
+        let events = rows(&results, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
+        Ok(Unpublished { now: clock_of(&results, clock, &self.options.clock)?, events })
     }
 
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
-        batch::with_retries(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+        batch::with_retries(|_| record_results(&self.writers, &self.options.clock, relay, fencing, sent))
+            .await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -98,12 +99,12 @@ impl OutboxStore for MysqlStore {
         ));
         let blocked =
             script.add(Sql::new("SELECT COUNT(*), CAST(SUM(parked) AS SIGNED) FROM outbox_blocked"));
-        let answers = read(&self.readers, script).await?;
-        let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&answers, place).first());
+        let results = read(&self.readers, script).await?;
+        let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&results, place).first());
         let (Some(unpublished), Some(blocked)) = (unpublished, blocked) else {
             return Err(corrupt("a count has no row".to_owned()));
         };
-        decode::backlog(unpublished, blocked, clock_of(&answers, clock, &self.options.clock)?)
+        decode::backlog(unpublished, blocked, clock_of(&results, clock, &self.options.clock)?)
     }
 }
 
@@ -119,9 +120,9 @@ impl OutboxAdmin for MysqlStore {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
         let found = script.add(filtered(filter, &self.options.clock));
-        let answers = read(&self.readers, script).await?;
-        let now = clock_of(&answers, clock, &self.options.clock)?;
-        rows(&answers, found).iter().map(|row| decode::outbox_row(row, now)).collect()
+        let results = read(&self.readers, script).await?;
+        let now = clock_of(&results, clock, &self.options.clock)?;
+        rows(&results, found).iter().map(|row| decode::outbox_row(row, now)).collect()
     }
 
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
@@ -131,7 +132,7 @@ impl OutboxAdmin for MysqlStore {
         }
         let mut script = Script::default();
         let place = script.add(forget);
-        Ok(affected(&transaction(&self.writers, script).await?, place))
+        Ok(affected(&in_transaction(&self.writers, script).await?, place))
     }
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
@@ -143,7 +144,7 @@ impl OutboxAdmin for MysqlStore {
         let skipped = script.add(update.push(" WHERE published_at IS NULL AND id = ").integer(event.id));
         let forget = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
         script.add(forget.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
-        Ok(affected(&transaction(&self.writers, script).await?, skipped) == 1)
+        Ok(affected(&in_transaction(&self.writers, script).await?, skipped) == 1)
     }
 
     async fn republish(
@@ -152,7 +153,7 @@ impl OutboxAdmin for MysqlStore {
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError> {
+    ) -> Result<Republished, StoreError> {
         let mut script = Script::default();
         let page = script.add(
             Sql::new(
@@ -164,18 +165,18 @@ impl OutboxAdmin for MysqlStore {
             .push(" ORDER BY o.id LIMIT ")
             .integer(i64::from(limit)),
         );
-        let answers = read(&self.readers, script).await?;
-        let page = decode::replay_page(rows(&answers, page), since..until, limit)?;
+        let results = read(&self.readers, script).await?;
+        let page = decode::republish_page(rows(&results, page), since..until, limit)?;
         if page.ids.is_empty() {
-            return Ok(Replayed { events: 0, next: page.next });
+            return Ok(Republished { events: 0, next: page.next });
         }
         let mut script = Script::default();
         let head =
             || Sql::new("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND id IN ");
         let places = script.add_lists(&page.ids, |sql, id| sql.integer(*id), head, "");
-        let answers = transaction(&self.writers, script).await?;
-        let events = places.iter().map(|place| affected(&answers, *place)).sum();
-        Ok(Replayed { events, next: page.next })
+        let results = in_transaction(&self.writers, script).await?;
+        let events = places.iter().map(|place| affected(&results, *place)).sum();
+        Ok(Republished { events, next: page.next })
     }
 }
 
@@ -186,7 +187,7 @@ async fn lease(
     fencing: Option<u64>,
     lease_for: Duration,
 ) -> Result<Leases, StoreError> {
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     // The first ever makes the row that all lock; who finds it there locks it, as firmly as it will be needed.
     let free = Sql::new(
@@ -198,36 +199,36 @@ async fn lease(
     let all =
         script.add(Sql::new(leases::LEASE).push(">= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE"));
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let found = rows(&answers, all).iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
-    let decision = shards::renew(found, relay, fencing, clock_of(&answers, now, clock)?, lease_for);
+    let results = connection.run(script).await?;
+    let found = rows(&results, all).iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
+    let decision = shards::renew(found, relay, fencing, clock_of(&results, now, clock)?, lease_for);
     let mut script = Script::default();
     leases::write(&mut script, &decision.write);
     let head = || Sql::new("DELETE FROM leases WHERE name IN ");
     script.add_lists(&decision.delete, |sql, name| sql.text(name), head, "");
     script.add(Sql::new("COMMIT"));
-    wire.ask(script).await?;
-    wire.mark_clean();
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(decision.leases)
 }
 
-async fn settle(
+async fn record_results(
     writers: &Pool,
     clock: &Clock,
     relay: Uuid,
     fencing: u64,
     sent: &Sent,
 ) -> Result<u64, StoreError> {
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
     let held = Sql::new(HELD).bytes(relay.as_bytes()).push(" AND fencing = ").unsigned(fencing);
     let held = instant(held.push(" AND expires_at > "), clock).push(" LOCK IN SHARE MODE");
     let held = script.add(held);
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let now = clock_of(&answers, now, clock)?;
-    let held = rows(&answers, held).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
+    let results = connection.run(script).await?;
+    let now = clock_of(&results, now, clock)?;
+    let held = rows(&results, held).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
     let holds = |shard: u8| held.contains(&shards::shard_name(shard).as_str());
     let sent = sent.clone().only(holds);
 
@@ -247,9 +248,9 @@ async fn settle(
         script.add(row.push(BLOCKED_AGAIN));
     }
     script.add(Sql::new("COMMIT"));
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
-    Ok(marks.iter().map(|place| affected(&answers, *place)).sum())
+    let results = connection.run(script).await?;
+    connection.mark_clean();
+    Ok(marks.iter().map(|place| affected(&results, *place)).sum())
 }
 
 fn blocked_row(sql: Sql, blocked: &Blocked, now: Timestamp) -> Sql {
@@ -303,17 +304,4 @@ fn list<T>(mut sql: Sql, elements: &[T], element: impl Fn(Sql, &T) -> Sql) -> Sq
     }
     // A list must not be empty: no shard has this number.
     if elements.is_empty() { sql.push("-1)") } else { sql.push(")") }
-}
-
-pub(super) fn affected(answers: &[Answer], place: usize) -> u64 {
-    answers.get(place).map_or(0, |answer| answer.affected)
-}
-
-/// Runs statements in one transaction; their answers are at their places.
-pub(super) async fn transaction(writers: &Pool, statements: Script) -> Result<Vec<Answer>, StoreError> {
-    let mut wire = Wire::open(writers).await?;
-    let answers = wire.ask(statements.in_transaction()).await?;
-    wire.mark_clean();
-    // That of START TRANSACTION comes first.
-    Ok(answers.into_iter().skip(1).collect())
 }

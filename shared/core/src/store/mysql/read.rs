@@ -2,26 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::connect::Pool;
-
 use super::{
-    Clock, Due, Page, StoreError,
-    session::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, clock_of, rows},
+    Clock, StoreError,
+    connect::Pool,
+    round_trip::{clock_of, read, rows},
     sql::{Script, Sql},
-    wire::read,
+    statements::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, instant},
 };
 use crate::{
     engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token},
-    store::decode,
+    store::{Due, Page, decode},
 };
-
-/// The instant of a view, as an expression that is constant within its statement, so that an index can be searched by it.
-pub(super) fn instant(sql: Sql, clock: &Clock) -> Sql {
-    match clock {
-        Clock::Own => sql.push("TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"),
-        Clock::Fixed(clock) => sql.integer(clock.now().as_microsecond()),
-    }
-}
 
 /// The view of resources, up to its `WHERE`.
 fn resource_view(clock: &Clock) -> Sql {
@@ -70,7 +61,7 @@ pub(super) async fn reservation(
     clock: &Clock,
 ) -> Result<Option<Reservation>, StoreError> {
     let mut script = Script::default();
-    let places = script.add_lists([&token], session::token, || Sql::new(BY_TOKEN), ITEMS_IN_ORDER);
+    let places = script.add_lists([&token], statements::token, || Sql::new(BY_TOKEN), ITEMS_IN_ORDER);
     let (found, now) = found(pool, script, &places, clock).await?;
     Ok(found.into_iter().next().map(|reservation| reservation.as_of(now)))
 }
@@ -94,12 +85,12 @@ async fn found(
     clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
     let now = script.add(Sql::new(CLOCK));
-    let answers = read(pool, script).await?;
+    let results = read(pool, script).await?;
     let mut found = Vec::new();
     for place in places {
-        found.extend(decode::reservations(rows(&answers, *place))?);
+        found.extend(decode::reservations(rows(&results, *place))?);
     }
-    Ok((found, clock_of(&answers, now, clock)?))
+    Ok((found, clock_of(&results, now, clock)?))
 }
 
 pub(super) async fn first_resources(
@@ -109,9 +100,9 @@ pub(super) async fn first_resources(
     let mut script = Script::default();
     let head =
         "SELECT token, resource_id FROM reservations FORCE INDEX (PRIMARY) WHERE item_no = 0 AND token IN ";
-    script.add_lists(tokens, session::token, || Sql::new(head), "");
-    let answers = read(pool, script).await?;
-    let rows = answers.iter().flat_map(|answer| &answer.rows);
+    script.add_lists(tokens, statements::token, || Sql::new(head), "");
+    let results = read(pool, script).await?;
+    let rows = results.iter().flat_map(|result| &result.rows);
     rows.map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
 }
 
@@ -129,6 +120,6 @@ pub(super) async fn due(pool: &Pool, limit: u32, clock: &Clock) -> Result<Due, S
     let now = script.add(Sql::new(CLOCK));
     // One more than asked for: either it is overdue too, or it says when to look again.
     let holds = script.add(due_holds(limit.saturating_add(1)));
-    let answers = read(pool, script).await?;
-    decode::due(rows(&answers, holds), limit, clock_of(&answers, now, clock)?)
+    let results = read(pool, script).await?;
+    decode::due(rows(&results, holds), limit, clock_of(&results, now, clock)?)
 }

@@ -4,10 +4,10 @@ use sqlx::{Row, mysql::MySqlRow};
 
 use crate::store::{
     StoreError,
-    decode::{Cells, corrupt, unreadable},
+    decode::{Columns, corrupt, unreadable},
 };
 
-impl Cells for MySqlRow {
+impl Columns for MySqlRow {
     fn integer(&self, column: usize) -> Result<i64, StoreError> {
         self.try_get_unchecked(column).map_err(unreadable)
     }

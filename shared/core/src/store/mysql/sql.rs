@@ -90,13 +90,13 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Adds a statement; its answer will be at the returned place.
+    /// Adds a statement; its result will be at the returned place.
     pub(super) fn add(&mut self, statement: Sql) -> usize {
         self.statements.push(statement);
         self.statements.len() - 1
     }
 
-    /// Adds `head (element, ..) tail`, as often as the list is too long for one statement; says where their answers will
+    /// Adds `head (element, ..) tail`, as often as the list is too long for one statement; says where their results will
     /// be. The elements keep their order.
     pub(super) fn add_lists<T>(
         &mut self,
@@ -117,7 +117,7 @@ impl Script {
         places
     }
 
-    /// Adds `head (row), (row), ..`, as often as the rows are too many for one packet; says where their answers will be,
+    /// Adds `head (row), (row), ..`, as often as the rows are too many for one packet; says where their results will be,
     /// and how many rows each inserts.
     pub(super) fn add_rows<T>(
         &mut self,
@@ -152,7 +152,7 @@ impl Script {
         places
     }
 
-    /// The same statements between START TRANSACTION and COMMIT: their answers are one place further.
+    /// The same statements between START TRANSACTION and COMMIT: their results are one place further.
     pub(super) fn in_transaction(mut self) -> Self {
         self.statements.insert(0, Sql::new("START TRANSACTION"));
         self.add(Sql::new("COMMIT"));

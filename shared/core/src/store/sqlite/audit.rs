@@ -3,9 +3,9 @@
 
 use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction};
 
-use super::{Audit, Pool, StoreError, error::failed};
+use super::{Audit, StoreError, connect::Pool, error::failed};
 use crate::store::{
-    Finding,
+    AuditFinding,
     audit::{FINDINGS_MAX, hyphenated},
 };
 
@@ -130,7 +130,7 @@ pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
         let sql = AssertSqlSafe(format!("{sql} LIMIT {FINDINGS_MAX}"));
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(kept).fetch_all(&mut *view).await.map_err(failed)?;
-        audit.findings.extend(rows.into_iter().map(|(id, problem)| Finding {
+        audit.findings.extend(rows.into_iter().map(|(id, problem)| AuditFinding {
             invariant,
             id: hyphenated(id),
             problem,

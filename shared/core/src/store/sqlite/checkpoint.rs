@@ -11,7 +11,7 @@ use std::{
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
-use super::{StoreError, error::failed, pool_options};
+use super::{StoreError, connect::pool_options, error::failed};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_millis(200);

@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use uuid::Uuid;
 
-use super::{StoreError, error::failed};
+use super::{StoreError, error::failed, number::integer};
 use crate::{
     engine::{Event, Reservation},
-    store::rows,
+    store::{outbox::payload, shards::shard},
 };
 
 /// Rows per statement: smallest that fits what is left, largest as often as it is full.
@@ -41,7 +41,7 @@ static RESERVATIONS: LazyLock<[String; 3]> =
     LazyLock::new(|| statements("reservations", &RESERVATION_COLUMNS));
 static EVENTS: LazyLock<[String; 3]> = LazyLock::new(|| statements("outbox", &EVENT_COLUMNS));
 
-type Bound = Query<'static, Sqlite, SqliteArguments>;
+type InsertQuery = Query<'static, Sqlite, SqliteArguments>;
 
 /// The statement for each size of chunk. `OR FAIL` spares the statement journal that undoing this statement alone would
 /// need: a statement that fails takes the whole transaction with it.
@@ -92,12 +92,12 @@ pub(super) async fn reservations(
 pub(super) async fn events(connection: &mut SqliteConnection, events: &[Event]) -> Result<(), StoreError> {
     let rows = events
         .iter()
-        .map(|event| Ok((event, event.key.text(), rows::payload(event)?)))
+        .map(|event| Ok((event, event.key.text(), payload(event)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     in_chunks(connection, &EVENTS, &rows, |query, (event, key, payload)| {
         query
             .bind(Uuid::now_v7().as_bytes().to_vec())
-            .bind(i64::from(rows::shard(key)))
+            .bind(i64::from(shard(key)))
             .bind(key.clone())
             .bind(integer(event.version))
             .bind(event.kind.as_str())
@@ -112,7 +112,7 @@ async fn in_chunks<T>(
     connection: &mut SqliteConnection,
     statements: &'static [String; 3],
     rows: &[T],
-    bind: impl Fn(Bound, &T) -> Bound,
+    bind: impl Fn(InsertQuery, &T) -> InsertQuery,
 ) -> Result<(), StoreError> {
     let mut rest = rows;
     while !rest.is_empty() {
@@ -128,9 +128,4 @@ async fn in_chunks<T>(
         rest = others;
     }
     Ok(())
-}
-
-/// Counts are far below 2^63: stored numbers are at most 2^53.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -9,15 +9,15 @@ use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, error::failed, leases, session::SqliteSession};
+use super::{SqliteStore, StoreError, error::failed, leases, number::integer, session::SqliteSession};
 use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
+        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Republished, Sent,
         Unpublished,
         batch::Session,
-        decode::{self, Cells},
+        decode::{self, Columns},
         shards,
     },
 };
@@ -103,7 +103,7 @@ impl OutboxStore for SqliteStore {
         Ok(Unpublished { now, events: rows.iter().map(decode::outbox_event).collect::<Result<_, _>>()? })
     }
 
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let now = self.now();
         let held = sqlx::query(HELD)
@@ -206,7 +206,7 @@ impl OutboxAdmin for SqliteStore {
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError> {
+    ) -> Result<Republished, StoreError> {
         const PAGE: &str = "SELECT o.id, o.created_at, CASE WHEN s.event_id IS NULL THEN o.published_at END
             FROM outbox o LEFT JOIN outbox_skipped s ON s.event_id = o.event_id
             WHERE o.id > ?1 ORDER BY o.id LIMIT ?2";
@@ -215,15 +215,10 @@ impl OutboxAdmin for SqliteStore {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let page = sqlx::query(PAGE).bind(after).bind(limit);
         let page: Vec<SqliteRow> = page.fetch_all(session.connection()).await.map_err(failed)?;
-        let page = decode::replay_page(&page, since..until, limit)?;
+        let page = decode::republish_page(&page, since..until, limit)?;
         let again = sqlx::query(AGAIN).bind(json!(page.ids).to_string());
         let events = again.execute(session.connection()).await.map_err(failed)?.rows_affected();
         session.commit().await?;
-        Ok(Replayed { events, next: page.next })
+        Ok(Republished { events, next: page.next })
     }
-}
-
-/// Fencing numbers are microseconds since 1970, or little more.
-pub(super) fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

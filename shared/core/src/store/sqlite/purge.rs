@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::sqlite::SqliteRow;
 
-use super::{Pool, StoreError, error::failed, json, session::SqliteSession};
+use super::{StoreError, connect::Pool, error::failed, json, session::SqliteSession};
 use crate::{
     engine::{Timestamp, Token},
     store::{

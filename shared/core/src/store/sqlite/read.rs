@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Due, Page, Pool, StoreError,
+    Due, Page, StoreError,
+    connect::Pool,
     error::failed,
     json,
     session::{RESERVATIONS_BY_KEY, reservation_columns},

@@ -4,10 +4,10 @@ use sqlx::{Row, sqlite::SqliteRow};
 
 use crate::store::{
     StoreError,
-    decode::{Cells, unreadable},
+    decode::{Columns, unreadable},
 };
 
-impl Cells for SqliteRow {
+impl Columns for SqliteRow {
     fn integer(&self, column: usize) -> Result<i64, StoreError> {
         self.try_get(column).map_err(unreadable)
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection, sqlite::SqliteRow};
 
-use super::{Clock, Pool, StoreError, error::failed, insert, json};
+use super::{Clock, StoreError, clock, connect::Pool, error::failed, insert, json};
 use crate::{
     engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
     store::{
@@ -183,7 +183,7 @@ impl batch::Session for SqliteSession {
     }
 
     async fn now(&mut self) -> Result<Timestamp, StoreError> {
-        Ok(super::now(&self.clock))
+        Ok(clock::now(&self.clock))
     }
 
     async fn holds_of(

@@ -1,20 +1,18 @@
 //! What people and the purge do with deliveries: list, send again, count, forget.
 
-use super::super::connect::Pool;
-
 use super::endpoint_id;
 use crate::{
     engine::Timestamp,
     store::{
-        decode::Cells,
+        decode::{Columns, webhooks as decode},
         mysql::{
-            Clock, StoreError, purge as transactions,
-            read::instant,
-            session::{CLOCK, clock_of, rows},
+            Clock, StoreError,
+            connect::Pool,
+            round_trip::{TrackedConnection, clock_of, commit_with_retries, read, rows},
             sql::{Script, Sql},
-            wire::{Wire, read},
+            statements::{CLOCK, instant},
         },
-        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
+        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed},
     },
     webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };
@@ -38,8 +36,8 @@ pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Deliv
         let sql = sql.push(" AND id < ").integer(page.after.map_or(i64::MAX, DeliveryId::number));
         script.add(sql.push(" ORDER BY id DESC LIMIT ").integer(i64::from(page.limit)));
     }
-    let answers = read(readers, script).await?;
-    let found = answers.iter().flat_map(|answer| &answer.rows).map(decode::delivery);
+    let results = read(readers, script).await?;
+    let found = results.iter().flat_map(|result| &result.rows).map(decode::delivery);
     Ok(decode::page(found.collect::<Result<_, _>>()?, &page))
 }
 
@@ -58,10 +56,10 @@ pub(super) async fn redeliver(
     script.add(which(sql.push(" ")));
     let found = script.add(which(Sql::new(DELIVERIES).push("FORCE INDEX (PRIMARY) ")));
     script.add(Sql::new("COMMIT"));
-    let mut wire = Wire::open(writers).await?;
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
-    rows(&answers, found).first().map(decode::delivery).transpose()
+    let mut connection = TrackedConnection::open(writers).await?;
+    let results = connection.run(script).await?;
+    connection.mark_clean();
+    rows(&results, found).first().map(decode::delivery).transpose()
 }
 
 pub(super) async fn replay(
@@ -83,8 +81,8 @@ pub(super) async fn replay(
         None => sql,
     };
     script.add(sql.push(" ORDER BY event_at, id LIMIT ").integer(i64::from(page.limit)));
-    let answers = read(readers, script).await?;
-    let found = rows(&answers, 0).iter().map(decode::place).collect::<Result<Vec<_>, _>>()?;
+    let results = read(readers, script).await?;
+    let found = rows(&results, 0).iter().map(decode::place).collect::<Result<Vec<_>, _>>()?;
     let Some((last, at)) = found.last().copied() else { return Ok(Replayed::default()) };
 
     let mut script = Script::default();
@@ -92,7 +90,7 @@ pub(super) async fn replay(
     let head =
         || instant(instant(Sql::new(AGAIN), clock).push(", updated_at = "), clock).push(" WHERE id IN ");
     let places = script.add_lists(&found, |sql, (id, _)| sql.integer(id.number()), head, "");
-    let deliveries = transactions::write(writers, script, &places).await?;
+    let deliveries = commit_with_retries(writers, script, &places).await?;
     let next = (found.len() == page.limit as usize).then_some((at, last));
     Ok(Replayed { deliveries, next })
 }
@@ -108,8 +106,8 @@ pub(super) async fn purge(
         "SELECT id FROM webhook_deliveries FORCE INDEX (webhook_deliveries_finished) WHERE finished_at < ",
     );
     script.add(sql.integer(cutoff).push(" ORDER BY finished_at LIMIT ").integer(i64::from(limit)));
-    let answers = read(readers, script).await?;
-    let ids = rows(&answers, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    let results = read(readers, script).await?;
+    let ids = rows(&results, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
     if ids.is_empty() {
         return Ok(0);
     }
@@ -122,7 +120,7 @@ pub(super) async fn purge(
             .push(" AND d.id IN ")
     };
     let places = script.add_lists(ids, Sql::integer, head, "");
-    transactions::write(writers, script, &places).await
+    commit_with_retries(writers, script, &places).await
 }
 
 pub(super) async fn pending(readers: &Pool, clock: &Clock) -> Result<PendingDeliveries, StoreError> {
@@ -135,7 +133,7 @@ pub(super) async fn pending(readers: &Pool, clock: &Clock) -> Result<PendingDeli
             ON d.endpoint_id = e.id AND d.status = 'PENDING'
         WHERE e.id > '' GROUP BY disabled",
     ));
-    let answers = read(readers, script).await?;
-    let counts = rows(&answers, counts).iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
-    Ok(PendingDeliveries::of(counts, clock_of(&answers, now, clock)?))
+    let results = read(readers, script).await?;
+    let counts = rows(&results, counts).iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
+    Ok(PendingDeliveries::of(counts, clock_of(&results, now, clock)?))
 }

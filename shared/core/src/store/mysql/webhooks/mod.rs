@@ -15,8 +15,8 @@ use crate::{
         batch::with_retries,
         purge::before,
         webhooks::{
-            Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries, Recorded, ReplayPage,
-            Replayed, Room, WebhookStore,
+            Attempt, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries,
+            Recorded, ReplayPage, Replayed, WebhookStore,
         },
     },
     webhooks::{Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint},
@@ -52,13 +52,17 @@ impl WebhookStore for MysqlStore {
         endpoints::delete(&self.writers, id, limit, &self.options.clock).await
     }
 
-    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_deliveries(
+        &self,
+        room: &ClaimCapacity,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
         with_retries(|_| claims::claim((&self.writers, &self.readers), room, lease, &self.options.clock))
             .await
     }
 
     async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
-        // One that was recorded before its answer was lost bears another claim now, and is left as it is.
+        // One that was recorded before its result was lost bears another claim now, and is left as it is.
         with_retries(|_| claims::record(&self.writers, attempts, &self.options.clock)).await
     }
 

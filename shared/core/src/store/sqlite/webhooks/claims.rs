@@ -12,8 +12,9 @@ use crate::{
     engine::Timestamp,
     store::{
         batch::Session,
+        decode::webhooks as decode,
         sqlite::{SqliteStore, StoreError, error::failed, session::SqliteSession},
-        webhooks::{Attempt, Claimed, Recorded, Room, Then, decode},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, Recorded},
     },
     webhooks::{DeliveryId, DeliveryStatus, EndpointId, Receiver},
 };
@@ -35,7 +36,7 @@ const GIVE_BACK: &str =
 
 pub(super) async fn claim(
     store: &SqliteStore,
-    room: &Room,
+    room: &ClaimCapacity,
     lease: Duration,
 ) -> Result<Vec<Claimed>, StoreError> {
     let rows =
@@ -81,10 +82,12 @@ pub(super) async fn record(store: &SqliteStore, attempts: &[Attempt]) -> Result<
     let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
     let now = store.now().as_microsecond();
     for attempt in attempts {
-        let (status, next, finished) = match attempt.then {
-            Then::Delivered => (DeliveryStatus::Delivered, None, Some(now)),
-            Then::Again { after } => (DeliveryStatus::Pending, Some(now.saturating_add(micros(after))), None),
-            Then::GivenUp => (DeliveryStatus::Failed, None, Some(now)),
+        let (status, next, finished) = match attempt.outcome {
+            AttemptOutcome::Delivered => (DeliveryStatus::Delivered, None, Some(now)),
+            AttemptOutcome::Retry { after } => {
+                (DeliveryStatus::Pending, Some(now.saturating_add(micros(after))), None)
+            }
+            AttemptOutcome::GivenUp => (DeliveryStatus::Failed, None, Some(now)),
         };
         let record = sqlx::query(RECORD)
             .bind(attempt.delivery.number())

@@ -7,8 +7,9 @@ use crate::{
     engine::Timestamp,
     store::{
         batch::Session,
-        sqlite::{Pool, SqliteStore, StoreError, error::failed, session::SqliteSession},
-        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
+        decode::webhooks as decode,
+        sqlite::{SqliteStore, StoreError, connect::Pool, error::failed, session::SqliteSession},
+        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed},
     },
     webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };

@@ -11,8 +11,9 @@ use super::bytes;
 use crate::{
     store::{
         batch::Session,
-        sqlite::{Pool, SqliteStore, StoreError, error::failed, session::SqliteSession},
-        webhooks::{Deletion, EndpointPage, decode},
+        decode::webhooks as decode,
+        sqlite::{SqliteStore, StoreError, connect::Pool, error::failed, session::SqliteSession},
+        webhooks::{Deletion, EndpointPage},
     },
     webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
 };

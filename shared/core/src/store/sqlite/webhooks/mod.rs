@@ -14,8 +14,8 @@ use crate::{
     store::{
         purge::before,
         webhooks::{
-            Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries, Recorded, ReplayPage,
-            Replayed, Room, WebhookStore,
+            Attempt, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries,
+            Recorded, ReplayPage, Replayed, WebhookStore,
         },
     },
     webhooks::{Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint},
@@ -51,7 +51,11 @@ impl WebhookStore for SqliteStore {
         endpoints::delete(self, id, limit).await
     }
 
-    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_deliveries(
+        &self,
+        room: &ClaimCapacity,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
         claims::claim(self, room, lease).await
     }
 

@@ -15,7 +15,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::LogFormat;
+use super::options::LogFormat;
 use crate::trace::{self, RequestContext};
 
 /// A format, and the ids at the end of what it writes.

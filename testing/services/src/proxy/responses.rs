@@ -1,7 +1,8 @@
-//! Which answer of the server belongs to which command, so that one of the proxy's own can stand in the right place.
+//! Tracks which response belongs to which command, so that the proxy's own responses are sent in the right order.
 //!
-//! Never: changing what a server answers; only leaving out the answer to a command that the client did not send. Clients
-//! may send commands before the last was answered. Layout of answers: COM_QUERY and COM_STMT_PREPARE Response,
+//! Clients may send several commands before the first is answered, so the outstanding responses form a queue.
+//! Never: a change of a server's response. The response to a command that the proxy itself has sent is left out.
+//! Layout of responses: COM_QUERY Response and COM_STMT_PREPARE Response,
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_command_phase.html>.
 
 use std::collections::VecDeque;
@@ -12,45 +13,45 @@ const OK: u8 = 0x00;
 const LOCAL_INFILE: u8 = 0xfb;
 const END: u8 = 0xfe;
 const ERR: u8 = 0xff;
-/// Status: another result follows.
+/// The status flag of a result that is followed by another one.
 const MORE_RESULTS: u8 = 0x08;
-/// An END that is longer is the OK that has taken its place.
+/// The greatest length of an END packet. A longer packet with the same first byte is a row.
 const END_LENGTH_MAX: usize = 8;
 
-/// What will stand next in the stream to the client.
+/// A response in the stream to the client.
 #[derive(Debug)]
 enum Expected {
-    /// The server's answer to a command.
-    Answer { shape: Shape, to_client: bool },
-    /// An answer that the proxy gives itself.
-    Own(Vec<u8>),
+    /// The server's response to a command; `to_client` is false if the proxy sent the command.
+    FromServer { shape: Shape, to_client: bool },
+    /// A response that the proxy has made.
+    FromProxy(Vec<u8>),
 }
 
-/// How an answer goes on.
+/// The next packets of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     /// One packet.
     Single,
-    /// The first packet of the answer to a prepared or plain statement.
+    /// The first packet of the response to the execution of a statement.
     Result,
-    /// The first packet of the answer to a statement's preparation.
+    /// The first packet of the response to the preparation of a statement.
     Prepared,
-    /// So many packets that describe columns, then rows or nothing.
+    /// A number of packets that describe columns or parameters, then rows or nothing.
     Definitions { left: u64, rows: bool },
-    /// Rows, until one that is not.
+    /// Rows, until a packet that is not a row.
     Rows,
 }
 
-/// The answers that are outstanding on one connection.
+/// The outstanding responses of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     expected: VecDeque<Expected>,
-    /// The client and the server have agreed that no END follows definitions.
+    /// Whether client and server have negotiated that no END packet follows definitions.
     pub(super) without_end: bool,
 }
 
-impl Answers {
-    /// A command goes to the server now. Returns whether it has an answer.
+impl Responses {
+    /// Registers a command that is about to be sent to the server. Returns whether the server answers it.
     pub(super) fn expect(&mut self, command: u8, to_client: bool) -> bool {
         let shape = match command {
             command::QUIT | command::CLOSE | command::SEND_LONG_DATA => return false,
@@ -59,24 +60,24 @@ impl Answers {
             command::FIELD_LIST | command::FETCH => Shape::Rows,
             _ => Shape::Single,
         };
-        self.expected.push_back(Expected::Answer { shape, to_client });
+        self.expected.push_back(Expected::FromServer { shape, to_client });
         true
     }
 
-    /// The proxy answers a command itself, when all before it are answered.
-    pub(super) fn answer(&mut self, own: Vec<u8>) {
-        self.expected.push_back(Expected::Own(own));
+    /// Queues a response of the proxy, to be sent after all earlier responses.
+    pub(super) fn push_own(&mut self, packet: Vec<u8>) {
+        self.expected.push_back(Expected::FromProxy(packet));
     }
 
-    /// Nothing is outstanding.
+    /// Whether no response is outstanding.
     pub(super) fn is_idle(&self) -> bool {
         self.expected.is_empty()
     }
 
-    /// A packet of the server: appends to `out` what the client gets.
-    pub(super) fn take(&mut self, packet: Packet<'_>, out: &mut Vec<u8>) {
-        let Some(Expected::Answer { shape, to_client }) = self.expected.front_mut() else {
-            // The connection phase, or a server that speaks unasked.
+    /// Accepts a packet of the server and appends to `out` the bytes for the client.
+    pub(super) fn accept(&mut self, packet: Packet<'_>, out: &mut Vec<u8>) {
+        let Some(Expected::FromServer { shape, to_client }) = self.expected.front_mut() else {
+            // The packet belongs to the connection phase, or the server sent it without a command.
             out.extend_from_slice(packet.bytes);
             return;
         };
@@ -88,21 +89,21 @@ impl Answers {
             *shape = next;
         } else {
             self.expected.pop_front();
-            self.own(out);
+            self.append_own(out);
         }
     }
 
-    /// Appends the proxy's own answers whose turn it is.
-    pub(super) fn own(&mut self, out: &mut Vec<u8>) {
-        while let Some(Expected::Own(own)) = self.expected.front() {
-            out.extend_from_slice(own);
+    /// Appends the responses of the proxy that are at the front of the queue.
+    pub(super) fn append_own(&mut self, out: &mut Vec<u8>) {
+        while let Some(Expected::FromProxy(packet)) = self.expected.front() {
+            out.extend_from_slice(packet);
             self.expected.pop_front();
         }
     }
 }
 
 impl Shape {
-    /// What follows a packet; `None` if it was the answer's last.
+    /// The shape of the packet after this one, or `None` if this one ends the response.
     fn after(self, packet: Packet<'_>, without_end: bool) -> Option<Self> {
         let payload = packet.payload();
         let first = payload.first().copied().unwrap_or(OK);
@@ -129,7 +130,7 @@ impl Shape {
                 if without_end {
                     more(after_two_numbers(payload))
                 } else if payload.len() <= END_LENGTH_MAX {
-                    // After the number of warnings.
+                    // The status follows the number of warnings.
                     more(payload.get(3).copied())
                 } else {
                     Some(Self::Rows)
@@ -153,7 +154,7 @@ fn more(status: Option<u8>) -> Option<Shape> {
     more.then_some(Shape::Result)
 }
 
-/// The lower half of an OK's status: after affected rows and the last id.
+/// The lower byte of the status in an OK packet, which follows the affected rows and the last insert id.
 fn after_two_numbers(payload: &[u8]) -> Option<u8> {
     let mut at = 1;
     for _ in 0..2 {
@@ -162,7 +163,7 @@ fn after_two_numbers(payload: &[u8]) -> Option<u8> {
     payload.get(at).copied()
 }
 
-/// A length-encoded integer, and how many bytes it takes.
+/// A length-encoded integer and its encoded length in bytes.
 fn number(bytes: &[u8]) -> Option<(u64, usize)> {
     let width = match bytes.first()? {
         0xfc => 2,
@@ -180,26 +181,26 @@ mod tests {
     use super::*;
     use crate::proxy::packets::{self, Splitter};
 
-    /// What the client gets of these packets of the server.
-    fn taken(answers: &mut Answers, server: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    /// The payloads that the client receives for these packets of the server.
+    fn received(responses: &mut Responses, server: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        Splitter::default().feed(&server.concat(), |packet| answers.take(packet, &mut out));
+        Splitter::default().feed(&server.concat(), |packet| responses.accept(packet, &mut out));
         let mut got = Vec::new();
         Splitter::default().feed(&out, |packet| got.push(packet.payload().to_vec()));
         got
     }
 
     #[test]
-    fn an_own_answer_waits_for_those_before_it_and_answers_to_the_proxy_are_left_out() {
+    fn own_responses_are_sent_in_order_and_responses_to_the_proxy_are_left_out() {
         for without_end in [false, true] {
-            let mut answers = Answers { without_end, ..Answers::default() };
-            // Given a query, a preparation, a ROLLBACK of the proxy's, and an answer of its own
-            assert!(answers.expect(command::QUERY, true));
-            assert!(!answers.expect(command::CLOSE, true));
-            assert!(answers.expect(command::PREPARE, true));
-            assert!(answers.expect(command::QUERY, false));
-            answers.answer(packets::error(1213, "40001", "again"));
-            // When the server answers: two results, the first of which says that more follow
+            let mut responses = Responses { without_end, ..Responses::default() };
+            // Given a query, a preparation, a ROLLBACK of the proxy, and a response of the proxy
+            assert!(responses.expect(command::QUERY, true));
+            assert!(!responses.expect(command::CLOSE, true));
+            assert!(responses.expect(command::PREPARE, true));
+            assert!(responses.expect(command::QUERY, false));
+            responses.push_own(packets::error(1213, "40001", "again"));
+            // When the server sends two results, the first with the flag that another follows
             let end = |status: u8| {
                 let ok = vec![END, 0, 0, status, 0, 0, 0];
                 packets::packet(4, &if without_end { ok } else { vec![END, 0, 0, status, 0] })
@@ -217,11 +218,11 @@ mod tests {
             server.extend(definitions_end);
             let before_rollback = server.len();
             server.push(packets::packet(1, &[OK, 0, 0, 0, 0, 0, 0]));
-            // Then the client gets all but the ROLLBACK's, and the proxy's own in its place
-            let got = taken(&mut answers, &server);
+            // Then the client gets all responses except that to ROLLBACK, and the proxy's response in its place
+            let got = received(&mut responses, &server);
             assert_eq!(got.len(), before_rollback + 1, "{got:?}");
             assert!(got.last().unwrap().ends_with(b"#40001again"), "{got:?}");
-            assert!(answers.is_idle());
+            assert!(responses.is_idle());
         }
     }
 }

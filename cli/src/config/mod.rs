@@ -1,4 +1,6 @@
-//! `bespeak config`: every setting, its value, where that comes from, and what it means.
+//! `bespeak config`: prints every setting with its value, the source of the value, and its meaning.
+
+mod markdown;
 
 use std::process::ExitCode;
 
@@ -20,7 +22,7 @@ struct Shown {
     meaning: &'static str,
 }
 
-/// Prints the settings; fails, after printing, where one of them is wrong.
+/// Prints the settings. Fails after that if a value is not valid.
 pub(crate) fn show(output: Output, values: &Values) -> Result<ExitCode, Failure> {
     let shown: Vec<Shown> = SETTINGS
         .iter()
@@ -44,5 +46,12 @@ pub(crate) fn show(output: Output, values: &Values) -> Result<ExitCode, Failure>
         rows.to_string()
     })?;
     Config::parse(values)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the page about all settings.
+pub(crate) fn page(output: Output) -> Result<ExitCode, Failure> {
+    let page = markdown::page();
+    output.print(&page, || page.clone())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Rows of webhooks into records, the same for every dialect.
+//! Rows of webhook endpoints and deliveries.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,21 +8,24 @@ use crate::{
     engine::{Timestamp, Violation},
     store::{
         StoreError,
-        decode::{Cells, corrupt, micros, timestamp, trace, unsigned},
+        decode::{
+            Columns,
+            columns::{corrupt, micros, timestamp, trace, unsigned},
+        },
         webhooks::{Claimed, DeliveryPage},
     },
     webhooks::{
-        Delivery, DeliveryId, DeliveryStatus, Disabled, Endpoint, EndpointId, EndpointUrl, EventFilter,
-        Origin, PreviousSecret, Receiver, Secret,
+        Delivery, DeliveryId, DeliveryStatus, Disabled, Endpoint, EndpointId, EndpointOrigin, EndpointUrl,
+        EventFilter, PreviousSecret, Receiver, Secret,
     },
 };
 
-/// `id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at, created_at,
-/// updated_at`.
-pub(in crate::store) fn endpoint(row: &impl Cells) -> Result<Endpoint, StoreError> {
+/// Decodes `id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at,
+/// created_at, updated_at`.
+pub(in crate::store) fn endpoint(row: &impl Columns) -> Result<Endpoint, StoreError> {
     let id = endpoint_id(row, 0)?;
     let wrong = |what: String| corrupt(format!("webhook endpoint {id}: {what}"));
-    // Never what the secret is.
+    // The violation never contains the secret.
     let secret = |text: &str| Secret::parse("secret", text).map_err(|violation| wrong(violation.to_string()));
     let violated = |violation: Violation| wrong(violation.to_string());
     let previous = match (row.optional_text(4)?, row.optional_integer(5)?) {
@@ -40,16 +43,16 @@ pub(in crate::store) fn endpoint(row: &impl Cells) -> Result<Endpoint, StoreErro
         filter: EventFilter::parse(row.text(2)?).map_err(violated)?,
         secret: secret(row.text(3)?)?,
         previous,
-        origin: Origin::parse(origin).ok_or_else(|| wrong(format!("origin {origin:?}")))?,
+        origin: EndpointOrigin::parse(origin).ok_or_else(|| wrong(format!("origin {origin:?}")))?,
         disabled,
         created_at: timestamp(row, 9)?,
         updated_at: timestamp(row, 10)?,
     })
 }
 
-/// `id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error, created_at,
-/// updated_at`.
-pub(in crate::store) fn delivery(row: &impl Cells) -> Result<Delivery, StoreError> {
+/// Decodes `id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
+/// created_at, updated_at`.
+pub(in crate::store) fn delivery(row: &impl Columns) -> Result<Delivery, StoreError> {
     let id = DeliveryId::from_stored(row.integer(0)?);
     let wrong = |what: String| corrupt(format!("webhook delivery {id}: {what}"));
     let status = row.text(5)?;
@@ -70,10 +73,10 @@ pub(in crate::store) fn delivery(row: &impl Cells) -> Result<Delivery, StoreErro
     })
 }
 
-/// `id, claim, endpoint_id, event_id, payload, attempts, traceparent` of a delivery as it was before it is claimed now. Where its
-/// endpoint is not among the receivers, it is nobody's.
+/// Decodes `id, claim, endpoint_id, event_id, payload, attempts, traceparent` of a delivery as it was before it is
+/// claimed now; `None` if its endpoint is not among the receivers.
 pub(in crate::store) fn claimed(
-    row: &impl Cells,
+    row: &impl Columns,
     receivers: &HashMap<EndpointId, Arc<Receiver>>,
 ) -> Result<Option<Claimed>, StoreError> {
     let Some(to) = receivers.get(&endpoint_id(row, 2)?) else { return Ok(None) };
@@ -88,8 +91,8 @@ pub(in crate::store) fn claimed(
     }))
 }
 
-/// Those of rows of endpoints that are enabled, with what signs at `now`.
-pub(in crate::store) fn receivers<R: Cells>(
+/// Decodes rows of endpoints, and returns the enabled ones with the secrets that sign at `now`.
+pub(in crate::store) fn receivers<R: Columns>(
     rows: &[R],
     now: Timestamp,
 ) -> Result<HashMap<EndpointId, Arc<Receiver>>, StoreError> {
@@ -103,8 +106,8 @@ pub(in crate::store) fn receivers<R: Cells>(
     Ok(receivers)
 }
 
-/// Those of rows of `id, next_attempt_at` of endpoints whose first delivery is due.
-pub(in crate::store) fn due<R: Cells>(
+/// Decodes `id, next_attempt_at` of endpoints, and returns those whose first delivery is due.
+pub(in crate::store) fn due<R: Columns>(
     rows: &[R],
     now: Timestamp,
 ) -> Result<Vec<(EndpointId, Timestamp)>, StoreError> {
@@ -118,31 +121,31 @@ pub(in crate::store) fn due<R: Cells>(
     Ok(due)
 }
 
-/// `disabled, count, first due`.
-pub(in crate::store) fn pending(row: &impl Cells) -> Result<(bool, u64, Option<Timestamp>), StoreError> {
+/// Decodes `disabled, count, first due`.
+pub(in crate::store) fn pending(row: &impl Columns) -> Result<(bool, u64, Option<Timestamp>), StoreError> {
     Ok((row.integer(0)? != 0, unsigned(row, 1)?, row.optional_integer(2)?.map(micros).transpose()?))
 }
 
-/// `id, event_at` of a delivery.
-pub(in crate::store) fn place(row: &impl Cells) -> Result<(DeliveryId, Timestamp), StoreError> {
+/// Decodes `id, event_at` of a delivery.
+pub(in crate::store) fn place(row: &impl Columns) -> Result<(DeliveryId, Timestamp), StoreError> {
     Ok((DeliveryId::from_stored(row.integer(0)?), timestamp(row, 1)?))
 }
 
-/// A page out of what was found in each status: the newest first.
+/// Makes a page of the deliveries that were found in each status, the newest first.
 pub(in crate::store) fn page(mut found: Vec<Delivery>, page: &DeliveryPage) -> Vec<Delivery> {
     found.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
     found.truncate(page.limit as usize);
     found
 }
 
-fn endpoint_id(row: &impl Cells, column: usize) -> Result<EndpointId, StoreError> {
+fn endpoint_id(row: &impl Columns, column: usize) -> Result<EndpointId, StoreError> {
     uuid(row, column).map(EndpointId::from_uuid)
 }
 
-fn uuid(row: &impl Cells, column: usize) -> Result<Uuid, StoreError> {
+fn uuid(row: &impl Columns, column: usize) -> Result<Uuid, StoreError> {
     Uuid::from_slice(row.bytes(column)?).map_err(|error| corrupt(format!("an id: {error}")))
 }
 
-fn attempts(row: &impl Cells, column: usize) -> Result<u32, StoreError> {
+fn attempts(row: &impl Columns, column: usize) -> Result<u32, StoreError> {
     u32::try_from(row.integer(column)?).map_err(|error| corrupt(format!("attempts: {error}")))
 }
