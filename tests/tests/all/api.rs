@@ -172,7 +172,10 @@ async fn the_sold_out_memory_expires_in_time(books: Books) {
     let token = last.parse::<Uuid>().map(Token::from_uuid).expect("a token");
     process.execute(&[Command::Release(token)], CommitMode::Commit).await.expect("released");
     let given_back = Instant::now();
-    until("this process sells the released unit", || async { api.reserve("elsewhere", &order).await.status == 200 }).await;
+    until("this process sells the released unit", || async {
+        api.reserve("elsewhere", &order).await.status == 200
+    })
+    .await;
     // The bound is 50 ms; the rest is for a busy machine.
     assert!(given_back.elapsed() < Duration::from_millis(500), "{:?}", given_back.elapsed());
     api.books.assert_consistent().await;

@@ -55,7 +55,10 @@ const BODIES: &[(&str, &str)] = &[
     ("422 invalid-value: ttlSeconds", r#"{"resourceId":"seat","quantity":1,"ttlSeconds":86401}"#),
     ("422 invalid-value: items", r#"{"resourceId":"seat","quantity":1,"items":[]}"#),
     ("422 invalid-value: items", r#"{"items":[]}"#),
-    ("422 invalid-value: items[1].quantity", r#"{"items":[{"resourceId":"a","quantity":1},{"resourceId":"b"}]}"#),
+    (
+        "422 invalid-value: items[1].quantity",
+        r#"{"items":[{"resourceId":"a","quantity":1},{"resourceId":"b"}]}"#,
+    ),
     ("422 invalid-value: items[0].resourceId", r#"{"items":[{"resourceId":"a b","quantity":1}]}"#),
     ("422 invalid-value: items[0].colour", r#"{"items":[{"resourceId":"a","quantity":1,"colour":1}]}"#),
     ("422 invalid-value: holder", r#"{"resourceId":"seat","quantity":1,"holder":""}"#),
@@ -91,7 +94,13 @@ async fn invalid_reserve_requests_are_refused_by_field(books: Books) {
     let bodies = BODIES.iter().map(|(expected, body)| (*expected, &[JSON, KEY][..], *body));
     for (expected, headers, body) in bodies.chain(cases.iter().copied()) {
         let reply = api.raw("/api/v1/reserve", headers, body.to_owned()).await;
-        assert_eq!(summary(&reply), expected, "{headers:?} {} -> {}", &body[..body.len().min(120)], reply.text);
+        assert_eq!(
+            summary(&reply),
+            expected,
+            "{headers:?} {} -> {}",
+            &body[..body.len().min(120)],
+            reply.text
+        );
         assert!(!reply.text.contains("sqlx") && !reply.text.contains("SELECT"), "{}", reply.text);
     }
     assert_eq!(api.available("seat").await, 5, "nothing changed");
@@ -121,7 +130,10 @@ async fn malformed_and_unknown_tokens_are_rejected(books: Books) {
     assert_eq!(extend(json!({"token": unknown, "ttlSeconds": 0})).await, "422 invalid-value: ttlSeconds");
     assert_eq!(extend(json!({"token": unknown})).await, "422 invalid-value: ttlSeconds");
     assert_eq!(summary(&api.get("/api/v1/reservations/nonsense").await), "422 invalid-value: token");
-    assert_eq!(summary(&api.get(&format!("/api/v1/reservations/{unknown}")).await), "404 reservation-not-found");
+    assert_eq!(
+        summary(&api.get(&format!("/api/v1/reservations/{unknown}")).await),
+        "404 reservation-not-found"
+    );
 }
 
 async fn unknown_paths_methods_and_parameters_are_rejected(books: Books) {
@@ -141,7 +153,10 @@ async fn unknown_paths_methods_and_parameters_are_rejected(books: Books) {
     ] {
         assert_eq!(summary(&api.get(path).await), expected, "{path}");
     }
-    assert!(api.get("/api/v1/resources/a/b").await.text.contains("%2F"), "the detail explains how to write a slash");
+    assert!(
+        api.get("/api/v1/resources/a/b").await.text.contains("%2F"),
+        "the detail explains how to write a slash"
+    );
     let reply = api.get("/api/v1/reserve").await;
     assert_eq!((summary(&reply), reply.header("allow")), ("405 method-not-allowed".to_owned(), "POST"));
     let request =

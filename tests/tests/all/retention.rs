@@ -137,7 +137,11 @@ async fn purging_runs_in_bounded_steps(books: Books) {
     }
     api.books.tamper("UPDATE outbox SET published_at = created_at").await;
     clock.advance(8 * DAY);
-    assert_eq!(store.purge_events(DAY, 50).await.expect("purged").deleted, 50, "a step deletes at most its limit");
+    assert_eq!(
+        store.purge_events(DAY, 50).await.expect("purged").deleted,
+        50,
+        "a step deletes at most its limit"
+    );
     let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
     assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
 

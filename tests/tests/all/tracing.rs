@@ -67,13 +67,17 @@ async fn a_trace_follows_a_request_to_log_topic_and_webhook(books: Books) {
         let body = json!({"token": token}).to_string();
         let headers = [("traceparent", two.as_str())];
         assert_eq!(server.ask(Method::POST, "/api/v1/commit", &headers, &body).await.0, 200);
-        until_within(Duration::from_secs(30), "three webhooks arrive", async || receiver.messages().len() == 3).await;
+        until_within(Duration::from_secs(30), "three webhooks arrive", async || {
+            receiver.messages().len() == 3
+        })
+        .await;
 
         // Each message carries the request's own trace context, because no span was recorded in between.
         let expected = [("held.v1", &one), ("depleted", &one), ("committed.v1", &two)];
         for (kind, expected) in expected {
             let messages = receiver.messages();
-            let message = messages.iter().find(|message| message.body.to_lowercase().contains(kind)).expect(kind);
+            let message =
+                messages.iter().find(|message| message.body.to_lowercase().contains(kind)).expect(kind);
             assert_eq!(message.header("traceparent"), expected, "{kind}");
             assert!(message.is_signed_with(SECRET));
         }

@@ -109,6 +109,10 @@ async fn malformed_requests_are_refused_and_the_server_keeps_serving() {
     let mut stream = socket(&server).await;
     stream.write_all(reserve("k").as_bytes()).await.expect("sent");
     assert!(read(&mut stream, 1).await.contains("HTTP/1.1 200"));
-    assert_eq!(server.logged("ERROR"), Vec::<String>::new(), "a client's mistake must not be logged as an error");
+    assert_eq!(
+        server.logged("ERROR"),
+        Vec::<String>::new(),
+        "a client's mistake must not be logged as an error"
+    );
     books.assert_consistent().await;
 }

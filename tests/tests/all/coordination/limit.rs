@@ -105,6 +105,8 @@ async fn redis_stores_digests_that_expire() {
     assert_eq!(reserve(&server, "key", &of("ann@example.org")).await.0, 200);
     let keys = bespeak_tests::ask(&redis, &["KEYS", "*"]).await;
     assert!(!keys.contains("ann"), "{keys}");
-    until_within(PATIENCE, "the digest has expired", async || bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0")
-        .await;
+    until_within(PATIENCE, "the digest has expired", async || {
+        bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0"
+    })
+    .await;
 }

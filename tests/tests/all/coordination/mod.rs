@@ -29,8 +29,8 @@ async fn server(books: &Books, redis: &str, settings: &[(&str, &str)]) -> Server
 async fn joined(server: &Server) {
     until_within(PATIENCE, "Redis is used", async || {
         // Only a request makes the server look for Redis.
-        let _ = reserve(server, "probe", &json!({"resourceId": "none", "quantity": 1, "holder": "probe"}))
-            .await;
+        let _ =
+            reserve(server, "probe", &json!({"resourceId": "none", "quantity": 1, "holder": "probe"})).await;
         server.metric("bespeak_redis_open_breakers").await < 0.5
     })
     .await;

@@ -169,7 +169,8 @@ async fn redis_is_found_again_without_a_request() {
     switch.turn_off();
     let server = Server::start(&books, &[("BESPEAK_REDIS_URLS", &redis.url())]).await;
     let is_missed = |line: &String| line.contains("Redis does not answer");
-    until_within(PATIENCE, "the outage is logged", async || server.logged("WARN").iter().any(is_missed)).await;
+    until_within(PATIENCE, "the outage is logged", async || server.logged("WARN").iter().any(is_missed))
+        .await;
     assert!(breaker_is_open(&server).await);
     switch.turn_on().expect("the port is free");
     until_within(PATIENCE, "the breaker is closed", async || !breaker_is_open(&server).await).await;

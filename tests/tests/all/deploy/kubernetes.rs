@@ -111,7 +111,10 @@ fn container_environments_are_valid_configurations() {
             );
         }
         for variable in container["env"].as_array().expect("variables") {
-            assert!(variable["value"].is_string(), "{workload}: {variable} must be text in YAML, as it is in the environment");
+            assert!(
+                variable["value"].is_string(),
+                "{workload}: {variable} must be text in YAML, as it is in the environment"
+            );
             variables.insert(plain(&variable["name"]), plain(&variable["value"]));
         }
         for name in variables.keys() {
@@ -162,22 +165,22 @@ fn probes_use_served_paths_and_liveness_ignores_outages() {
 fn pods_run_with_least_privilege() {
     let dockerfile = text("Dockerfile");
     for workload in workloads() {
-        let who = plain(&workload["metadata"]["name"]);
+        let name = plain(&workload["metadata"]["name"]);
         let pod = &workload["spec"]["template"]["spec"];
-        assert_eq!(pod["automountServiceAccountToken"], false, "{workload}");
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{workload}");
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{workload}");
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
         let user = format!(
             "USER {}:{}\n",
             pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]
         );
-        assert!(dockerfile.contains(&user), "{workload}: the image does not have the user {user}");
+        assert!(dockerfile.contains(&user), "{name}: the image does not have the user {user}");
         let container = container(&workload);
-        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{workload}");
-        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{workload}");
-        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{workload}");
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{name}");
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{name}");
         for bound in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
-            assert!(container["resources"].pointer(bound).is_some(), "{workload}: {bound}");
+            assert!(container["resources"].pointer(bound).is_some(), "{name}: {bound}");
         }
     }
 }

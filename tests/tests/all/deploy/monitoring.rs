@@ -35,7 +35,10 @@ fn alarms_use_existing_metrics_and_notify() {
             let metric = (properties["Namespace"].clone(), properties["MetricName"].clone());
             let of_aws = plain(&metric.0).starts_with("AWS/");
             assert!(of_aws || made.contains(&metric), "{name}: no filter creates {metric:?}");
-            assert!(!of_aws || properties["Dimensions"][0]["Value"].is_string(), "{name}: the dimension has no value");
+            assert!(
+                !of_aws || properties["Dimensions"][0]["Value"].is_string(),
+                "{name}: the dimension has no value"
+            );
         }
     }
 }

@@ -248,7 +248,11 @@ fn every_parameter_is_used_described_and_grouped_once() {
         assert!(parameter["Description"].as_str().is_some_and(|it| it.len() > 10), "{name} is not described");
         assert_eq!(grouped.iter().filter(|it| *it == name).count(), 1, "{name} is in one group");
     }
-    assert_eq!(grouped.len(), fields(&template["Parameters"]).count(), "a group names a parameter that does not exist");
+    assert_eq!(
+        grouped.len(),
+        fields(&template["Parameters"]).count(),
+        "a group names a parameter that does not exist"
+    );
     assert_eq!(
         template["Parameters"]["Authorization"]["Default"], "AWS_IAM",
         "public access must be an explicit choice"

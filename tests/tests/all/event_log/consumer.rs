@@ -112,8 +112,5 @@ async fn assert_dead_letters(topic: &Topic, id: &str, token: &str) {
         assert!(letter.headers["dlq_offset"].parse::<u64>().is_ok());
         assert_eq!(letter.headers["dlq_attempts"], "1");
     }
-    assert_eq!(
-        (letters[1].headers["ce_id"].as_str(), letters[1].key.as_str()),
-        (id, token)
-    );
+    assert_eq!((letters[1].headers["ce_id"].as_str(), letters[1].key.as_str()), (id, token));
 }

@@ -157,7 +157,11 @@ async fn one_failed_delivery_leaves_the_others_marked_and_in_order(books: Books)
     assert_eq!(step(&mut relay).await.published, 2);
     scene.log.assert_consistent();
     assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 20));
-    assert_eq!(scene.store.backlog().await.expect("counted").blocked, 0, "the failure is forgotten after a success");
+    assert_eq!(
+        scene.store.backlog().await.expect("counted").blocked,
+        0,
+        "the failure is forgotten after a success"
+    );
 }
 
 async fn a_refused_event_parks_its_key(books: Books) {

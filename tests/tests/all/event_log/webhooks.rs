@@ -30,25 +30,36 @@ async fn each_subscribed_endpoint_gets_an_event_once(books: Books) {
         let body = json!({"token": token});
         server.submit("/api/v1/release", "", &body).await;
         settled(&books, &events).await;
-        until("both receivers have their events", async || all.messages().len() == 4 && stock.messages().len() == 2).await;
+        until("both receivers have their events", async || {
+            all.messages().len() == 4 && stock.messages().len() == 2
+        })
+        .await;
         let bodies = |receiver: &Receiver, secret: &str| -> Vec<Value> {
             let messages = receiver.messages();
             assert!(messages.iter().all(|message| message.is_signed_with(secret)), "signed");
             messages.iter().map(|message| serde_json::from_str(&message.body).expect("JSON")).collect()
         };
         let of_stock = bodies(&stock, made["secret"].as_str().expect("a secret"));
-        let depleted = of_stock.iter().find(|body| body["type"] == "STOCK_DEPLETED").expect("it was delivered");
-        let restored = of_stock.iter().find(|body| body["type"] == "STOCK_RESTORED").expect("it was delivered");
+        let depleted =
+            of_stock.iter().find(|body| body["type"] == "STOCK_DEPLETED").expect("it was delivered");
+        let restored =
+            of_stock.iter().find(|body| body["type"] == "STOCK_RESTORED").expect("it was delivered");
         assert_eq!((&depleted["resourceId"], &depleted["value"]), (&json!("seat"), &json!(0)));
         assert_eq!((&restored["resourceId"], &restored["value"]), (&json!("seat"), &json!(1)));
         assert!(depleted["timestamp"].as_str().expect("a time").parse::<jiff::Timestamp>().is_ok());
         let delivered = bodies(&all, SECRET);
-        let held = delivered.iter().find(|body| body["type"] == "bespeak.reservation.held.v1").expect("it was delivered");
+        let held = delivered
+            .iter()
+            .find(|body| body["type"] == "bespeak.reservation.held.v1")
+            .expect("it was delivered");
         assert_eq!((&held["data"]["token"], &held["subject"]), (&json!(token), &json!(token)));
         // When events are published again, the consumer recognises them and delivers nothing twice.
         books.tamper("UPDATE outbox SET published_at = NULL").await;
         settled(&books, &events).await;
-        until("the repeated events are recognised", async || server.metric("bespeak_consumer_events_total").await >= 8.0).await;
+        until("the repeated events are recognised", async || {
+            server.metric("bespeak_consumer_events_total").await >= 8.0
+        })
+        .await;
         let deliveries =
             books.count("SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'DELIVERED'").await;
         assert_eq!((deliveries, all.messages().len(), stock.messages().len()), (6, 4, 2));

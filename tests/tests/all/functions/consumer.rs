@@ -43,9 +43,7 @@ fn batch(records: &[Value]) -> Value {
 
 /// A batch of a queue.
 fn queue(bodies: &[(&str, String)]) -> Value {
-    let message = |(id, body): &(&str, String)| {
-        json!({"messageId": id, "receiptHandle": "r", "body": body, "eventSource": "aws:sqs"})
-    };
+    let message = |(id, body): &(&str, String)| json!({"messageId": id, "receiptHandle": "r", "body": body, "eventSource": "aws:sqs"});
     json!({"Records": bodies.iter().map(message).collect::<Vec<_>>()})
 }
 

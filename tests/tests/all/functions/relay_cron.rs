@@ -55,7 +55,10 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
     let published = summary["relayed"]["published"].as_u64().expect("a number");
     let rest = cron.call(&sample("relay-cron-relay")).await.expect("done");
     let total = published + rest["relayed"]["published"].as_u64().expect("a number");
-    assert_eq!(total, 15, "11 events, and held, depleted, expired and restored of the bike; {summary} {rest}");
+    assert_eq!(
+        total, 15,
+        "11 events, and held, depleted, expired and restored of the bike; {summary} {rest}"
+    );
     assert_eq!(rest["unpublished"], 0, "{rest}");
     assert_eq!(topic.read().await.len(), 15);
     // And no transaction is open, and no lease is held
@@ -149,10 +152,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     let cron = Lambda::start("relay-cron", &books, &[("BESPEAK_EVENTS_URL", &topic.url())]).await;
     // If no broker answers at cold start, the invocation fails, and the other tasks are done
     switch.turn_off();
-    until_within(TIME, "the hold is overdue", async || {
-        books.count(OVERDUE).await == 1
-    })
-    .await;
+    until_within(TIME, "the hold is overdue", async || books.count(OVERDUE).await == 1).await;
     let failed = cron.call(&sample("relay-cron-all")).await.expect_err("no broker");
     assert!(failed.message.contains("relay: ") && failed.message.contains(r#"\"expired\":1"#), "{failed:?}");
     // When the broker is back, everything is published

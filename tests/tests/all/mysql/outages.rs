@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak_lab::load::{Connection, Target};
+use bespeak_lab::load::{self, Target};
 use bespeak_services::Mysql;
 use bespeak_tests::{Books, Client, Server, until};
 use http::Method;
@@ -25,7 +25,7 @@ async fn own_server(options: &[&str]) -> Mysql {
 /// A client that holds again and again under new keys until it is stopped; returns the keys and tokens of what was answered
 /// 200, and the keys of what was answered 503.
 async fn client(
-    mut connection: Connection,
+    mut connection: load::Connection,
     client: usize,
     stop: Arc<AtomicBool>,
     away: Arc<AtomicUsize>,
@@ -72,11 +72,17 @@ async fn killing_the_database_loses_no_acknowledged_hold() {
     until("the load is under way", || async { books.count("SELECT COUNT(*) FROM reservations").await > 500 })
         .await;
     database.kill().await.expect("killed");
-    until("the server is not ready", || async { server.ask(Method::GET, "/health/ready", &[], "").await.0 == 503 }).await;
+    until("the server is not ready", || async {
+        server.ask(Method::GET, "/health/ready", &[], "").await.0 == 503
+    })
+    .await;
     assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
     until("clients get 503", || async { away.load(Ordering::Relaxed) > 10 }).await;
     database.restart().await.expect("restarted");
-    until("the server is ready", || async { server.ask(Method::GET, "/health/ready", &[], "").await.0 == 200 }).await;
+    until("the server is ready", || async {
+        server.ask(Method::GET, "/health/ready", &[], "").await.0 == 200
+    })
+    .await;
     let before = books.count("SELECT COUNT(*) FROM reservations").await;
     until("clients are served", || async {
         books.count("SELECT COUNT(*) FROM reservations").await > before + 300

@@ -216,7 +216,9 @@ async fn a_server_frozen_in_a_transaction_blocks_others_briefly() {
     let since = Instant::now();
     let body = order(&["hot"]);
     let served = insist(&other.url, "other", &body);
-    let (status, _) = tokio::time::timeout(Duration::from_secs(12), served).await.expect("the other server is served in time");
+    let (status, _) = tokio::time::timeout(Duration::from_secs(12), served)
+        .await
+        .expect("the other server is served in time");
     assert_eq!(status, 200);
     println!("the other was served after {:?}", since.elapsed());
     frozen.signal("CONT");

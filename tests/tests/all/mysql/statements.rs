@@ -136,7 +136,8 @@ async fn a_transaction_locks_only_the_rows_it_names() {
     for n in (0..999).filter(|n| ![1, 500].contains(n)).step_by(37) {
         let batch = [hold(&format!("free-{n}"), &[&format!("r{n:04}")])];
         let free = store.execute(&batch, CommitMode::Commit);
-        let free = tokio::time::timeout(Duration::from_secs(1), free).await.expect("the command must not wait");
+        let free =
+            tokio::time::timeout(Duration::from_secs(1), free).await.expect("the command must not wait");
         assert!(free.expect("executed").outcomes[0].is_ok());
     }
     let tokens: Vec<_> = holds.iter().filter_map(made).collect();

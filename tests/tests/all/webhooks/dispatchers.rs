@@ -60,7 +60,11 @@ async fn deliveries_of_a_killed_dispatcher_are_retried(books: Books) {
     assert_eq!(hooks.round().await, DeliveryStep::default(), "the claim of the killed dispatcher lasts");
     hooks.clock.advance(DispatcherOptions::default().lease);
     assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, delivered: 1, ..DeliveryStep::default() });
-    assert_eq!(received(&receiver), [event.to_string(), event.to_string()], "the event is sent twice under one id");
+    assert_eq!(
+        received(&receiver),
+        [event.to_string(), event.to_string()],
+        "the event is sent twice under one id"
+    );
     assert_eq!(hooks.delivery(endpoint).await["attempts"], 1, "only the attempt with a known result counts");
 }
 

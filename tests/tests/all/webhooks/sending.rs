@@ -28,7 +28,10 @@ async fn a_delivery_is_the_signed_event(books: Books) {
     assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, delivered: 1, ..DeliveryStep::default() });
     let message = receiver.messages().pop().expect("it arrived");
     assert!(message.is_signed_with(&secret));
-    assert!(!message.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "another secret must not match");
+    assert!(
+        !message.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        "another secret must not match"
+    );
     assert_eq!(message.header("webhook-id"), event.to_string());
     assert_eq!(message.header("content-type"), "application/json");
     assert!(message.header("user-agent").starts_with("bespeak/"));
@@ -77,7 +80,10 @@ async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
     }
     receiver.says(Behaviour::status(299));
     assert_eq!(hooks.round().await.delivered, 1);
-    assert!(received(&receiver).iter().all(|id| *id == event.to_string()), "every attempt has the id of the event");
+    assert!(
+        received(&receiver).iter().all(|id| *id == event.to_string()),
+        "every attempt has the id of the event"
+    );
     assert!(receiver.messages().iter().all(|message| message.is_signed_with(&secret)));
     assert!(hooks.delivery(endpoint).await["lastError"].is_null());
     receiver.close().await;
