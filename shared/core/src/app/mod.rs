@@ -7,6 +7,7 @@ mod background;
 mod events;
 mod open;
 mod reply;
+mod telemetry;
 mod webhooks;
 
 use std::{
@@ -44,6 +45,7 @@ const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
+pub use self::telemetry::{TelemetryError, start_telemetry};
 use reply::{booked, defined};
 
 /// A running engine: the entry point of servers, functions and commands.
@@ -116,8 +118,8 @@ impl App {
         &self.limits
     }
 
-    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry does not
-    /// count against the limit. Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry
+    /// does not count against the limit. Cancel-safe: see [`Dispatch::submit`].
     pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Reply<Booked, ReserveRefusal> {
         let allowed = match &self.rate_limiter {
             Some(limiter) => {

@@ -100,7 +100,7 @@ async fn assert_dead_letters(topic: &Topic, id: &str, token: &str) {
         "ce_id is missing",
         "2097161 bytes",
         "no value",
-        "refuses a value",
+        "rejects a value",
         "no value",
     ];
     for (reason, expected) in reasons.iter().zip(expected) {
