@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::{Router, body::Body};
 use bespeak::{
     app::{Access, App, open_store},
@@ -13,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::Books;
+use crate::{Books, Client};
 
 /// An engine with its API, on books of its own.
 pub struct Api {
@@ -121,13 +122,6 @@ impl Api {
         self.raw("/api/v1/reserve", &headers, body.to_string()).await
     }
 
-    /// Defines a resource.
-    pub async fn stock(&self, resource: &str, total: u64) {
-        let reply =
-            self.post("/api/v1/resources", &json!({"resourceId": resource, "totalStock": total})).await;
-        assert_eq!(reply.status, 200, "{}", reply.text);
-    }
-
     /// Holds units; returns the token.
     pub async fn hold(&self, key: &str, resource: &str, quantity: u64) -> String {
         let reply =
@@ -140,11 +134,19 @@ impl Api {
     pub async fn act(&self, verb: &str, token: &str) -> Reply {
         self.post(&format!("/api/v1/{verb}"), &json!({"token": token})).await
     }
+}
 
-    /// Units available, as the API says.
-    pub async fn available(&self, resource: &str) -> u64 {
-        self.get(&format!("/api/v1/resources/{resource}")).await.json()["availableStock"]
-            .as_u64()
-            .expect("a number")
+#[async_trait]
+impl Client for Api {
+    async fn request(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        if !key.is_empty() {
+            request = request.header("idempotency-key", key);
+        }
+        let reply = self.send(request.body(Body::from(body.to_owned())).expect("a request")).await;
+        (reply.status.as_u16(), reply.json())
     }
 }

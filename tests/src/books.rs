@@ -1,8 +1,11 @@
-//! A database of a test's own, and a look at it from outside.
+//! A database that belongs to one test, and access to it from outside the product.
+//!
+//! When a test ends well, [`Books`] audits its database before it removes it, so that no story has to remember to. A story
+//! that damages the books says so with [`Books::expect_damage`].
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use bespeak::store::{
@@ -20,8 +23,11 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// A database: a file, or one on a server.
-pub struct Books(Place);
+/// A database of one test: a file, or a database on a server. It is audited and removed when dropped.
+pub struct Books {
+    place: Place,
+    damage_expected: AtomicBool,
+}
 
 enum Place {
     File(TempDir),
@@ -54,9 +60,18 @@ const USER: &str = "bespeak";
 const PASSWORD: &str = "be'speak";
 
 impl Books {
+    fn at(place: Place) -> Self {
+        Self { place, damage_expected: AtomicBool::new(false) }
+    }
+
+    /// Declares that this story damages the books, so that they are not audited when they are dropped.
+    pub fn expect_damage(&self) {
+        self.damage_expected.store(true, Ordering::Relaxed);
+    }
+
     /// A file that is not there yet.
     pub fn sqlite() -> Self {
-        Self(Place::File(TempDir::new().expect("a folder for the database")))
+        Self::at(Place::File(TempDir::new().expect("a folder for the database")))
     }
 
     /// An empty database on the shared server.
@@ -77,7 +92,7 @@ impl Books {
             GRANT ALL ON {name}.* TO '{USER}'@'%';
             GRANT ALL ON {name}.* TO '{USER}'@'localhost'"
         );
-        let books = Self(Place::Server { root, name });
+        let books = Self::at(Place::Server { root, name });
         let mut root = books.root().await;
         sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut root).await.expect("an empty database");
         books
@@ -90,12 +105,12 @@ impl Books {
 
     /// Whether it is a file.
     pub fn is_file(&self) -> bool {
-        matches!(self.0, Place::File(_))
+        matches!(self.place, Place::File(_))
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        match &self.0 {
+        match &self.place {
             Place::File(_) => format!("sqlite://{}", self.path().display()),
             Place::Server { root, .. } => {
                 self.url_at(root.host_str().expect("a host"), root.port_or_known_default().unwrap_or(3306))
@@ -105,7 +120,7 @@ impl Books {
 
     /// The URL by which the database is reached at another address: that of a proxy.
     pub fn url_at(&self, host: &str, port: u16) -> String {
-        let Place::Server { root, name } = &self.0 else { panic!("a file has no address") };
+        let Place::Server { root, name } = &self.place else { panic!("a file has no address") };
         let mut url = root.clone();
         url.set_username(USER).expect("a username");
         url.set_password(Some(PASSWORD)).expect("a password");
@@ -117,7 +132,7 @@ impl Books {
 
     /// Its path, where it is a file.
     pub fn path(&self) -> std::path::PathBuf {
-        let Place::File(folder) = &self.0 else { panic!("a database on a server has no path") };
+        let Place::File(folder) = &self.place else { panic!("a database on a server has no path") };
         folder.path().join("books.db")
     }
 
@@ -134,13 +149,13 @@ impl Books {
 
     /// Its name on the server.
     pub fn name(&self) -> &str {
-        let Place::Server { name, .. } = &self.0 else { panic!("a file has no name on a server") };
+        let Place::Server { name, .. } = &self.place else { panic!("a file has no name on a server") };
         name
     }
 
     /// The server's address.
     pub fn address(&self) -> std::net::SocketAddr {
-        let Place::Server { root, .. } = &self.0 else { panic!("a file has no address") };
+        let Place::Server { root, .. } = &self.place else { panic!("a file has no address") };
         let host = root.host_str().expect("a host");
         let mut addresses =
             std::net::ToSocketAddrs::to_socket_addrs(&(host, root.port_or_known_default().unwrap_or(3306)))
@@ -158,12 +173,12 @@ impl Books {
 
     /// A connection of the administrator, to the server as a whole.
     pub async fn root(&self) -> MySqlConnection {
-        let Place::Server { root, .. } = &self.0 else { panic!("a file has no administrator") };
+        let Place::Server { root, .. } = &self.place else { panic!("a file has no administrator") };
         MySqlConnectOptions::from_url(root).expect("a URL").connect().await.expect("connected")
     }
 
     async fn connected(&self) -> Connected {
-        match &self.0 {
+        match &self.place {
             Place::File(_) => Connected::Sqlite(
                 SqliteConnectOptions::new().filename(self.path()).connect().await.expect("connected"),
             ),
@@ -287,20 +302,60 @@ impl WriterLock {
 }
 
 impl Drop for Books {
+    /// Audits the books, unless the test has failed already or expects damage, and removes a database on a server.
     fn drop(&mut self) {
-        let Place::Server { root, name } = &self.0 else { return };
-        let options = MySqlConnectOptions::from_url(root).expect("a URL");
-        let script = format!("DROP DATABASE IF EXISTS {name}");
-        // A runtime of its own: this may be dropped inside of one. The server may be gone, and with it the database.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = options.connect().await?;
-                sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await.map(drop)
-            })
+        let audited = !std::thread::panicking() && !self.damage_expected.load(Ordering::Relaxed);
+        let books = &*self;
+        // A thread with a runtime of its own, because this may be dropped inside a runtime.
+        let ended = std::thread::scope(|scope| {
+            let ending = scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(async {
+                    let audit = if audited { books.last_audit().await } else { None };
+                    books.remove().await;
+                    audit
+                })
+            });
+            ending.join()
         });
-        if let Ok(Err(error)) = dropped.join() {
-            eprintln!("{name} was left behind: {error}");
+        match ended {
+            Ok(Some(audit)) => {
+                assert!(audit.is_clean(), "the test left damaged books: {:#?}", audit.findings)
+            }
+            Ok(None) => {}
+            Err(_) if !audited => {}
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Books {
+    /// The audit at the end of a test; none if there is nothing to audit, because the test has stopped the server or has
+    /// never migrated the database.
+    async fn last_audit(&self) -> Option<Audit> {
+        const TABLES: &str = "SELECT CAST(COUNT(*) AS SIGNED) FROM information_schema.tables
+            WHERE table_schema = DATABASE() AND table_name = 'retention'";
+        const FILES: &str = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'retention'";
+        let migrated = match &self.place {
+            Place::File(_) => self.path().exists() && self.count(FILES).await > 0,
+            Place::Server { root, .. } => {
+                let options = MySqlConnectOptions::from_url(root).expect("a URL");
+                options.connect().await.is_ok() && self.count(TABLES).await > 0
+            }
+        };
+        if migrated { Some(self.audit().await) } else { None }
+    }
+
+    /// Removes a database on a server. The server may be gone, and the database with it.
+    async fn remove(&self) {
+        let Place::Server { root, name } = &self.place else { return };
+        let script = format!("DROP DATABASE IF EXISTS {name}");
+        let removed = async {
+            let mut connection = MySqlConnectOptions::from_url(root)?.connect().await?;
+            sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await
+        };
+        if let Err(error) = removed.await {
+            eprintln!("the database {name} was not removed: {error}");
         }
     }
 }

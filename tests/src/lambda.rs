@@ -2,11 +2,14 @@
 
 use std::{ops::Deref, time::Duration};
 
+use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bespeak_event_source::Invoke;
 use bespeak_services::{Failure, Function};
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Books, binary};
+use crate::{Books, Client, binary};
 
 /// What an invocation has time for, where that does not matter.
 pub const TIME: Duration = Duration::from_secs(30);
@@ -129,39 +132,20 @@ impl Lambda {
         let answer = self.call(&gateway.event(method, path, key, body)).await.expect("answered");
         answered(&answer)
     }
+}
 
-    /// POST of JSON through an HTTP API that must be answered 200; the answer.
-    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Value {
-        let (status, answer) = self.ask(Gateway::HttpApi, "POST", path, key, &body.to_string()).await;
-        assert_eq!(status, 200, "{path} {body}: {answer}; {:?}", self.log());
-        answer
+#[async_trait]
+impl Client for Lambda {
+    async fn request(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, Value) {
+        let (status, answer) = self.ask(Gateway::HttpApi, method.as_str(), path, key, body).await;
+        (u16::try_from(status).expect("a status"), answer)
     }
+}
 
-    /// Defines a resource that a key opens.
-    pub async fn cars(&self, resource: &str, total: u64) {
-        let body = json!({"resourceId": resource, "totalStock": total, "fulfilment": "SMART_KEY"});
-        self.post("/api/v1/resources", "", &body).await;
-    }
-
-    /// Holds a unit; the token.
-    pub async fn hold(&self, key: &str, resource: &str) -> String {
-        self.hold_for(key, resource, 600).await
-    }
-
-    /// Holds a unit for so many seconds; the token.
-    pub async fn hold_for(&self, key: &str, resource: &str, ttl_seconds: u64) -> String {
-        let body = json!({"resourceId": resource, "quantity": 1, "ttlSeconds": ttl_seconds});
-        self.post("/api/v1/reserve", key, &body).await["token"].as_str().expect("a token").to_owned()
-    }
-
-    /// Commits or cancels.
-    pub async fn act(&self, verb: &str, token: &str) {
-        self.post(&format!("/api/v1/{verb}"), "", &json!({"token": token})).await;
-    }
-
-    /// A reservation, as the API shows it.
-    pub async fn show(&self, token: &str) -> Value {
-        self.ask(Gateway::HttpApi, "GET", &format!("/api/v1/reservations/{token}"), "", "").await.1
+#[async_trait]
+impl Invoke for Lambda {
+    async fn invoke(&self, event: Value) -> Result<Value, String> {
+        self.call(&event).await.map_err(|failure| format!("{failure:?}"))
     }
 }
 

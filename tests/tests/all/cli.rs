@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bespeak_tests::{Books, Output, Server, bespeak};
+use bespeak_tests::{Books, Client, Output, Server, bespeak};
 use serde_json::json;
 
 async fn client(server: &Server, args: &[&str]) -> Output {
@@ -50,7 +50,7 @@ async fn stock_and_reservations_from_the_command_line() {
     let sold_out = client(&server, &["reserve", "-r", "hotel/1", "-q", "2"]).await;
     assert_eq!(sold_out.code, 1);
     assert!(
-        sold_out.err.contains("out-of-stock") && sold_out.err.contains("next hold ends"),
+        sold_out.err.contains("out-of-stock") && sold_out.err.contains("next hold expires"),
         "{}",
         sold_out.err
     );
@@ -239,5 +239,5 @@ async fn health_reports_the_state_of_the_server() {
     }
     let nobody = bespeak(&["health", "--server", "http://127.0.0.1:1"], &[]).await;
     assert_eq!(nobody.code, 1, "{nobody:?}");
-    assert!(nobody.err.contains("http://127.0.0.1:1 cannot be asked"), "{}", nobody.err);
+    assert!(nobody.err.contains("http://127.0.0.1:1 cannot be reached"), "{}", nobody.err);
 }

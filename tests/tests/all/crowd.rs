@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use bespeak_tests::{Books, Server, each_store, until};
+use bespeak_tests::{Books, Client, Server, each_store, until};
 use http::Method;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;

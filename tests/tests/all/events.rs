@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bespeak::store::FixedClock;
-use bespeak_tests::{Api, Books, each_store};
+use bespeak_tests::{Api, Books, Client, each_store};
 use serde_json::{Value, json};
 
 each_store!(each_change_writes_its_event,);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak_tests::{Books, Server, each_store, until};
+use bespeak_tests::{Books, Client, Server, each_store, until};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -250,6 +250,7 @@ async fn a_damaged_record_fails_alone(books: Books) {
             server.ask(Method::POST, "/api/v1/reserve", &[("idempotency-key", &key)], &order(1)).await;
         tokens.push(held["token"].as_str().expect("a token").to_owned());
     }
+    books.expect_damage();
     books.tamper("UPDATE reservations SET resource_id = 'no id' WHERE idempotency_key = '4'").await;
     for round in 0..3 {
         let mut tasks = Vec::new();

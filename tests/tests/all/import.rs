@@ -1,6 +1,6 @@
 //! Import over HTTP: line by line, numbers kept, nothing lost.
 
-use bespeak_tests::{Api, Books, each_store};
+use bespeak_tests::{Api, Books, Client, each_store};
 use serde_json::{Value, json};
 
 each_store!(

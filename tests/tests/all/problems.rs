@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bespeak::store::FixedClock;
-use bespeak_tests::{Api, Books, Reply, each_store};
+use bespeak_tests::{Api, Books, Client, Reply, each_store};
 use http::{Method, Request};
 use serde_json::{Value, json};
 

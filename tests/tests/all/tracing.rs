@@ -5,7 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use axum::body::Body;
 use bespeak::trace::TraceContext;
 use bespeak_tests::{
-    Api, Behaviour, Books, Collector, Receiver, Reply, Server, Span, Topic, each_store, until, until_within,
+    Api, Behaviour, Books, Client, Collector, Receiver, Reply, Server, Span, Topic, each_store, until,
+    until_within,
 };
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -147,7 +148,7 @@ async fn events_without_a_trace_are_published(books: Books) {
     let server = Server::start(&books, &[("BESPEAK_EVENTS_URL", &events), ("BESPEAK_RELAY", "off")]).await;
     server.stock("seat", 9).await;
     let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 1});
-    server.post("/api/v1/reserve", "short", &body).await;
+    server.submit("/api/v1/reserve", "short", &body).await;
     let before = hold(&server, "1", &[]).await;
     let unread = hold(&server, "2", &[]).await;
     until_within(Duration::from_secs(30), "the timer has expired it", async || {
@@ -234,7 +235,7 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
             .await;
             let letter = topic.dead_letters().await.remove(0);
             assert_eq!(letter.headers["traceparent"], sampled);
-            let said = lines(consumer.as_ref().expect("there is one"), "ERROR", "is set aside");
+            let said = lines(consumer.as_ref().expect("there is one"), "ERROR", "becomes a dead letter");
             assert_eq!(said[0]["trace_id"], trace);
         }
     }
@@ -271,7 +272,7 @@ async fn an_absent_collector_delays_nothing() {
     let server = Server::start(&books, &[("BESPEAK_OTLP_ENDPOINT", &collector.url())]).await;
     server.stock("seat", 1_000).await;
     until_within(Duration::from_secs(30), "it is told", async || {
-        server.logged("WARN").iter().any(|line| line.contains("the collector answers 503"))
+        server.logged("WARN").iter().any(|line| line.contains("the collector responds with 503"))
     })
     .await;
     hold(&server, "1", &[]).await;

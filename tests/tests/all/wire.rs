@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bespeak_tests::{Books, Server};
+use bespeak_tests::{Books, Client, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

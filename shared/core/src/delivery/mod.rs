@@ -5,14 +5,21 @@
 //! retry delays, `resolver.rs` keeps attempts away from private addresses. Endpoints and deliveries as records are in
 //! [`crate::webhooks`]. Never: the content of an event, SQL.
 
+mod attempt;
 mod dispatcher;
+#[cfg(feature = "webhooks-client")]
 mod resolver;
 mod schedule;
+#[cfg(feature = "webhooks-client")]
+mod sender;
+#[cfg(not(feature = "webhooks-client"))]
+#[path = "sender_absent.rs"]
 mod sender;
 
-pub use dispatcher::{Dispatcher, DispatcherOptions, Step};
+pub use attempt::{Message, NoWebhooksClient, Received, SenderOptions};
+pub use dispatcher::{DeliveryStep, Dispatcher, DispatcherOptions};
 pub use schedule::{ATTEMPTS_MAX, RETRY_AFTER_MAX, retry_after};
-pub use sender::{Message, Received, Sender, SenderOptions};
+pub use sender::Sender;
 
 #[cfg(test)]
 mod tests;

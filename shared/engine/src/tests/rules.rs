@@ -1,4 +1,4 @@
-//! Rules that a random sequence meets rarely, each as a story.
+//! Rules that a random sequence rarely reaches, each as a story.
 
 use std::{sync::Arc, time::Duration};
 

@@ -59,7 +59,7 @@ fn x_rays_header_is_the_same_trace() {
     let context = TraceContext::parse_xray(given, DRAWN).unwrap();
     let expected = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01";
     assert_eq!(context.traceparent().as_str(), expected);
-    // As a load balancer writes it, and with what others add.
+    // As a load balancer writes it, and with the fields of other services.
     let root = "Self=1-67891234-12456789abcdef012345678; Root=1-5759e988-bd862e3fe1be46a994272793";
     let context = TraceContext::parse_xray(root, DRAWN).unwrap();
     assert_eq!(context.trace_id().to_string(), "5759e988bd862e3fe1be46a994272793");

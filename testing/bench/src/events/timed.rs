@@ -74,8 +74,8 @@ impl OutboxStore for TimedOutbox {
         self.reading.measure(self.store.unpublished(shards, limit)).await
     }
 
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
-        self.marking.measure(self.store.settle(relay, fencing, sent)).await
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+        self.marking.measure(self.store.record_results(relay, fencing, sent)).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

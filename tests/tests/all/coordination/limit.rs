@@ -1,6 +1,6 @@
 //! The rate limit per holder.
 
-use bespeak_tests::{Api, Books, until_within};
+use bespeak_tests::{Api, Books, Client, until_within};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, joined, redis, reserve, server};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bespeak_services::{Redis, Switch};
-use bespeak_tests::{Books, Server, ask, until_within};
+use bespeak_tests::{Books, Client, Server, ask, until_within};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, joined, redis, reserve_on, token_of};

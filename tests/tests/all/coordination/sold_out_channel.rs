@@ -9,7 +9,7 @@ use std::{
 };
 
 use bespeak_services::Redis;
-use bespeak_tests::{Books, Server, until_within};
+use bespeak_tests::{Books, Client, Server, until_within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -39,7 +39,7 @@ fn image_uses_the_workspace_toolchain_and_package() {
     let toolchain =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     let toolchain = toolchain.trim_matches('"');
-    assert!(all.contains(&format!("FROM rust:{toolchain}-")), "another image than that of Rust {toolchain}");
+    assert!(all.contains(&format!("FROM rust:{toolchain}.")), "another image than that of Rust {toolchain}");
     assert!(
         all.contains(&format!("ENV RUSTUP_TOOLCHAIN={toolchain}.")),
         "another toolchain than {toolchain}"

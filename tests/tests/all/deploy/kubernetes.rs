@@ -10,7 +10,7 @@ use super::{complaints, root, stack::plain, text, yaml};
 
 const FOLDER: &str = "deploy/kubernetes";
 /// What `kubectl apply -k` takes, each of its own.
-const SETS: [&str; 2] = ["deploy/kubernetes", "deploy/kubernetes/migrate"];
+const SETS: [&str; 3] = ["deploy/kubernetes", "deploy/kubernetes/migrate", "deploy/kubernetes/verify"];
 /// Copied, changed and applied by hand.
 const EXAMPLE: &str = "secret.example.yaml";
 
@@ -44,10 +44,15 @@ fn named(kind: &str, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("there is no {kind} {name}"))
 }
 
-/// What has pods: deployments and jobs.
+/// The objects that have pods: Deployments and Jobs, including the Job that a CronJob creates.
 fn workloads() -> Vec<Value> {
-    let found: Vec<_> = objects().into_iter().filter(|it| it["spec"]["template"].is_object()).collect();
-    assert_eq!(found.len(), 3);
+    let job_of = |object: Value| match &object["spec"]["jobTemplate"]["spec"] {
+        Value::Null => object,
+        spec => json!({ "metadata": object["metadata"], "spec": spec }),
+    };
+    let found: Vec<_> =
+        objects().into_iter().map(job_of).filter(|it| it["spec"]["template"].is_object()).collect();
+    assert_eq!(found.len(), 4);
     found
 }
 

@@ -6,7 +6,9 @@
 mod connections;
 mod image;
 mod kubernetes;
+mod network;
 mod stack;
+mod supply_chain;
 mod template;
 mod workspace;
 pub(crate) mod yaml;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespeak_tests::{Books, Server, Topic, each_store, until, until_within};
+use bespeak_tests::{Books, Client, Server, Topic, each_store, until, until_within};
 
 use super::{audited, keys, settings, settled, trade, way};
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bespeak_tests::{Books, Server, Topic};
+use bespeak_tests::{Books, Client, Server, Topic};
 use serde_json::json;
 
 use super::{audited, settings, settled};
@@ -63,6 +63,7 @@ async fn the_event_audit_finds_every_kind_of_damage() {
     }
     settled(&books, &events).await;
     assert_eq!(server.stop().await, 0);
+    books.expect_damage();
     // A foreign record, an event that nobody wrote, one that is in disorder; one that is missing; keys that are wrong.
     topic.put("x", &[], Some(b"{}")).await;
     let id = uuid::Uuid::now_v7().to_string();
@@ -84,7 +85,7 @@ async fn the_event_audit_finds_every_kind_of_damage() {
         "was never in the outbox",
         "first appears in the event log after version",
         "is not in the event log",
-        "no SmartKey was issued that opens it",
+        "has no SmartKey that is valid",
     ] {
         let squeezed = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(

@@ -10,7 +10,7 @@ mod webhooks;
 
 use std::time::Duration;
 
-use bespeak_tests::{Books, Server, Topic, bespeak, until_within};
+use bespeak_tests::{Books, Client, Server, Topic, bespeak, until_within};
 use serde_json::Value;
 
 /// What stands in the environment of servers and commands on these books and this topic.

@@ -8,7 +8,7 @@ use bespeak::{
     config::{Config, Values},
     envelope::{Origin, Record},
 };
-use bespeak_tests::{Books, Output, Server, bespeak, each_store, until, until_within};
+use bespeak_tests::{Books, Client, Output, Server, bespeak, each_store, until, until_within};
 use serde_json::{Value, json};
 
 use super::{keys, settings, settled, way};

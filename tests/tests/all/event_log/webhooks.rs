@@ -1,6 +1,6 @@
 //! From a change of the books to a signed request at whoever wants to be told.
 
-use bespeak_tests::{Behaviour, Books, Receiver, Server, each_store, until};
+use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, each_store, until};
 use serde_json::{Value, json};
 
 use super::{settings, settled, way};
@@ -28,7 +28,7 @@ async fn each_subscribed_endpoint_gets_an_event_once(books: Books) {
         server.stock("seat", 1).await;
         let token = server.hold("1", "seat").await;
         let body = json!({"token": token});
-        server.post("/api/v1/release", "", &body).await;
+        server.submit("/api/v1/release", "", &body).await;
         settled(&books, &events).await;
         until("all are told", async || all.messages().len() == 4 && stock.messages().len() == 2).await;
         let bodies = |receiver: &Receiver, secret: &str| -> Vec<Value> {

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bespeak_event_source::{EventSource, Invoke, Mapping, event, left_of};
 use bespeak_services::Kafka;
-use bespeak_tests::{
-    Books, Lambda, Topic,
-    event_source::{EventSource, Invoke, Mapping, event, left_of},
-    sample,
-};
+use bespeak_tests::{Books, Client, Lambda, Topic, sample};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bespeak_services::Kafka;
-use bespeak_tests::{Behaviour, Books, Gateway, Lambda, Receiver, TIME, Topic, sample, until_within};
+use bespeak_tests::{Behaviour, Books, Client, Gateway, Lambda, Receiver, TIME, Topic, sample, until_within};
 use serde_json::{Value, json};
 
 use super::{open_transactions, sessions};
@@ -60,15 +60,10 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
     assert_eq!((open_transactions(&books).await, leases(&books).await), (0, 0));
     assert!(sessions(&books).await <= 2 + 6, "those of `reserve`, and of relay-cron");
     // When the consumer has enqueued deliveries, then the next invocation delivers them
-    let mapping = bespeak_tests::event_source::Mapping::default();
+    let mapping = bespeak_event_source::Mapping::default();
     let consumer = Lambda::start("consumer", &books, &settings).await;
-    let mut source = bespeak_tests::event_source::EventSource::start(
-        topic.bootstrap(),
-        topic.name(),
-        "functions",
-        mapping,
-    )
-    .await;
+    let mut source =
+        bespeak_event_source::EventSource::start(topic.bootstrap(), topic.name(), "functions", mapping).await;
     let mut seen = 0;
     while seen < 15 {
         seen += source.deliver(&consumer).await.records;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bespeak_services::Mysql;
-use bespeak_tests::{Books, Gateway, Lambda, TIME, answered, sample, until_within};
+use bespeak_tests::{Books, Client, Gateway, Lambda, TIME, answered, sample, until_within};
 use serde_json::{Value, json};
 
 use super::{open_transactions, sessions};
@@ -45,7 +45,7 @@ async fn stages_queries_and_headers_arrive_unchanged() {
     let reserve = Lambda::start("reserve", &books, &[("BESPEAK_HTTP_BASE_PATH", "/booking")]).await;
     for id in ["a", "b", "floor/desk 1"] {
         let body = json!({"resourceId": id.replace(' ', "_"), "totalStock": 3});
-        reserve.post("/api/v1/resources", "", &body).await;
+        reserve.submit("/api/v1/resources", "", &body).await;
     }
     // A stage in the path, as an HTTP API has it, and a base-path mapping, as a custom domain has it
     let mut event = Gateway::HttpApi.event("GET", "/prod/booking/api/v1/resources", "", "");

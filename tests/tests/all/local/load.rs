@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bespeak_services::Redis;
-use bespeak_tests::{Behaviour, Books, Receiver, Server, Topic};
+use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, Topic};
 use http::Method;
 use serde_json::json;
 
@@ -71,7 +71,7 @@ impl Load {
         let key = |name: &str| format!("{name}-{round}");
         let token = server.hold(&key("kept"), "car").await;
         server.hold(&key("kept"), "car").await;
-        server.post("/api/v1/extend", "", &json!({"token": token, "ttlSeconds": 900})).await;
+        server.submit("/api/v1/extend", "", &json!({"token": token, "ttlSeconds": 900})).await;
         server.act("commit", &token).await;
         server.act("cancel", &token).await;
         let token = server.hold(&key("released"), "car").await;

@@ -11,7 +11,7 @@ use bespeak::{
     dispatch::{Dispatch, Plan},
     telemetry::{self, ExpiryPath},
 };
-use bespeak_tests::{Api, Books, until};
+use bespeak_tests::{Api, Books, Client, until};
 use serde_json::json;
 use tokio::sync::Mutex;
 

@@ -79,6 +79,9 @@ impl Holder {
 /// How many got the one unit there is: the holder that froze, and the next.
 async fn granted(strategy: Strategy) -> (bool, bool, Books) {
     let (nodes, books) = (Nodes::start().await, Books::mysql().await);
+    if matches!(strategy, Strategy::ShedlockAlone | Strategy::RedlockAlone) {
+        books.expect_damage();
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let until = folder.path().join("go-on");
     let (url, redis) = (books.url(), nodes.urls());

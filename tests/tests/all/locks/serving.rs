@@ -9,7 +9,7 @@ use std::{
 };
 
 use bespeak::dispatch::{DispatchError, Strategy};
-use bespeak_tests::{Api, Books, Nodes, Server, each_store};
+use bespeak_tests::{Api, Books, Client, Nodes, Server, each_store};
 use serde_json::json;
 
 use super::{app, insist, stock};

@@ -10,7 +10,7 @@ use bespeak::store::{
     CommitMode, Store,
     mysql::{MysqlOptions, MysqlStore},
 };
-use bespeak_tests::{Api, Books, until};
+use bespeak_tests::{Api, Books, Client, until};
 
 use super::{hold, open_transactions, order, stock};
 

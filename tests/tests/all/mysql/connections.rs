@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak_tests::{Api, Books, Server};
+use bespeak_tests::{Api, Books, Client, Server};
 use http::Method;
 use serde_json::json;
 

@@ -8,6 +8,9 @@ use super::{hold, stock};
 /// Oversold units when 64 callers want 10, two handles on one database.
 async fn oversold(guard: Guard) -> usize {
     let books = Books::mysql().await;
+    if guard == Guard::Unguarded {
+        books.expect_damage();
+    }
     let stores = [books.open(None, guard).await, books.open(None, guard).await];
     stores[0].migrate().await.expect("migrated");
     stock(&*stores[0], "seat", 10).await;

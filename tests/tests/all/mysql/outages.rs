@@ -9,7 +9,7 @@ use std::{
 };
 
 use bespeak_services::Mysql;
-use bespeak_tests::{Books, Server, until};
+use bespeak_tests::{Books, Client, Server, until};
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};

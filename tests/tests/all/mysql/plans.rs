@@ -11,11 +11,11 @@ use bespeak::{
     store::{
         Database, Guard,
         conformance::Enqueued,
-        webhooks::{Attempt, Claimed, DeliveryPage, EndpointPage, ReplayPage, Room, Then},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, DeliveryPage, EndpointPage, ReplayPage},
     },
     webhooks::{Configured, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint, Secret},
 };
-use bespeak_tests::{Api, Books, until};
+use bespeak_tests::{Api, Books, Client, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
@@ -138,19 +138,22 @@ async fn webhooks(api: &Api, store: &dyn Database) {
     store.configure_endpoint(Some(&wanted)).await.expect("configured");
     store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
     store.endpoint(endpoint).await.expect("read");
-    let room = Room { in_all: 3, per_endpoint: 3, under_way: HashMap::new() };
+    let room = ClaimCapacity { in_all: 3, per_endpoint: 3, under_way: HashMap::new() };
     let claimed = store.claim_deliveries(&room, Duration::from_secs(60)).await.expect("claimed");
     let [again, over, back] = &claimed[..] else { panic!("{claimed:?}") };
-    let attempt = |claimed: &Claimed, then| Attempt {
+    let attempt = |claimed: &Claimed, outcome| Attempt {
         delivery: claimed.delivery,
         claim: claimed.claim,
         endpoint,
         status: Some(410),
         error: None,
-        then,
+        outcome,
         disables: Some("test"),
     };
-    let attempts = [attempt(again, Then::Again { after: Duration::ZERO }), attempt(over, Then::GivenUp)];
+    let attempts = [
+        attempt(again, AttemptOutcome::Retry { after: Duration::ZERO }),
+        attempt(over, AttemptOutcome::GivenUp),
+    ];
     store.record_attempts(&attempts).await.expect("recorded");
     store.give_back(&[(back.delivery, back.claim)]).await.expect("given back");
     let page = DeliveryPage { endpoint, status: None, after: None, limit: 10 };
@@ -233,6 +236,8 @@ async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i
 
 /// A million committed reservations of other resources, with their events, published.
 async fn fill(books: &Books) {
+    // They have only the events that the plans depend on.
+    books.expect_damage();
     books
         .tamper(
             "CREATE TABLE digits (n INT PRIMARY KEY); INSERT INTO digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak_tests::{Books, Server, until};
+use bespeak_tests::{Books, Client, Server, until};
 use http::Method;
 use serde_json::{Value, json};
 

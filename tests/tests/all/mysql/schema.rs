@@ -1,7 +1,7 @@
 //! The schema, and what a session is, whoever set up the URL or the server.
 
 use bespeak::store::Guard;
-use bespeak_tests::{Api, Books};
+use bespeak_tests::{Api, Books, Client};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use bespeak::{
         mysql::{MysqlOptions, MysqlStore},
     },
 };
-use bespeak_tests::{Api, Books, until};
+use bespeak_tests::{Api, Books, Client, until};
 
 use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy};
 

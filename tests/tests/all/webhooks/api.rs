@@ -186,7 +186,7 @@ async fn a_disabled_endpoint_keeps_its_pending_deliveries(books: Books) {
     let off = hooks.post(endpoint, "/disable", &json!({})).await;
     assert_eq!((&off["enabled"], &off["disabledReason"]), (&json!(false), &json!("it was disabled by hand")));
     hooks.enqueue(endpoint).await;
-    assert_eq!(hooks.round().await, Step::default());
+    assert_eq!(hooks.round().await, DeliveryStep::default());
     assert_eq!(receiver.connections(), 0);
     assert!(hooks.deliveries(endpoint).await.iter().all(|delivery| delivery["status"] == "PENDING"));
     let on = hooks.post(endpoint, "/enable", &json!({})).await;

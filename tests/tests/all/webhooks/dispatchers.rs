@@ -26,7 +26,7 @@ each_store!(
 struct Running {
     wake: Arc<Notify>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<RunReport<Step>>,
+    task: tokio::task::JoinHandle<RunReport<DeliveryStep>>,
 }
 
 impl Running {
@@ -40,7 +40,7 @@ impl Running {
         Self { wake, stop, task }
     }
 
-    async fn stop(self) -> RunReport<Step> {
+    async fn stop(self) -> RunReport<DeliveryStep> {
         self.stop.cancel();
         self.task.await.expect("no panic")
     }
@@ -57,9 +57,9 @@ async fn deliveries_of_a_killed_dispatcher_are_retried(books: Books) {
     task.abort();
     assert!(task.await.expect_err("killed").is_cancelled());
     receiver.says(Behaviour::status(200));
-    assert_eq!(hooks.round().await, Step::default(), "its claim lasts");
+    assert_eq!(hooks.round().await, DeliveryStep::default(), "its claim lasts");
     hooks.clock.advance(DispatcherOptions::default().lease);
-    assert_eq!(hooks.round().await, Step { claimed: 1, delivered: 1, ..Step::default() });
+    assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, delivered: 1, ..DeliveryStep::default() });
     assert_eq!(told(&receiver), [event.to_string(), event.to_string()], "twice, under one id");
     assert_eq!(hooks.delivery(endpoint).await["attempts"], 1, "one whose end is known");
 }

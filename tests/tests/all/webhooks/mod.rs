@@ -7,7 +7,7 @@ mod sending;
 use std::{sync::Arc, time::Duration};
 
 use bespeak::{
-    delivery::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step},
+    delivery::{DeliveryStep, Dispatcher, DispatcherOptions, Sender, SenderOptions},
     engine::Timestamp,
     store::{Database, FixedClock, Guard, WebhookStore, conformance::Enqueued},
     webhooks::EndpointId,
@@ -45,7 +45,7 @@ impl Hooks {
     }
 
     /// One round of a dispatcher.
-    async fn round(&self) -> Step {
+    async fn round(&self) -> DeliveryStep {
         let mut dispatcher = self.dispatcher();
         let round = tokio::time::timeout(Duration::from_secs(20), dispatcher.step()).await;
         round.expect("no attempt takes for ever").expect("the database is there")
@@ -98,7 +98,7 @@ impl Hooks {
 }
 
 fn dispatcher(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Dispatcher {
-    let sender = Sender::new(SenderOptions { timeout, allow_private: true });
+    let sender = Sender::new(SenderOptions { timeout, allow_private: true }).expect("a client");
     Dispatcher::new(store, Arc::new(sender), options)
 }
 

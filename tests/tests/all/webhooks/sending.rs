@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bespeak::delivery::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step};
+use bespeak::delivery::{DeliveryStep, Dispatcher, DispatcherOptions, Sender, SenderOptions};
 use bespeak_tests::{Behaviour, Books, Receiver, each_store};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn a_delivery_is_the_signed_event(books: Books) {
     let receiver = Receiver::start(Behaviour::status(204)).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
     let event = hooks.enqueue(endpoint).await;
-    assert_eq!(hooks.round().await, Step { claimed: 1, delivered: 1, ..Step::default() });
+    assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, delivered: 1, ..DeliveryStep::default() });
     let message = receiver.messages().pop().expect("it arrived");
     assert!(message.is_signed_with(&secret));
     assert!(!message.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "nor by anybody else");
@@ -39,7 +39,7 @@ async fn a_delivery_is_the_signed_event(books: Books) {
         (&delivery["status"], &delivery["lastStatus"], &delivery["attempts"], &delivery["eventId"]),
         (&json!("DELIVERED"), &json!(204), &json!(1), &json!(event.to_string()))
     );
-    assert_eq!(hooks.round().await, Step::default(), "and that was it");
+    assert_eq!(hooks.round().await, DeliveryStep::default(), "and that was it");
 }
 
 async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
@@ -48,7 +48,7 @@ async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
     let event = hooks.enqueue(endpoint).await;
     let failures = [
-        (Behaviour::Nothing, Value::Null, "no whole answer within 300ms", 5),
+        (Behaviour::Nothing, Value::Null, "no complete response within 300ms", 5),
         (Behaviour::Closes, Value::Null, "the connection broke", 5 * 60),
         (Behaviour::status(500), json!(500), "answered 500", 30 * 60),
         (Behaviour::status(404), json!(404), "answered 404", 2 * 3_600),
@@ -57,7 +57,11 @@ async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
     let mut attempts = 0;
     for (says, status, error, delay) in failures {
         receiver.says(says.clone());
-        assert_eq!(hooks.round().await, Step { claimed: 1, failed: 1, ..Step::default() }, "{says:?}");
+        assert_eq!(
+            hooks.round().await,
+            DeliveryStep { claimed: 1, failed: 1, ..DeliveryStep::default() },
+            "{says:?}"
+        );
         attempts += 1;
         let delivery = hooks.delivery(endpoint).await;
         assert_eq!(
@@ -68,7 +72,7 @@ async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
         assert!(delivery["lastError"].as_str().is_some_and(|said| said.contains(error)), "{delivery}");
         let waits = hooks.waits(&delivery);
         assert!((delay..=delay + delay / 5).contains(&waits), "{says:?}: {waits}");
-        assert_eq!(hooks.round().await, Step::default(), "not before its time");
+        assert_eq!(hooks.round().await, DeliveryStep::default(), "not before its time");
         hooks.clock.advance(Duration::from_secs(u64::try_from(waits).expect("in the future") + 1));
     }
     receiver.says(Behaviour::status(299));
@@ -120,7 +124,10 @@ async fn gone_disables_the_endpoint(books: Books) {
     let receiver = Receiver::start(Behaviour::status(410)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
-    assert_eq!(hooks.round().await, Step { claimed: 1, failed: 1, disabled: 1, ..Step::default() });
+    assert_eq!(
+        hooks.round().await,
+        DeliveryStep { claimed: 1, failed: 1, disabled: 1, ..DeliveryStep::default() }
+    );
     let shown = hooks.get(endpoint, "").await;
     assert_eq!(
         (&shown["enabled"], &shown["disabledReason"]),
@@ -128,7 +135,7 @@ async fn gone_disables_the_endpoint(books: Books) {
     );
     let event = hooks.enqueue(endpoint).await;
     hooks.clock.advance(Duration::from_secs(60));
-    assert_eq!(hooks.round().await, Step::default(), "it wants no more");
+    assert_eq!(hooks.round().await, DeliveryStep::default(), "it wants no more");
     receiver.says(Behaviour::status(200));
     hooks.post(endpoint, "/enable", &json!({})).await;
     assert_eq!(hooks.round().await.delivered, 2, "both were kept");
@@ -167,12 +174,12 @@ async fn a_delivery_fails_after_the_last_attempt(books: Books) {
         assert_eq!(hooks.round().await.failed, 1);
         hooks.clock.advance(Duration::from_secs(30 * 3_600));
     }
-    assert_eq!(hooks.round().await, Step { claimed: 1, given_up: 1, ..Step::default() });
+    assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, given_up: 1, ..DeliveryStep::default() });
     let delivery = hooks.delivery(endpoint).await;
     assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("FAILED"), &json!(10)));
     assert!(delivery["nextAttemptAt"].is_null());
     hooks.clock.advance(Duration::from_secs(30 * 3_600));
-    assert_eq!(hooks.round().await, Step::default());
+    assert_eq!(hooks.round().await, DeliveryStep::default());
     assert_eq!(receiver.messages().len(), 10);
 }
 
@@ -185,9 +192,12 @@ async fn nothing_is_sent_to_private_addresses(books: Books) {
     for endpoint in [by_address, by_name] {
         hooks.enqueue(endpoint).await;
     }
-    let sender = Sender::new(SenderOptions::default());
+    let sender = Sender::new(SenderOptions::default()).expect("a client");
     let mut guarded = Dispatcher::new(hooks.store.clone(), sender.into(), DispatcherOptions::default());
-    assert_eq!(guarded.step().await.expect("made"), Step { claimed: 2, failed: 2, ..Step::default() });
+    assert_eq!(
+        guarded.step().await.expect("made"),
+        DeliveryStep { claimed: 2, failed: 2, ..DeliveryStep::default() }
+    );
     for endpoint in [by_address, by_name] {
         let delivery = hooks.delivery(endpoint).await;
         let error = delivery["lastError"].as_str().unwrap_or_default();
