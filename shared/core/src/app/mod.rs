@@ -45,7 +45,6 @@ const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
-pub use self::telemetry::{TelemetryError, start_telemetry};
 use reply::{booked, defined};
 
 /// A running engine: the entry point of servers, functions and commands.
