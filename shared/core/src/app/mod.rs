@@ -7,7 +7,7 @@ mod background;
 mod events;
 mod open;
 mod reply;
-mod telemetry;
+mod start_telemetry;
 mod webhooks;
 
 use std::{
@@ -45,8 +45,8 @@ const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
-pub use self::telemetry::{TelemetryError, start_telemetry};
 use reply::{booked, defined};
+pub use start_telemetry::{TelemetryError, start_telemetry};
 
 /// A running engine: the entry point of servers, functions and commands.
 ///
