@@ -5,7 +5,7 @@
 
 use super::{
     Accepted, Change, Command, Define, Event, EventType, Extend, Item, Outcome, Refusal, Reservation,
-    Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet,
+    Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet, movement::Movement,
 };
 
 /// Applies one command to the working set at `now`, and returns its outcome.
@@ -54,7 +54,12 @@ use super::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn apply(set: &mut WorkingSet, command: &Command, now: Timestamp) -> Outcome {
-    match command {
+    debug_assert!(
+        set.is_balanced(command),
+        "{command:?} names a resource with more available than its total"
+    );
+    let events = set.event_count();
+    let outcome = match command {
         Command::Define(define) => apply_define(set, define, now),
         Command::Reserve(reserve) => apply_reserve(set, reserve, now),
         Command::Commit(token) => commit(set, *token, now),
@@ -62,7 +67,13 @@ pub fn apply(set: &mut WorkingSet, command: &Command, now: Timestamp) -> Outcome
         Command::Extend(extend) => apply_extend(set, extend, now),
         Command::Cancel(token) => cancel(set, *token, now),
         Command::Expire(token) => expire(set, *token, now),
-    }
+    };
+    debug_assert!(outcome.is_ok() || set.event_count() == events, "I12: a refused command wrote an event");
+    debug_assert!(
+        set.is_balanced(command),
+        "I1: {command:?} left a resource with more available than its total"
+    );
+    outcome
 }
 
 fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Outcome {
@@ -366,60 +377,5 @@ fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Ve
             wanted: wanted[*n].units,
             reachable: available(set, wanted[*n].id) + given[*n],
         }),
-    }
-}
-
-/// The units that one command moves. An edge compares `available` before the command with `available` after it, so an
-/// overdue unit that is sold again by the same command makes no edge.
-struct Movement {
-    before: Vec<(ResourceId, u64)>,
-}
-
-impl Movement {
-    fn new() -> Self {
-        Self { before: Vec::new() }
-    }
-
-    fn touch(&mut self, set: &WorkingSet, id: &ResourceId) {
-        if !self.before.iter().any(|(touched, _)| touched == id)
-            && let Some(resource) = set.resource(id)
-        {
-            self.before.push((id.clone(), resource.available));
-        }
-    }
-
-    fn take(&mut self, set: &mut WorkingSet, items: &[Item]) {
-        for item in items {
-            self.touch(set, &item.resource_id);
-            if let Some(resource) = set.resource_mut(&item.resource_id) {
-                debug_assert!(
-                    item.quantity.units() <= resource.available,
-                    "oversold: {item:?} of {resource:?}"
-                );
-                resource.available -= item.quantity.units();
-            }
-        }
-    }
-
-    fn give(&mut self, set: &mut WorkingSet, items: &[Item]) {
-        for item in items {
-            self.touch(set, &item.resource_id);
-            debug_assert!(set.resource(&item.resource_id).is_some(), "{item:?} is not in the working set");
-            if let Some(resource) = set.resource_mut(&item.resource_id) {
-                resource.available += item.quantity.units();
-                debug_assert!(resource.available <= resource.total, "gave back too much: {resource:?}");
-            }
-        }
-    }
-
-    fn finish(self, set: &mut WorkingSet, now: Timestamp) {
-        for (id, before) in self.before {
-            let Some(resource) = set.resource_mut(&id) else { continue };
-            resource.version += 1;
-            resource.updated_at = now;
-            if let Some(edge) = Event::edge(before, resource) {
-                set.push_event(edge);
-            }
-        }
     }
 }

@@ -9,6 +9,7 @@ mod command;
 mod event;
 mod limits;
 mod metadata;
+mod movement;
 mod names;
 mod outcome;
 mod records;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Event, IdempotencyKey, Reservation, Resource, ResourceId, Status, Timestamp, Token};
+use super::{Command, Event, IdempotencyKey, Reservation, Resource, ResourceId, Status, Timestamp, Token};
 use crate::trace::TraceContext;
 
 /// The records of one batch. See the module.
@@ -177,6 +177,24 @@ impl WorkingSet {
         changes.created_reservations.sort_unstable_by_key(|reservation| reservation.token);
         changes.transitions.sort_unstable_by_key(|transition| transition.reservation.token);
         changes
+    }
+
+    /// The number of events so far.
+    pub(super) fn event_count(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether the resources that a command names have at most their total available (I1). For assertions.
+    pub(super) fn is_balanced(&self, command: &Command) -> bool {
+        let is_balanced = |id| self.resource(id).is_none_or(|resource| resource.available <= resource.total);
+        match command {
+            Command::Define(define) => is_balanced(&define.resource_id),
+            Command::Reserve(reserve) => reserve.items.iter().all(|item| is_balanced(&item.resource_id)),
+            _ => {
+                let reservation = command.token().and_then(|token| self.reservation(token));
+                reservation.is_none_or(|found| found.items.iter().all(|item| is_balanced(&item.resource_id)))
+            }
+        }
     }
 
     pub(super) fn overdue(&self) -> impl Iterator<Item = Token> + '_ {

@@ -272,7 +272,7 @@ async fn an_absent_collector_delays_nothing() {
     let server = Server::start(&books, &[("BESPEAK_OTLP_ENDPOINT", &collector.url())]).await;
     server.stock("seat", 1_000).await;
     until_within(Duration::from_secs(30), "it is told", async || {
-        server.logged("WARN").iter().any(|line| line.contains("the collector answers 503"))
+        server.logged("WARN").iter().any(|line| line.contains("the collector responds with 503"))
     })
     .await;
     hold(&server, "1", &[]).await;

@@ -34,8 +34,8 @@ pub enum StartError {
 }
 
 impl App {
-    /// Starts every background task of a server: the event pipeline, the sold-out channel, the expiry timer, the purge and
-    /// the webhook dispatcher. They run until [`App::stop`].
+    /// Starts every background task of a server: the event pipeline, the sold-out channel, the expiry timer, the
+    /// purge and the webhook dispatcher. They run until [`App::stop`].
     ///
     /// If no broker answers yet, the event pipeline starts as soon as one does; until then events wait in the outbox.
     ///
@@ -63,8 +63,8 @@ impl App {
         self.tasks.spawn(async move { purger.run(RunUntil::Stopped, stop).await });
     }
 
-    /// Starts to share through Redis what is sold out, if a Redis is configured. Only lanes refuse from memory, and a SQLite
-    /// file has only one process, so nothing is started for other strategies or for SQLite.
+    /// Starts to share through Redis what is sold out, if a Redis is configured. Only lanes refuse from memory, and a
+    /// SQLite file has only one process, so nothing is started for other strategies or for SQLite.
     pub fn start_sold_out_channel(&self, config: &Config) {
         let is_useful =
             config.strategy == Strategy::Lanes && matches!(config.database, DatabaseUrl::Mysql(_));

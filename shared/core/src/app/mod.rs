@@ -43,6 +43,7 @@ const IMPORT_BATCH: usize = 500;
 /// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
+pub use self::telemetry::{TelemetryError, start_telemetry};
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};
@@ -118,8 +119,8 @@ impl App {
         &self.limits
     }
 
-    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry does not
-    /// count against the limit. Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry
+    /// does not count against the limit. Cancel-safe: see [`Dispatch::submit`].
     pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Reply<Booked, ReserveRefusal> {
         let allowed = match &self.rate_limiter {
             Some(limiter) => {

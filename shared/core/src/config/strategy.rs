@@ -1,9 +1,9 @@
-//! Parses which strategy keeps concurrent reservations apart.
+//! Parses the strategy that keeps concurrent reservations apart.
 
 use super::{ConfigError, Values};
 use crate::dispatch::Strategy;
 
-/// Parses it.
+/// Parses the setting.
 pub(super) fn strategy(values: &Values) -> Result<Strategy, ConfigError> {
     const NAME: &str = "BESPEAK_STRATEGY";
     let served = Strategy::ALL.iter().copied().filter(|strategy| strategy.may_serve());

@@ -90,7 +90,10 @@ async fn run(executor: Executor, mut queue: mpsc::Receiver<Job>, batch: usize) {
 /// Refuses holds of resources that are known to be sold out, after one unlocked query for all their idempotency keys.
 /// Leaves the other commands in `jobs`.
 async fn refuse_from_memory(executor: &Executor, jobs: &mut Vec<Job>) {
-    let covered = |job: &Job| matches!(&job.command.command, Command::Reserve(reserve) if executor.sold_out.covers(reserve));
+    let covered = |job: &Job| match &job.command.command {
+        Command::Reserve(reserve) => executor.sold_out.covers(reserve),
+        _ => false,
+    };
     if !jobs.iter().any(covered) {
         return;
     }

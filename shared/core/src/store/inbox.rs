@@ -173,7 +173,7 @@ fn log_effect(event: &Incoming, became: EffectOutcome) {
     let (event_id, kind) = (event.event_id, event.kind.as_str());
     let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
     match became {
-        EffectOutcome::Done => tracing::debug!(%event_id, kind, trace_id, "applied an event"),
+        EffectOutcome::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
         EffectOutcome::Stale => {
             tracing::info!(%event_id, kind, trace_id, "ignored an event that arrived after newer ones of its subject");
         }

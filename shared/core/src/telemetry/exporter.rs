@@ -1,4 +1,5 @@
-//! Where spans go: to whom OpenTelemetry's protocol is spoken (`otlp.rs`), or nowhere.
+//! Starts and stops the export of spans: by OpenTelemetry's protocol (`otlp.rs`), or not at all in a build without
+//! it.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ pub(super) use super::otlp::{Open, exporter};
 #[cfg(not(feature = "otlp"))]
 pub(super) use nowhere::{Open, exporter};
 
-/// Starts the export of spans, where the configuration names a collector. Must run on the runtime that will serve.
+/// Starts the export of spans, if the configuration names a collector. Must be called on the runtime that will serve.
 ///
 /// # Errors
 /// This build cannot export spans, or the exporter cannot be made.
@@ -21,12 +22,12 @@ pub fn start_spans(config: Option<&OtlpOptions>) -> Result<(), String> {
         #[cfg(feature = "otlp")]
         Some(config) => otlp::start(config),
         #[cfg(not(feature = "otlp"))]
-        Some(_) => Err("it is not in this build: build it with the feature otlp".to_owned()),
+        Some(_) => Err("this build has no span export: build it with the feature otlp".to_owned()),
     }
 }
 
-/// Sends the spans that have ended, and waits for it, but not for long: whoever may be frozen after an answer calls this
-/// before it, with how much time it has for that.
+/// Exports the spans that have ended, and waits for that no longer than `within`. A process that may be frozen after
+/// its response calls this before it responds.
 #[cfg_attr(not(feature = "otlp"), expect(clippy::unused_async, reason = "as with an exporter"))]
 pub async fn flush_spans(within: Duration) {
     #[cfg(feature = "otlp")]
@@ -35,19 +36,19 @@ pub async fn flush_spans(within: Duration) {
     let _ = within;
 }
 
-/// Sends the spans that have ended, and ends the export.
+/// Exports the spans that have ended, and stops the export.
 #[cfg_attr(not(feature = "otlp"), expect(clippy::unused_async, reason = "as with an exporter"))]
 pub async fn stop_spans() {
     #[cfg(feature = "otlp")]
     otlp::stop().await;
 }
 
-/// In a build without OpenTelemetry nothing of it is left.
+/// The exporter of a build without OpenTelemetry: a type without values.
 #[cfg(not(feature = "otlp"))]
 mod nowhere {
     use crate::{telemetry::finished_span::FinishedSpan, trace::TraceContext};
 
-    /// There is none.
+    /// There is no exporter in this build.
     #[derive(Debug)]
     pub(in crate::telemetry) enum Exporter {}
 

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::trace::TraceContext;
 
-/// What a span is to its parent, in OpenTelemetry's words.
+/// The relation of a span to its parent, in OpenTelemetry's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpanRole {
     Internal,
@@ -14,7 +14,7 @@ pub(super) enum SpanRole {
 
 /// A span that has ended.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "nobody reads it where nothing is exported"))]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "without an exporter no code reads it"))]
 pub(super) struct FinishedSpan<'a> {
     pub(super) name: &'static str,
     pub(super) kind: SpanRole,

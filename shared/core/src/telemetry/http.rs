@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 
-/// Counts an answered request.
+/// Counts an answered request, and records its duration.
 pub fn count_request(method: &str, route: &str, status: u16, took: Duration) {
-    // A client may invent methods; labels must stay few.
+    // A client may invent methods, and the number of series must stay small.
     let known = ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"]
         .into_iter()
         .find(|known| *known == method);

@@ -6,10 +6,10 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 
 use super::{options::LogFormat, request_ids::WithIds};
 
-/// Starts logging to standard error. `filter` is in the notation of `tracing_subscriber::EnvFilter`.
+/// Starts the log, which is written to standard error. `filter` has the notation of `tracing_subscriber::EnvFilter`.
 ///
 /// # Errors
-/// A filter that is not understood, with what is wrong about it.
+/// The filter is invalid; the message says why.
 pub fn start_logs(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let registry = tracing_subscriber::registry().with(filter);

@@ -1,9 +1,9 @@
 //! Logs, metrics and spans: what an operator sees of a process. Only this module names metrics.
 //!
-//! Callers pass labels and numbers. Never: a decision, or an import of a module that calls this one. The name of a metric ends in
-//! its unit, and the name of a counter in `_total`. Functions are called `count_*` if they increment a counter, `set_*` if they
-//! set a gauge, and `observe_*` if they record into a histogram. Next: `catalogue.rs` for all metrics, one file for each subject
-//! that is counted, `spans.rs` for spans.
+//! Callers pass labels and numbers. Never: a decision, or an import of a module that calls this one. The name of a
+//! metric ends in its unit, and the name of a counter in `_total`. Functions are called `count_*` if they increment a
+//! counter, `set_*` if they set a gauge, and `observe_*` if they record into a histogram. Next: `catalogue.rs` for
+//! all metrics, one file for each subject that is counted, `spans.rs` for spans.
 
 mod catalogue;
 mod commands;

@@ -6,13 +6,13 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::catalogue;
 
-/// Seconds, from a lone commit on a fast disk to the longest time-out.
+/// Buckets in seconds, from a single commit on a fast disk to the longest timeout.
 const SECONDS: [f64; 14] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Commands per transaction, doubling.
+/// Buckets in commands for each transaction, doubling.
 const COMMANDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// The process's metrics; started at the first call, the same ever after.
+/// The metrics of this process. The first call starts the recorder; every call returns the same handle.
 ///
 /// # Errors
 /// Another recorder was installed before.

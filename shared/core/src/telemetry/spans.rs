@@ -1,7 +1,7 @@
-//! The spans of a request's way: HTTP, the transaction, its events' publication, and what consumers make of them.
+//! The spans of a request: HTTP, the transaction, the publication of its events, and their application by consumers.
 //!
-//! All of a request's spans are one trace; the context that the command and its events bear says which. Where nothing is
-//! exported (`otlp.rs`), or the trace is not sampled, nothing is built. Never: a token, which is a capability, in an
+//! All spans of a request belong to one trace, whose context travels with the command and its events. If spans are
+//! not exported (`otlp.rs`), or the trace is not sampled, none is built. Never: a token, which is a capability, in an
 //! attribute.
 
 use std::time::SystemTime;
@@ -16,16 +16,16 @@ use crate::{
     trace::{self, TraceContext},
 };
 
-/// When something began; nothing where nothing is exported.
+/// The start of a span; `None` if spans are not exported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpanStart(Option<SystemTime>);
 
-/// The time, if it will be needed.
+/// The present time, if spans are exported.
 pub(crate) fn now() -> SpanStart {
     SpanStart(exporter::exporter().map(|_| SystemTime::now()))
 }
 
-/// A request under way.
+/// The span of a request in flight.
 #[derive(Debug)]
 pub struct RequestSpan {
     context: TraceContext,
@@ -33,20 +33,21 @@ pub struct RequestSpan {
 }
 
 impl RequestSpan {
-    /// Begins with the context that came with it, or a new one.
+    /// Begins a span in the context that came with the request, or in a new one.
     pub fn begin(given: Option<TraceContext>, method: &str, route: &str, request_id: &str) -> Self {
         let open = exporter::exporter().and_then(|exporter| exporter.begin(given, method, route, request_id));
         let own = open.as_ref().map(exporter::Open::context);
-        // Whoever records nothing hands on what came, so that no trace has spans that are nowhere.
+        // A process that records nothing passes on the context that it received, so that no trace refers to a missing
+        // span.
         Self { context: own.or(given).unwrap_or_else(trace::draw), open }
     }
 
-    /// What its commands bear.
+    /// The context that the request's commands carry.
     pub fn context(&self) -> TraceContext {
         self.context
     }
 
-    /// Ends it.
+    /// Ends the span with the status of the response.
     pub fn end(self, status: u16) {
         if let Some(open) = self.open {
             open.end(status);
@@ -54,7 +55,7 @@ impl RequestSpan {
     }
 }
 
-/// A batch's transaction has ended: a span for each request that has a command in it.
+/// Records the end of a transaction: one span for each request that has a command in it.
 pub(crate) fn transaction(commands: &[Traced], SpanStart(began): SpanStart, committed: bool) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     let batch = i64::try_from(commands.len()).unwrap_or(i64::MAX);
@@ -72,7 +73,7 @@ pub(crate) fn transaction(commands: &[Traced], SpanStart(began): SpanStart, comm
     }
 }
 
-/// Records the publication of events, each with whether the event log has it.
+/// Records the publication of events, each with whether the event log accepted it.
 pub(crate) fn published<'a>(
     events: impl Iterator<Item = (&'a OutboxEvent, bool)>,
     SpanStart(began): SpanStart,
@@ -93,7 +94,7 @@ pub(crate) fn published<'a>(
     }
 }
 
-/// A consumer has applied an event.
+/// Records that a consumer applied an event.
 pub(crate) fn applied(event: &Incoming, consumer: &str, SpanStart(began): SpanStart) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     let Some(parent) = event.trace.filter(TraceContext::is_sampled) else { return };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 
-/// Notes which build runs, on a database that is named by the scheme of its URL.
+/// Sets which build runs, and the scheme of its database's URL.
 pub(crate) fn set_build_info(database: &'static str) {
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("database", database)];
     gauge!("bespeak_build_info", &labels).set(1.0);
@@ -17,14 +17,14 @@ pub(crate) fn count_retry(cause: &'static str) {
     counter!("bespeak_store_retries_total", "cause" => cause).increment(1);
 }
 
-/// Counts a question to a database that is not in this process.
+/// Counts a round trip to a database outside this process.
 #[cfg(feature = "mysql")]
 pub(crate) fn count_round_trip() {
     static ROUND_TRIPS: OnceLock<Counter> = OnceLock::new();
     ROUND_TRIPS.get_or_init(|| counter!("bespeak_store_round_trips_total")).increment(1);
 }
 
-/// Counts what was forgotten because it was old.
+/// Counts records that were deleted because they were old.
 pub(crate) fn count_purged(what: &'static str, records: u64) {
     if records > 0 {
         counter!("bespeak_purged_total", "what" => what).increment(records);
@@ -38,7 +38,7 @@ pub struct PoolUse {
     pub pool: &'static str,
     /// Connections that are lent or being opened.
     pub in_use: usize,
-    /// Open connections that wait for a call.
+    /// Open connections that are free.
     pub idle: usize,
     /// Calls that wait for a connection.
     pub waiting: usize,
@@ -55,14 +55,14 @@ pub(crate) fn set_pool(PoolUse { pool, in_use, idle, waiting, max }: PoolUse) {
     gauge!("bespeak_pool_max_connections", "pool" => pool).set(max as f64);
 }
 
-/// How long calls wait for a connection of a pool.
+/// Records how long calls wait for a connection of a pool.
 pub(crate) struct PoolWaits {
     waits: Histogram,
     timeouts: Counter,
 }
 
 impl PoolWaits {
-    /// Of the pool of this name.
+    /// Creates the recorder of the pool of this name.
     pub(crate) fn of(pool: &'static str) -> Self {
         Self {
             waits: histogram!("bespeak_pool_wait_seconds", "pool" => pool),
@@ -70,7 +70,7 @@ impl PoolWaits {
         }
     }
 
-    /// Notes a wait that is over, whether a connection came of it or not.
+    /// Records a wait that is over, whether or not it ended with a connection.
     pub(crate) fn observe(&self, waited: Duration, timed_out: bool) {
         self.waits.record(waited);
         if timed_out {

@@ -94,7 +94,7 @@ async fn invalid_records_become_dead_letters_and_the_rest_is_applied(books: Book
         "ce_id is missing",
         "2097161 bytes",
         "no value",
-        "refuses a value",
+        "rejects a value",
         "no value",
     ];
     for (reason, expected) in reasons.iter().zip(expected) {

@@ -1,8 +1,8 @@
-//! Turns rows into records, in the same way for every dialect. A row that the engine could not have written is reported as
-//! corrupt and never repaired.
+//! Turns rows into records, in the same way for every dialect. A row that the engine could not have written is
+//! reported as corrupt and never repaired.
 //!
-//! Columns are addressed by position. Each function names the columns that it expects, in order; the SELECT of each dialect
-//! must list the same columns in the same order.
+//! Columns are addressed by position. Each function names the columns that it expects, in order; the SELECT of each
+//! dialect must list the same columns in the same order.
 
 mod books;
 mod columns;

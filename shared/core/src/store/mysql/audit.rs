@@ -1,5 +1,6 @@
-//! The audit: each query returns what breaks an invariant, with its id. All of them in one snapshot, so that writers at
-//! work do not look like errors. The checks are those of `sqlite/audit.rs`, in the words that MySQL and MariaDB share.
+//! The audit. Each query returns the records that violate an invariant, with their ids. All of them run in one
+//! snapshot, so that concurrent writers do not look like errors. The checks are those of `sqlite/audit.rs`, in SQL
+//! that MySQL and MariaDB share.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::store::{
 /// How long one check may take: it reads every row.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// An invariant, and a query whose rows `(id, problem)` break it; its second half follows the instant from which on every
-/// event must be there, where there is a second half.
+/// An invariant, and a query whose rows `(id, problem)` violate it. If the query has several parts, the instant since
+/// which every event must be there is written between them.
 const CHECKS: [(&str, &[&str]); 12] = [
     (
         "I1",
@@ -128,7 +129,7 @@ const CHECKS: [(&str, &[&str]); 12] = [
     ),
 ];
 
-/// From when on every event must be there: always, until the first published row was purged.
+/// The instant since which every event must be there: always, until the first published row was purged.
 const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
 pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {

@@ -33,7 +33,7 @@ impl batch::Backend for MysqlStore {
 impl Store for MysqlStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         let connect = self.writers.connections().connect_options().as_ref().clone();
-        // One connection holds the lock, the other migrates.
+        // One connection holds the lock, and the other migrates.
         let pool = connect::pool(connect, Purpose::Migrating, 2);
         let migrated = schema::migrate(&pool).await;
         pool.close().await;
@@ -56,7 +56,7 @@ impl Store for MysqlStore {
         read::reservation(&self.readers, token, &self.options.clock).await
     }
 
-    // These two are on the way of commands: a crowd of readers must not hold them up.
+    // Commands wait for these two reads, so they use the writers' pool, which a crowd of readers cannot exhaust.
     async fn by_keys(&self, keys: &[IdempotencyKey]) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
         read::by_keys(&self.writers, keys, &self.options.clock).await
     }
@@ -96,7 +96,7 @@ impl Store for MysqlStore {
         batch::with_retries(|_| async {
             let mut connection = TrackedConnection::open(&self.writers).await?;
             let mut script = Script::default();
-            // There is no such resource; a server that is read-only says so all the same.
+            // There is no such resource, but a server that is read-only reports that nevertheless.
             script.add(Sql::new("UPDATE resources SET version = version WHERE id = ''"));
             connection.run(script).await?;
             connection.mark_clean();

@@ -1,4 +1,4 @@
-//! Dead letters in a table, and what became of those in a topic.
+//! Dead letters in the table, and the resolutions of those in a topic.
 
 use async_trait::async_trait;
 
@@ -87,7 +87,7 @@ impl MysqlStore {
             .push(", ");
         let sql = optional_bytes(sql, record.key.as_deref()).push(", ").text(&decode::headers_text(record));
         let sql = optional_bytes(sql.push(", "), record.value.as_deref());
-        // The column is as long as anybody reads.
+        // The column has this length; a reader needs no more of a reason.
         let reason: String = reason.chars().take(1_000).collect();
         let sql = sql.push(", ").text(&reason).push(", ").integer(i64::from(*attempts)).push(", ");
         instant(sql, &self.options.clock)

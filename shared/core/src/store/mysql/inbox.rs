@@ -1,5 +1,6 @@
-//! The inbox: three round trips a batch. What is known is looked up without locks; the transaction then notes the events,
-//! which waits for, and fails after, anybody who is applying one of them; effects are written with the COMMIT.
+//! The inbox: three round trips for each batch. Known events are looked up without locks. The transaction then
+//! records the events, which waits for any other consumer that is applying one of them, and fails if that consumer
+//! commits. Effects are written in the packet of the COMMIT.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -39,7 +40,8 @@ const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), 
 const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints
     WHERE disabled_at IS NULL ORDER BY id LOCK IN SHARE MODE";
 const DELIVERIES: &str = "INSERT INTO webhook_deliveries
-    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent) VALUES";
+    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
+    traceparent) VALUES";
 
 /// Committed reservations of something that a key opens, without one. A key that was issued has both a code and
 /// `issued_at`; the audit reads `issued_at`, so that its account needs no right to read codes.
@@ -97,7 +99,7 @@ impl InboxStore for MysqlStore {
     }
 }
 
-/// A connection; the transaction begins when there is something to write.
+/// A connection; its transaction begins when there is something to write.
 struct MysqlInbox {
     connection: TrackedConnection,
     clock: Clock,
@@ -171,7 +173,7 @@ impl inbox::InboxSession for MysqlInbox {
         script.add_rows(&changes.created_keys, smart_key, KEYS);
         script.add_rows_then(&changes.updated_keys, smart_key, KEYS, KEYS_CHANGED);
         let row = |sql: Sql, delivery: &NewDelivery| self::delivery(sql, delivery, &self.clock);
-        // Enqueued twice only where the inbox has forgotten the event: once is enough.
+        // A delivery exists already only if the inbox has forgotten the event, and then the first delivery is enough.
         script.add_rows_then(&changes.deliveries, row, DELIVERIES, " ON DUPLICATE KEY UPDATE id = id");
         script.add(Sql::new("COMMIT"));
         self.connection.run(script).await?;
@@ -180,12 +182,12 @@ impl inbox::InboxSession for MysqlInbox {
     }
 
     async fn end(self) -> Result<(), StoreError> {
-        // Nothing was begun.
+        // No transaction was begun.
         Ok(())
     }
 }
 
-/// Asks which events a consumer has applied; where the results will be.
+/// Adds queries for the events that a consumer has applied, and returns the places of their results.
 fn applied(script: &mut Script, consumer: &str, events: &[Uuid]) -> Vec<usize> {
     let head = || {
         Sql::new("SELECT event_id FROM processed_events FORCE INDEX (PRIMARY) WHERE consumer = ")

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The columns of a row, up to the `WHERE` that chooses it.
+/// The columns of a row, up to the condition on its name.
 pub(super) const LEASE: &str =
     "SELECT name, owner, fencing, expires_at FROM leases FORCE INDEX (PRIMARY) WHERE name ";
 
@@ -34,7 +34,8 @@ impl LeaseStore for MysqlStore {
         lease_for: Duration,
     ) -> Result<Option<u64>, StoreError> {
         let name = &leases::row_name(name);
-        // The first ever makes the row; who finds it there locks it, as firmly as it will be needed.
+        // The first owner inserts the row. If it exists already, this locks it exclusively at once, so a later
+        // upgrade cannot deadlock.
         let free = Sql::new("INSERT INTO leases (name, owner, fencing, expires_at) VALUES (").text(name);
         let free = free.push(", NULL, 0, 0) ON DUPLICATE KEY UPDATE name = VALUES(name)");
         let decide = |row, now| leases::take(row, name, owner, now, lease_for);
@@ -75,7 +76,7 @@ impl LeaseStore for MysqlStore {
         if names.is_empty() {
             return Ok(PurgedLeases::default());
         }
-        // By name, so that no lock is waited for that is in use.
+        // The rows are locked by name, so that a lock that is in use is not waited for.
         let mut script = Script::default();
         script.add(Sql::new("START TRANSACTION"));
         let head = || {
@@ -89,7 +90,7 @@ impl LeaseStore for MysqlStore {
 }
 
 impl MysqlStore {
-    /// Locks a row, after what makes it, has it decided on, and writes what it then is to be.
+    /// Locks a row, after creating it with `make`, decides on it, and writes the row that `decide` returns.
     async fn update_lease(
         &self,
         make: Option<Sql>,

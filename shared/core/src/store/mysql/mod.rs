@@ -1,8 +1,8 @@
 //! MySQL 8 and MariaDB 10.6 or later: READ COMMITTED, text statements, few round trips, the database's clock.
 //!
-//! Nothing here is of one of the two alone, and nothing infers from a locked row what only its version proves. A
-//! transaction lives in a task that nobody cancels. Next: `session.rs` for the write path, `read.rs` for views,
-//! `connect.rs` for what a session is.
+//! Every statement works on both servers, and no decision infers from a locked row what only its version proves. A
+//! transaction runs in a task that is never cancelled. Next: `session.rs` for the write path, `read.rs` for views,
+//! `connect.rs` for the settings of a session.
 
 mod audit;
 mod books;

@@ -1,6 +1,6 @@
-//! The outbox for relays and operators: leases, what waits, what was sent.
+//! The outbox for relays and operators: leases, unpublished events, results.
 //!
-//! Never: a row locked, or a transaction open, while events are on their way.
+//! Never: a locked row, or an open transaction, while events are in flight.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
 const EVENT: &str =
     "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
     o.traceparent, b.attempts";
-/// Locked, so that whoever takes a shard over waits until this mark is made or refused.
+/// Locked, so that a relay that takes over a shard waits until this mark is made or refused.
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
 const BLOCKED: &str = "INSERT INTO outbox_blocked
@@ -51,7 +51,7 @@ impl OutboxStore for MysqlStore {
 
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
         batch::with_retries(|_| async {
-            // In the order in which they are locked elsewhere.
+            // Locked in the same order as elsewhere.
             let mut script = Script::default();
             let gone = Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ");
             script.add(gone.bytes(relay.as_bytes()));
@@ -126,24 +126,24 @@ impl OutboxAdmin for MysqlStore {
     }
 
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
-        let mut forget = Sql::new("DELETE FROM outbox_blocked");
+        let mut delete = Sql::new("DELETE FROM outbox_blocked");
         if let Some(key) = key {
-            forget = forget.push(" WHERE event_key = ").text(key);
+            delete = delete.push(" WHERE event_key = ").text(key);
         }
         let mut script = Script::default();
-        let place = script.add(forget);
+        let place = script.add(delete);
         Ok(affected(&in_transaction(&self.writers, script).await?, place))
     }
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
         let mut script = Script::default();
-        let note = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
-        let note = instant(note, &self.options.clock);
-        script.add(note.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
+        let record = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
+        let record = instant(record, &self.options.clock);
+        script.add(record.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
         let update = instant(Sql::new("UPDATE outbox SET published_at = "), &self.options.clock);
         let skipped = script.add(update.push(" WHERE published_at IS NULL AND id = ").integer(event.id));
-        let forget = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
-        script.add(forget.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
+        let delete = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
+        script.add(delete.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
         Ok(affected(&in_transaction(&self.writers, script).await?, skipped) == 1)
     }
 
@@ -189,7 +189,8 @@ async fn lease(
 ) -> Result<Leases, StoreError> {
     let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
-    // The first ever makes the row that all lock; who finds it there locks it, as firmly as it will be needed.
+    // The first relay ever inserts the row that all relays lock. If it exists already, this locks it exclusively at
+    // once, so a later upgrade cannot deadlock.
     let free = Sql::new(
         "INSERT INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)
         ON DUPLICATE KEY UPDATE name = VALUES(name)",
@@ -242,7 +243,7 @@ async fn record_results(
     let head = || Sql::new("DELETE FROM outbox_blocked WHERE event_key IN ");
     script.add_lists(&sent.unblocked, |sql, (key, _)| sql.text(key), head, "");
     for blocked in &sent.blocked {
-        // Somebody may have given the event up meanwhile.
+        // An operator may have given the event up meanwhile.
         let row = blocked_row(Sql::new(BLOCKED), blocked, now);
         let row = row.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(blocked.id);
         script.add(row.push(BLOCKED_AGAIN));
@@ -267,7 +268,7 @@ fn blocked_row(sql: Sql, blocked: &Blocked, now: Timestamp) -> Sql {
         .integer(now.as_microsecond())
 }
 
-/// The rows that an operator wants to see.
+/// Selects the rows that an operator wants to see.
 fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
     let mut sql = Sql::new(EVENT)
         .push(
@@ -284,7 +285,10 @@ fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
             instant(sql, clock)
         }
         Some(OutboxState::Waiting) => {
-            let sql = sql.push(" AND o.published_at IS NULL AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
+            let sql = sql.push(
+                " AND o.published_at IS NULL AND (b.event_key IS NULL
+                OR (b.parked = 0 AND b.blocked_until <= ",
+            );
             instant(sql, clock).push("))")
         }
     };
@@ -297,7 +301,7 @@ fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
     sql.push(" ORDER BY o.id LIMIT ").integer(i64::from(filter.limit))
 }
 
-/// Adds the elements and closes the list.
+/// Writes the elements and closes the list.
 fn list<T>(mut sql: Sql, elements: &[T], element: impl Fn(Sql, &T) -> Sql) -> Sql {
     for (n, value) in elements.iter().enumerate() {
         sql = element(if n == 0 { sql } else { sql.push(", ") }, value);

@@ -1,4 +1,4 @@
-//! Forgets what is old, in small transactions that lock only what they delete.
+//! Purges old records, in small transactions that lock only the rows that they delete.
 
 use super::{
     StoreError,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
+/// Deletes events that were published before `cutoff`, oldest first, and records that older ones may be missing.
 pub(super) async fn events(
     (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
@@ -35,7 +35,7 @@ pub(super) async fn events(
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    // Somebody may want them published again since.
+    // An operator may have marked them for republication meanwhile.
     let head = || {
         Sql::new("DELETE o FROM outbox o FORCE INDEX (PRIMARY) WHERE o.published_at < ")
             .integer(cutoff.as_microsecond())
@@ -46,7 +46,7 @@ pub(super) async fn events(
     Ok(Purged { deleted: commit_with_retries(writers, script, &deletes).await?, next: None })
 }
 
-/// Deletes what ended before `cutoff`, among the next `limit` reservations.
+/// Deletes reservations that ended before `cutoff`, among the next `limit`.
 pub(super) async fn reservations(
     (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
@@ -97,7 +97,7 @@ fn kept_since(cutoff: Timestamp) -> Sql {
         .push(")")
 }
 
-/// Forgets which events were applied before `cutoff`.
+/// Deletes the records of events that were applied before `cutoff`.
 pub(super) async fn inbox(writers: &Pool, cutoff: Timestamp, limit: u32) -> Result<Purged, StoreError> {
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));

@@ -1,4 +1,5 @@
-//! Views: what readers see at an instant, overdue holds counted as given back (I6). Nothing here writes or locks.
+//! Views: what readers see at an instant, with overdue holds counted as given back (I6). Nothing here writes or
+//! locks.
 
 use std::collections::HashMap;
 
@@ -14,18 +15,20 @@ use crate::{
     store::{Due, Page, decode},
 };
 
-/// The view of resources, up to its `WHERE`.
+/// The view of resources, up to its condition.
 fn resource_view(clock: &Clock) -> Sql {
     let sql = Sql::new(
         "SELECT r.id, r.total, r.available + COALESCE((SELECT CAST(SUM(h.quantity) AS SIGNED)
             FROM reservations h FORCE INDEX (reservations_due_of_resource)
             WHERE h.resource_id = r.id AND h.due_at <= ",
     );
-    instant(sql, clock)
-        .push("), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r FORCE INDEX (PRIMARY) WHERE ")
+    instant(sql, clock).push(
+        "), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r
+            FORCE INDEX (PRIMARY) WHERE ",
+    )
 }
 
-/// The clock.
+/// Reads the clock.
 pub(super) async fn now(pool: &Pool, clock: &Clock) -> Result<Timestamp, StoreError> {
     let mut script = Script::default();
     let place = script.add(Sql::new(CLOCK));
@@ -77,7 +80,7 @@ pub(super) async fn by_keys(
     found(pool, script, &places, clock).await
 }
 
-/// The reservations at some places of a script, and the clock when they were read.
+/// Reads the reservations at some places of a script, and the clock at that time.
 async fn found(
     pool: &Pool,
     mut script: Script,
@@ -106,7 +109,7 @@ pub(super) async fn first_resources(
     rows.map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
 }
 
-/// Holds in the order in which they end.
+/// Selects holds in the order in which they end.
 fn due_holds(limit: u32) -> Sql {
     Sql::new(
         "SELECT token, due_at FROM reservations FORCE INDEX (reservations_due)
@@ -118,7 +121,7 @@ fn due_holds(limit: u32) -> Sql {
 pub(super) async fn due(pool: &Pool, limit: u32, clock: &Clock) -> Result<Due, StoreError> {
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
-    // One more than asked for: either it is overdue too, or it says when to look again.
+    // One more than the limit: it is either overdue too, or its end is the time to look again.
     let holds = script.add(due_holds(limit.saturating_add(1)));
     let results = read(pool, script).await?;
     decode::due(rows(&results, holds), limit, clock_of(&results, now, clock)?)

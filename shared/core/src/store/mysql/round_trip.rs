@@ -1,7 +1,7 @@
 //! Round trips to the server: sends a packet of statements, and returns the result of each.
 //!
-//! Every connection that this module lends knows whether a transaction may be open on it, so that a caller that fails or is
-//! dropped half-way never returns an open transaction to the pool.
+//! Every connection that this module lends knows whether a transaction may be open on it, so that a caller that fails
+//! or is dropped half-way never returns an open transaction to the pool.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub(super) struct StatementResult {
 
 /// A connection that knows whether a transaction may be open on it.
 ///
-/// It returns to the pool only if it was marked as clean. Otherwise it is closed, and the server rolls back what was open.
+/// It returns to the pool only if it was marked as clean. Otherwise it is closed, and the server rolls back what was
+/// open.
 pub(super) struct TrackedConnection {
     connection: PoolConnection<MySql>,
     clean: bool,
@@ -117,8 +118,9 @@ pub(super) async fn in_transaction(
     Ok(results.into_iter().skip(1).collect())
 }
 
-/// Completes a script that begins with START TRANSACTION, runs it with retries, and returns how many rows the statements at
-/// `places` changed. The script must be safe to repeat, because the result of a COMMIT may have been lost.
+/// Completes a script that begins with START TRANSACTION, runs it with retries, and returns how many rows the
+/// statements at `places` changed. The script must be safe to repeat, because the result of a COMMIT may have been
+/// lost.
 pub(super) async fn commit_with_retries(
     writers: &Pool,
     mut script: Script,

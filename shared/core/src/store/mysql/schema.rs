@@ -1,7 +1,7 @@
-//! Brings the schema to this version: one process at a time, and again where it was cut off.
+//! Migrates the schema to this version: one process at a time, and again if an earlier migration was interrupted.
 //!
-//! MySQL commits each CREATE TABLE by itself, so the migrations are written to be run again (IF NOT EXISTS); sqlx's own lock
-//! waits for ever, which MariaDB takes for no lock at all.
+//! MySQL commits each CREATE TABLE by itself, so the migrations are safe to repeat (IF NOT EXISTS). sqlx's own lock
+//! is not used: it waits without a timeout, which MariaDB does not support.
 
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use super::{
 };
 use crate::store::decode::Columns;
 
-/// How long another process's migration is waited for.
+/// How long to wait for the migration of another process.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 
-/// Creates the database that a URL names, if it is not there; whether it was not. The account must be allowed to.
+/// Creates the database of a URL if it does not exist, and returns whether it was created. The account needs the
+/// privilege to do so.
 ///
 /// # Errors
-/// The server is away, or refuses.
+/// The server is unavailable, or denies access.
 pub async fn create_database(url: &str) -> Result<bool, StoreError> {
     use sqlx::{MySql, migrate::MigrateDatabase};
 
@@ -58,7 +59,7 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     let migrated = migrator.run(pool.connections()).await;
     let mut script = Script::default();
     script.add(Sql::new("SELECT RELEASE_LOCK(").push(name).push(")"));
-    // Where that fails, the lock goes with the connection, which is closed.
+    // If releasing fails, the lock is released with the connection, which is then closed.
     if lock.run(script).await.is_ok() {
         lock.mark_clean();
     }

@@ -1,7 +1,7 @@
-//! The write path: the round trips of one batch's transaction.
+//! The write path: the round trips of the transaction of one batch.
 //!
-//! One round trip locks, reads and, in a statement of its own after the last lock, asks the clock; one writes; one
-//! commits. Token commands that give back are preceded by an unlocked read of their items, which never change.
+//! One round trip locks, reads and, in a statement of its own after the last lock, reads the clock; one writes; one
+//! commits. Commands that give a reservation back are preceded by an unlocked read of its items, which never change.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -45,7 +45,7 @@ impl MysqlSession {
         Ok(Self { connection, clock, guard: Guard::RowLock, now: Timestamp::UNIX_EPOCH })
     }
 
-    /// The resources that the plan names, and those of the reservations that must be locked with theirs.
+    /// The resources that the plan names, and those of the reservations whose resources must be locked too.
     async fn resources_of(&mut self, plan: &batch::LockPlan) -> Result<BTreeSet<ResourceId>, StoreError> {
         let mut resources = plan.resources.clone();
         if plan.with_resources.is_empty() {
@@ -74,8 +74,8 @@ impl batch::Session for MysqlSession {
             let places = script.add_lists(&resources, statements::id, || Sql::new(RESOURCES), lock);
             reads.extend(places.into_iter().map(|place| (place, Reads::Resources)));
         };
-        // Resources first, in id order, then reservations in token order, where both are locked. Where resources are not,
-        // they are read last: what they are guarded by begins there.
+        // If resources are locked, they come first, in id order, and then reservations in token order. If resources
+        // are not locked, they are read last, because the window that the guard must cover begins with that read.
         if plan.guard == Guard::RowLock {
             add_resources(&mut script, &mut reads);
         }
@@ -113,7 +113,7 @@ impl batch::Session for MysqlSession {
         }
         self.now = clock_of(&results, clock, &self.clock)?;
         for held in plan.with_resources.iter().filter_map(|token| set.reservation(*token)) {
-            // It was made after its items were looked for.
+            // The reservation was made after its items were looked up.
             if held.items.iter().any(|item| !resources.contains(&item.resource_id)) {
                 return Err(StoreError::contended(Contention::Changed, "a reservation appeared meanwhile"));
             }
@@ -188,18 +188,24 @@ impl MysqlSession {
     }
 }
 
-/// Whether any hold of a resource is overdue, and when the first that is not ends.
+/// Whether any hold of a resource is overdue, and when the first hold that is not overdue ends.
 fn holds_of(id: &ResourceId, now: Timestamp) -> Sql {
     let now = now.as_microsecond();
-    Sql::new("SELECT EXISTS (SELECT 1 FROM reservations FORCE INDEX (reservations_due_of_resource) WHERE resource_id = ")
-        .text(id.as_str())
-        .push(" AND due_at <= ")
-        .integer(now)
-        .push("), (SELECT MIN(due_at) FROM reservations FORCE INDEX (reservations_due_of_resource) WHERE resource_id = ")
-        .text(id.as_str())
-        .push(" AND due_at > ")
-        .integer(now)
-        .push(")")
+    Sql::new(
+        "SELECT EXISTS (SELECT 1 FROM reservations FORCE INDEX (reservations_due_of_resource)
+        WHERE resource_id = ",
+    )
+    .text(id.as_str())
+    .push(" AND due_at <= ")
+    .integer(now)
+    .push(
+        "), (SELECT MIN(due_at) FROM reservations FORCE INDEX (reservations_due_of_resource)
+            WHERE resource_id = ",
+    )
+    .text(id.as_str())
+    .push(" AND due_at > ")
+    .integer(now)
+    .push(")")
 }
 
 /// Overdue holds of a resource, oldest first.

@@ -5,16 +5,16 @@ use super::{
     connect::{self, Pool, Purpose},
 };
 
-/// How to use a server.
+/// Options for using a server.
 #[derive(Clone, Debug)]
 pub struct MysqlOptions {
-    /// Connections that write, at most.
+    /// The largest number of connections that write.
     pub writers: u32,
-    /// Connections that read, at most.
+    /// The largest number of connections that read.
     pub readers: u32,
-    /// What keeps two transactions from selling the same unit.
+    /// The guard that keeps two transactions from selling the same unit.
     pub guard: Guard,
-    /// Which clock decides.
+    /// The clock that decides when holds end.
     pub clock: Clock,
 }
 
@@ -33,11 +33,11 @@ pub struct MysqlStore {
 }
 
 impl MysqlStore {
-    /// Makes the pools for the database that a URL such as `mysql://user:password@host:3306/bespeak` names. Connects when
-    /// first asked; does not migrate.
+    /// Creates the pools for the database of a URL such as `mysql://user:password@host:3306/bespeak`. Connects at the
+    /// first use; does not migrate.
     ///
     /// # Errors
-    /// The URL is not understood.
+    /// The URL is invalid.
     pub fn new(url: &str, options: MysqlOptions) -> Result<Self, StoreError> {
         let connect = connect::options(url)?;
         Ok(Self {

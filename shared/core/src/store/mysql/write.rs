@@ -1,4 +1,5 @@
-//! What a batch changed, as statements: set-based, the hot rows last, each with the number of rows that it must find.
+//! Writes the changes of a batch as statements: set-based, with the hot rows last, each with the number of rows that
+//! it must match.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +20,11 @@ use crate::{
     trace::{TraceContext, Traceparent},
 };
 
-/// A statement of the script, and how many rows it must touch.
+/// The place of a statement, and how many rows it must change.
 type Expected = (usize, u64);
 
-/// Writes changes: new records, transitions, events, and the resources last. One round trip; one more where an event
-/// needs what the update found.
+/// Writes changes: new records, transitions and events, and resources last. Takes one round trip, or two if an event
+/// depends on what the update found.
 pub(super) async fn changes(
     connection: &mut TrackedConnection,
     guard: Guard,
@@ -31,13 +32,13 @@ pub(super) async fn changes(
 ) -> Result<(), StoreError> {
     let mut script = Script::default();
     let mut expected = Vec::new();
-    // Where edges are found only by the update, one command has the transaction to itself.
+    // If edges are found only by the update, the transaction has only one command, so all events have the same cause.
     let cause = changes.events.first().and_then(|event| event.trace);
     expected.extend(create_resources(&mut script, &changes.created_resources));
     expected.extend(create_reservations(&mut script, &changes.created_reservations));
     expected.extend(change_reservations(&mut script, &changes.transitions));
-    // Under row locks the resources are locked already. Elsewhere the ids of a resource's events must not be drawn before
-    // its row is locked, which its update does: ids of one key are in commit order.
+    // Under row locks the resources are locked already. Otherwise the update locks them, and the ids of a resource's
+    // events must not be drawn before that: the ids of one key must be in commit order.
     let (now, later): (Vec<Event>, Vec<Event>) = changes
         .events
         .into_iter()
@@ -79,7 +80,8 @@ pub(super) async fn changes(
     connection.run(script).await.map(drop)
 }
 
-/// The edges of resources that were changed by difference: what the update found is what counts, not what had been read.
+/// The edges of resources that were changed by a difference. The state that the update found decides, not the one
+/// that had been read.
 fn edges(
     updates: &[ResourceUpdate],
     decided: Vec<Event>,
@@ -101,7 +103,7 @@ fn edges(
             let before = found.available + from_available - decided_on.available;
             edges.extend(Event::edge(before, found).map(|edge| Event { trace: cause, ..edge }));
         } else {
-            // Several movements, between which edges may lie that nobody can tell now.
+            // There were several movements, and edges may lie between them that can no longer be determined.
             return Err(StoreError::contended(Contention::Changed, "a resource moved between two movements"));
         }
     }
@@ -176,7 +178,7 @@ fn item(sql: Sql, (item_no, reservation): (usize, &Reservation)) -> Sql {
         .optional_text(reservation.metadata.as_ref().map(|metadata| metadata.as_str()))
 }
 
-/// What reservations have in common that one statement changes group.
+/// What reservations have in common that one statement changes together.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct ChangeGroup {
     from_status: &'static str,
@@ -184,7 +186,7 @@ struct ChangeGroup {
     status: &'static str,
     version: u64,
     updated_at: Timestamp,
-    /// Where it is another than before.
+    /// Set only if it changed.
     expires_at: Option<Timestamp>,
 }
 
@@ -197,8 +199,8 @@ fn change_reservations(script: &mut Script, transitions: &[Transition]) -> Vec<E
             status: reservation.status.as_str(),
             version: reservation.version,
             updated_at: reservation.updated_at,
-            // A hold ends when it was to end, whatever becomes of it; only an extension changes that, and a hold that was
-            // extended in this batch may be committed in it too.
+            // The end of a hold stays as it is whatever becomes of the hold. Only an extension changes it, and a hold
+            // that was extended in this batch may also be committed in it.
             expires_at: (reservation.status == Status::Held || reservation.version > from_version + 1)
                 .then_some(reservation.expires_at),
         };
@@ -206,7 +208,7 @@ fn change_reservations(script: &mut Script, transitions: &[Transition]) -> Vec<E
     }
     let mut expected = Vec::new();
     for (group, reservations) in &groups {
-        // One list each, so that each has its own number of rows.
+        // One list for each statement, so that each has its own number of rows.
         for part in reservations.chunks(LIST_MAX) {
             let rows = part.iter().map(|reservation| reservation.items.len() as u64).sum();
             let tokens = part.iter().map(|reservation| &reservation.token);
@@ -235,7 +237,7 @@ fn change(group: &ChangeGroup) -> Sql {
         .push(" AND token IN ")
 }
 
-/// Adds events to the outbox, in their order; their ids are drawn here.
+/// Appends events to the outbox in order, and draws their ids.
 fn add_events(script: &mut Script, events: Vec<Event>) -> Result<Vec<Expected>, StoreError> {
     let written = events
         .into_iter()
@@ -298,7 +300,7 @@ fn update_resource(guard: Guard, update: &ResourceUpdate) -> Sql {
     if guard.prevents_overselling() { sql.push(" AND version = ").unsigned(*from_version) } else { sql }
 }
 
-/// Units are at most 2^53.
+/// Converts units, which are at most 2^53, to the signed type of a column.
 fn signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }

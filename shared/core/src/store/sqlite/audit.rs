@@ -1,5 +1,5 @@
-//! The audit: each query returns what breaks an invariant, with its id. All of them in one read transaction, so that
-//! writers at work do not look like errors.
+//! The audit. Each query returns the records that violate an invariant, with their ids. All of them run in one read
+//! transaction, so that concurrent writers do not look like errors.
 
 use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction};
 
@@ -9,10 +9,10 @@ use crate::store::{
     audit::{FINDINGS_MAX, hyphenated},
 };
 
-/// An invariant, and a query whose rows `(id, problem)` break it.
+/// An invariant, and a query whose rows `(id, problem)` violate it.
 ///
-/// Events are looked at only as far back as the outbox goes: a record whose first event is not there any more is held
-/// against those that are. `kept` is the instant from which on every event must be there.
+/// Events are checked only as far back as the outbox goes: a record whose first event is no longer there is compared
+/// with the events that are. `kept` is the instant since which every event must be there.
 const CHECKS: [(&str, &str); 12] = [
     (
         "I1",
@@ -113,7 +113,7 @@ const CHECKS: [(&str, &str); 12] = [
     ),
 ];
 
-/// From when on every event must be there: always, until the first published row was purged.
+/// The instant since which every event must be there: always, until the first published row was purged.
 const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
 pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {

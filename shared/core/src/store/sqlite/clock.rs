@@ -2,10 +2,11 @@
 
 use crate::{engine::Timestamp, store::Clock};
 
-/// The clock of the machine, which all processes that can open the file share; unless a test stopped it.
+/// The clock of the machine, which all processes that can open the file share, or the fixed clock of a test.
 pub(super) fn now(clock: &Clock) -> Timestamp {
     match clock {
-        // Stored times have microseconds; what decides must not be finer than what is stored.
+        // Stored times are in microseconds. The time of a decision must not be finer than the times that it is
+        // compared with.
         Clock::Own => {
             let now = Timestamp::now();
             Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)

@@ -9,7 +9,7 @@ use crate::store::pool;
 /// How long a command or a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Connections to a file.
+/// The connections to a file.
 pub(super) type Pool = pool::Pool<Sqlite>;
 
 pub(super) fn pool_options(connections: u32) -> SqlitePoolOptions {

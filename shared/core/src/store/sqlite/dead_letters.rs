@@ -1,4 +1,4 @@
-//! Dead letters in a table, and what became of those in a topic.
+//! Dead letters in the table, and the resolutions of those in a topic.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -49,10 +49,10 @@ impl DeadLetterStore for SqliteStore {
 
     async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
-        let forget = sqlx::query("DELETE FROM dead_letters WHERE id = ?1").bind(number);
-        let forgotten = forget.execute(session.connection()).await.map_err(failed)?.rows_affected();
+        let delete = sqlx::query("DELETE FROM dead_letters WHERE id = ?1").bind(number);
+        let deleted = delete.execute(session.connection()).await.map_err(failed)?.rows_affected();
         session.commit().await?;
-        Ok(forgotten == 1)
+        Ok(deleted == 1)
     }
 
     async fn resolve_dead_letter(

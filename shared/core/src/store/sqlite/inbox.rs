@@ -1,4 +1,4 @@
-//! The inbox: one `BEGIN IMMEDIATE` transaction a batch, so that whatever it reads is locked.
+//! The inbox: one `BEGIN IMMEDIATE` transaction for each batch, so everything that it reads is locked.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -30,8 +30,9 @@ use crate::{
 
 const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
     CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)";
-const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
-const NOTE: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
+const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j
+    CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
+const RECORD: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
     SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
 const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
     CROSS JOIN smart_keys k ON k.token = unhex(j.value) ORDER BY k.token";
@@ -128,8 +129,8 @@ impl inbox::InboxSession for SqliteSession {
         tokens: &BTreeSet<Token>,
     ) -> Result<InboxClaim, StoreError> {
         let now = now(self.clock());
-        let note = sqlx::query(NOTE).bind(consumer).bind(hex_list(events)?).bind(now.as_microsecond());
-        note.execute(self.connection()).await.map_err(failed)?;
+        let record = sqlx::query(RECORD).bind(consumer).bind(hex_list(events)?).bind(now.as_microsecond());
+        record.execute(self.connection()).await.map_err(failed)?;
         let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
         let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
         let subscribed =
@@ -143,7 +144,7 @@ impl inbox::InboxSession for SqliteSession {
     }
 
     async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {
-        // What is read inside of this transaction is locked, so created and updated ones are alike.
+        // Everything that this transaction reads is locked, so created and updated keys can be written alike.
         for key in changes.created_keys.iter().chain(&changes.updated_keys) {
             write(&mut self, key).await?;
         }
@@ -171,10 +172,12 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
         .map_err(failed)
 }
 
-/// Enqueued twice only where the inbox has forgotten the event: once is enough.
+/// Enqueues a delivery. It conflicts only if the inbox has forgotten the event, and then the first delivery is
+/// enough.
 async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
     const ENQUEUE: &str = "INSERT INTO webhook_deliveries
-            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent)
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
+            traceparent)
         VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6, ?7) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
     sqlx::query(ENQUEUE)
         .bind(delivery.endpoint_id.as_bytes().to_vec())

@@ -1,8 +1,8 @@
 //! Inserts of many rows, bound row by row, in chunks of fixed sizes.
 //!
-//! Measured on batches of 1,024 holds: binding takes three quarters of the time that unpacking one JSON array in `SQLite`
-//! took. The last chunk is padded with rows of NULL that the statement leaves out (`SQLite` treats parameters that were
-//! not bound as NULL), so each table has three statements, whatever the size of the batch.
+//! Measured on batches of 1,024 holds: binding takes three quarters of the time that SQLite took to unpack one JSON
+//! array. The last chunk is padded with rows of NULL that the statement leaves out (SQLite treats parameters that
+//! were not bound as NULL), so each table needs only three statements, whatever the size of the batch.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,8 @@ use crate::{
     store::{outbox::payload, shards::shard},
 };
 
-/// Rows per statement: smallest that fits what is left, largest as often as it is full.
+/// The numbers of rows in one statement. A chunk takes the largest as long as it can be filled, then the smallest
+/// that fits the rest.
 const CHUNKS: [usize; 3] = [1, 16, 128];
 
 const RESERVATION_COLUMNS: [&str; 13] = [
@@ -43,8 +44,8 @@ static EVENTS: LazyLock<[String; 3]> = LazyLock::new(|| statements("outbox", &EV
 
 type InsertQuery = Query<'static, Sqlite, SqliteArguments>;
 
-/// The statement for each size of chunk. `OR FAIL` spares the statement journal that undoing this statement alone would
-/// need: a statement that fails takes the whole transaction with it.
+/// The statement for each size of chunk. `OR FAIL` saves the statement journal that would be needed to undo this
+/// statement alone: if a statement fails, the whole transaction is rolled back anyway.
 fn statements(table: &str, columns: &[&str]) -> [String; 3] {
     CHUNKS.map(|rows| {
         let row = format!("({})", vec!["?"; columns.len()].join(", "));
@@ -88,7 +89,7 @@ pub(super) async fn reservations(
     .await
 }
 
-/// Adds events to the outbox, in their order; their ids are drawn here.
+/// Adds events to the outbox in order, and draws their ids.
 pub(super) async fn events(connection: &mut SqliteConnection, events: &[Event]) -> Result<(), StoreError> {
     let rows = events
         .iter()

@@ -1,7 +1,8 @@
-//! The embedded back end: one file, WAL, synchronous FULL, one writer, a separate pool of readers.
+//! The embedded back end: one file, WAL, synchronous FULL, one writer, and a separate pool of readers.
 //!
-//! Every transaction that may write is `BEGIN IMMEDIATE`: it waits for other writers at the start, never in the middle,
-//! so a batch cannot lose to another process half-way. Next: `session.rs` for the write path, `read.rs` for views.
+//! Every transaction that may write is a `BEGIN IMMEDIATE`: it waits for other writers at its start and never in the
+//! middle, so a batch cannot lose to another process half-way. Next: `session.rs` for the write path, `read.rs` for
+//! views, `store.rs` for how the file is opened.
 
 mod audit;
 mod books;

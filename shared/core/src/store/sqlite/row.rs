@@ -1,4 +1,4 @@
-//! The cells of a row, as `SQLite`'s driver gives them.
+//! Reads the columns of a row of SQLite's driver.
 
 use sqlx::{Row, sqlite::SqliteRow};
 

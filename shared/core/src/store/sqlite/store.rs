@@ -13,27 +13,27 @@ use super::{
 };
 use crate::engine::Timestamp;
 
-/// How long to wait for another process's transaction before that is an outage.
+/// How long to wait for the transaction of another process before that counts as an outage.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pages of WAL after which a commit itself moves what is left of them into the database file: 128 MiB. The task that
-/// does so behind the writer's back (`checkpoint.rs`) leaves it little to move.
+/// The number of WAL pages above which a commit itself moves the rest of them into the database file: 128 MiB. The
+/// background task (`checkpoint.rs`) leaves little for it to move.
 const CHECKPOINT_PAGES: &str = "32000";
-/// What the WAL is cut back to, in bytes, once it was moved.
+/// The size in bytes to which the WAL is truncated after it was moved.
 const WAL_BYTES_KEPT: &str = "67108864";
-/// Page cache of a connection, in KiB (the negative sign is `SQLite`'s notation); taken only as it is needed.
+/// The page cache of a connection, in KiB (SQLite marks KiB by a negative sign); memory is allocated only as needed.
 const WRITER_CACHE_KIB: &str = "-131072";
 const READER_CACHE_KIB: &str = "-4096";
 
-/// How to open a database file.
+/// Options for opening a database file.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
     /// Whether a missing file is created.
     pub create: bool,
-    /// Whether to keep from writing; for audits.
+    /// Whether nothing may be written, as for audits.
     pub read_only: bool,
-    /// How many connections serve reads.
+    /// The number of connections that serve reads.
     pub readers: u32,
-    /// Which clock decides.
+    /// The clock that decides when holds end.
     pub clock: Clock,
 }
 
@@ -43,7 +43,7 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A database file.
+/// An open database file.
 #[derive(Debug)]
 pub struct SqliteStore {
     pub(super) writer: Pool,
@@ -53,10 +53,10 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file that a URL such as `sqlite://bespeak.db` names. Does not migrate.
+    /// Opens the file of a URL such as `sqlite://bespeak.db`. Does not migrate it.
     ///
     /// # Errors
-    /// A URL that names no file, or a file that cannot be opened.
+    /// The URL names no file, or the file cannot be opened.
     pub async fn open(url: &str, options: SqliteOptions) -> Result<Self, StoreError> {
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(|source| StoreError::Unavailable {
@@ -80,7 +80,7 @@ impl SqliteStore {
                 .pragma("journal_size_limit", WAL_BYTES_KEPT)
                 .pragma("cache_size", WRITER_CACHE_KIB)
         };
-        // The writer comes first: it creates the file and switches it to WAL.
+        // The writer is opened first, because it creates the file and switches it to WAL.
         let writer = pool_options(1).connect_with(writer).await.map_err(failed)?;
         let readers = pool_options(options.readers).connect_with(readers).await.map_err(failed)?;
         let checkpoints =

@@ -1,7 +1,8 @@
-//! What a dispatcher does: claims what is due, and records how it went.
+//! Claims due deliveries for a dispatcher, and records the outcomes of attempts.
 //!
-//! A look without locks finds whose deliveries are due; those are then locked by an index that matches filter and order,
-//! and whatever another dispatcher has locked is passed over. Each claim has a number, which fences its record.
+//! A query without locks finds the endpoints with due deliveries. Those deliveries are then locked through an index
+//! that matches both filter and order, and rows that another dispatcher has locked are skipped. Each claim has a
+//! number, which fences its record.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -80,7 +81,7 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// Due deliveries of an endpoint, the oldest first, locked; those that somebody else has locked are passed over.
+/// Due deliveries of an endpoint, the oldest first, locked; rows that another dispatcher has locked are skipped.
 fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
     let sql = Sql::new(
         "SELECT id, claim, endpoint_id, event_id, payload, attempts, traceparent
@@ -102,7 +103,7 @@ pub(super) async fn record(
         return Ok(Recorded::default());
     }
     let mut attempts: Vec<&Attempt> = attempts.iter().collect();
-    // In one order, as everybody locks them.
+    // All dispatchers lock deliveries in this order.
     attempts.sort_by_key(|attempt| attempt.delivery);
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
@@ -119,7 +120,7 @@ pub(super) async fn record(
     Ok(Recorded { recorded: count(&recorded), disabled: count(&disabled) })
 }
 
-/// How an attempt ended, unless a later claim has taken its delivery over.
+/// Records the outcome of an attempt, unless its delivery was claimed again since.
 fn attempted(attempt: &Attempt, clock: &Clock) -> Sql {
     let status = match attempt.outcome {
         AttemptOutcome::Delivered => DeliveryStatus::Delivered,
@@ -150,13 +151,16 @@ fn attempted(attempt: &Attempt, clock: &Clock) -> Sql {
         .push(" AND status = 'PENDING'")
 }
 
-/// Disables an endpoint, on the word of an attempt whose claim still holds.
+/// Disables an endpoint because of an attempt, if its claim is still valid.
 fn disable(attempt: &Attempt, reason: &'static str, clock: &Clock) -> Sql {
     let sql = Sql::new("UPDATE webhook_endpoints e SET e.disabled_reason = ").text(reason);
     let sql = instant(sql.push(", e.disabled_at = "), clock);
     let sql = instant(sql.push(", e.updated_at = "), clock);
     endpoint_id(sql.push(" WHERE e.id = "), attempt.endpoint)
-        .push(" AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.id = ")
+        .push(
+            " AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d
+            FORCE INDEX (PRIMARY) WHERE d.id = ",
+        )
         .integer(attempt.delivery.number())
         .push(" AND d.claim = ")
         .integer(attempt.claim)

@@ -1,4 +1,4 @@
-//! What people and the purge do with deliveries: list, send again, count, forget.
+//! Deliveries for operators and the purge: listed, repeated, counted, deleted.
 
 use super::endpoint_id;
 use crate::{
@@ -17,17 +17,21 @@ use crate::{
     webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };
 
-/// What `decode::delivery` reads, up to the table.
-const DELIVERIES: &str = "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
+/// The columns that `decode::delivery` reads, up to the table.
+const DELIVERIES: &str =
+    "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at,
+    last_status, last_error,
     created_at, updated_at FROM webhook_deliveries ";
 
-/// What makes a delivery pending again, up to the time of its next attempt. A claim that is under way may not record.
-const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING', attempts = 0, finished_at = NULL,
+/// Makes a delivery pending again, up to the time of its next attempt. Incrementing the claim keeps an attempt in
+/// flight from recording its outcome.
+const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING',
+    attempts = 0, finished_at = NULL,
     claim = claim + 1, next_attempt_at = ";
 
 pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
     let mut script = Script::default();
-    // By status, because that is how they are in the order of their ids.
+    // One query for each status, because within a status an index has the order of ids.
     for status in
         DeliveryStatus::ALL.into_iter().filter(|status| page.status.is_none_or(|only| only == *status))
     {
@@ -113,7 +117,7 @@ pub(super) async fn purge(
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    // Somebody may have had it sent again meanwhile.
+    // An operator may have made it pending again meanwhile.
     let head = || {
         Sql::new("DELETE d FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.finished_at < ")
             .integer(cutoff)

@@ -1,4 +1,4 @@
-//! Who is told: endpoints, read and changed. What a change means is decided in `webhooks/records.rs`, under a row lock.
+//! Endpoints: read and changed. `webhooks/records.rs` decides what a change means, under a row lock.
 
 use super::endpoint_id;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
 };
 
-/// What `decode::endpoint` reads, up to the `WHERE`.
+/// The columns that `decode::endpoint` reads, up to the condition.
 pub(super) const ENDPOINTS: &str =
     "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason,
     disabled_at, created_at, updated_at FROM webhook_endpoints FORCE INDEX (PRIMARY) WHERE ";
@@ -38,7 +38,7 @@ pub(super) async fn create(writers: &Pool, new: &NewEndpoint, clock: &Clock) -> 
 pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
     let mut script = Script::default();
     let after = page.after.map(|id| *id.uuid().as_bytes()).unwrap_or_default();
-    // Without a first id: no UUID is all zeros.
+    // The first page starts after the UUID of all zeros, which no endpoint has.
     let sql = Sql::new(ENDPOINTS).push("id > ").bytes(&after);
     let place = script.add(sql.push(" ORDER BY id LIMIT ").integer(i64::from(page.limit)));
     rows(&read(readers, script).await?, place).iter().map(decode::endpoint).collect()
@@ -74,7 +74,7 @@ pub(super) async fn configure(
     let (stored, now) = locked(&mut connection, EndpointId::ENVIRONMENT, clock).await?;
     let known = stored.is_some();
     let write = Endpoint::configured(stored, wanted, now).map(|endpoint| {
-        // Two processes may start at the same time, and both find none.
+        // Two processes may start at the same time, and both find no endpoint.
         if known { update(&endpoint) } else { insert(&endpoint).push(" ON DUPLICATE KEY UPDATE id = id") }
     });
     finish(&mut connection, write).await
@@ -89,7 +89,7 @@ pub(super) async fn delete(
     let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    // The row is locked from here on, so nothing is enqueued for it any more by those who look at it with a lock.
+    // The row is locked from here on, so consumers, who read it with a lock, enqueue nothing more for it.
     let sql = Sql::new("UPDATE webhook_endpoints SET disabled_reason = ").text(DELETED);
     let sql = instant(sql.push(", disabled_at = "), clock);
     let disabled = script.add(endpoint_id(sql.push(" WHERE id = "), id));
@@ -118,7 +118,7 @@ pub(super) async fn delete(
     })
 }
 
-/// Begins a transaction, and reads and locks an endpoint in it; and the clock, once the lock is there.
+/// Begins a transaction, reads and locks an endpoint in it, and reads the clock after the lock.
 async fn locked(
     connection: &mut TrackedConnection,
     id: EndpointId,
@@ -133,7 +133,7 @@ async fn locked(
     Ok((stored, clock_of(&results, now, clock)?))
 }
 
-/// Ends a transaction, after a last write where there is one.
+/// Ends a transaction, after a last write if there is one.
 async fn finish(connection: &mut TrackedConnection, write: Option<Sql>) -> Result<(), StoreError> {
     let mut script = Script::default();
     if let Some(write) = write {

@@ -1,5 +1,5 @@
-//! Webhooks on `SQLite`. Next: `endpoints.rs` for who is told, `claims.rs` for what a dispatcher does, `deliveries.rs` for
-//! what people and the purge do.
+//! Webhooks on SQLite. Next: `endpoints.rs` for endpoints, `claims.rs` for what a dispatcher does, `deliveries.rs`
+//! for operators and the purge.
 
 mod claims;
 mod deliveries;
@@ -96,7 +96,7 @@ fn bytes(id: EndpointId) -> Vec<u8> {
     id.uuid().as_bytes().to_vec()
 }
 
-/// A span in microseconds.
+/// Converts a duration to microseconds.
 fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 4)
 }
