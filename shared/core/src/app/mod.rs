@@ -43,7 +43,6 @@ const IMPORT_BATCH: usize = 500;
 /// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
-pub use self::telemetry::{TelemetryError, start_telemetry};
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};
