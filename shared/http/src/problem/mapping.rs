@@ -37,8 +37,9 @@ impl Problem {
                 }
             }
             Refusal::Backlogged { resource_id } => {
-                let detail =
-                    format!("expired holds of {resource_id} are still being returned to its stock; retry later");
+                let detail = format!(
+                    "expired holds of {resource_id} are still being returned to its stock; retry later"
+                );
                 Self::new(Kind::ExpiryBacklog, detail)
                     .with(|members| members.resource_id = Some(resource_id.to_string()))
                     .retry_after(RETRY_AFTER_SECONDS)
@@ -234,7 +235,9 @@ mod tests {
 
     #[test]
     fn refusals_of_webhooks_and_rate_limits_are_answered_with_their_own_slug() {
-        for refusal in [WebhookRefusal::NoEndpoint, WebhookRefusal::NoDelivery, WebhookRefusal::FromEnvironment] {
+        for refusal in
+            [WebhookRefusal::NoEndpoint, WebhookRefusal::NoDelivery, WebhookRefusal::FromEnvironment]
+        {
             assert_in_table(refusal.slug(), &refusal.into());
         }
         let rate = Rate { requests: 1, per: Duration::from_secs(1) };
