@@ -97,8 +97,8 @@ impl Redlock {
             }
             granted = votes.yes.len() >= self.quorum();
             let answered = votes.yes.len() + votes.no;
-            // Of three nodes, one refusal and one failure make a majority impossible, but do not tell whether others
-            // hold the lock or the nodes are down. The third node's answer tells.
+            // Of three nodes, one refusal and one failure make a majority impossible, but leave open whether others
+            // hold the lock or the nodes are down. The answer of the third node decides.
             refused = votes.yes.len() + open < self.quorum() && answered >= self.quorum();
         }
         votes
