@@ -160,25 +160,29 @@ impl From<DispatchError> for Problem {
                 "other requests hold the lock of this resource, or the lock service is unavailable; nothing was done",
             ),
             DispatchError::Panicked => Self::internal(),
-            DispatchError::Store(error) => error.into(),
+            DispatchError::Store(error) => store_problem(&error),
         }
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable { .. } | StoreError::Lost { .. } => {
-                unavailable("the database is unavailable; a retry with the same key is safe")
-            }
-            StoreError::Contended { .. } => {
-                unavailable("too many requests write at the same time; a retry with the same key is safe")
-            }
-            StoreError::Corrupt { .. }
-            | StoreError::Value { .. }
-            | StoreError::Statement { .. }
-            | StoreError::Migration { .. } => Self::internal(),
+        store_problem(&error)
+    }
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::Lost { .. } => {
+            unavailable("the database is unavailable; a retry with the same key is safe")
         }
+        StoreError::Contended { .. } => {
+            unavailable("too many requests write at the same time; a retry with the same key is safe")
+        }
+        StoreError::Corrupt { .. }
+        | StoreError::Value { .. }
+        | StoreError::Statement { .. }
+        | StoreError::Migration { .. } => Problem::internal(),
     }
 }
 
