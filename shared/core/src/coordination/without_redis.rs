@@ -1,7 +1,7 @@
 //! Stands in for the Redis client in builds without the feature `redis`.
 //!
-//! [`RedisNode::from_options`] finds no node, because `config` refuses `BESPEAK_REDIS_URLS` in such a build. A node has no values, so
-//! the compiler proves that nothing that needs one can run.
+//! [`RedisNode::from_options`] finds no node, because `config` refuses `BESPEAK_REDIS_URLS` in such a build. A node
+//! has no values, so the compiler proves that nothing that needs one can run.
 
 use std::{sync::Arc, time::Duration};
 
