@@ -66,11 +66,17 @@ fn in_a_checkout(subcommand: &str, arguments: &[OsString]) -> Option<Command> {
 
 /// The features of this build of `bespeak`. The lab depends on this crate; with the same features, everything that they share is
 /// built once.
-const FEATURES: [(bool, &str); 4] = [
+const FEATURES: [(bool, &str); 10] = [
     (cfg!(feature = "default"), "default"),
     (cfg!(feature = "failpoints"), "failpoints"),
+    (cfg!(feature = "kafka"), "kafka"),
+    (cfg!(feature = "kafka-tls"), "kafka-tls"),
     (cfg!(feature = "msk-iam"), "msk-iam"),
+    (cfg!(feature = "mysql"), "mysql"),
     (cfg!(feature = "otlp"), "otlp"),
+    (cfg!(feature = "redis"), "redis"),
+    (cfg!(feature = "sqlite"), "sqlite"),
+    (cfg!(feature = "webhooks-client"), "webhooks-client"),
 ];
 
 /// The features that Cargo builds the lab with. A subcommand gets only the part of the lab that it needs: the comparison needs

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use bespeak::{
-    app::{Access, App, open_store},
+    app::{Access, App, open_store, start_telemetry},
     config::{Config, Values},
     telemetry::{self, LogFormat},
 };
@@ -90,11 +90,7 @@ pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Fa
     if output.is_json() {
         config.log_format = LogFormat::Json;
     }
-    telemetry::start_logs(&config.log, config.log_format)
-        .map_err(|error| Failure::usage(format!("BESPEAK_LOG={:?} is not valid: {error}", config.log)))?;
-    telemetry::start_spans(config.otlp.as_ref()).map_err(|error| {
-        Failure::usage(format!("spans cannot be exported to BESPEAK_OTLP_ENDPOINT: {error}"))
-    })?;
+    start_telemetry(&config).map_err(|error| Failure::usage(error.to_string()))?;
     let server = Server::start(&config).await?;
     tracing::info!(
         address = %server.address,

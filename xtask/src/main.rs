@@ -7,6 +7,7 @@
 mod bench;
 mod compose;
 mod coverage;
+mod docs;
 mod lambda;
 mod mutations;
 mod provision;
@@ -59,6 +60,8 @@ enum Task {
     /// The places and the tests are in tests/mutations.toml. A row takes minutes. The exit code is 1 if a row is
     /// missed or its change does not compile. Files are restored, also after Ctrl-C.
     Mutations(mutations::Arguments),
+    /// Write the pages and schemas that are generated from the code: docs/configuration.md, docs/api.md, docs/events
+    Docs,
     /// The Lambda functions: what is deployed, and the same on this machine
     #[command(subcommand)]
     Lambda(lambda::Order),
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Coverage { filters } => coverage::run(&filters),
         Task::Mutations(arguments) => mutations::run(&arguments),
+        Task::Docs => docs::run(),
         Task::Lambda(order) => lambda::run(order),
         Task::Services(order) => services::run(order),
     };

@@ -11,6 +11,7 @@ mod redrive;
 mod response;
 
 use bespeak::{
+    app::start_telemetry,
     background::time_until,
     config::{Config, Values},
     telemetry,
@@ -32,8 +33,7 @@ const DEFAULTS: [(&str, &str); 4] = [
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
-    telemetry::start_logs(&config.log, config.log_format)?;
-    telemetry::start_spans(config.otlp.as_ref())?;
+    start_telemetry(&config)?;
     let batches = Batches::new(&config).await?;
     run(service_fn(async |event: LambdaEvent<Value>| {
         let delivered = Delivered::parse(event.payload)?;

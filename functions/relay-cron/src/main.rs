@@ -9,7 +9,7 @@ mod request;
 mod tasks;
 
 use bespeak::{
-    app::{Access, App, open_store},
+    app::{Access, App, open_store, start_telemetry},
     background::time_until,
     config::{Config, Values},
     telemetry,
@@ -32,8 +32,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
-    telemetry::start_logs(&config.log, config.log_format)?;
-    telemetry::start_spans(config.otlp.as_ref())?;
+    start_telemetry(&config)?;
     let store = open_store(&config, Access::Serve).await?;
     let tasks = Tasks::new(App::start(store, &config), config);
     run(service_fn(async |event: LambdaEvent<Value>| {

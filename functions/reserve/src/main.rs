@@ -9,7 +9,7 @@ mod gateway;
 use std::{env, sync::Arc, time::Duration};
 
 use bespeak::{
-    app::{Access, App, open_store},
+    app::{Access, App, open_store, start_telemetry},
     config::{Config, Values},
     telemetry,
 };
@@ -33,8 +33,7 @@ const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 async fn main() -> Result<(), Error> {
     let defaults = if at_once() > 1 { &MANY_AT_ONCE[..] } else { &ONE_BY_ONE[..] };
     let config = Config::parse(&Values::from_environment_or(defaults))?;
-    telemetry::start_logs(&config.log, config.log_format)?;
-    telemetry::start_spans(config.otlp.as_ref())?;
+    start_telemetry(&config)?;
     telemetry::metrics()?;
     let store = open_store(&config, Access::Serve).await?;
     let app = Arc::new(App::start(store, &config));

@@ -1,4 +1,6 @@
-//! `bespeak simulate`: a flash sale against any server, and whether its books balance afterwards.
+//! `bespeak simulate`: runs a flash sale against a server, and checks that the server's books balance afterwards.
+//!
+//! It knows the server only through its HTTP API. Next: `crowd.rs` for the buyers, `books.rs` for the check.
 
 mod books;
 mod charts;
@@ -13,19 +15,19 @@ use bespeak::config::{Config, Values};
 use bespeak_lab::load::{Summary, Target, TargetError};
 
 use crate::args::SimulateArgs;
-use bespeak_cli::{Failure, Output, Server, card, table};
+use bespeak_cli::{Failure, Output, Server, card, counted, table};
 use crowd::Crowd;
-use sale::{Environment, Sale};
+use sale::{Environment, Sale, buyers, units};
 use temporary::TemporaryFolder;
 
-/// Runs a flash sale; exit code 0 only if it passed.
+/// Runs a flash sale. The exit code is 0 only if the sale passed.
 pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, Failure> {
-    // Each buyer has a connection, and an embedded server the other end of it; the hard limit bounds it.
+    // Each connection takes one file descriptor, and another one if the server is in this process.
     let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     let needed = u64::from(args.users) * if args.server.is_some() { 1 } else { 2 } + 100;
     if descriptors < needed {
         return Err(Failure::usage(format!(
-            "{} users need {needed} open files, {descriptors} are allowed: raise the limit (ulimit -n {needed}) or lower --users",
+            "{} users need {needed} open files, but the limit is {descriptors}: raise it (ulimit -n {needed}) or lower --users",
             args.users
         )));
     }
@@ -33,7 +35,7 @@ pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, 
     finish(output, &args, simulate(output, &args, server, false).await?)
 }
 
-/// Runs a sale against a server of its own, with a database of its own that goes when it is over.
+/// Runs a sale against a server in this process, with a temporary database.
 async fn on_embedded(output: Output, args: SimulateArgs) -> Result<ExitCode, Failure> {
     let folder = TemporaryFolder::create()
         .map_err(|error| Failure::caused("no folder for the database can be created", &error))?;
@@ -111,7 +113,7 @@ fn finish(output: Output, args: &SimulateArgs, sale: Sale) -> Result<ExitCode, F
 fn text(sale: &Sale) -> String {
     let errors: u64 = sale.errors.values().sum();
     let counts = card(&[
-        ("sale", format!("{} buyers, {} units of {}", sale.users, sale.stock, sale.resource)),
+        ("sale", format!("{}, {} of {}", buyers(sale), units(sale), sale.resource)),
         ("accepted", sale.accepted.to_string()),
         ("refused", sale.refused.to_string()),
         ("errors", errors.to_string()),
@@ -132,7 +134,11 @@ fn text(sale: &Sale) -> String {
         sale.errors.iter().map(|(what, count)| format!("{count} x {what}")).collect();
     wrong.extend(sale.books.problems.iter().cloned());
     if sale.accepted != sale.winners_expected {
-        wrong.push(format!("{} winners, {} expected", sale.accepted, sale.winners_expected));
+        wrong.push(format!(
+            "{}, {} expected",
+            counted(sale.accepted, "winner", "winners"),
+            sale.winners_expected
+        ));
     }
     let verdict = if sale.passed { "passed".to_owned() } else { format!("FAILED: {}", wrong.join("; ")) };
     format!(
@@ -142,7 +148,7 @@ fn text(sale: &Sale) -> String {
     )
 }
 
-/// `200 x 100, 409 x 1900`: what was answered, and how often.
+/// The number of responses by status, such as `200 x 100, 409 x 1900`.
 fn counts_of(summary: &Summary) -> String {
     summary.counts.iter().map(|(what, count)| format!("{what} x {count}")).collect::<Vec<_>>().join(", ")
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bespeak_cli::counted;
 use bespeak_lab::load::Summary;
 use serde::Serialize;
 
 use super::{books::Books, crowd::Answered};
 
-/// What a flash sale came to.
+/// The result of a flash sale.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sale {
@@ -20,29 +21,40 @@ pub(crate) struct Sale {
     pub(crate) quantity: u64,
     pub(crate) ramp_ms: u64,
     pub(crate) elapsed_ms: u64,
-    /// Buyers who got units.
+    /// Buyers who hold or bought units.
     pub(crate) accepted: u64,
-    /// Buyers who were told that it is sold out.
+    /// Buyers whose request was refused because the resource was sold out.
     pub(crate) refused: u64,
-    /// Buyers who got anything else, by what it was.
+    /// The number of other results, by status or error.
     pub(crate) errors: BTreeMap<String, u64>,
-    /// How many can win: no more than there are buyers, no more than the stock allows.
+    /// How many buyers can win: at most all of them, and at most as many as the stock allows.
     pub(crate) winners_expected: u64,
     pub(crate) reserve: Summary,
     pub(crate) commit: Option<Summary>,
     pub(crate) books: Books,
-    /// Whether winners are as many as can be, nothing else went wrong and the books balance.
+    /// Whether as many buyers won as can win, there were no errors, and the books balance.
     pub(crate) passed: bool,
-    /// When it was run, and on what.
+    /// The time and the machine of the sale.
     pub(crate) environment: Environment,
     #[serde(skip)]
     pub(crate) answers: Vec<Answered>,
 }
 
+/// The time and the machine of a sale.
 #[derive(Debug, Serialize)]
 pub(crate) struct Environment {
     pub(crate) version: &'static str,
     pub(crate) at: String,
     pub(crate) cores: usize,
     pub(crate) os: String,
+}
+
+/// The number of buyers with its noun.
+pub(super) fn buyers(sale: &Sale) -> String {
+    counted(sale.users.into(), "buyer", "buyers")
+}
+
+/// The number of units for sale with its noun.
+pub(super) fn units(sale: &Sale) -> String {
+    counted(sale.stock, "unit", "units")
 }

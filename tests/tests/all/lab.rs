@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -199,7 +199,7 @@ async fn missing_servers_are_named() {
     let ran =
         bespeak(&["lab", "--report", &report, "--strategy", "redlock", "--database-url", &url], &[]).await;
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("3 independent Redis nodes, and 0 are named"), "{}", ran.err);
+    assert!(ran.err.contains("3 independent Redis nodes, but 0 are named"), "{}", ran.err);
     let ran = bespeak(&["lab", "--scenario", "one-10000"], &[]).await;
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("one-1000") && ran.err.contains("crowd"), "{}", ran.err);
@@ -214,6 +214,45 @@ fn programs_for_production_are_built_without_the_strategies_that_oversell() {
     }
     // The lab itself has them, so the absence above means something.
     assert!(features_of_the_core("bespeak-lab").contains("bespeak feature \"lab\""));
+}
+
+#[test]
+fn the_lab_is_found_beside_the_program_or_on_the_path() {
+    // Given `bespeak` in a folder without the lab
+    let bespeak = PathBuf::from(clean_program("bespeak").get_program());
+    let installed = TempDir::new_in(bespeak.parent().unwrap()).unwrap();
+    let alone = installed.path().join("bespeak");
+    std::fs::hard_link(&bespeak, &alone).unwrap();
+    let on_path = TempDir::new().unwrap();
+    let run = |arguments: &[&str]| {
+        let path = format!("{}:/usr/bin:/bin", on_path.path().display());
+        Command::new(&alone).args(arguments).env_clear().env("PATH", path).output().unwrap()
+    };
+    // Then it fails and says what to install, also as JSON
+    let missing = run(&["simulate", "--users", "5"]);
+    let text = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("needs the program bespeak-lab") && text.contains("cargo install --path lab"),
+        "{text}"
+    );
+    let json: Value = serde_json::from_slice(&run(&["simulate", "--json"]).stdout).unwrap();
+    assert!(json["detail"].as_str().unwrap().contains("bespeak-lab"), "{json}");
+    // When a program of that name is on PATH, then it receives the arguments, and its exit code is the command's
+    let script = "#!/bin/sh\necho on path: $*\nexit 7\n";
+    executable(&on_path.path().join("bespeak-lab"), script);
+    let found = run(&["--json", "lab", "--provide", "--help"]);
+    assert_eq!(found.status.code(), Some(7), "{found:?}");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "on path: --json lab --provide --help\n");
+    // One beside the program is preferred
+    executable(&installed.path().join("bespeak-lab"), &script.replace("on path", "beside"));
+    assert_eq!(String::from_utf8_lossy(&run(&["simulate"]).stdout), "beside: simulate\n");
+}
+
+fn executable(path: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, script).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The features of the core crate in a build of one package, as Cargo resolves them.

@@ -9,6 +9,7 @@ mod conformance;
 mod coordination;
 mod crowd;
 mod deploy;
+mod docs;
 mod event_log;
 mod events;
 mod faults;

@@ -7,6 +7,7 @@ mod background;
 mod events;
 mod open;
 mod reply;
+mod telemetry;
 mod webhooks;
 
 use std::{
@@ -42,6 +43,7 @@ const IMPORT_BATCH: usize = 500;
 /// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
+pub use self::telemetry::{TelemetryError, start_telemetry};
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};

@@ -2,7 +2,7 @@
 //!
 //! [`Expiry`] ends overdue holds and [`Purger`] deletes records past their retention. Each takes small steps; the loop around
 //! them either runs until the process stops (a server) or until there is nothing left to do (a function that is frozen between
-//! invocations): [`RunUntil`]. Never: rules. What may be expired or purged is decided by the engine and the store.
+//! invocations): [`RunUntil`]. Never: rules. The engine decides what may expire, the store what may be purged.
 
 mod expiry;
 mod purge;

@@ -1,6 +1,6 @@
-//! Notices as they travel: JSON, several in one message.
+//! The messages of the sold-out channel: several hints, encoded as JSON.
 //!
-//! What cannot be read is no notice: another version of this program may be at the other end.
+//! A message that cannot be decoded is ignored, because another version of this program may have sent it.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use crate::{
     engine::{ResourceId, Timestamp},
 };
 
-/// Notices of one process.
+/// The hints of one process.
 #[derive(Debug, Serialize, Deserialize)]
 struct HintMessage {
-    /// Which process, so that it need not read its own.
+    /// The number of the sender, which ignores its own messages.
     from: u64,
     notices: Vec<WireHint>,
 }
@@ -33,8 +33,8 @@ struct WireShortage {
     next_release_at: Option<Timestamp>,
 }
 
-/// Notices of the process that is called `from`, as text.
-pub(super) fn encode(from: u64, notices: Vec<StockHint>) -> String {
+/// Encodes hints of the process `from`.
+pub(super) fn encode(from: u64, hints: Vec<StockHint>) -> String {
     let wire = |StockHint { resource, version, found }| {
         let short = match found {
             Finding::GivenBack => None,
@@ -44,18 +44,18 @@ pub(super) fn encode(from: u64, notices: Vec<StockHint>) -> String {
         };
         WireHint { resource: resource.as_str().to_owned(), version, short }
     };
-    let message = HintMessage { from, notices: notices.into_iter().map(wire).collect() };
-    // Numbers and strings: it cannot fail.
+    let message = HintMessage { from, notices: hints.into_iter().map(wire).collect() };
+    // Cannot fail: the message has only numbers and strings.
     serde_json::to_string(&message).unwrap_or_default()
 }
 
-/// The notices of another process than `me`; none where it cannot be read.
+/// Decodes the hints of another process than `me`; none if the message cannot be decoded or is this process's own.
 pub(super) fn decode(me: u64, text: &[u8]) -> Vec<StockHint> {
     let Ok(HintMessage { from, notices }) = serde_json::from_slice(text) else { return Vec::new() };
     if from == me {
         return Vec::new();
     }
-    let notice = |WireHint { resource, version, short }: WireHint| {
+    let hint = |WireHint { resource, version, short }: WireHint| {
         let resource = ResourceId::new("resource", &resource).ok()?;
         let found = match short {
             None => Finding::GivenBack,
@@ -65,7 +65,7 @@ pub(super) fn decode(me: u64, text: &[u8]) -> Vec<StockHint> {
         };
         Some(StockHint { resource, version, found })
     };
-    notices.into_iter().filter_map(notice).collect()
+    notices.into_iter().filter_map(hint).collect()
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_process_writes_another_reads_and_itself_does_not() {
+    fn a_process_reads_the_messages_of_others_and_ignores_its_own() {
         let resource = ResourceId::new("resource", "hotel/room-1").expect("an id");
         let at = |text: &str| text.parse::<Timestamp>().expect("an instant");
         let short = Finding::Short {
@@ -81,12 +81,12 @@ mod tests {
             as_of: at("2026-11-22T11:00:00.123456Z"),
             next_release_at: Some(at("2026-11-22T11:05:00Z")),
         };
-        let notices: Vec<_> = [short, Finding::GivenBack]
+        let hints: Vec<_> = [short, Finding::GivenBack]
             .into_iter()
             .map(|found| StockHint { resource: resource.clone(), version: 7, found })
             .collect();
-        let text = encode(1, notices.clone());
-        assert_eq!(decode(2, text.as_bytes()), notices);
+        let text = encode(1, hints.clone());
+        assert_eq!(decode(2, text.as_bytes()), hints);
         assert_eq!(decode(1, text.as_bytes()), []);
         for unreadable in ["", "{}", "[1]", r#"{"from":1,"notices":[{"resource":"a b","version":1}]}"#] {
             assert_eq!(decode(2, unreadable.as_bytes()), [], "{unreadable}");

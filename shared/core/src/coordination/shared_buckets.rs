@@ -74,7 +74,7 @@ pub(crate) struct SharedBuckets {
 impl SharedBuckets {
     /// Starts the task that counts. It ends when this value, which has the only sender of its queue, is dropped.
     pub(crate) fn new(node: Arc<RedisNode>, rate: Rate, prefix: String) -> Self {
-        node.look();
+        node.connect_early();
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(count_together(node.clone(), rate, waiting));
         Self { node, prefix, queue }
@@ -84,7 +84,7 @@ impl SharedBuckets {
     pub(crate) async fn take(&self, holder: u128) -> Option<Result<(), Duration>> {
         let (reply, counted) = oneshot::channel();
         self.queue.try_send(Waiting { key: self.key(holder), reply }).ok()?;
-        timeout(self.node.patience(), counted).await.ok()?.ok()
+        timeout(self.node.timeout(), counted).await.ok()?.ok()
     }
 
     /// Returns one token.
@@ -94,7 +94,7 @@ impl SharedBuckets {
             GIVEN_BACK.key(key).arg(one).invoke_async::<u64>(&mut connection).await
         };
         // If the call fails, the bucket refills by itself.
-        let _ = self.node.ask(RedisCall::GiveBack, give).await;
+        let _ = self.node.call(RedisCall::GiveBack, give).await;
     }
 
     fn key(&self, holder: u128) -> String {
@@ -118,7 +118,7 @@ async fn count_together(node: Arc<RedisNode>, rate: Rate, mut queue: mpsc::Recei
         }
         call.arg(micros(rate.interval())).arg(micros(rate.per));
         let take = async move |mut connection| call.invoke_async::<Vec<u64>>(&mut connection).await;
-        let waits = node.ask(RedisCall::Limit, take).await.unwrap_or_default();
+        let waits = node.call(RedisCall::Limit, take).await.unwrap_or_default();
         // If the call failed there are no waits: the senders are dropped with `drain`, and each receiver falls back at once.
         for (Waiting { reply, .. }, wait) in waiting.drain(..).zip(waits) {
             let taken = if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) };

@@ -1,4 +1,4 @@
-//! The values of one attempt: the message that is sent, and the response or the failure.
+//! The values of one attempt: the options, the message that is sent, and the response or the failure.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::trace::TraceContext;
 /// The longest reason that is kept, in characters.
 const REASON_CHARACTERS_MAX: usize = 250;
 
-/// How attempts are made.
+/// The options of every attempt.
 #[derive(Clone, Debug)]
 pub struct SenderOptions {
-    /// How long one may take, from connecting to the end of the answer.
+    /// The time-out of an attempt, from connecting to the end of the response.
     pub timeout: Duration,
-    /// Whether private addresses may be sent to.
+    /// Whether deliveries to private addresses are allowed.
     pub allow_private: bool,
 }
 
@@ -24,43 +24,43 @@ impl Default for SenderOptions {
     }
 }
 
-/// What is sent.
+/// A message to send.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The event: the same for each attempt.
+    /// The id of the event, the same for every attempt.
     pub id: Uuid,
-    /// The exact body, JSON.
+    /// The exact body, in JSON.
     pub body: String,
-    /// The trace of the request that caused the event: the header `traceparent`.
+    /// The trace of the request that caused the event, sent as the header `traceparent`.
     pub trace: Option<TraceContext>,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// The receiver answered.
+    /// A response of the receiver.
     Answer {
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// How long it asks us to stay away.
+        /// The delay that the receiver requests with `Retry-After`.
         retry_after: Option<Duration>,
-        /// The beginning of the body.
+        /// The beginning of the response body.
         body: String,
     },
-    /// It did not, or not to the end.
+    /// No response, or an incomplete one.
     Nothing {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Received {
-    /// Whether the delivery was made: only 2xx says so.
+    /// Whether the message was delivered: only a 2xx status counts.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Answer { status: 200..=299, .. })
     }
 
-    /// What was wrong, in at most 250 characters; `None` where nothing was.
+    /// The reason of a failure, in at most 250 characters; `None` for a success.
     pub fn failure(&self) -> Option<String> {
         match self {
             _ if self.is_success() => None,
@@ -73,7 +73,7 @@ impl Received {
     }
 }
 
-/// This build cannot send webhooks.
+/// The error of a build without the feature `webhooks-client`, which cannot send webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this build has no client for webhooks: build it with the feature webhooks-client")]
 pub struct NoWebhooksClient;

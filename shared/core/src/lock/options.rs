@@ -1,19 +1,19 @@
-//! How distributed locks are taken.
+//! The options of distributed locks.
 
 use std::time::Duration;
 
 use crate::secret_url::SecretUrl;
 
-/// How distributed locks are taken.
+/// The options of distributed locks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockOptions {
-    /// Redis nodes, each independent of the others.
+    /// The Redis nodes, each independent of the others.
     pub redis_urls: Vec<SecretUrl>,
-    /// For how long a command waits for its locks.
+    /// The longest time that a command waits for its locks.
     pub timeout: Duration,
-    /// For how long a lock is held at the most, unless it is extended.
+    /// The time after which a lock expires unless it is extended.
     pub lease: Duration,
-    /// For how long one Redis node is waited for.
+    /// The time-out of a call to one Redis node.
     pub node_timeout: Duration,
 }
 

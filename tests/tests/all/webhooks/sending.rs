@@ -48,7 +48,7 @@ async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
     let event = hooks.enqueue(endpoint).await;
     let failures = [
-        (Behaviour::Nothing, Value::Null, "no whole answer within 300ms", 5),
+        (Behaviour::Nothing, Value::Null, "no complete response within 300ms", 5),
         (Behaviour::Closes, Value::Null, "the connection broke", 5 * 60),
         (Behaviour::status(500), json!(500), "answered 500", 30 * 60),
         (Behaviour::status(404), json!(404), "answered 404", 2 * 3_600),
