@@ -109,7 +109,12 @@ fn mode(query: Option<&str>) -> Result<CommitMode, Problem> {
         mode = match (&*name, &*value) {
             ("dryRun", "true") => CommitMode::DryRun,
             ("dryRun", "false") => CommitMode::Commit,
-            ("dryRun", value) => return Err(Problem::invalid("dryRun", format!("dryRun must be true or false, got {value:?}"))),
+            ("dryRun", value) => {
+                return Err(Problem::invalid(
+                    "dryRun",
+                    format!("dryRun must be true or false, got {value:?}"),
+                ));
+            }
             (other, _) => return Err(query::unknown(other, "dryRun")),
         };
     }
@@ -167,7 +172,10 @@ fn parse_line(record: &ByteRecord, limits: &Limits) -> Result<Define, (Option<St
     let [id, total] = [record.get(0), record.get(1)];
     let (Some(id), Some(total), 2) = (id, total, record.len()) else {
         let fields = if record.len() == 1 { "field" } else { "fields" };
-        return Err((None, format!("the line must be resource_id,total_stock, got {} {fields}", record.len())));
+        return Err((
+            None,
+            format!("the line must be resource_id,total_stock, got {} {fields}", record.len()),
+        ));
     };
     let id = std::str::from_utf8(id).map_err(|_| (None, "resource_id must be UTF-8".to_owned()))?;
     let wrong = |problem: String| (Some(id.to_owned()), problem);

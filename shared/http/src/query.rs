@@ -41,7 +41,10 @@ impl PageLimit {
     /// Parses the parameter `limit`.
     pub(crate) fn parse(value: &str) -> Result<Self, Problem> {
         value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).map(Self).ok_or_else(|| {
-            Problem::invalid("limit", format!("limit must be a whole number from 1 to {PAGE_MAX}, got {value:?}"))
+            Problem::invalid(
+                "limit",
+                format!("limit must be a whole number from 1 to {PAGE_MAX}, got {value:?}"),
+            )
         })
     }
 

@@ -98,5 +98,8 @@ pub(crate) async fn list(
     }
     let rows = api.app.resources(&Page { after, limit: limit.rows_to_read() }).await?;
     let page = query::page(rows, limit, |last| last.id.to_string());
-    Ok(Json(ResourcePage { resources: page.rows.into_iter().map(ResourceView::from).collect(), next: page.next }))
+    Ok(Json(ResourcePage {
+        resources: page.rows.into_iter().map(ResourceView::from).collect(),
+        next: page.next,
+    }))
 }

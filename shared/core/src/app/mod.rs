@@ -43,9 +43,9 @@ const IMPORT_BATCH: usize = 500;
 /// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
+pub use self::telemetry::{TelemetryError, start_telemetry};
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
-pub use self::telemetry::{TelemetryError, start_telemetry};
 use reply::{booked, defined};
 
 /// A running engine: the entry point of servers, functions and commands.

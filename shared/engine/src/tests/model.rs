@@ -1,7 +1,7 @@
 //! Runs random sequences of commands against a model without working sets, row versions or expiry on demand: it knows
 //! only who holds what until when. Everything that a customer can see must be the same in both.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::{
     collection::vec,

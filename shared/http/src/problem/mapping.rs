@@ -37,8 +37,9 @@ impl Problem {
                 }
             }
             Refusal::Backlogged { resource_id } => {
-                let detail =
-                    format!("expired holds of {resource_id} are still being returned to its stock; retry later");
+                let detail = format!(
+                    "expired holds of {resource_id} are still being returned to its stock; retry later"
+                );
                 Self::new(Kind::ExpiryBacklog, detail)
                     .with(|members| members.resource_id = Some(resource_id.to_string()))
                     .retry_after(RETRY_AFTER_SECONDS)
@@ -159,25 +160,29 @@ impl From<DispatchError> for Problem {
                 "other requests hold the lock of this resource, or the lock service is unavailable; nothing was done",
             ),
             DispatchError::Panicked => Self::internal(),
-            DispatchError::Store(error) => error.into(),
+            DispatchError::Store(error) => store_problem(&error),
         }
     }
 }
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable { .. } | StoreError::Lost { .. } => {
-                unavailable("the database is unavailable; a retry with the same key is safe")
-            }
-            StoreError::Contended { .. } => {
-                unavailable("too many requests write at the same time; a retry with the same key is safe")
-            }
-            StoreError::Corrupt { .. }
-            | StoreError::Value { .. }
-            | StoreError::Statement { .. }
-            | StoreError::Migration { .. } => Self::internal(),
+        store_problem(&error)
+    }
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::Lost { .. } => {
+            unavailable("the database is unavailable; a retry with the same key is safe")
         }
+        StoreError::Contended { .. } => {
+            unavailable("too many requests write at the same time; a retry with the same key is safe")
+        }
+        StoreError::Corrupt { .. }
+        | StoreError::Value { .. }
+        | StoreError::Statement { .. }
+        | StoreError::Migration { .. } => Problem::internal(),
     }
 }
 
@@ -234,7 +239,9 @@ mod tests {
 
     #[test]
     fn refusals_of_webhooks_and_rate_limits_are_answered_with_their_own_slug() {
-        for refusal in [WebhookRefusal::NoEndpoint, WebhookRefusal::NoDelivery, WebhookRefusal::FromEnvironment] {
+        for refusal in
+            [WebhookRefusal::NoEndpoint, WebhookRefusal::NoDelivery, WebhookRefusal::FromEnvironment]
+        {
             assert_in_table(refusal.slug(), &refusal.into());
         }
         let rate = Rate { requests: 1, per: Duration::from_secs(1) };

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use utoipa::{
-    openapi::{
-        Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Type, header::Header,
-        response::Response,
-    },
+use utoipa::openapi::{
+    Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, Type, header::Header,
+    response::Response,
 };
 
 use super::kind::Kind;
@@ -82,10 +80,10 @@ mod tests {
             (Kind::OutOfStock, "Try another seat."),
         ]);
         let document = json!(responses);
-        assert_eq!(document.as_object().map(|statuses| statuses.keys().collect::<Vec<_>>()), Some(vec![
-            &"409".to_owned(),
-            &"410".to_owned()
-        ]));
+        assert_eq!(
+            document.as_object().map(|statuses| statuses.keys().collect::<Vec<_>>()),
+            Some(vec![&"409".to_owned(), &"410".to_owned()])
+        );
         let conflict = document["409"]["description"].as_str().unwrap_or_default();
         assert!(conflict.starts_with("- `already-released`: ") && conflict.contains("\n- `out-of-stock`: "));
         assert!(conflict.ends_with("Try another seat."), "{conflict}");

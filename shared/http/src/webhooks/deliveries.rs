@@ -44,8 +44,9 @@ fn parse_time(field: &str, text: &str) -> Result<Timestamp, Violation> {
 }
 
 fn parse_status(text: &str) -> Result<DeliveryStatus, Problem> {
-    DeliveryStatus::parse(text)
-        .ok_or_else(|| Problem::invalid("status", format!("status must be PENDING, DELIVERED or FAILED, got {text:?}")))
+    DeliveryStatus::parse(text).ok_or_else(|| {
+        Problem::invalid("status", format!("status must be PENDING, DELIVERED or FAILED, got {text:?}"))
+    })
 }
 
 /// List the deliveries of an endpoint, the newest first, one page at a time.
@@ -76,7 +77,10 @@ pub(crate) async fn list(
     }
     let wanted = store::webhooks::DeliveryPage { endpoint, status, after, limit: limit.rows_to_read() };
     let page = query::page(api.app.webhook_deliveries(wanted).await?, limit, |last| last.id.number());
-    Ok(Json(DeliveryPage { deliveries: page.rows.into_iter().map(DeliveryView::from).collect(), next: page.next }))
+    Ok(Json(DeliveryPage {
+        deliveries: page.rows.into_iter().map(DeliveryView::from).collect(),
+        next: page.next,
+    }))
 }
 
 /// Redeliver an event, whatever its status: the delivery is pending again, with all its attempts ahead.

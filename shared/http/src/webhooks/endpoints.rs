@@ -126,7 +126,10 @@ pub(crate) async fn list(
     }
     let rows = api.app.webhooks(EndpointPage { after, limit: limit.rows_to_read() }).await?;
     let page = query::page(rows, limit, |last| last.id.to_string());
-    Ok(Json(WebhookPage { webhooks: page.rows.into_iter().map(WebhookView::from).collect(), next: page.next }))
+    Ok(Json(WebhookPage {
+        webhooks: page.rows.into_iter().map(WebhookView::from).collect(),
+        next: page.next,
+    }))
 }
 
 /// Get an endpoint, without its secret.
