@@ -9,16 +9,29 @@ use std::{
 
 use serde_json::Value;
 
+use crate::kafka;
+
 /// The path of `bespeak`, built from the code under test.
 pub(crate) fn path() -> PathBuf {
     built("bespeak")
 }
 
-/// The path of a program, built from the code under test. All are built together, so that what they share is built once.
+/// Names the folder in which the programs lie that were built for these tests.
+const VARIABLE: &str = "BESPEAK_TEST_PROGRAMS";
+/// The programs that tests run, and the features that they have beside their default ones. `cargo xtask test` builds the same.
+const PROGRAMS: [&str; 4] = ["bespeak", "consumer", "relay-cron", "reserve"];
+const FEATURES: &str = "bespeak-cli/failpoints,bespeak-cli/provide";
+
+/// The path of a program, built from the code under test.
+///
+/// A folder that the environment names has it. Otherwise Cargo builds all programs, once in each process: with what the tests
+/// of the whole workspace are built with, so that nothing is built twice.
 pub(crate) fn built(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        let packages = ["bespeak-cli", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
+        if let Some(folder) = std::env::var_os(VARIABLE) {
+            return folder.into();
+        }
         let mut build = Command::new(env!("CARGO"));
         // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
         // crates, and all that need these, built again each time.
@@ -26,8 +39,8 @@ pub(crate) fn built(program: &str) -> PathBuf {
             build.env_remove(name);
         }
         let built = build
-            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints,bespeak-cli/provide"])
-            .args(packages.iter().flat_map(|package| ["--package", package]))
+            .args(["build", "--quiet", "--workspace", "--features", FEATURES])
+            .args(PROGRAMS.iter().flat_map(|program| ["--bin", program]))
             .status()
             .expect("cargo can be run");
         assert!(built.success(), "the programs cannot be built");
@@ -65,6 +78,7 @@ impl Ran {
 pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Ran {
     let mut command = clean(args);
     command.envs(environment.iter().copied());
+    kafka::set_group(&mut command);
     let Output { status, stdout, stderr } = tokio::task::spawn_blocking(move || command.output())
         .await
         .expect("no panic")

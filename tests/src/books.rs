@@ -1,9 +1,6 @@
 //! A database of a test's own, and a look at it from outside.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::Arc;
 
 use bespeak::store::{
     Audit, Clock, Database as Kept, FixedClock, Guard,
@@ -66,9 +63,7 @@ impl Books {
 
     /// An empty database on a server.
     pub async fn on(server: &Mysql) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bespeak_test_{}_{number}", std::process::id());
+        let name = format!("bespeak_test_{}", crate::unique());
         let root: Url = server.url().parse().expect("a URL");
         let script = format!(
             "CREATE DATABASE {name};

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bespeak_services::{Failure, Function};
 use serde_json::{Value, json};
 
-use crate::{Books, binary};
+use crate::{Books, binary, kafka};
 
 /// What an invocation has time for, where that does not matter.
 pub const TIME: Duration = Duration::from_secs(30);
@@ -96,7 +96,15 @@ impl Lambda {
 
     /// Starts a function on books that may not be there.
     pub async fn start_at(name: &str, url: &str, settings: &[(&str, &str)]) -> Self {
-        let settings = [&[("BESPEAK_DATABASE_URL", url)], settings].concat();
+        let group = settings.iter().find(|(name, _)| *name == "BESPEAK_EVENTS_URL");
+        let group = group.and_then(|(_, events)| kafka::group_of(events));
+        let group = group.as_ref().map(|(name, group)| (*name, group.as_str()));
+        // In front, so that a test's own setting counts.
+        let settings: Vec<_> = group
+            .into_iter()
+            .chain([("BESPEAK_DATABASE_URL", url)])
+            .chain(settings.iter().copied())
+            .collect();
         Self(Function::start(&binary::built(name), &settings).await.expect("a function can be started"))
     }
 

@@ -11,7 +11,7 @@ use bespeak_load::{Answer, Connection, Target};
 use http::Method;
 use serde_json::Value;
 
-use crate::{Books, binary};
+use crate::{Books, binary, kafka};
 
 /// A server; killed when dropped.
 pub struct Server {
@@ -56,6 +56,7 @@ impl Server {
     }
 
     async fn spawn(mut command: Command) -> Self {
+        kafka::set_group(&mut command);
         command
             .env("BESPEAK_LISTEN", "127.0.0.1:0")
             .env("BESPEAK_LOG_FORMAT", "json")

@@ -34,7 +34,8 @@ pub(super) async fn info(address: SocketAddr, login: Option<&Url>) -> io::Result
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             ask(&mut stream, &words).await?;
         }
-        ask(&mut stream, &["INFO", "server"]).await
+        // Of all sections: one says whether it still loads its data, which keeps it from any command but this.
+        ask(&mut stream, &["INFO"]).await
     };
     parse(&timeout(Duration::from_secs(2), ask).await??)
 }
@@ -78,6 +79,9 @@ pub(super) async fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io
 fn parse(text: &str) -> io::Result<Info> {
     let value =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
+    if value("loading").is_some_and(|loading| loading != "0") {
+        return Err(io::Error::other("it loads its data"));
+    }
     let valkey = value("valkey_version").map(|version| ("Valkey", version));
     let (name, version) = valkey.or_else(|| Some(("Redis", value("redis_version")?))).ok_or_else(stranger)?;
     let pid = value("process_id").and_then(|pid| pid.parse().ok()).ok_or_else(stranger)?;

@@ -71,9 +71,19 @@ async fn ask_innodb(books: &Books, sql: &str) -> i64 {
     ask_root(books, sql).await
 }
 
-/// Transactions that are open now, of all accounts but the administrator's own question.
+/// Transactions that are open now in this database, which other tests' databases share a server with.
 async fn open_transactions(books: &Books) -> i64 {
-    ask_innodb(books, "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx").await
+    let sql = format!("SELECT CAST(COUNT(*) AS CHAR) FROM {}", transactions(books));
+    ask_innodb(books, &sql).await
+}
+
+/// InnoDB's transactions in this database, as a table to select from.
+fn transactions(books: &Books) -> String {
+    format!(
+        "information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+        AND p.db = '{}'",
+        books.name()
+    )
 }
 
 /// Sends a reserve again and again under its key, on connections of its own, until it is answered 200 or 409; gives the

@@ -15,6 +15,7 @@ use bespeak::{
     },
     webhooks::{Configured, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint, Secret},
 };
+use bespeak_services::Mysql;
 use bespeak_tests::{Api, Books, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
@@ -24,7 +25,9 @@ const MILLION: i64 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_statement_goes_by_an_index() {
-    let api = Api::start(Books::mysql().await).await;
+    // A server of its own: its log is one for all.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let api = Api::start(Books::on(&server).await).await;
     let few = statements(&api, "few").await;
     explained(&api.books, &few, 3).await;
     fill(&api.books).await;
@@ -40,7 +43,7 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let on = "SET GLOBAL log_output = 'TABLE'; TRUNCATE mysql.general_log; SET GLOBAL general_log = 1";
     sqlx::raw_sql(on).execute(&mut root).await.expect("logged");
     let name = api.books.name();
-    // Other tests use the same server: what counts is what was sent on connections to this database.
+    // What counts is what was sent on connections to this database.
     let connected = format!(
         "SELECT '0' UNION SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = '{name}'"
     );
