@@ -1,25 +1,25 @@
 # syntax=docker/dockerfile:1
 
-# The one binary, `bespeak`: server, client, migrations, operators' commands. docs/guides/containers.md.
+# The one binary, `bespeak`: server, client, migrations, operators' commands. See docs/guides/containers.md.
 
 FROM rust:1.95-bookworm AS build
-# The image's own toolchain; rust-toolchain.toml would have another fetched.
+# Use the image's own toolchain; rust-toolchain.toml would download another one.
 ENV RUSTUP_TOOLCHAIN=1.95.0
-# Cargo features besides the default ones, such as msk-iam.
+# Cargo features in addition to the default ones, such as msk-iam.
 ARG FEATURES=""
 WORKDIR /src
 COPY . .
-# librdkafka and OpenSSL are built from source, with what the image has: a C compiler, make and perl.
+# librdkafka and OpenSSL are built from source, with tools that the image contains: a C compiler, make and perl.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package bespeak-cli --features "$FEATURES" \
     && install -D --strip target/release/bespeak /out/bespeak \
     && install -d /out/data
 
-# glibc, certificates, and nothing that could be run besides.
+# glibc, certificates, and no other programs.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/bespeak /usr/local/bin/bespeak
-# Where SQLite keeps the books, if BESPEAK_DATABASE_URL names no server.
+# The folder of the SQLite database, if BESPEAK_DATABASE_URL names no server.
 COPY --from=build --chown=65532:65532 /out/data /data
 ENV BESPEAK_LISTEN=0.0.0.0:8080 \
     BESPEAK_DATABASE_URL=sqlite:///data/bespeak.db \
@@ -27,7 +27,7 @@ ENV BESPEAK_LISTEN=0.0.0.0:8080 \
 VOLUME /data
 EXPOSE 8080
 USER 65532:65532
-# Whether it runs, and not whether its database answers: whoever restarts what is unhealthy would make an outage longer.
+# This checks that the process runs, and not that its database answers: restarting the process would make an outage longer.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/usr/local/bin/bespeak", "health", "--live"]
 ENTRYPOINT ["/usr/local/bin/bespeak"]
 CMD ["serve"]

@@ -1,14 +1,11 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use bespeak::store::LetterId;
+use bespeak::store::DeadLetterId;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{
-    lab::{LabArgs, SubjectArgs},
-    server_flags::ServerFlags,
-};
+use crate::server_flags::ServerFlags;
 
 /// Reservation engine: holds limited stock for a while, then commits, releases or expires it, without overselling.
 #[derive(Debug, Parser)]
@@ -37,17 +34,24 @@ pub(crate) enum Command {
     /// Look after dead letters: events that no consumer could apply.
     #[command(subcommand)]
     Dlq(DlqCommand),
-    /// Fire a flash sale at a server (its own, where none is named) and say whether the books balance.
-    Simulate(SimulateArgs),
-    /// Run the same load against each locking strategy in turn, and show throughput, response times and duplicates.
-    Lab(LabArgs),
-    /// Serve in the lab (used by the lab itself).
-    #[command(hide = true)]
-    LabSubject(SubjectArgs),
+    /// Run a flash sale against a server and check that the books balance; needs the program `bespeak-lab`.
+    #[command(disable_help_flag = true)]
+    Simulate(LabProgramArgs),
+    /// Compare the locking strategies under the same load; needs the program `bespeak-lab`.
+    #[command(disable_help_flag = true)]
+    Lab(LabProgramArgs),
     /// Print the description of the events that are published, as an AsyncAPI document.
     Asyncapi(AsyncapiArgs),
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+/// What `bespeak-lab` receives as it is.
+#[derive(Debug, Args)]
+pub(crate) struct LabProgramArgs {
+    /// Options of the lab's program; --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub(crate) arguments: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -158,7 +162,7 @@ pub(crate) struct DlqListArgs {
     pub(crate) limit: usize,
     /// Start after this one
     #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<LetterId>,
+    pub(crate) after: Option<DeadLetterId>,
     #[command(flatten)]
     pub(crate) flags: ServerFlags,
 }
@@ -166,7 +170,7 @@ pub(crate) struct DlqListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DlqLetterArgs {
     /// The letter's id, as `dlq list` shows it
-    pub(crate) id: LetterId,
+    pub(crate) id: DeadLetterId,
     #[command(flatten)]
     pub(crate) flags: ServerFlags,
 }
@@ -175,7 +179,7 @@ pub(crate) struct DlqLetterArgs {
 pub(crate) struct DlqReplayArgs {
     /// The letter's id, as `dlq list` shows it
     #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) id: Option<LetterId>,
+    pub(crate) id: Option<DeadLetterId>,
     /// All that are there now
     #[arg(long)]
     pub(crate) all: bool,
@@ -344,43 +348,6 @@ pub(crate) struct ExtendArgs {
     pub(crate) server: ServerArgs,
 }
 
-#[derive(Clone, Debug, Args)]
-pub(crate) struct SimulateArgs {
-    /// Buyers, each with a connection of their own
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    pub(crate) users: u32,
-    /// Units for sale
-    #[arg(long, default_value_t = 100)]
-    pub(crate) stock: u64,
-    /// Over how long they arrive, such as 5s or 500ms; 0s is everyone at once
-    #[arg(long, default_value = "5s", value_parser = duration)]
-    pub(crate) ramp: Duration,
-    /// The resource; it must not be in use. A new one where not given
-    #[arg(long, short)]
-    pub(crate) resource: Option<String>,
-    /// How many units each buyer wants
-    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) quantity: u64,
-    /// Which share of the winners commits, 0 to 1; the others leave their holds to expire
-    #[arg(long, default_value_t = 0.5, value_parser = share)]
-    pub(crate) commit_share: f64,
-    /// How long holds live, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(crate) ttl: u64,
-    /// What decides arrivals and commits: the same seed gives the same sale
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// The server's base URL; one of its own, with a database of its own, where not given
-    #[arg(long, value_name = "URL")]
-    pub(crate) server: Option<String>,
-    /// Where the HTML report goes
-    #[arg(long, value_name = "FILE", default_value = "bespeak-simulate.html")]
-    pub(crate) report: PathBuf,
-    /// How long a buyer waits for an answer, such as 30s
-    #[arg(long, default_value = "30s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-}
-
 fn item(text: &str) -> Result<(String, u64), String> {
     let (id, quantity) = text.rsplit_once('=').ok_or("must be ID=N, such as room-101=2")?;
     let quantity = quantity.parse().map_err(|_| "the quantity after = must be a whole number")?;
@@ -393,25 +360,4 @@ fn json_object(text: &str) -> Result<serde_json::Value, String> {
         Ok(_) => Err("must be a JSON object".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be 0 to 1".to_owned())
-}
-
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "must be a number with ms, s or m, such as 5s".to_owned();
-    let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "ms" => number / 1000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        _ => return Err(wrong()),
-    };
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|span| *span <= Duration::from_hours(1))
-        .ok_or_else(wrong)
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::ExitCode};
 
-use bespeak::events::{asyncapi, schemas};
+use bespeak::envelope::{asyncapi, schemas};
 
 use crate::{args::AsyncapiArgs, failure::Failure, output::Output};
 

@@ -5,8 +5,8 @@ use std::{process::ExitCode, sync::Arc};
 use bespeak::{
     app::dead_letters,
     config::{Config, Values},
-    events::dead_letter::{DeadLetters, LettersError},
-    store::{KeptLetter, LetterId},
+    events::dead_letter::{DeadLetterError, DeadLetters},
+    store::{DeadLetterId, StoredDeadLetter},
 };
 use serde_json::{Value, json};
 
@@ -77,7 +77,11 @@ async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs
 }
 
 /// Replays one, or all that are there now. A letter that fails again becomes a new one, which is left for the next time.
-async fn replay(output: Output, letters: &Arc<dyn DeadLetters>, id: Option<LetterId>) -> Result<(), Failure> {
+async fn replay(
+    output: Output,
+    letters: &Arc<dyn DeadLetters>,
+    id: Option<DeadLetterId>,
+) -> Result<(), Failure> {
     let ids = match id {
         Some(id) => vec![id],
         None => letters.list(None, usize::MAX).await?.into_iter().map(|kept| kept.id).collect(),
@@ -94,12 +98,12 @@ async fn replay(output: Output, letters: &Arc<dyn DeadLetters>, id: Option<Lette
     })
 }
 
-fn from(kept: &KeptLetter) -> String {
+fn from(kept: &StoredDeadLetter) -> String {
     let origin = &kept.letter.record.origin;
     format!("{}:{}:{}", origin.topic, origin.partition, origin.offset)
 }
 
-fn shown(kept: &KeptLetter) -> Value {
+fn shown(kept: &StoredDeadLetter) -> Value {
     let record = &kept.letter.record;
     let headers: Vec<Value> = record
         .headers
@@ -120,7 +124,7 @@ fn shown(kept: &KeptLetter) -> Value {
     })
 }
 
-fn letter_card(kept: &KeptLetter) -> String {
+fn letter_card(kept: &StoredDeadLetter) -> String {
     let record = &kept.letter.record;
     let headers: Vec<String> = record
         .headers
@@ -142,10 +146,10 @@ fn letter_card(kept: &KeptLetter) -> String {
     ])
 }
 
-impl From<LettersError> for Failure {
-    fn from(error: LettersError) -> Self {
+impl From<DeadLetterError> for Failure {
+    fn from(error: DeadLetterError) -> Self {
         match error {
-            LettersError::Store(error) => error.into(),
+            DeadLetterError::Store(error) => error.into(),
             other => Self::new(other.to_string()),
         }
     }

@@ -3,14 +3,14 @@
 use std::{error::Error, io::Write, process::ExitCode};
 
 use bespeak::{
-    app::EventsError,
-    config::{Config, ConfigError, without_password},
+    app::{EventsError, StartError},
+    config::{Config, ConfigError},
     store::StoreError,
 };
 
 /// A failure, told in one line on standard error.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     message: String,
     code: u8,
     problem: Option<serde_json::Value>,
@@ -18,17 +18,17 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Something was refused or is wrong: exit code 1.
-    pub(crate) fn new(message: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1, problem: None }
     }
 
     /// The command line or a setting is wrong: exit code 2.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
+    pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 2, problem: None }
     }
 
     /// An error and what caused it, after what was tried.
-    pub(crate) fn caused(tried: impl Into<String>, error: &dyn Error) -> Self {
+    pub fn caused(tried: impl Into<String>, error: &dyn Error) -> Self {
         let mut message = tried.into();
         let mut cause = Some(error);
         while let Some(error) = cause {
@@ -43,33 +43,33 @@ impl Failure {
     }
 
     /// What it says.
-    pub(crate) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         &self.message
     }
 
     /// The same failure, with what was done before it.
-    pub(crate) fn after(mut self, done: &str) -> Self {
+    pub fn after(mut self, done: &str) -> Self {
         self.message = format!("{} ({done})", self.message);
         self
     }
 
     /// What a server refused: told with its problem details.
-    pub(crate) fn refused(message: String, problem: serde_json::Value) -> Self {
+    pub fn refused(message: String, problem: serde_json::Value) -> Self {
         Self { message, code: 1, problem: Some(problem) }
     }
 
     /// The database that the settings name cannot be opened.
-    pub(crate) fn database(config: &Config, error: &StoreError) -> Self {
-        let shown = without_password(&config.database_url);
+    pub fn database(config: &Config, error: &StoreError) -> Self {
+        let shown = config.database.to_string();
         Self { code: 2, ..Self::caused(format!("BESPEAK_DATABASE_URL={shown:?} cannot be opened"), error) }
     }
 
-    pub(crate) fn runtime(error: std::io::Error) -> Self {
+    pub fn runtime(error: std::io::Error) -> Self {
         Self::caused("the runtime cannot be started", &error)
     }
 
     /// Says it on standard error, or as JSON on standard output; there as problem details, like the server's.
-    pub(crate) fn report(self, json: bool) -> ExitCode {
+    pub fn report(self, json: bool) -> ExitCode {
         if json {
             let problem = self.problem.unwrap_or_else(|| serde_json::json!({"detail": self.message}));
             // Where standard output is closed, the exit code still tells.
@@ -90,6 +90,15 @@ impl From<ConfigError> for Failure {
 impl From<EventsError> for Failure {
     fn from(error: EventsError) -> Self {
         Self::usage(format!("BESPEAK_EVENTS_URL: {error}"))
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Events(error) => error.into(),
+            StartError::Store(error) => Self::caused("webhooks cannot be started", &error),
+        }
     }
 }
 

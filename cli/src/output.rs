@@ -9,21 +9,21 @@ use crate::failure::Failure;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Output {
+pub struct Output {
     json: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
+    pub fn new(json: bool) -> Self {
         Self { json }
     }
 
-    pub(crate) fn is_json(self) -> bool {
+    pub fn is_json(self) -> bool {
         self.json
     }
 
     /// Prints a result: as JSON, or as the text that `text` makes.
-    pub(crate) fn print(self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub fn print(self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let printed = if self.json {
             serde_json::to_string_pretty(result)
                 .map_err(|error| Failure::caused("the result is no JSON", &error))?
@@ -39,14 +39,14 @@ impl Output {
 }
 
 /// A table with a header and no lines but the one below it.
-pub(crate) fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header.to_vec());
     table
 }
 
 /// A small card: aligned names and values.
-pub(crate) fn card(rows: &[(&str, String)]) -> String {
+pub fn card(rows: &[(&str, String)]) -> String {
     let mut card = Table::new();
     card.load_style(presets::UTF8_BORDERS_ONLY);
     for (name, value) in rows {

@@ -22,8 +22,8 @@ const BACKLOG: u32 = 4096;
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// A server that runs.
-pub(crate) struct Server {
-    pub(crate) address: std::net::SocketAddr,
+pub struct Server {
+    pub address: std::net::SocketAddr,
     app: Arc<App>,
     stop: CancellationToken,
     connections: tokio::task::JoinHandle<()>,
@@ -31,7 +31,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Opens and migrates the books, and listens.
-    pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
+    pub async fn start(config: &Config) -> Result<Self, Failure> {
         // More than a thousand clients need more descriptors than most shells allow by default; the hard limit bounds it.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let metrics =
@@ -42,14 +42,10 @@ impl Server {
             open_store(config, Access::Serve).await.map_err(|error| Failure::database(config, &error))?;
         store.migrate().await?;
         let app = Arc::new(App::start(store, config));
-        app.start_events(config).await?;
-        app.start_gate(config);
-        app.start_timer();
-        app.start_purger();
-        app.start_webhooks().await.map_err(|error| Failure::caused("webhooks cannot be started", &error))?;
+        app.start_background(config).await?;
         let stop = CancellationToken::new();
-        let router = bespeak_reserve::router(app.clone(), config.http.clone());
-        let served = bespeak_reserve::serve(listener, router, config.http.request_timeout, stop.clone());
+        let router = bespeak_http::router(app.clone(), config.http.clone());
+        let served = bespeak_http::serve(listener, router, config.http.request_timeout, stop.clone());
         let connections = tokio::spawn(served);
         let ended = stop.clone();
         tokio::spawn(async move {
@@ -61,7 +57,7 @@ impl Server {
     }
 
     /// Answers what is under way, finishes what was accepted, closes the books.
-    pub(crate) async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         // A task that panicked has said so; the books are closed all the same.
         let _ = self.connections.await;

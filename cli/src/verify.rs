@@ -66,7 +66,7 @@ fn findings(findings: &[Finding], none: &str) -> String {
 
 /// Opens a database that is there, to look after it. What it must hold, this version has made.
 pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Database>, Failure> {
-    open_store(config, Access::Tend).await.map_err(|error| Failure::database(config, &error))
+    open_store(config, Access::Maintain).await.map_err(|error| Failure::database(config, &error))
 }
 
 /// Migrates the books.

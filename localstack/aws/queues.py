@@ -1,7 +1,7 @@
-"""Makes the queues of queues.json where AWS_ENDPOINT_URL points.
+"""Creates the queues of queues.json at AWS_ENDPOINT_URL.
 
-LocalStack runs this when it is ready, inside its own Python; tests run it against moto. Both have boto3. It may be run
-again: a queue that is there as described stays as it is.
+LocalStack runs this script when it is ready, inside its own Python; tests run it against moto. Both have boto3. The script
+is idempotent: an existing queue with the described attributes stays as it is.
 """
 
 import json
@@ -24,7 +24,7 @@ arns = {}
 for queue in queues:
     attributes = dict(queue["attributes"])
     if "redrive" in queue:
-        # The queue that is named must come first in the file.
+        # The queue that is referred to must come first in the file.
         redrive = queue["redrive"]
         attributes["RedrivePolicy"] = json.dumps(
             {"deadLetterTargetArn": arns[redrive["to"]], "maxReceiveCount": redrive["maxReceiveCount"]}

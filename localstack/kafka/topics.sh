@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the topics, as `bespeak serve` would with its defaults, once the broker answers. Topics that are there stay as they are.
+# Creates the topics once the broker answers, as `bespeak serve` would with its defaults. Existing topics stay as they are.
 topic() {
     until /opt/kafka/bin/kafka-topics.sh --bootstrap-server localhost:9094 --create --if-not-exists \
         --topic "$1" --partitions "$2" --replication-factor 1; do

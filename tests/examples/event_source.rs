@@ -16,8 +16,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bespeak::config::{Config, EventLog, Values};
-use bespeak_load::Target;
+use bespeak::{
+    config::{Config, Values},
+    events::EventLog,
+};
+use bespeak_lab::load::Target;
 use bespeak_tests::{
     event_source::{EventSource, Invoke, Mapping},
     sample,

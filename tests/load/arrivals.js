@@ -1,4 +1,4 @@
-// So many people a second want a vehicle, whatever the answers: RATE 100, 500, 1000; VEHICLES 1 (a hot one) or 100.
+// RATE people per second want a vehicle, whatever the server answers: RATE 100, 500, 1000; VEHICLES 1 (a hot one) or 100.
 import exec from 'k6/execution';
 import { audit, hold, number, span, thresholds, vehicles } from './lib/bespeak.js';
 
@@ -18,7 +18,7 @@ export const options = {
     },
   },
   thresholds: thresholds({
-    // An arrival that found no user free was never sent: then the rate was not what it says.
+    // An arrival that finds no free user is never sent, and then the real rate is lower than RATE.
     dropped_iterations: [`count<=${number('DROPPED_MAX', RATE)}`],
   }),
 };

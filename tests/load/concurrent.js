@@ -1,4 +1,4 @@
-// People who reserve at the same time, each again as soon as they were answered (closed loop): some give their hold back.
+// People reserve at the same time, and each one again after each answer (closed loop); some release their hold.
 import { audit, hold, number, release, span, thresholds, vehicles } from './lib/bespeak.js';
 
 export const options = {
@@ -19,7 +19,7 @@ export function setup() {
 
 export default function (ids) {
   const token = hold(ids[Math.floor(Math.random() * ids.length)]);
-  // Stock moves both ways, so that the last unit is fought for again and again.
+  // Stock moves both ways, so that people compete for the last unit repeatedly.
   if (token && Math.random() < 0.5) release(token);
 }
 

@@ -1,4 +1,4 @@
-// Everybody at once: USERS people, each with one try, for UNITS units of one vehicle.
+// A crowd at once: USERS people, with one attempt each, for UNITS units of one vehicle.
 import { Counter } from 'k6/metrics';
 import { audit, hold, number, thresholds, vehicles } from './lib/bespeak.js';
 
@@ -11,7 +11,7 @@ export const options = {
     sale: { executor: 'per-vu-iterations', vus: USERS, iterations: 1, maxDuration: '2m' },
   },
   thresholds: thresholds({
-    // Sold out to the last unit, and not one more.
+    // Every unit is sold, and not one more.
     winners: [`count==${Math.min(USERS, UNITS)}`],
     'http_req_duration{call:reserve}': [`p(99)<${number('P99_MS', 10000)}`],
   }),

@@ -1,4 +1,4 @@
-// The whole way of a customer: hold, think, then commit or give back. RATE customers a second over VEHICLES vehicles.
+// All steps of a customer: hold, think, then commit or release. RATE customers per second over VEHICLES vehicles.
 import exec from 'k6/execution';
 import { sleep } from 'k6';
 import { audit, commit, hold, number, release, span, thresholds, vehicles } from './lib/bespeak.js';

@@ -81,7 +81,7 @@ impl Api {
         };
         store.migrate().await.expect("migrated");
         let app = Arc::new(App::start(store, &config));
-        Self { router: bespeak_reserve::router(app.clone(), config.http.clone()), app, books, config }
+        Self { router: bespeak_http::router(app.clone(), config.http.clone()), app, books, config }
     }
 
     /// Sends a request.

@@ -1,11 +1,6 @@
 //! The `bespeak` binary, as a user has it.
 
-use std::{
-    ffi::OsStr,
-    path::PathBuf,
-    process::{Command, Output},
-    sync::OnceLock,
-};
+use std::{ffi::OsStr, path::PathBuf, process::Command, sync::OnceLock};
 
 use serde_json::Value;
 
@@ -19,8 +14,8 @@ pub(crate) fn path() -> PathBuf {
 /// Names the folder in which the programs lie that were built for these tests.
 const VARIABLE: &str = "BESPEAK_TEST_PROGRAMS";
 /// The programs that tests run, and the features that they have beside their default ones. `cargo xtask test` builds the same.
-const PROGRAMS: [&str; 4] = ["bespeak", "consumer", "relay-cron", "reserve"];
-const FEATURES: &str = "bespeak-cli/failpoints,bespeak-cli/provide";
+const PROGRAMS: [&str; 5] = ["bespeak", "bespeak-lab", "consumer", "relay-cron", "reserve"];
+const FEATURES: &str = "bespeak-cli/failpoints,bespeak-lab/provide";
 
 /// The path of a program, built from the code under test.
 ///
@@ -58,7 +53,7 @@ fn is_of_this_package(variable: &OsStr) -> bool {
 
 /// What a command did.
 #[derive(Debug)]
-pub struct Ran {
+pub struct Output {
     /// Its exit code.
     pub code: i32,
     /// What it printed.
@@ -67,7 +62,7 @@ pub struct Ran {
     pub err: String,
 }
 
-impl Ran {
+impl Output {
     /// What it printed, as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -75,16 +70,17 @@ impl Ran {
 }
 
 /// Runs `bespeak` with an environment that has nothing of Bespeak's but `environment`.
-pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Ran {
+pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = clean(args);
     command.envs(environment.iter().copied());
     kafka::set_group(&mut command);
-    let Output { status, stdout, stderr } = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("no panic")
-        .expect("it can be run");
+    let std::process::Output { status, stdout, stderr } =
+        tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("no panic")
+            .expect("it can be run");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ran { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+    Output { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }
 
 /// The command, in an environment without Bespeak's variables.
@@ -98,7 +94,10 @@ pub(crate) fn clean(args: &[&str]) -> Command {
 pub fn clean_program(name: &str) -> Command {
     let mut command = Command::new(built(name));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE") {
+        let of_bespeak =
+            name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE");
+        // By Cargo's variables `bespeak` would find itself in a checkout, and build the lab instead of running the one beside it.
+        if of_bespeak || is_of_this_package(&name) {
             command.env_remove(name);
         }
     }

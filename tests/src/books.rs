@@ -26,7 +26,7 @@ enum Place {
 }
 
 /// Holds up all who write; ends when dropped.
-pub struct Thief {
+pub struct WriterLock {
     connection: Connected,
 }
 
@@ -191,7 +191,7 @@ impl Books {
     }
 
     /// Keeps everybody from writing, while reads go on.
-    pub async fn block_writers(&self) -> Thief {
+    pub async fn block_writers(&self) -> WriterLock {
         let mut connection = self.connected().await;
         match &mut connection {
             Connected::Sqlite(connection) => {
@@ -202,7 +202,7 @@ impl Books {
             }
         }
         .expect("locked");
-        Thief { connection }
+        WriterLock { connection }
     }
 
     /// Cuts all connections that servers have to it.
@@ -249,7 +249,7 @@ impl Books {
     }
 
     /// Asserts that every invariant that can be read from the books holds.
-    pub async fn in_order(&self) {
+    pub async fn assert_consistent(&self) {
         let audit = self.audit().await;
         assert!(audit.is_clean(), "{audit:#?}");
     }
@@ -270,7 +270,7 @@ impl Books {
     }
 }
 
-impl Thief {
+impl WriterLock {
     /// Lets them write again.
     pub async fn release(self) {
         match self.connection {

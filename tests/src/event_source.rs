@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bespeak::effects::Record;
+use bespeak::envelope::Record;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
@@ -203,7 +203,7 @@ impl EventSource {
                 key: message.key().map(<[u8]>::to_vec),
                 headers: headers.unwrap_or_default(),
                 value: message.payload().map(<[u8]>::to_vec),
-                origin: bespeak::effects::Origin {
+                origin: bespeak::envelope::Origin {
                     topic: message.topic().into(),
                     partition: message.partition(),
                     offset: message.offset(),

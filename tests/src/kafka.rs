@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, process::Command, time::Duration};
 
-use bespeak::config::{Config, EventLog, KafkaConfig, Values};
+use bespeak::{
+    config::{Config, Values},
+    events::{EventLog, KafkaOptions},
+};
 use bespeak_services::Kafka;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -71,7 +74,7 @@ impl Topic {
     }
 
     /// How Bespeak speaks to it.
-    pub fn config(&self) -> KafkaConfig {
+    pub fn config(&self) -> KafkaOptions {
         let url = self.url();
         let values = Values::collect(|asked| (asked == "BESPEAK_EVENTS_URL").then(|| url.clone()), |_| None);
         match Config::parse(&values).expect("valid settings").events {

@@ -26,12 +26,12 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 pub use api::{Api, Reply};
-pub use binary::{Ran, bespeak, clean_program};
-pub use books::{Books, Thief, mysql_server};
+pub use binary::{Output, bespeak, clean_program};
+pub use books::{Books, WriterLock, mysql_server};
 pub use collector::{Collector, Span};
 pub use kafka::{Topic, kafka_server};
 pub use lambda::{Gateway, Lambda, TIME, answered, sample};
-pub use receiver::{Message, Receiver, Says};
+pub use receiver::{Behaviour, Message, Receiver};
 pub use redis::{Nodes, ask, redlock};
 pub use server::Server;
 pub use sqs::{Queue, Received, aws_server};

@@ -17,7 +17,7 @@ use tokio::{
 
 /// What a receiver does with a message that it has read.
 #[derive(Clone, Debug)]
-pub enum Says {
+pub enum Behaviour {
     /// Answers with a status, more headers (each with its line's end) and a body.
     Answer(u16, String, String),
     /// Answers with a status, and with the beginning of a body that never ends.
@@ -28,7 +28,7 @@ pub enum Says {
     Closes,
 }
 
-impl Says {
+impl Behaviour {
     /// Answers with a status.
     pub fn status(status: u16) -> Self {
         Self::with(status, "")
@@ -68,7 +68,7 @@ impl Message {
 /// A receiver; gone when dropped, with all its connections.
 pub struct Receiver {
     address: SocketAddr,
-    says: Arc<Mutex<Says>>,
+    says: Arc<Mutex<Behaviour>>,
     messages: Arc<Mutex<Vec<Message>>>,
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -76,7 +76,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// One on a free port of this machine.
-    pub async fn start(says: Says) -> Self {
+    pub async fn start(says: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let says = Arc::new(Mutex::new(says));
@@ -101,7 +101,7 @@ impl Receiver {
     }
 
     /// From now on it says something else.
-    pub fn says(&self, says: Says) {
+    pub fn says(&self, says: Behaviour) {
         *self.says.lock().expect("no panic under the lock") = says;
     }
 
@@ -133,18 +133,18 @@ impl Drop for Receiver {
 }
 
 /// Reads one message and answers it. Whoever hangs up early is not answered.
-async fn serve(mut stream: TcpStream, says: Arc<Mutex<Says>>, received: Arc<Mutex<Vec<Message>>>) {
+async fn serve(mut stream: TcpStream, says: Arc<Mutex<Behaviour>>, received: Arc<Mutex<Vec<Message>>>) {
     let Some(message) = read(&mut stream).await else { return };
     received.lock().expect("no panic under the lock").push(message);
     let says = says.lock().expect("no panic under the lock").clone();
     let answer = match says {
-        Says::Answer(status, headers, body) => format!(
+        Behaviour::Answer(status, headers, body) => format!(
             "HTTP/1.1 {status} Said\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
             body.len()
         ),
-        Says::HalfABody(status) => format!("HTTP/1.1 {status} Said\r\nContent-Length: 100\r\n\r\nhalf"),
-        Says::Nothing => String::new(),
-        Says::Closes => return,
+        Behaviour::HalfABody(status) => format!("HTTP/1.1 {status} Said\r\nContent-Length: 100\r\n\r\nhalf"),
+        Behaviour::Nothing => String::new(),
+        Behaviour::Closes => return,
     };
     let _ = stream.write_all(answer.as_bytes()).await;
     // Until the other side is done.

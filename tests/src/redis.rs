@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bespeak::lock::{DistributedLock, Redlock, RedlockOptions};
-use bespeak_services::{Gate, Redis};
+use bespeak_services::{Redis, Switch};
 
 /// Three nodes, each behind a gate.
 pub struct Nodes {
     /// The nodes.
     pub nodes: Vec<Redis>,
     /// What stands before each.
-    pub gates: Vec<Gate>,
+    pub gates: Vec<Switch>,
 }
 
 impl Nodes {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak_load::{Answer, Connection, Target};
+use bespeak_lab::load::{Answer, Connection, Target};
 use http::Method;
 use serde_json::Value;
 

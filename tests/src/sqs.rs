@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bespeak_load::{Answer, Target};
+use bespeak_lab::load::{Answer, Target};
 use bespeak_services::Aws;
 use http::Method;
 use hyper::body::Bytes;

@@ -1,5 +1,5 @@
-//! `cargo xtask test | bench | coverage | lambda | provide | services`: everything that must hold, how fast it is, what the tests
-//! run of it, and the servers that all of them need.
+//! `cargo xtask test | bench | coverage | lambda | mutations | provide | services`: everything that must hold, how fast it is,
+//! what the tests run of it and notice of it, and the servers that all of them need.
 //!
 //! Never: a dependency that takes long to build, since this is built before everything else.
 //! Next: a file for each command, and `provision.rs` for what they need of the machine.
@@ -8,6 +8,7 @@ mod bench;
 mod compose;
 mod coverage;
 mod lambda;
+mod mutations;
 mod provision;
 mod services;
 mod test;
@@ -53,6 +54,11 @@ enum Task {
         /// Only tests whose names contain one of these; then the figure is not judged
         filters: Vec<String>,
     },
+    /// Break the code in one place after the other, and check that the tests that guard the place fail
+    ///
+    /// The places and the tests are in tests/mutations.toml. A row takes minutes. The exit code is 1 if a row is
+    /// missed or its change does not compile. Files are restored, also after Ctrl-C.
+    Mutations(mutations::Arguments),
     /// The Lambda functions: what is deployed, and the same on this machine
     #[command(subcommand)]
     Lambda(lambda::Order),
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Task::Provide => provision::ensure(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Coverage { filters } => coverage::run(&filters),
+        Task::Mutations(arguments) => mutations::run(&arguments),
         Task::Lambda(order) => lambda::run(order),
         Task::Services(order) => services::run(order),
     };

@@ -74,6 +74,6 @@ fn is_loopback(base: &str) -> bool {
 }
 
 /// An id as a path segment.
-pub(crate) fn segment(id: &str) -> String {
+pub fn segment(id: &str) -> String {
     percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

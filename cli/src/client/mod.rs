@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     output::Output,
 };
-pub(crate) use http::segment;
+pub use http::segment;
 
 /// Runs a client command.
 pub(crate) async fn run(output: Output, command: ClientCommand) -> Result<ExitCode, Failure> {

@@ -7,23 +7,24 @@ use std::{
 
 use bespeak::{
     app::{Access, dead_letters, open_store},
-    config::{Config, EventLog},
-    effects::{Origin, Record},
+    background::time_until,
+    config::Config,
+    envelope::{Origin, Record},
     events::{
+        EventLog,
         consume::{Consumed, Consumer},
         dead_letter::DeadLetters,
         embedded::CONSUMER,
     },
     store::Database,
-    until::time_until,
 };
 use lambda_runtime::{Diagnostic, Error};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    answer::Answer,
     event::{Delivered, Message},
-    returned::Returned,
+    redrive::Redrive,
+    response::BatchResponse,
 };
 
 /// Records of one transaction.
@@ -67,7 +68,7 @@ struct Progress {
 impl Batches {
     /// Connects when there is something to apply.
     pub(crate) async fn new(config: &Config) -> Result<Self, Error> {
-        let store = open_store(config, Access::Tend).await?;
+        let store = open_store(config, Access::Maintain).await?;
         let letters = dead_letters(config, &store)?;
         let name = match &config.events {
             EventLog::Kafka(kafka) => kafka.group.clone(),
@@ -82,20 +83,24 @@ impl Batches {
         &self,
         delivered: Delivered,
         deadline: SystemTime,
-    ) -> Result<Answer, NothingDone> {
+    ) -> Result<BatchResponse, NothingDone> {
         let time = time_until(deadline);
         let until = Instant::now() + time.saturating_sub(MARGIN.min(time / 2));
         match delivered {
             Delivered::Kafka(records) => {
                 let progress = self.apply(&records, self.letters.clone(), until).await;
                 let left = progress.finish(records.len(), 0)?;
-                Ok(Answer::of_topic(&records[left..]))
+                Ok(BatchResponse::of_topic(&records[left..]))
             }
             Delivered::Queue(messages) => self.consume_queue(messages, until).await,
         }
     }
 
-    async fn consume_queue(&self, messages: Vec<Message>, until: Instant) -> Result<Answer, NothingDone> {
+    async fn consume_queue(
+        &self,
+        messages: Vec<Message>,
+        until: Instant,
+    ) -> Result<BatchResponse, NothingDone> {
         // Two messages may bear one record: each is known by its place in the batch.
         let place = |at: usize, record: Record| Record {
             origin: Origin {
@@ -110,13 +115,13 @@ impl Batches {
             .enumerate()
             .map(|(at, message)| (message.id, place(at, message.record)))
             .unzip();
-        let returned = Arc::new(Returned::default());
+        let returned = Arc::new(Redrive::default());
         let progress = self.apply(&records, returned.clone(), until).await;
         let poison = returned.take();
         let left = progress.finish(records.len(), poison.len())?;
         let poison = poison.iter().filter_map(|record| usize::try_from(record.origin.offset).ok());
         let failed = poison.chain(left..records.len()).filter_map(|at| ids.get(at).cloned());
-        Ok(Answer::of_queue(failed))
+        Ok(BatchResponse::of_queue(failed))
     }
 
     /// Applies records, some hundred per transaction.

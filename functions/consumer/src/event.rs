@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bespeak::effects::{Origin, Record};
+use bespeak::envelope::{Origin, Record};
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::Value;

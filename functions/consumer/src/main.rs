@@ -5,15 +5,15 @@
 //! never can be is set aside. Nothing goes on when it returns. Next: `event.rs` for what it is given, `batch.rs` for what it
 //! does.
 
-mod answer;
 mod batch;
 mod event;
-mod returned;
+mod redrive;
+mod response;
 
 use bespeak::{
+    background::time_until,
     config::{Config, Values},
     telemetry,
-    until::time_until,
 };
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;

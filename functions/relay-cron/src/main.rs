@@ -1,26 +1,26 @@
 //! The Lambda function `relay-cron`: what a server does in the background, done by a schedule.
 //!
 //! It ends overdue holds, publishes the outbox, delivers webhooks and forgets what is old, until its time is nearly over, and
-//! leaves nothing running: a frozen environment holds no lease and no unacknowledged event. Next: `order.rs` for what it is
-//! told, `chores.rs` for what it does.
+//! leaves nothing running: a frozen environment holds no lease and no unacknowledged event. Next: `request.rs` for what it is
+//! told, `tasks.rs` for what it does.
 
-mod chores;
-mod order;
-mod summary;
+mod report;
+mod request;
+mod tasks;
 
 use bespeak::{
     app::{Access, App, open_store},
+    background::time_until,
     config::{Config, Values},
     telemetry,
-    until::time_until,
 };
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
-use chores::Chores;
-use order::Order;
+use request::TaskRequest;
+use tasks::Tasks;
 
-/// Commands of a sweep share transactions, and no more connections than the chores use side by side.
+/// Commands of a sweep share transactions, and no more connections than the tasks use side by side.
 const DEFAULTS: [(&str, &str); 5] = [
     ("BESPEAK_STRATEGY", "lanes"),
     ("BESPEAK_LANES", "1"),
@@ -35,11 +35,11 @@ async fn main() -> Result<(), Error> {
     telemetry::start_logs(&config.log, config.log_format)?;
     telemetry::start_spans(config.otlp.as_ref())?;
     let store = open_store(&config, Access::Serve).await?;
-    let chores = Chores::new(App::start(store, &config), config);
+    let tasks = Tasks::new(App::start(store, &config), config);
     run(service_fn(async |event: LambdaEvent<Value>| {
-        let order = Order::parse(&event.payload, chores.until())?;
+        let request = TaskRequest::parse(&event.payload, tasks.until())?;
         let deadline = event.context.deadline();
-        let done = chores.run(order, deadline).await;
+        let done = tasks.run(request, deadline).await;
         telemetry::flush_spans(time_until(deadline) / 2).await;
         Ok::<_, Diagnostic>(done?)
     }))

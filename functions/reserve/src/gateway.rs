@@ -43,7 +43,7 @@ fn request(event: lambda_http::Request) -> Request {
         request.headers_mut().entry(XRAY).or_insert(xray);
     }
     if let Some(stage) = stage {
-        request = bespeak_reserve::strip(request, &format!("/{stage}"));
+        request = bespeak_http::strip(request, &format!("/{stage}"));
     }
     if decoded { with_id_encoded(request) } else { request }
 }

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Error> {
     telemetry::metrics()?;
     let store = open_store(&config, Access::Serve).await?;
     let app = Arc::new(App::start(store, &config));
-    let router = bespeak_reserve::router(app, config.http);
+    let router = bespeak_http::router(app, config.http);
     // An environment that has answered its only request is frozen, and spans with it.
     let is_frozen = at_once() == 1;
     run_concurrent(service_fn(move |event: Request| {

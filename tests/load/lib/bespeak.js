@@ -1,15 +1,15 @@
-// What all scripts share: the calls, what counts as a failure, and the ledger that finds an oversell.
+// Code that all scripts share: the calls, the definition of a failure, and the ledger that detects overselling.
 //
-// The ledger is a counter. Whoever was told that they hold a unit adds one; at the end each vehicle's books take away the
-// units that they say are taken (total - available, which is held + committed). Anything but 0 is an oversell, or a unit
-// that nobody was told of. It can only be known over the API like this: k6 shares nothing among its users but counters.
+// The ledger is a counter. Each granted hold adds one; at the end, each vehicle subtracts the units that the server reports as
+// taken (total - available, which is held + committed). A result other than 0 means that a unit was oversold, or that a unit is
+// taken without a customer who got the answer. Over the API there is no other way to know: k6 users share only counters.
 import http from 'k6/http';
 import { check, fail } from 'k6';
 import { Counter } from 'k6/metrics';
 
 const BASE = (__ENV.BASE_URL || 'http://127.0.0.1:8080').replace(/\/+$/, '');
 
-/** A number of the environment, or its default. */
+/** A number from the environment, or its default. */
 export function number(name, otherwise) {
   const text = __ENV[name];
   if (text === undefined || text === '') return otherwise;
@@ -18,7 +18,7 @@ export function number(name, otherwise) {
   return value;
 }
 
-/** A span such as 30s. */
+/** A duration such as 30s from the environment, or its default. */
 export function span(name, otherwise) {
   const text = __ENV[name] || otherwise;
   if (!/^(\d+(\.\d+)?(ms|s|m|h))+$/.test(text)) {
@@ -36,10 +36,10 @@ const failed = new Counter('failed');
 const serverErrors = new Counter('server_errors');
 const broken = new Counter('broken_books');
 
-// Being told that it is sold out is no failure.
+// A sold-out refusal is not a failure.
 http.setResponseCallback(http.expectedStatuses(200, 409));
 
-/** The thresholds of every script; times are generous by default, and set with P99_MS where a server must be faster. */
+/** The thresholds of every script; times are generous by default, and P99_MS sets them if a server must be faster. */
 export function thresholds(more) {
   return Object.assign(
     {
@@ -53,20 +53,20 @@ export function thresholds(more) {
   );
 }
 
-/** Puts vehicles on sale that nobody else knows; returns their ids. Called in setup(). */
+/** Creates vehicles that no other run uses; returns their ids. Called in setup(). */
 export function vehicles(count, units) {
   const run = crypto.randomUUID();
   const ids = [];
   for (let n = 0; n < count; n += 1) {
     const id = `load-${run}-${n}`;
     const answer = post('define', '/api/v1/resources', { resourceId: id, totalStock: units }, run);
-    if (answer.status !== 200) fail(`${BASE} does not take ${id}: ${answer.status} ${answer.error || answer.body}`);
+    if (answer.status !== 200) fail(`${BASE} refused to create ${id}: ${answer.status} ${answer.error || answer.body}`);
     ids.push(id);
   }
   return ids;
 }
 
-/** Holds one unit, under a key of its own; returns the token, or null. */
+/** Holds one unit, under its own key; returns the token, or null. */
 export function hold(vehicle) {
   const attempt = crypto.randomUUID();
   const body = { resourceId: vehicle, quantity: 1, ttlSeconds: TTL_SECONDS };
@@ -95,7 +95,7 @@ export function commit(token) {
   if (!done) failed.add(1);
 }
 
-/** Gives a hold back. */
+/** Releases a hold. */
 export function release(token) {
   const answer = post('release', '/api/v1/release', { token }, crypto.randomUUID());
   const done = answer.status === 200 && field(answer, 'status') === 'RELEASED';
@@ -104,7 +104,7 @@ export function release(token) {
   else failed.add(1);
 }
 
-/** Closes the ledger: what the books say is taken must be what was granted. Called in teardown(). */
+/** Closes the ledger: the units that the server reports as taken must be those that were granted. Called in teardown(). */
 export function audit(ids) {
   for (const id of ids) {
     const answer = http.get(`${BASE}/api/v1/resources/${encodeURIComponent(id)}`, { tags: { call: 'audit' } });
@@ -128,7 +128,7 @@ function post(call, path, body, id, headers) {
   return answer;
 }
 
-/** A field of a JSON body; null where the body is none (a proxy's page). */
+/** A field of a JSON body; null if the body is not JSON (such as a proxy's error page). */
 function field(answer, name) {
   try {
     return answer.json(name);
@@ -137,7 +137,7 @@ function field(answer, name) {
   }
 }
 
-// No answer at all (status 0) is the server's failure too.
+// No answer at all (status 0) also counts as a failure of the server.
 function count(answer) {
   if (answer.status === 0 || answer.status >= 500) serverErrors.add(1);
 }

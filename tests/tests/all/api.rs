@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bespeak::{
     engine::{Command, Token},
-    store::{FixedClock, Guard, Mode},
+    store::{CommitMode, FixedClock, Guard},
 };
 use bespeak_tests::{Api, Books, Server, each_store, until};
 use http::Method;
@@ -58,7 +58,7 @@ async fn the_life_of_a_reservation(books: Books) {
     let released = api.act("release", &other).await;
     assert_eq!((released.status.as_u16(), &released.json()["status"]), (200, &json!("RELEASED")));
     assert_eq!(api.act("release", &other).await.json(), released.json());
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 async fn several_items_with_holder_and_metadata(books: Books) {
@@ -128,7 +128,7 @@ async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that
     clock.advance(Duration::from_millis(59_500));
     assert_eq!(api.available("seat").await, 1);
     api.hold("2", "seat", 1).await;
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 /// What is remembered as sold out never hides a reservation from its own retry, nor units that were given back here; and
@@ -166,12 +166,12 @@ async fn what_is_sold_out_is_not_remembered_for_too_long(books: Books) {
     refused().await;
     let process = api.books.open(None, Guard::RowLock).await;
     let token = last.parse::<Uuid>().map(Token::from_uuid).expect("a token");
-    process.execute(&[Command::Release(token)], Mode::Commit).await.expect("released");
+    process.execute(&[Command::Release(token)], CommitMode::Commit).await.expect("released");
     let given_back = Instant::now();
     until("it is known here", || async { api.reserve("elsewhere", &order).await.status == 200 }).await;
     // Fifty milliseconds, and what a busy machine adds.
     assert!(given_back.elapsed() < Duration::from_millis(500), "{:?}", given_back.elapsed());
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 async fn resources_are_listed_in_pages(books: Books) {
@@ -209,7 +209,7 @@ async fn setting_a_total_keeps_what_is_taken(books: Books) {
         (&json!(6), &json!("SMART_KEY"))
     );
     assert_eq!(set(9).await.json()["fulfilment"], "SMART_KEY", "left as it is");
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 async fn health_and_metrics(books: Books) {

@@ -10,7 +10,7 @@ use std::{
 
 use bespeak::{
     engine::{EventType, Holder, Quantity, ResourceId, TOTAL_MAX, Timestamp},
-    events::{StockNotice, asyncapi::document, schemas},
+    envelope::{StockWebhookBody, asyncapi::document, schemas},
     store::FixedClock,
 };
 use bespeak_tests::{Api, Books, bespeak};
@@ -195,7 +195,7 @@ fn a_notice_of_stock_is_as_described() {
     let at: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     let id = ResourceId::new("resourceId", "room-101").expect("an id");
     let told = |kind, available| {
-        StockNotice::new(kind, id.clone(), available, at).map(|notice| json!(notice)).unwrap_or_default()
+        StockWebhookBody::new(kind, id.clone(), available, at).map(|notice| json!(notice)).unwrap_or_default()
     };
     let depleted = json!({
         "type": "STOCK_DEPLETED", "resourceId": "room-101", "value": 0, "timestamp": "2026-01-01T00:00:00Z",

@@ -24,7 +24,7 @@ async fn sold(books: Books) -> (Api, String) {
     api.post("/api/v1/extend", &json!({"token": third, "ttlSeconds": 900})).await;
     api.act("commit", &third).await;
     api.act("cancel", &third).await;
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
     (api, second)
 }
 

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use bespeak_tests::{Books, Ran, Server, bespeak};
+use bespeak_tests::{Books, Output, Server, bespeak};
 use serde_json::json;
 
-async fn client(server: &Server, args: &[&str]) -> Ran {
+async fn client(server: &Server, args: &[&str]) -> Output {
     bespeak(args, &[("BESPEAK_SERVER_URL", &server.url)]).await
 }
 
@@ -70,7 +70,7 @@ async fn stock_and_reservations_from_the_command_line() {
     assert_eq!(client(&server, &["release", token, "--json"]).await.json()["status"], "RELEASED");
     let late = client(&server, &["commit", token]).await;
     assert_eq!((late.code, late.err.contains("already-released")), (1, true), "{late:?}");
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,7 +177,7 @@ async fn a_simulated_sale_passes_and_its_report_is_whole() {
     let sale = bespeak(&args, &[]).await;
     assert_eq!(sale.code, 0, "{sale:?}");
     assert!(sale.out.contains("passed") && sale.out.contains("200 x 3, 409 x 47"), "{}", sale.out);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn migrate_and_usage() {
             "may be run again"
         );
     }
-    books.in_order().await;
+    books.assert_consistent().await;
     let nobody = bespeak(&["stock", "check", "-r", "a", "--server", "http://127.0.0.1:9"], &[]).await;
     assert_eq!(nobody.code, 1);
     assert!(nobody.err.contains("is `bespeak serve` running there?"), "{}", nobody.err);

@@ -63,7 +63,7 @@ async fn killed_in_mid_load(books: Books) {
             acknowledged.extend(held);
             unanswered.extend(cut);
         }
-        books.in_order().await;
+        books.assert_consistent().await;
     }
 
     let server = Server::start(&books, &[]).await;
@@ -94,7 +94,7 @@ async fn killed_in_mid_load(books: Books) {
     let taken =
         seat["totalStock"].as_u64().expect("a number") - seat["availableStock"].as_u64().expect("a number");
     assert_eq!(taken, (acknowledged.len() + unanswered.len()) as u64);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// A server that is told to stop answers what it accepted.
@@ -158,7 +158,7 @@ async fn locked_stock(books: Books) {
     let mut said = server.logged(level);
     said.retain(|line| !line.contains("bespeak::events::relay") && !line.contains("what is old is kept"));
     assert_eq!(said.len(), 1, "it is logged once: {said:?}");
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// A disk that is full gives 503, changes nothing, and the process recovers by itself when there is space.
@@ -235,7 +235,7 @@ async fn more_than_the_queue_holds(books: Books) {
     // Up to 4 were under way (as many as had come when the first transaction began), and 8 in the queue.
     assert!((9..=12).contains(&held), "{held} were held");
     assert_eq!(refused.load(Ordering::Relaxed), 40 - held);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// A record that somebody damaged fails the requests that need it, and none else: neither those that share their

@@ -35,7 +35,7 @@ async fn good_lines_are_imported_and_bad_ones_refused_by_their_number(books: Boo
     assert_eq!((&refused["refused"], &refused["lines"][0]["line"]), (&json!(1), &json!(1)));
     let again = import(&api, "", "new,10\nsame,7\n").await;
     assert_eq!((&again["unchanged"], &again["lines"]), (&json!(2), &json!([])));
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 async fn a_dry_run_says_what_would_happen_and_changes_nothing(books: Books) {

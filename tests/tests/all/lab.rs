@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak_tests::{Books, Ran, bespeak, clean_program, mysql_server, until_within};
+use bespeak_tests::{Books, Output, bespeak, clean_program, mysql_server, until_within};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -206,7 +206,7 @@ async fn what_it_lacks_it_says() {
 }
 
 /// Runs it on the shared server; its page too.
-async fn lab(arguments: &[&str]) -> (Ran, String) {
+async fn lab(arguments: &[&str]) -> (Output, String) {
     let folder = TempDir::new().expect("a folder");
     let report: PathBuf = folder.path().join("lab.html");
     let url = mysql_server().await.url();
@@ -217,7 +217,7 @@ async fn lab(arguments: &[&str]) -> (Ran, String) {
 }
 
 /// The results of one scenario, by strategy.
-fn results(ran: &Ran) -> BTreeMap<String, Value> {
+fn results(ran: &Output) -> BTreeMap<String, Value> {
     let results = ran.json()["results"].as_array().unwrap_or_else(|| panic!("{ran:?}")).clone();
     results.into_iter().map(|run| (run["strategy"].as_str().expect("a strategy").to_owned(), run)).collect()
 }

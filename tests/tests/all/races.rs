@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bespeak::{
+    dispatch::{Dispatch, Plan},
     engine::{
         Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft,
         ResourceId, Token,
     },
-    lanes::{Dispatch, Plan},
     store::{FixedClock, Guard, Store},
 };
 use bespeak_tests::{Books, each_store};
@@ -23,17 +23,17 @@ async fn lanes(books: Books) {
 }
 
 async fn pessimistic(books: Books) {
-    race(books, Plan::Single { at_once: 4 }, Guard::RowLock).await;
+    race(books, Plan::Unbatched { at_once: 4 }, Guard::RowLock).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conditional() {
-    race(Books::mysql().await, Plan::Single { at_once: 4 }, Guard::Conditional).await;
+    race(Books::mysql().await, Plan::Unbatched { at_once: 4 }, Guard::Conditional).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn optimistic() {
-    race(Books::mysql().await, Plan::Single { at_once: 4 }, Guard::Optimistic).await;
+    race(Books::mysql().await, Plan::Unbatched { at_once: 4 }, Guard::Optimistic).await;
 }
 
 async fn race(books: Books, plan: Plan, guard: Guard) {
@@ -84,7 +84,7 @@ async fn race(books: Books, plan: Plan, guard: Guard) {
     assert!(ends.iter().all(|count| *count > 0), "each must win sometimes: {ends:?}");
     dispatch.stop().await;
     assert_eq!(store.resource(&id).await.expect("read").expect("known").available, 1);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 async fn hold(dispatch: &Dispatch, id: &ResourceId, round: usize) -> Token {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bespeak::{
-    retention::{Purger, Retention},
+    background::{Purger, Retention},
     store::{Database, FixedClock, Guard, PurgedLeases},
 };
 use bespeak_tests::{Api, Books, each_store};
@@ -45,7 +45,7 @@ async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old
     api.books.tamper(&publish).await;
     clock.advance(DAY + Duration::from_secs(1));
     assert_eq!(purge(&store).await, (6, 0), "all published events, and no reservation before a week");
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
     let retry =
         api.reserve("released", &json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60})).await;
     assert_eq!(
@@ -62,7 +62,7 @@ async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old
     }
     let again = api.hold("released", "seat", 1).await;
     assert_ne!(again, released, "the key may be used anew");
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 
     // The audit still misses what should be there.
     api.books.tamper(&format!("DELETE FROM outbox WHERE event_key = '{again}'")).await;
@@ -116,13 +116,13 @@ async fn long_sold_out(books: Books) {
     clock.advance(2 * DAY);
     assert_eq!(purge(&store).await, (1, 0), "the edge is gone");
     api.hold("second", "seat", 1).await;
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 
     clock.advance(7 * DAY + Duration::from_secs(1));
     let now = clock.now().as_microsecond();
     api.books.tamper(&format!("UPDATE outbox SET published_at = {now}")).await;
     assert_eq!(purge(&store).await, (0, 2), "the reservations whose events are published now");
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 async fn small_steps(books: Books) {
@@ -140,9 +140,9 @@ async fn small_steps(books: Books) {
     let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
     assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
 
-    let dispatch = Arc::new(bespeak::lanes::Dispatch::start(
+    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(
         store.clone(),
-        bespeak::lanes::Plan::Single { at_once: 1 },
+        bespeak::dispatch::Plan::Unbatched { at_once: 1 },
         10,
     ));
     let retention = Retention { reservations: 7 * DAY, events: DAY, inbox: 8 * DAY, deliveries: DAY };
@@ -150,5 +150,5 @@ async fn small_steps(books: Books) {
     while purger.step().await.expect("purged").more {}
     assert_eq!(api.books.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(api.books.count("SELECT COUNT(*) FROM reservations").await, 6, "the committed ones");
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }

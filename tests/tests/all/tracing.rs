@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use axum::body::Body;
 use bespeak::trace::TraceContext;
 use bespeak_tests::{
-    Api, Books, Collector, Receiver, Reply, Says, Server, Span, Topic, each_store, until, until_within,
+    Api, Behaviour, Books, Collector, Receiver, Reply, Server, Span, Topic, each_store, until, until_within,
 };
 use http::{Method, Request};
 use serde_json::{Value, json};
@@ -50,14 +50,14 @@ async fn a_trace_follows_a_request_to_all_who_hear_of_it(books: Books) {
         let books = books.another().await;
         let topic = if kafka { Some(Topic::new().await) } else { None };
         let events = topic.as_ref().map_or("embedded:".to_owned(), Topic::url);
-        let receiver = Receiver::start(Says::status(200)).await;
+        let receiver = Receiver::start(Behaviour::status(200)).await;
         let url = receiver.url();
         let settings = [
             ("BESPEAK_EVENTS_URL", events.as_str()),
             ("BESPEAK_WEBHOOK_URL", url.as_str()),
             ("BESPEAK_WEBHOOK_SECRET", SECRET),
             ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true"),
-            ("BESPEAK_LOG", "info,bespeak=debug,bespeak_reserve=debug"),
+            ("BESPEAK_LOG", "info,bespeak=debug,bespeak_http=debug"),
         ];
         let server = Server::start(&books, &settings).await;
         server.stock("seat", 1).await;
@@ -263,7 +263,7 @@ async fn a_collector_that_is_away_is_nobodys_concern() {
         hold(&server, "last", &[]).await;
         assert_eq!(lines(&server, "WARN", "spans cannot be exported").len(), 1);
         assert_eq!(server.stop().await, 0, "it stops, and does not wait for ever");
-        books.in_order().await;
+        books.assert_consistent().await;
     }
     let collector = Collector::start().await;
     collector.refuse(1);

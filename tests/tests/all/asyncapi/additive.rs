@@ -63,7 +63,7 @@ fn set(values: &Value) -> BTreeSet<String> {
 
 #[test]
 fn fields_may_be_added_and_words_changed() {
-    let frozen = &bespeak::events::schemas()["Reservation"];
+    let frozen = &bespeak::envelope::schemas()["Reservation"];
     let mut grown = frozen.clone();
     grown["properties"]["channel"] = json!({"type": "string"});
     grown["properties"]["items"]["items"]["properties"]["seat"] = json!({"type": ["string", "null"]});
@@ -108,7 +108,7 @@ fn nothing_else_may() {
         }),
         (": additionalProperties was null, is false", |schema| schema["additionalProperties"] = false.into()),
     ];
-    let frozen = &bespeak::events::schemas()["Reservation"];
+    let frozen = &bespeak::envelope::schemas()["Reservation"];
     for (told, change) in changes {
         let mut changed = frozen.clone();
         change(&mut changed);

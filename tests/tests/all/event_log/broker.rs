@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use bespeak::{
     engine::EventType,
+    envelope::OutboxEvent,
     events::{
         PublishError, Publisher,
         kafka::{KafkaPublisher, TopicError, ensure_topics},
     },
-    store::OutboxEvent,
 };
 use bespeak_services::Kafka;
 use bespeak_tests::{Books, Server, Topic, bespeak, until, until_within};
@@ -144,7 +144,7 @@ async fn a_batch_that_the_broker_refuses_blames_nobody_else() {
         |_| None,
     );
     let config = bespeak::config::Config::parse(&values).expect("valid settings");
-    let bespeak::config::EventLog::Kafka(config) = config.events else { panic!("the URL names Kafka") };
+    let bespeak::events::EventLog::Kafka(config) = config.events else { panic!("the URL names Kafka") };
     let publisher = KafkaPublisher::new(&config, "/test").expect("a publisher");
     assert!(publisher.publish(&[event(0, 1)]).await[0].is_ok(), "the mock works");
     let too_large = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;

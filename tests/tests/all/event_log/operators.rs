@@ -6,9 +6,9 @@ use bespeak::store::{DeadLetter, Guard};
 use bespeak::{
     app::dead_letters,
     config::{Config, Values},
-    effects::{Origin, Record},
+    envelope::{Origin, Record},
 };
-use bespeak_tests::{Books, Ran, Server, bespeak, each_store, until, until_within};
+use bespeak_tests::{Books, Output, Server, bespeak, each_store, until, until_within};
 use serde_json::{Value, json};
 
 use super::{keys, settings, settled, way};
@@ -22,7 +22,7 @@ struct Shell {
 }
 
 impl Shell {
-    async fn run(&self, args: &[&str]) -> Ran {
+    async fn run(&self, args: &[&str]) -> Output {
         let environment =
             [("BESPEAK_DATABASE_URL", self.database.as_str()), ("BESPEAK_EVENTS_URL", self.events.as_str())];
         bespeak(args, &environment).await

@@ -8,11 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 use bespeak::{
+    envelope::OutboxEvent,
     events::{
         PublishError, Publisher,
         relay::{Relay, RelayOptions, Step},
     },
-    store::{Database, FixedClock, Guard, OutboxEvent},
+    store::{Database, FixedClock, Guard},
     trace::TraceContext,
 };
 use bespeak_tests::{Api, Books, each_store};
@@ -48,7 +49,7 @@ impl Log {
     }
 
     /// Per key, first appearances are in the order of versions.
-    fn in_order(&self) {
+    fn assert_consistent(&self) {
         let mut last: HashMap<String, u64> = HashMap::new();
         let mut seen = HashSet::new();
         for event in self.written() {
@@ -154,7 +155,7 @@ async fn one_failed_report_marks_the_others_and_keeps_the_order(books: Books) {
     assert_eq!(step(&mut relay).await.claimed, 0);
     scene.clock.advance(Duration::from_secs(2));
     assert_eq!(step(&mut relay).await.published, 2);
-    scene.log.in_order();
+    scene.log.assert_consistent();
     assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 20));
     assert_eq!(scene.store.backlog().await.expect("counted").blocked, 0, "forgotten once it went well");
 }
@@ -181,7 +182,7 @@ async fn an_event_that_is_refused_parks_its_key(books: Books) {
     scene.log.answers(|_| Ok(()));
     assert_eq!(scene.store.retry_blocked(Some(&bad)).await.expect("tried"), 1);
     assert_eq!(step(&mut relay).await.published, 2);
-    scene.log.in_order();
+    scene.log.assert_consistent();
     assert_eq!(scene.waiting().await, 0);
 }
 
@@ -212,7 +213,7 @@ async fn an_outage_blames_no_key(books: Books) {
     scene.log.answers(|_| Ok(()));
     scene.clock.advance(Duration::from_secs(20));
     step(&mut relay).await;
-    scene.log.in_order();
+    scene.log.assert_consistent();
     let backlog = scene.store.backlog().await.expect("counted");
     assert_eq!((backlog.unpublished, backlog.blocked), (0, 0), "forgotten once it went well");
 }
@@ -246,7 +247,7 @@ async fn relays_share_the_work_and_keep_the_order(books: Books) {
         };
         let (_, worked) = tokio::join!(trading, working);
         assert!(worked.iter().all(|events| *events > 0), "each does its share: {worked:?}");
-        scene.log.in_order();
+        scene.log.assert_consistent();
         assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 400), "each event once");
     }
 }
@@ -283,7 +284,7 @@ async fn a_frozen_relay_that_wakes_up_is_refused(books: Books) {
     assert_eq!((late.published, late.refused), (0, 20));
     assert_eq!(step(&mut frozen).await.claimed, 0, "the other holds all shards");
     assert_eq!(step(&mut other).await.published, 30, "what the operator wants is not swallowed");
-    scene.log.in_order();
+    scene.log.assert_consistent();
     let written = scene.log.written();
     let ids: HashSet<_> = written.iter().map(|event| event.event_id).collect();
     assert_eq!((written.len(), ids.len()), (70, 30));
@@ -347,7 +348,7 @@ fn headers_are_as_described() {
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let with = OutboxEvent { trace: TraceContext::parse(given), ..without.clone() };
     for event in [without, with] {
-        let record = bespeak::events::record(&event, "/hotel");
+        let record = bespeak::envelope::record(&event, "/hotel");
         assert_eq!(record.trace(), event.trace);
         let headers: serde_json::Map<String, serde_json::Value> = record
             .headers
@@ -358,7 +359,7 @@ fn headers_are_as_described() {
         for name in ["traceparent", "ce_traceparent"] {
             assert_eq!(headers[name].as_str(), event.trace.map(|_| given), "{name}");
         }
-        let schemas = bespeak::events::schemas();
+        let schemas = bespeak::envelope::schemas();
         let validator = jsonschema::validator_for(&schemas["EventHeaders"]).expect("a schema");
         let wrong: Vec<String> = validator.iter_errors(&headers).map(|error| error.to_string()).collect();
         assert_eq!(wrong, Vec::<String>::new(), "{headers}");

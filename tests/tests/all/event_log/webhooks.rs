@@ -1,6 +1,6 @@
 //! From a change of the books to a signed request at whoever wants to be told.
 
-use bespeak_tests::{Books, Receiver, Says, Server, each_store, until};
+use bespeak_tests::{Behaviour, Books, Receiver, Server, each_store, until};
 use serde_json::{Value, json};
 
 use super::{settings, settled, way};
@@ -14,7 +14,7 @@ async fn whoever_wants_an_event_is_told_of_it_once(books: Books) {
         let books = books.another().await;
         let (_topic, events) = way(kafka).await;
         let (all, stock) =
-            (Receiver::start(Says::status(200)).await, Receiver::start(Says::status(204)).await);
+            (Receiver::start(Behaviour::status(200)).await, Receiver::start(Behaviour::status(204)).await);
         let url = all.url();
         let hooks = [
             ("BESPEAK_WEBHOOK_URL", url.as_str()),

@@ -38,7 +38,7 @@ async fn what_is_reserved_gets_its_key_and_what_is_cancelled_loses_it() {
     minute(&cron).await;
     drained(&mut source, &consumer, 2).await;
     assert_eq!(reserve.show(&tokens[3]).await["smartKey"]["status"], "REVOKED");
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// A database that goes away in the middle of a batch: the batch is halved and retried, and each key is issued once.
@@ -66,7 +66,7 @@ async fn a_batch_that_fails_is_retried_until_it_is_done_once() {
     }
     assert!(delivered.1 > 0, "it was away");
     assert_eq!(books.count("SELECT COUNT(*) FROM smart_keys WHERE code IS NOT NULL").await, 40);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// A consumer whose database comes back when it was missed.
@@ -121,11 +121,11 @@ async fn the_event_source_halves_retries_and_sets_aside() {
     let mut source = EventSource::start(topic.bootstrap(), topic.name(), "g", mapping).await;
     assert_eq!(source.deliver(&Refuses("never")).await.records, 0);
     // A partial answer
-    let record = |partition, offset| bespeak::effects::Record {
+    let record = |partition, offset| bespeak::envelope::Record {
         key: None,
         headers: Vec::new(),
         value: None,
-        origin: bespeak::effects::Origin { topic: "t".into(), partition, offset },
+        origin: bespeak::envelope::Origin { topic: "t".into(), partition, offset },
     };
     let records = [record(0, 1), record(0, 2), record(1, 7), record(1, 8)];
     let answer = json!({"batchItemFailures": [{"itemIdentifier": {"partition": "t-1", "offset": 8}}]});

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bespeak_services::Kafka;
-use bespeak_tests::{Books, Gateway, Lambda, Receiver, Says, TIME, Topic, sample, until_within};
+use bespeak_tests::{Behaviour, Books, Gateway, Lambda, Receiver, TIME, Topic, sample, until_within};
 use serde_json::{Value, json};
 
 use super::{open_transactions, sessions};
@@ -33,7 +33,7 @@ async fn traded(books: &Books) -> Lambda {
 async fn one_invocation_expires_publishes_delivers_and_forgets() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let reserve = traded(&books).await;
     // Given a hold that is overdue, and a published event that is old
     reserve.cars("bike", 1).await;

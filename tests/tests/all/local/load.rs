@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bespeak_services::Redis;
-use bespeak_tests::{Books, Receiver, Says, Server, Topic};
+use bespeak_tests::{Behaviour, Books, Receiver, Server, Topic};
 use http::Method;
 use serde_json::json;
 
@@ -21,7 +21,8 @@ pub(super) struct Load {
 impl Load {
     pub(super) async fn start(books: &Books) -> Self {
         let topic = Topic::new().await;
-        let receivers = [Receiver::start(Says::status(200)).await, Receiver::start(Says::status(500)).await];
+        let receivers =
+            [Receiver::start(Behaviour::status(200)).await, Receiver::start(Behaviour::status(500)).await];
         let events = topic.url();
         let redis = Redis::start_own(&[]).await.unwrap_or_else(|missing| panic!("{missing}"));
         let redis_url = redis.url();

@@ -7,8 +7,8 @@ use std::{
 
 use bespeak::{
     app::{Access, open_store},
-    expiry::Expiry,
-    lanes::{Dispatch, Plan},
+    background::Expiry,
+    dispatch::{Dispatch, Plan},
     telemetry::{self, ExpiryPath},
 };
 use bespeak_tests::{Api, Books, until};
@@ -191,8 +191,8 @@ async fn an_expiry_is_counted_under_the_path_that_is_said() {
     api.stock("seat", 1).await;
     let hold = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 1});
     assert_eq!(api.reserve("k", &hold).await.status, 200);
-    let store = open_store(&api.config, Access::Tend).await.expect("the same books");
-    let dispatch = Arc::new(Dispatch::start(store.clone(), Plan::Single { at_once: 1 }, 10));
+    let store = open_store(&api.config, Access::Maintain).await.expect("the same books");
+    let dispatch = Arc::new(Dispatch::start(store.clone(), Plan::Unbatched { at_once: 1 }, 10));
     let sweep = Mutex::new(Expiry::new(store, dispatch).counted_as(ExpiryPath::Sweep));
     until("the hold is swept", async || sweep.lock().await.step().await.expect("a step").expired == 1).await;
     assert_eq!(swept(), before + 1);

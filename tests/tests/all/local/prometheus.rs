@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak_load::Target;
+use bespeak_lab::load::Target;
 use bespeak_services::Prometheus;
 use bespeak_tests::{Books, until_within};
 use http::Method;

@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use bespeak::config::Strategy;
+use bespeak::dispatch::Strategy;
 use bespeak_tests::{Books, Nodes};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -125,6 +125,6 @@ async fn under_the_store_s_guard_the_same_holder_is_refused() {
     for strategy in [Strategy::Shedlock, Strategy::Redlock] {
         let (late, next, books) = granted(strategy).await;
         assert!(next && !late, "{strategy}: the unit is the next one's");
-        books.in_order().await;
+        books.assert_consistent().await;
     }
 }

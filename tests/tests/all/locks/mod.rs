@@ -8,10 +8,10 @@ mod serving;
 use std::sync::Arc;
 
 use bespeak::{
-    app::{Access, App, open_store},
-    config::{Config, Strategy, Values},
+    app::{Access, App, Rejected, open_store},
+    config::{Config, Values},
+    dispatch::{DispatchError, Strategy},
     engine::{Define, IdempotencyKey, Item, Items, Limits, Quantity, Refusal, ReserveDraft, ResourceId},
-    lanes::DispatchError,
 };
 
 /// Settings for a strategy, whatever it is, as the lab has them.
@@ -37,7 +37,7 @@ fn id(name: &str) -> ResourceId {
 
 async fn stock(app: &App, name: &str, total: u64) {
     let define = Define { resource_id: id(name), total, fulfilment: None };
-    app.define(define).await.expect("answered").expect("defined");
+    app.define(define).await.expect("defined");
 }
 
 /// A hold of one unit, for an hour: whether it was granted.
@@ -51,10 +51,11 @@ async fn hold(app: &App, key: &str, name: &str) -> Result<bool, DispatchError> {
         metadata: None,
         key: IdempotencyKey::new(key).expect("valid"),
     };
-    match app.reserve(draft).await? {
+    match app.reserve(draft).await {
         Ok(_) => Ok(true),
-        Err(Refusal::OutOfStock { .. }) => Ok(false),
-        Err(other) => panic!("{key}: {other:?}"),
+        Err(Rejected::Refused(Refusal::OutOfStock { .. })) => Ok(false),
+        Err(Rejected::Refused(other)) => panic!("{key}: {other:?}"),
+        Err(Rejected::Failed(error)) => Err(error),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak::{config::Strategy, lanes::DispatchError};
+use bespeak::dispatch::{DispatchError, Strategy};
 use bespeak_tests::{Api, Books, Nodes, Server, each_store};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ async fn sells_each_unit_once(books: Books, strategy: &str, redis: &str) {
     for client in clients.collect::<Vec<_>>() {
         client.await.expect("no panic");
     }
-    books.in_order().await;
+    books.assert_consistent().await;
     let sum = |metric: &'static str| {
         let servers = servers.clone();
         async move { servers[0].metric(metric).await + servers[1].metric(metric).await }
@@ -114,7 +114,7 @@ async fn without_a_majority_the_answer_is_come_again_and_nothing_is_granted() {
     })
     .await;
     assert_eq!(api.available("seat").await, 8);
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,7 +169,7 @@ async fn nodes_that_are_emptied_in_mid_load_oversell_nothing() {
     over.store(true, Ordering::Relaxed);
     assert!(flushing.await.expect("no panic") > 1);
     assert_eq!(granted, 20);
-    books.in_order().await;
+    books.assert_consistent().await;
     let lost: u64 = apps.iter().filter_map(|app| app.lock_counts()).map(|counts| counts.lost).sum();
     assert!(lost > 0, "no lock was lost, so nothing was tried");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bespeak::store::{
-    Mode, Store,
+    CommitMode, Store,
     mysql::{MysqlOptions, MysqlStore},
 };
 use bespeak_tests::{Api, Books, until};
@@ -55,7 +55,7 @@ async fn a_client_that_hangs_up_leaves_nothing_open() {
         }
         until("nothing is open", || async { open_transactions(&api.books).await == 0 }).await;
         assert_eq!(api.reserve("last", &order(&["seat"])).await.status, 200);
-        api.books.in_order().await;
+        api.books.assert_consistent().await;
     }
 }
 
@@ -70,7 +70,7 @@ async fn a_transaction_that_is_dropped_is_undone() {
     let mut ended = 0;
     for times in 0.. {
         let batch = [hold(&format!("{times}"), &["seat"])];
-        if polled(times, store.execute(&batch, Mode::Commit)).await {
+        if polled(times, store.execute(&batch, CommitMode::Commit)).await {
             ended += 1;
         }
         // Before the connection is asked for anything else, which would end a transaction that it had open; and long before
@@ -79,7 +79,7 @@ async fn a_transaction_that_is_dropped_is_undone() {
         while open_transactions(&books).await > 0 {
             assert!(Instant::now() < soon, "dropped at await {times}, it is still open");
         }
-        let next = store.execute(&[hold(&format!("{times}-next"), &["seat"])], Mode::Commit).await;
+        let next = store.execute(&[hold(&format!("{times}-next"), &["seat"])], CommitMode::Commit).await;
         assert!(next.expect("executed").outcomes[0].is_ok());
         // It was followed to its end a few times.
         if ended == 5 {
@@ -88,5 +88,5 @@ async fn a_transaction_that_is_dropped_is_undone() {
         }
     }
     until("nothing is open", || async { open_transactions(&books).await == 0 }).await;
-    books.in_order().await;
+    books.assert_consistent().await;
 }

@@ -1,6 +1,6 @@
 //! What each guard is worth.
 
-use bespeak::store::{Guard, Mode};
+use bespeak::store::{CommitMode, Guard};
 use bespeak_tests::{Books, bespeak};
 
 use super::{hold, stock};
@@ -15,7 +15,7 @@ async fn oversold(guard: Guard) -> usize {
     for n in 0..64_usize {
         let store = stores[n % 2].clone();
         tasks.push(tokio::spawn(async move {
-            let executed = store.execute(&[hold(&format!("{n}"), &["seat"])], Mode::Commit).await;
+            let executed = store.execute(&[hold(&format!("{n}"), &["seat"])], CommitMode::Commit).await;
             // Whoever lost ten times in a row comes again another day.
             executed.is_ok_and(|executed| executed.outcomes[0].is_ok())
         }));

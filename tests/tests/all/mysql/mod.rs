@@ -14,7 +14,7 @@ use bespeak::{
     engine::{
         Command, Define, IdempotencyKey, Item, Items, Limits, Quantity, ReserveDraft, ResourceId, Token,
     },
-    store::{Mode, Store},
+    store::{CommitMode, Store},
 };
 use bespeak_services::Proxy;
 use bespeak_tests::Books;
@@ -46,7 +46,7 @@ fn hold(key: &str, names: &[&str]) -> Command {
 }
 
 async fn stock(store: &dyn Store, name: &str, total: u64) {
-    store.execute(&[define(name, total)], Mode::Commit).await.expect("defined");
+    store.execute(&[define(name, total)], CommitMode::Commit).await.expect("defined");
 }
 
 /// A proxy in front of the server of these books, and their URL through it.
@@ -89,7 +89,7 @@ fn transactions(books: &Books) -> String {
 /// Sends a reserve again and again under its key, on connections of its own, until it is answered 200 or 409; gives the
 /// status and the token.
 async fn insist(url: &str, key: &str, body: &Value) -> (u16, String) {
-    let target = bespeak_load::Target::new(url).expect("a base URL");
+    let target = bespeak_lab::load::Target::new(url).expect("a base URL");
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
     loop {
         ticks.tick().await;

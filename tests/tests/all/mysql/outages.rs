@@ -139,7 +139,7 @@ async fn out_of_connections() {
     for name in &names {
         assert_eq!(insist(&server.url, &format!("again-{name}"), &order(&[name])).await.0, 200);
     }
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// A database that is read-only, as a replica is after a failover: writes are answered 503, reads go on.
@@ -166,7 +166,7 @@ async fn read_only() {
     sqlx::raw_sql("SET GLOBAL read_only = 0").execute(&mut root).await.expect("set");
     assert_eq!(server.ask(Method::POST, "/api/v1/reserve", &key, &body).await.0, 200);
     assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// I6: the database's clock decides. A server whose own clock is ten minutes ahead neither ends holds early nor gives them
@@ -181,7 +181,7 @@ async fn a_servers_own_clock_is_wrong() {
         let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": ttl}).to_string();
         let url = server.url.clone();
         async move {
-            let target = bespeak_load::Target::new(&url).expect("a base URL");
+            let target = bespeak_lab::load::Target::new(&url).expect("a base URL");
             let headers = [("idempotency-key", key)];
             let mut connection = target.connect().await.expect("connected");
             let answer = connection.send(Method::POST, "/api/v1/reserve", &headers, body.into()).await;
@@ -207,5 +207,5 @@ async fn a_servers_own_clock_is_wrong() {
     assert_eq!(books.count(early).await, 0);
     let commit = json!({"token": long["token"]}).to_string();
     assert_eq!(wrong.ask(Method::POST, "/api/v1/commit", &[], &commit).await.0, 200);
-    books.in_order().await;
+    books.assert_consistent().await;
 }

@@ -122,7 +122,7 @@ async fn one_of_two_servers_is_killed() {
     let (others, more) = second.ended().await;
     held.extend(others);
     unanswered.extend(more);
-    books.in_order().await;
+    books.assert_consistent().await;
     for (key, token) in held.iter().step_by(held.len() / 200 + 1) {
         assert_eq!(insist(&other.url, key, &wish_of(key)).await, (200, token.clone()), "{key}");
     }
@@ -175,7 +175,7 @@ async fn two_servers_under_the_same_load() {
                 servers[0].ask(Method::GET, &format!("/api/v1/resources/{name}"), &[], "").await;
             assert_eq!(resource["availableStock"], 40, "{strategy}: all was given back");
         }
-        books.in_order().await;
+        books.assert_consistent().await;
         for server in servers {
             assert_eq!(server.logged("ERROR"), Vec::<String>::new());
             let retries = server.metric("bespeak_store_retries_total").await;
@@ -185,7 +185,7 @@ async fn two_servers_under_the_same_load() {
 }
 
 async fn act(url: &str, verb: &str, token: &str) {
-    let target = bespeak_load::Target::new(url).expect("a base URL");
+    let target = bespeak_lab::load::Target::new(url).expect("a base URL");
     let path = format!("/api/v1/{verb}");
     loop {
         let mut connection = target.connect().await.expect("connected");

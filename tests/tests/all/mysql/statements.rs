@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bespeak::{
     engine::{Accepted, Command, Extend, Outcome, Refusal, Token, Ttl},
     store::{
-        Clock, FixedClock, Guard, Mode, Store,
+        Clock, CommitMode, FixedClock, Guard, Store,
         mysql::{MysqlOptions, MysqlStore},
     },
 };
@@ -29,7 +29,7 @@ async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
         let holds: Vec<_> = (0..size).map(|n| hold(&format!("{size}-{n}"), &["seat"])).collect();
         let commits: Vec<_> = holds.iter().filter_map(|hold| made(hold).map(Command::Commit)).collect();
         let batch: Vec<_> = holds.into_iter().chain(commits).collect();
-        let executed = store.execute(&batch, Mode::Commit).await.expect("executed");
+        let executed = store.execute(&batch, CommitMode::Commit).await.expect("executed");
         assert!(executed.outcomes.iter().all(Result::is_ok));
     }
     for n in 0..5 {
@@ -39,7 +39,7 @@ async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
         api.get("/api/v1/resources").await;
     }
     assert_eq!(ask_root(&api.books, PREPARED).await, before);
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }
 
 fn made(command: &Command) -> Option<Token> {
@@ -92,7 +92,7 @@ async fn round_trips_are_few_and_counted() {
         "{outcomes:?}"
     );
     assert!(round_trips <= 11, "{round_trips} with overdue holds expired on demand");
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 async fn counted(
@@ -101,7 +101,7 @@ async fn counted(
     commands: &[Command],
 ) -> (u32, Vec<Outcome>) {
     let before = proxy.commands();
-    let executed = store.execute(commands, Mode::Commit).await.expect("executed");
+    let executed = store.execute(commands, CommitMode::Commit).await.expect("executed");
     let seen = proxy.commands() - before;
     // The pool asks a connection that comes back, or was idle, whether it is still there; with overdue holds there are two
     // transactions.
@@ -117,9 +117,9 @@ async fn only_what_is_named_is_locked() {
     let store = books.open(None, Guard::RowLock).await;
     store.migrate().await.expect("migrated");
     let defines: Vec<_> = (0..1_000).map(|n| define(&format!("r{n:04}"), 10)).collect();
-    store.execute(&defines, Mode::Commit).await.expect("defined");
+    store.execute(&defines, CommitMode::Commit).await.expect("defined");
     let holds: Vec<_> = (0..1_000).map(|n| hold(&format!("{n}"), &[&format!("r{n:04}")])).collect();
-    store.execute(&holds, Mode::Commit).await.expect("held");
+    store.execute(&holds, CommitMode::Commit).await.expect("held");
 
     // Somebody keeps the last resource, so transactions that need it stop where they have locked the others.
     let mut thief = books.root().await;
@@ -129,7 +129,7 @@ async fn only_what_is_named_is_locked() {
     let waiting = {
         let store = store.clone();
         tokio::spawn(async move {
-            store.execute(&[hold("three", &["r0001", "r0500", "r0999"])], Mode::Commit).await
+            store.execute(&[hold("three", &["r0001", "r0500", "r0999"])], CommitMode::Commit).await
         })
     };
     // Two of the three, and the one that is waited for.
@@ -141,17 +141,17 @@ async fn only_what_is_named_is_locked() {
     assert!(ask_root(&books, &locked).await <= 3, "{} rows", ask_root(&books, &locked).await);
     for n in (0..999).filter(|n| ![1, 500].contains(n)).step_by(37) {
         let batch = [hold(&format!("free-{n}"), &[&format!("r{n:04}")])];
-        let free = store.execute(&batch, Mode::Commit);
+        let free = store.execute(&batch, CommitMode::Commit);
         let free = tokio::time::timeout(Duration::from_secs(1), free).await.expect("nobody waits");
         assert!(free.expect("executed").outcomes[0].is_ok());
     }
     let tokens: Vec<_> = holds.iter().filter_map(made).collect();
-    let release = store.execute(&[Command::Release(tokens[2])], Mode::Commit).await.expect("executed");
+    let release = store.execute(&[Command::Release(tokens[2])], CommitMode::Commit).await.expect("executed");
     assert!(release.outcomes[0].is_ok());
     sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
     assert!(waiting.await.expect("no panic").expect("executed").outcomes[0].is_ok());
     assert_eq!(store.resource(&id("r0999")).await.expect("read").expect("known").available, 8);
-    books.in_order().await;
+    books.assert_consistent().await;
 }
 
 /// The clock is read after the last lock: a hold whose time is up while somebody waits for its lock cannot be committed.
@@ -177,5 +177,5 @@ async fn the_clock_comes_after_the_locks() {
         sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
     };
     tokio::join!(commit, release);
-    api.books.in_order().await;
+    api.books.assert_consistent().await;
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bespeak::retention::{Purger, Retention};
-use bespeak_tests::{Api, Books, Receiver, Reply, Says, each_store};
+use bespeak::background::{Purger, Retention};
+use bespeak_tests::{Api, Behaviour, Books, Receiver, Reply, each_store};
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ async fn requests_that_are_wrong(books: Books) {
 
 async fn a_test_is_sent_at_once(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
     hooks.post(endpoint, "/disable", &json!({})).await;
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
@@ -168,11 +168,11 @@ async fn a_test_is_sent_at_once(books: Books) {
         (&tested["delivered"], &tested["status"], &tested["body"]),
         (&json!(true), &json!(200), &json!("received"))
     );
-    receiver.says(Says::Closes);
+    receiver.says(Behaviour::Closes);
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
     assert_eq!((&tested["delivered"], &tested["status"]), (&json!(false), &Value::Null));
     assert!(tested["error"].as_str().is_some_and(|said| said.contains("the connection broke")), "{tested}");
-    receiver.says(Says::status(410));
+    receiver.says(Behaviour::status(410));
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
     assert_eq!((&tested["delivered"], &tested["error"]), (&json!(false), &json!("answered 410")));
     assert!(hooks.deliveries(endpoint).await.is_empty(), "nothing is kept of it");
@@ -180,7 +180,7 @@ async fn a_test_is_sent_at_once(books: Books) {
 
 async fn a_disabled_endpoint_keeps_what_it_was_to_be_told(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
     let off = hooks.post(endpoint, "/disable", &json!({})).await;
@@ -196,7 +196,7 @@ async fn a_disabled_endpoint_keeps_what_it_was_to_be_told(books: Books) {
 
 async fn deliveries_are_listed_and_made_again(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     let mut events = Vec::new();
     for _ in 0..5 {
@@ -218,7 +218,7 @@ async fn deliveries_are_listed_and_made_again(books: Books) {
 
 async fn a_span_of_time_is_made_again(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     let (other, _) = hooks.endpoint(&receiver.url()).await;
     let mut events = Vec::new();
@@ -271,7 +271,7 @@ async fn the_endpoint_of_the_environment(books: Books) {
 async fn metrics_and_retention(books: Books) {
     bespeak::telemetry::metrics().expect("started");
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
     assert_eq!(hooks.round().await.delivered, 1);
@@ -279,8 +279,8 @@ async fn metrics_and_retention(books: Books) {
     let day = Duration::from_secs(24 * 3_600);
     let retention = Retention { reservations: 7 * day, events: day, inbox: 8 * day, deliveries: 7 * day };
     let way: Arc<dyn bespeak::store::Store> = hooks.store.clone();
-    let plan = bespeak::lanes::Plan::Single { at_once: 1 };
-    let dispatch = Arc::new(bespeak::lanes::Dispatch::start(way, plan, 10));
+    let plan = bespeak::dispatch::Plan::Unbatched { at_once: 1 };
+    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(way, plan, 10));
     let mut purger = Purger::new(hooks.store.clone(), dispatch, retention);
     while purger.step().await.expect("purged").more {}
     assert_eq!(hooks.deliveries(endpoint).await.len(), 2, "nothing is old");

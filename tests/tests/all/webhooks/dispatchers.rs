@@ -3,11 +3,11 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bespeak::{
+    background::{RunReport, RunUntil},
+    delivery::DispatcherOptions,
     store::{Guard, WebhookStore},
-    until::{Ran, Until},
-    webhooks::DispatcherOptions,
 };
-use bespeak_tests::{Api, Books, Receiver, Says, each_store, until};
+use bespeak_tests::{Api, Behaviour, Books, Receiver, each_store, until};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -26,18 +26,21 @@ each_store!(
 struct Running {
     wake: Arc<Notify>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<Ran<Step>>,
+    task: tokio::task::JoinHandle<RunReport<Step>>,
 }
 
 impl Running {
     fn start(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Self {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let task =
-            tokio::spawn(dispatcher(store, timeout, options).run(Until::Stopped, wake.clone(), stop.clone()));
+        let task = tokio::spawn(dispatcher(store, timeout, options).run(
+            RunUntil::Stopped,
+            wake.clone(),
+            stop.clone(),
+        ));
         Self { wake, stop, task }
     }
 
-    async fn stop(self) -> Ran<Step> {
+    async fn stop(self) -> RunReport<Step> {
         self.stop.cancel();
         self.task.await.expect("no panic")
     }
@@ -45,7 +48,7 @@ impl Running {
 
 async fn what_a_dispatcher_was_killed_over_comes_again(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::Nothing).await;
+    let receiver = Receiver::start(Behaviour::Nothing).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     let event = hooks.enqueue(endpoint).await;
     let mut killed = dispatcher(hooks.store.clone(), Duration::from_secs(60), DispatcherOptions::default());
@@ -53,7 +56,7 @@ async fn what_a_dispatcher_was_killed_over_comes_again(books: Books) {
     until("the receiver has it", || async { !receiver.messages().is_empty() }).await;
     task.abort();
     assert!(task.await.expect_err("killed").is_cancelled());
-    receiver.says(Says::status(200));
+    receiver.says(Behaviour::status(200));
     assert_eq!(hooks.round().await, Step::default(), "its claim lasts");
     hooks.clock.advance(DispatcherOptions::default().lease);
     assert_eq!(hooks.round().await, Step { claimed: 1, delivered: 1, ..Step::default() });
@@ -63,7 +66,7 @@ async fn what_a_dispatcher_was_killed_over_comes_again(books: Books) {
 
 async fn two_dispatchers_deliver_each_once(books: Books) {
     let api = Api::with(books, &[ALLOWED], None).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let mut events = HashSet::new();
     for _ in 0..3 {
         let made = api.post("/api/v1/webhooks", &json!({"url": receiver.url()})).await.json();
@@ -91,7 +94,8 @@ async fn two_dispatchers_deliver_each_once(books: Books) {
 
 async fn a_slow_receiver_does_not_hold_up_others(books: Books) {
     let hooks = Hooks::start(books).await;
-    let (slow, fast) = (Receiver::start(Says::Nothing).await, Receiver::start(Says::status(200)).await);
+    let (slow, fast) =
+        (Receiver::start(Behaviour::Nothing).await, Receiver::start(Behaviour::status(200)).await);
     let (held_up, _) = hooks.endpoint(&slow.url()).await;
     let (other, _) = hooks.endpoint(&fast.url()).await;
     // An old backlog that is longer than all the room there is.
@@ -118,7 +122,8 @@ async fn a_slow_receiver_does_not_hold_up_others(books: Books) {
 
 async fn told_to_stop_it_finishes_or_gives_back(books: Books) {
     let hooks = Hooks::start(books).await;
-    let (never, slow) = (Receiver::start(Says::Nothing).await, Receiver::start(Says::Nothing).await);
+    let (never, slow) =
+        (Receiver::start(Behaviour::Nothing).await, Receiver::start(Behaviour::Nothing).await);
     let (hanging, _) = hooks.endpoint(&never.url()).await;
     let (ending, _) = hooks.endpoint(&slow.url()).await;
     hooks.enqueue(hanging).await;
@@ -128,7 +133,7 @@ async fn told_to_stop_it_finishes_or_gives_back(books: Books) {
     running.stop().await;
     let delivery = hooks.delivery(hanging).await;
     assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("PENDING"), &json!(0)));
-    never.says(Says::status(200));
+    never.says(Behaviour::status(200));
     assert_eq!(hooks.round().await.delivered, 1, "it is anybody's at once");
 
     hooks.enqueue(ending).await;
@@ -140,7 +145,7 @@ async fn told_to_stop_it_finishes_or_gives_back(books: Books) {
 }
 
 async fn woken_it_delivers_at_once_and_unwoken_soon(books: Books) {
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let url = receiver.url();
     let settings = [ALLOWED, ("BESPEAK_WEBHOOK_URL", &*url), ("BESPEAK_WEBHOOK_SECRET", secret)];

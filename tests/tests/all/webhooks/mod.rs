@@ -7,9 +7,10 @@ mod sending;
 use std::{sync::Arc, time::Duration};
 
 use bespeak::{
+    delivery::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step},
     engine::Timestamp,
     store::{Database, FixedClock, Guard, WebhookStore, conformance::Enqueued},
-    webhooks::{Dispatcher, DispatcherOptions, EndpointId, Sender, SenderOptions, Step},
+    webhooks::EndpointId,
 };
 use bespeak_tests::{Api, Books, Receiver};
 use serde_json::{Value, json};

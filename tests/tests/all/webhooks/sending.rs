@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bespeak::webhooks::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step};
-use bespeak_tests::{Books, Receiver, Says, each_store};
+use bespeak::delivery::{Dispatcher, DispatcherOptions, Sender, SenderOptions, Step};
+use bespeak_tests::{Behaviour, Books, Receiver, each_store};
 use serde_json::{Value, json};
 
 use super::*;
@@ -22,7 +22,7 @@ each_store!(
 
 async fn what_arrives_is_the_event_signed(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(204)).await;
+    let receiver = Receiver::start(Behaviour::status(204)).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
     let event = hooks.enqueue(endpoint).await;
     assert_eq!(hooks.round().await, Step { claimed: 1, delivered: 1, ..Step::default() });
@@ -44,15 +44,15 @@ async fn what_arrives_is_the_event_signed(books: Books) {
 
 async fn only_2xx_counts_and_failures_come_again(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::Nothing).await;
+    let receiver = Receiver::start(Behaviour::Nothing).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
     let event = hooks.enqueue(endpoint).await;
     let failures = [
-        (Says::Nothing, Value::Null, "no whole answer within 300ms", 5),
-        (Says::Closes, Value::Null, "the connection broke", 5 * 60),
-        (Says::status(500), json!(500), "answered 500", 30 * 60),
-        (Says::status(404), json!(404), "answered 404", 2 * 3_600),
-        (Says::status(400), json!(400), "answered 400", 5 * 3_600),
+        (Behaviour::Nothing, Value::Null, "no whole answer within 300ms", 5),
+        (Behaviour::Closes, Value::Null, "the connection broke", 5 * 60),
+        (Behaviour::status(500), json!(500), "answered 500", 30 * 60),
+        (Behaviour::status(404), json!(404), "answered 404", 2 * 3_600),
+        (Behaviour::status(400), json!(400), "answered 400", 5 * 3_600),
     ];
     let mut attempts = 0;
     for (says, status, error, delay) in failures {
@@ -71,7 +71,7 @@ async fn only_2xx_counts_and_failures_come_again(books: Books) {
         assert_eq!(hooks.round().await, Step::default(), "not before its time");
         hooks.clock.advance(Duration::from_secs(u64::try_from(waits).expect("in the future") + 1));
     }
-    receiver.says(Says::status(299));
+    receiver.says(Behaviour::status(299));
     assert_eq!(hooks.round().await.delivered, 1);
     assert!(told(&receiver).iter().all(|id| *id == event.to_string()), "one event, however often it is sent");
     assert!(receiver.messages().iter().all(|message| message.is_signed_with(&secret)));
@@ -88,24 +88,24 @@ async fn only_2xx_counts_and_failures_come_again(books: Books) {
 
 async fn a_body_that_breaks_off_changes_nothing(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::HalfABody(200)).await;
+    let receiver = Receiver::start(Behaviour::HalfABody(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
     assert_eq!(hooks.round().await.delivered, 1, "the status was there");
     let long = "x".repeat(1 << 20);
-    receiver.says(Says::Answer(200, String::new(), long));
+    receiver.says(Behaviour::Answer(200, String::new(), long));
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
     assert_eq!(tested["body"].as_str().map(str::len), Some(4_096), "no more of it is read");
 }
 
 async fn a_redirect_is_not_followed(books: Books) {
     let hooks = Hooks::start(books).await;
-    let elsewhere = Receiver::start(Says::status(200)).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let elsewhere = Receiver::start(Behaviour::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
     for status in [301, 302, 307, 308] {
-        receiver.says(Says::with(status, &format!("Location: {}", elsewhere.url())));
+        receiver.says(Behaviour::with(status, &format!("Location: {}", elsewhere.url())));
         assert_eq!(hooks.round().await.failed, 1, "{status}");
         let delivery = hooks.delivery(endpoint).await;
         assert_eq!(delivery["lastStatus"], status);
@@ -117,7 +117,7 @@ async fn a_redirect_is_not_followed(books: Books) {
 
 async fn gone_disables_the_endpoint(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(410)).await;
+    let receiver = Receiver::start(Behaviour::status(410)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
     assert_eq!(hooks.round().await, Step { claimed: 1, failed: 1, disabled: 1, ..Step::default() });
@@ -129,7 +129,7 @@ async fn gone_disables_the_endpoint(books: Books) {
     let event = hooks.enqueue(endpoint).await;
     hooks.clock.advance(Duration::from_secs(60));
     assert_eq!(hooks.round().await, Step::default(), "it wants no more");
-    receiver.says(Says::status(200));
+    receiver.says(Behaviour::status(200));
     hooks.post(endpoint, "/enable", &json!({})).await;
     assert_eq!(hooks.round().await.delivered, 2, "both were kept");
     assert!(told(&receiver).contains(&event.to_string()));
@@ -137,7 +137,7 @@ async fn gone_disables_the_endpoint(books: Books) {
 
 async fn a_receiver_may_ask_for_more_time(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     let date = jiff::Timestamp::now().checked_add(Duration::from_secs(1_000)).expect("a time");
     let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).expect("a date");
@@ -149,7 +149,7 @@ async fn a_receiver_may_ask_for_more_time(books: Books) {
         (429, "Retry-After: soon".to_owned(), 5, 6),
         (500, "Retry-After: 3600".to_owned(), 5, 6),
     ] {
-        receiver.says(Says::with(status, &header));
+        receiver.says(Behaviour::with(status, &header));
         hooks.enqueue(endpoint).await;
         assert_eq!(hooks.round().await.failed, 1);
         let waits = hooks.waits(&hooks.deliveries(endpoint).await[0]);
@@ -160,10 +160,10 @@ async fn a_receiver_may_ask_for_more_time(books: Books) {
 
 async fn after_the_last_attempt_it_is_given_up(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(500)).await;
+    let receiver = Receiver::start(Behaviour::status(500)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
-    for _ in 1..bespeak::webhooks::ATTEMPTS_MAX {
+    for _ in 1..bespeak::delivery::ATTEMPTS_MAX {
         assert_eq!(hooks.round().await.failed, 1);
         hooks.clock.advance(Duration::from_secs(30 * 3_600));
     }
@@ -178,7 +178,7 @@ async fn after_the_last_attempt_it_is_given_up(books: Books) {
 
 async fn nothing_is_sent_to_private_addresses(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     // Made while it was allowed: by address, and by a name that resolves to one.
     let (by_address, _) = hooks.endpoint(&receiver.url()).await;
     let (by_name, _) = hooks.endpoint(&receiver.url_by_name()).await;
@@ -214,7 +214,7 @@ async fn nothing_is_sent_to_private_addresses(books: Books) {
 
 async fn both_secrets_sign_while_one_is_rotated(books: Books) {
     let hooks = Hooks::start(books).await;
-    let receiver = Receiver::start(Says::status(200)).await;
+    let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, old) = hooks.endpoint(&receiver.url()).await;
     let rotated = hooks.post(endpoint, "/rotate", &json!({"overlapSeconds": 60})).await;
     let new = rotated["secret"].as_str().expect("a secret").to_owned();

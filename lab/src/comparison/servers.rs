@@ -1,0 +1,124 @@
+//! The servers that the lab uses: those that are named, or some that are started for the occasion.
+//!
+//! Never: a server of this machine that was not named or started for this. What starts them is in builds with the feature
+//! `provide` alone (docs/adr/0018-lab-servers.md).
+
+use bespeak::{
+    dispatch::Strategy,
+    lock::LockKind,
+    store::mysql::{Scratch, ScratchServer},
+};
+
+use super::{args::LabArgs, redis};
+use bespeak_cli::Failure;
+
+/// What a majority needs that survives the loss of one node.
+const REDIS_NODES: usize = 3;
+
+pub(super) struct Servers {
+    pub(super) database: ScratchServer,
+    /// None where no strategy needs them.
+    redis_urls: Option<String>,
+    /// Stopped when this is dropped.
+    #[cfg(feature = "provide")]
+    _started: Option<started::Started>,
+}
+
+impl Servers {
+    /// Finds or starts what these strategies need.
+    ///
+    /// # Errors
+    /// A server is not named, or cannot be started: says what to do.
+    pub(super) async fn find(args: &LabArgs, strategies: &[Strategy]) -> Result<Self, Failure> {
+        let needs_redis = strategies.contains(&Strategy::Redlock);
+        if args.provide {
+            return Self::start(needs_redis).await;
+        }
+        let named = |flag: &Option<String>, variable| flag.clone().or_else(|| std::env::var(variable).ok());
+        let Some(url) = named(&args.database_url, "BESPEAK_LAB_DATABASE_URL") else {
+            return Err(Failure::usage(
+                "the lab needs a MySQL server: --provide starts one for the occasion, --database-url names one",
+            ));
+        };
+        let redis_urls = named(&args.redis_urls, "BESPEAK_LAB_REDIS_URLS");
+        let nodes = redis_urls.as_deref().map_or(0, |urls| urls.split(',').count());
+        if needs_redis && nodes < REDIS_NODES {
+            return Err(Failure::usage(format!(
+                "redlock needs {REDIS_NODES} independent Redis nodes, and {nodes} are named: --redis-urls names them, --provide \
+                 starts everything, --strategy leaves redlock out"
+            )));
+        }
+        Ok(Self {
+            database: ScratchServer::new(&url)?,
+            redis_urls: redis_urls.filter(|_| needs_redis),
+            #[cfg(feature = "provide")]
+            _started: None,
+        })
+    }
+
+    /// What a server under test is told, beside its strategy.
+    pub(super) fn settings(&self, database: &Scratch, strategy: Strategy) -> Vec<(&'static str, String)> {
+        let mut settings = vec![("BESPEAK_DATABASE_URL", database.url())];
+        if let (Some(LockKind::Redlock), Some(urls)) = (strategy.lock(), &self.redis_urls) {
+            settings.push(("BESPEAK_REDIS_URLS", urls.clone()));
+        }
+        settings
+    }
+
+    /// What the nodes call themselves, such as `Redis 7.0.15, 3 nodes`; `None` where no strategy needs them.
+    pub(super) async fn redis_version(&self) -> Option<String> {
+        let urls = self.redis_urls.as_deref()?;
+        let first = urls.split(',').next().unwrap_or_default().trim();
+        let version = redis::version(first).await.unwrap_or_else(|| "Redis of an unknown version".to_owned());
+        Some(format!("{version}, {} nodes", urls.split(',').count()))
+    }
+
+    #[cfg(not(feature = "provide"))]
+    async fn start(_with_redis: bool) -> Result<Self, Failure> {
+        Err(Failure::usage(
+            "this build cannot start servers: name some with --database-url and --redis-urls, or use `cargo bespeak lab --provide`",
+        ))
+    }
+
+    #[cfg(feature = "provide")]
+    async fn start(with_redis: bool) -> Result<Self, Failure> {
+        let started = started::Started::start(with_redis).await?;
+        Ok(Self {
+            database: ScratchServer::new(&started.database.url())?,
+            redis_urls: with_redis.then(|| {
+                started.redis.iter().map(bespeak_services::Redis::url).collect::<Vec<_>>().join(",")
+            }),
+            _started: Some(started),
+        })
+    }
+}
+
+#[cfg(feature = "provide")]
+mod started {
+    use bespeak_services::{Mysql, Redis, ServiceError};
+
+    use super::REDIS_NODES;
+    use bespeak_cli::Failure;
+
+    /// Every COMMIT is on disk when it is answered, and the tables of a run fit into memory.
+    const DATABASE: [&str; 2] = ["--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=1G"];
+
+    pub(super) struct Started {
+        pub(super) database: Mysql,
+        pub(super) redis: Vec<Redis>,
+    }
+
+    impl Started {
+        pub(super) async fn start(with_redis: bool) -> Result<Self, Failure> {
+            let failed = |error: ServiceError| Failure::caused("a server cannot be provided", &error);
+            let database = Mysql::start_own(&DATABASE).await.map_err(failed)?;
+            let mut redis = Vec::new();
+            if with_redis {
+                for _ in 0..REDIS_NODES {
+                    redis.push(Redis::start_own(&[]).await.map_err(failed)?);
+                }
+            }
+            Ok(Self { database, redis })
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Background tasks, in one place for every kind of process: a server starts them all and lets them run; a function that is
+//! frozen between invocations takes the same parts and runs each until its time is over.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{App, EventsError, events::EventPipeline};
+use crate::{
+    background::{Expiry, Purger, RunUntil},
+    config::Config,
+    coordination::SoldOutChannel,
+    delivery::{Dispatcher, DispatcherOptions},
+    dispatch::{DispatchError, Strategy},
+    events::{
+        EventLog, Publisher,
+        embedded::Embedded,
+        relay::{Relay, RelayOptions},
+    },
+    store::{Backlog, DatabaseUrl, StoreError},
+    telemetry::ExpiryPath,
+};
+
+/// Why the background tasks of a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration of events cannot work.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] DispatchError),
+}
+
+impl App {
+    /// Starts every background task of a server: the event pipeline, the sold-out channel, the expiry timer, the purge and
+    /// the webhook dispatcher. They run until [`App::stop`].
+    ///
+    /// If no broker answers yet, the event pipeline starts as soon as one does; until then events wait in the outbox.
+    ///
+    /// # Errors
+    /// The configuration of events cannot work, or the endpoint of the environment cannot be stored.
+    pub async fn start_background(&self, config: &Config) -> Result<(), StartError> {
+        self.start_events(config).await?;
+        self.start_sold_out_channel(config);
+        self.start_timer();
+        self.start_purger();
+        self.start_webhooks().await?;
+        Ok(())
+    }
+
+    /// Starts the timer that ends holds on time.
+    pub fn start_timer(&self) {
+        let expiry = Expiry::new(self.database.clone(), self.dispatch.clone());
+        self.tasks.spawn(expiry.run(RunUntil::Stopped, self.background.clone()));
+    }
+
+    /// Starts the task that deletes records past their retention.
+    pub fn start_purger(&self) {
+        let mut purger = self.purger();
+        let stop = self.background.clone();
+        self.tasks.spawn(async move { purger.run(RunUntil::Stopped, stop).await });
+    }
+
+    /// Starts to share through Redis what is sold out, if a Redis is configured. Only lanes refuse from memory, and a SQLite
+    /// file has only one process, so nothing is started for other strategies or for SQLite.
+    pub fn start_sold_out_channel(&self, config: &Config) {
+        let is_useful =
+            config.strategy == Strategy::Lanes && matches!(config.database, DatabaseUrl::Mysql(_));
+        if let (Some(node), true) = (&self.redis, is_useful) {
+            let name = format!("{}:gate:v1", config.coordination.scope);
+            let channel = SoldOutChannel::new(node.clone(), name, self.dispatch.sold_out());
+            channel.start(&self.tasks, &self.background);
+        }
+    }
+
+    /// Starts the event pipeline: the relay and the consumer, as far as the configuration gives them to this process.
+    ///
+    /// # Errors
+    /// The configuration cannot work, whatever the brokers do: see [`EventsError`].
+    pub async fn start_events(&self, config: &Config) -> Result<(), EventsError> {
+        let pipeline = EventPipeline {
+            store: self.database.clone(),
+            written: self.dispatch.written(),
+            deliveries: self.webhooks_due(),
+            stop: self.background.clone(),
+            tasks: self.tasks.clone(),
+        };
+        match &config.events {
+            EventLog::Embedded => pipeline.start_embedded(config),
+            EventLog::Kafka(kafka) => pipeline.start_kafka(config, kafka).await?,
+        }
+        Ok(())
+    }
+
+    /// What ends overdue holds.
+    pub fn sweep(&self) -> Expiry {
+        Expiry::new(self.database.clone(), self.dispatch.clone()).counted_as(ExpiryPath::Sweep)
+    }
+
+    /// What forgets what is old.
+    pub fn purger(&self) -> Purger {
+        Purger::new(self.database.clone(), self.dispatch.clone(), self.retention)
+    }
+
+    /// What delivers webhooks; attempts under way have `grace` to end when it is told to stop.
+    pub fn dispatcher(&self, grace: Duration) -> Dispatcher {
+        let options = DispatcherOptions { grace, ..DispatcherOptions::default() };
+        Dispatcher::new(self.database.clone(), self.webhooks.sender(), options)
+    }
+
+    /// The way into the event log, whose topics are there when this returns. To be kept: it holds connections.
+    ///
+    /// # Errors
+    /// No broker answers, or the configuration cannot be right.
+    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventsError> {
+        match &config.events {
+            EventLog::Embedded => {
+                let deliveries = self.webhooks_due();
+                Ok(Arc::new(Embedded::new(self.database.clone(), &config.events_source, deliveries)))
+            }
+            #[cfg(feature = "kafka")]
+            EventLog::Kafka(kafka) => {
+                use crate::events::kafka::{KafkaPublisher, ensure_topics};
+
+                #[cfg(not(feature = "msk-iam"))]
+                super::events::can_log_in(kafka)?;
+                ensure_topics(kafka).await?;
+                Ok(Arc::new(KafkaPublisher::new(kafka, &config.events_source)?))
+            }
+            #[cfg(not(feature = "kafka"))]
+            EventLog::Kafka(_) => Err(EventsError::NoKafka),
+        }
+    }
+
+    /// What publishes the outbox.
+    pub fn relay(&self, publisher: Arc<dyn Publisher>) -> Relay {
+        Relay::new(self.database.clone(), publisher, RelayOptions::default())
+    }
+
+    /// What wakes the relay: commits of this process that wrote events.
+    pub fn events_written(&self) -> Arc<tokio::sync::Notify> {
+        self.dispatch.written()
+    }
+
+    /// How much awaits publication. Cancel-safe.
+    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.dispatch.read(self.database.backlog()).await
+    }
+}

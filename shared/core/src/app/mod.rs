@@ -1,0 +1,252 @@
+//! Wires the parts: the one place where back ends are named, and what triggers (HTTP, commands, schedules) call.
+//!
+//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks, `app/chores.rs` for processes that are
+//! frozen between invocations.
+
+mod background;
+mod events;
+mod open;
+mod reply;
+mod webhooks;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+pub use open::{Access, create_database, open_locks, open_store};
+pub use reply::{Booked, Defined, Rejected, Reply, ReserveRefusal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::{NoContext, Uuid};
+pub use webhooks::Tested;
+
+use webhooks::Webhooks;
+
+use crate::{
+    background::Retention,
+    config::Config,
+    coordination::{RateLimiter, RedisNode},
+    dispatch::{Dispatch, DispatchError},
+    effects::SmartKey,
+    engine::{
+        Command, Define, Extend, Limits, Refusal, Reservation, ReserveDraft, Resource, ResourceId, Status,
+        Token, Ttl,
+    },
+    lock::{LockCounts, Locks},
+    secret_url::SecretUrl,
+    store::{CommitMode, Database, Page, StoreError},
+    telemetry,
+};
+
+/// Commands per transaction of an import: others wait no longer for it than for a full lane.
+const IMPORT_BATCH: usize = 500;
+/// How often the metrics ask the database.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
+pub use background::StartError;
+pub use events::{EventsError, dead_letters};
+use reply::{booked, defined};
+
+/// A running engine.
+pub struct App {
+    database: Arc<dyn Database>,
+    webhooks: Webhooks,
+    dispatch: Arc<Dispatch>,
+    locks: Option<Arc<Locks>>,
+    redis: Option<Arc<RedisNode>>,
+    rate_limiter: Option<RateLimiter>,
+    limits: Limits,
+    retention: Retention,
+    background: CancellationToken,
+    tasks: TaskTracker,
+    refreshed: Mutex<Option<Instant>>,
+}
+
+impl App {
+    /// Starts an engine on migrated books.
+    pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
+        telemetry::set_build_info(config.database.scheme());
+        let locks = open_locks(database.clone(), config);
+        let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
+        let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
+        let fleet = &config.coordination;
+        let shared_through = |url: &SecretUrl| RedisNode::new(url, fleet.timeout);
+        let redis = fleet.redis_url.as_ref().map(shared_through);
+        let limiter = |rate| RateLimiter::new(rate, fleet.scope.clone(), redis.clone());
+        let app = Self {
+            webhooks: Webhooks::new(database.clone(), &config.webhooks),
+            database,
+            dispatch,
+            locks,
+            rate_limiter: fleet.rate_limit.map(limiter),
+            redis,
+            limits: config.limits.clone(),
+            retention: config.retention,
+            background: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            refreshed: Mutex::default(),
+        };
+        app.tasks.close();
+        app
+    }
+
+    /// What one request may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry does not
+    /// count against the limit. Cancel-safe: see [`Dispatch::submit`].
+    pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Reply<Booked, ReserveRefusal> {
+        let allowed = match &self.rate_limiter {
+            Some(limiter) => {
+                let limited = |limited| Rejected::Refused(ReserveRefusal::RateLimited(limited));
+                limiter.take(draft.holder.as_ref()).await.map_err(limited)?
+            }
+            None => None,
+        };
+        let reply = self.reserve(draft).await;
+        if let (Some(limiter), Some(allowed), Ok(Booked { replayed: true, .. })) =
+            (&self.rate_limiter, allowed, &reply)
+        {
+            limiter.give_back(allowed).await;
+        }
+        reply.map_err(|rejected| match rejected {
+            Rejected::Refused(refusal) => Rejected::Refused(ReserveRefusal::Engine(refusal)),
+            Rejected::Failed(error) => Rejected::Failed(error),
+        })
+    }
+
+    /// Holds units, or finds the reservation that its key made, however often its holder asks. Cancel-safe: see
+    /// [`Dispatch::submit`].
+    pub async fn reserve(&self, draft: ReserveDraft) -> Reply<Booked> {
+        booked(self.dispatch.submit(Command::Reserve(draft.with_token(draw_token()))).await)
+    }
+
+    /// Makes a hold final. Cancel-safe: see [`Dispatch::submit`].
+    pub async fn commit(&self, token: Token) -> Reply<Booked> {
+        booked(self.dispatch.submit(Command::Commit(token)).await)
+    }
+
+    /// Gives a hold back. Cancel-safe: see [`Dispatch::submit`].
+    pub async fn release(&self, token: Token) -> Reply<Booked> {
+        booked(self.dispatch.submit(Command::Release(token)).await)
+    }
+
+    /// Lengthens a hold. Cancel-safe: see [`Dispatch::submit`].
+    pub async fn extend(&self, token: Token, ttl: Ttl) -> Reply<Booked> {
+        let life_max_seconds = self.limits.life_max_seconds;
+        booked(self.dispatch.submit(Command::Extend(Extend { token, ttl, life_max_seconds })).await)
+    }
+
+    /// Gives a committed reservation back. Cancel-safe: see [`Dispatch::submit`].
+    pub async fn cancel(&self, token: Token) -> Reply<Booked> {
+        booked(self.dispatch.submit(Command::Cancel(token)).await)
+    }
+
+    /// Creates a resource or changes it. Cancel-safe: see [`Dispatch::submit`].
+    pub async fn define(&self, define: Define) -> Reply<Defined> {
+        defined(self.dispatch.submit(Command::Define(define)).await)
+    }
+
+    /// Creates and changes many resources, some hundred per transaction, and says what became of each; with `DryRun`,
+    /// what would. The transaction under way is finished even if the caller goes away; the rest is not begun.
+    ///
+    /// # Errors
+    /// The store failed; what was imported until then stays.
+    pub async fn import(
+        &self,
+        defines: Vec<Define>,
+        mode: CommitMode,
+    ) -> Result<Vec<Result<Defined, Refusal>>, DispatchError> {
+        let mut results = Vec::with_capacity(defines.len());
+        let mut commands = defines.into_iter().map(Command::Define).peekable();
+        while commands.peek().is_some() {
+            let batch = commands.by_ref().take(IMPORT_BATCH).collect();
+            for outcome in self.dispatch.submit_batch(batch, mode).await? {
+                results.push(match defined(Ok(outcome)) {
+                    Ok(defined) => Ok(defined),
+                    Err(Rejected::Refused(refusal)) => Err(refusal),
+                    Err(Rejected::Failed(error)) => return Err(error),
+                });
+            }
+        }
+        Ok(results)
+    }
+
+    /// A resource as a customer sees it. Cancel-safe.
+    pub async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+        self.dispatch.read(self.database.resource(id)).await
+    }
+
+    /// A page of resources, in id order. Cancel-safe.
+    pub async fn resources(&self, page: &Page) -> Result<Vec<Resource>, StoreError> {
+        self.dispatch.read(self.database.resources(page)).await
+    }
+
+    /// A reservation as a customer sees it, with its key where one was issued. Cancel-safe.
+    pub async fn reservation(
+        &self,
+        token: Token,
+    ) -> Result<Option<(Reservation, Option<SmartKey>)>, StoreError> {
+        let Some(reservation) = self.dispatch.read(self.database.reservation(token)).await? else {
+            return Ok(None);
+        };
+        let may_have_key = matches!(reservation.status, Status::Committed | Status::Cancelled);
+        let key = if may_have_key { self.dispatch.read(self.database.smart_key(token)).await? } else { None };
+        Ok(Some((reservation, key)))
+    }
+
+    /// Whether commands can be served now. Cancel-safe.
+    pub async fn ready(&self) -> Result<(), DispatchError> {
+        self.dispatch.ping().await
+    }
+
+    /// Brings the metrics up to date: queues and pools as they are now, and what only the database knows; that not more
+    /// often than every five seconds, because counting costs the more the longer the outbox is. Cancel-safe.
+    pub async fn refresh_metrics(&self) {
+        telemetry::set_queue(self.dispatch.waiting());
+        for pool in self.database.pools() {
+            telemetry::set_pool(pool);
+        }
+        {
+            let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
+            if refreshed.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
+                return;
+            }
+            *refreshed = Some(Instant::now());
+        }
+        if let Ok(backlog) = self.dispatch.read(self.database.backlog()).await {
+            telemetry::set_backlog(backlog.unpublished, backlog.lag(), backlog.blocked, backlog.parked);
+        }
+        self.refresh_webhook_metrics().await;
+    }
+
+    /// What became of attempts to take distributed locks; none where the strategy takes no such lock. All that is needed to
+    /// tell how many waited.
+    pub fn lock_counts(&self) -> Option<LockCounts> {
+        self.locks.as_ref().map(|locks| locks.counts())
+    }
+
+    /// Lets what was accepted finish, then closes the store.
+    pub async fn stop(&self) {
+        self.background.cancel();
+        self.dispatch.stop().await;
+        self.tasks.wait().await;
+        self.database.close().await;
+    }
+}
+
+/// Draws a token. Every random bit is drawn anew: the counter that most `UUIDv7` generators keep within a millisecond
+/// would let whoever holds one token guess its neighbours.
+fn draw_token() -> Token {
+    Token::from_uuid(draw_uuid())
+}
+
+fn draw_uuid() -> Uuid {
+    let now = jiff::Timestamp::now();
+    // Before 1970 the clock is wrong anyhow; the token stays unique and unguessable.
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))
+}

@@ -1,0 +1,161 @@
+//! The text of the settings, where each came from, and the error for one that is not valid.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{SETTINGS, Setting};
+use crate::secret_url::without_password;
+
+/// A value that stops the start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// The variable.
+    pub name: &'static str,
+    /// What it was set to; secrets hidden.
+    pub value: String,
+    /// What would be right.
+    pub expected: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?} is not valid: must be {}", self.name, self.value, self.expected)
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// The environment.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// The text of every setting, not yet parsed.
+#[derive(Clone, Debug)]
+pub struct Values(BTreeMap<&'static str, (String, Source)>);
+
+impl Values {
+    /// Collects the settings: what `flag` gives wins over what `environment` gives, and that over the default. Both are
+    /// asked by variable name.
+    pub fn collect(
+        flag: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let value = |setting: &Setting| {
+            if let Some(value) = flag(setting.name) {
+                (value, Source::Flag)
+            } else if let Some(value) = environment(setting.name) {
+                (value, Source::Environment)
+            } else {
+                (setting.default.to_owned(), Source::Default)
+            }
+        };
+        Self(SETTINGS.iter().map(|setting| (setting.name, value(setting))).collect())
+    }
+
+    /// The settings of the process's environment.
+    pub fn from_environment() -> Self {
+        Self::collect(|_| None, |name| std::env::var(name).ok())
+    }
+
+    /// The settings of the process's environment, and where nobody set them, what this program takes for its defaults
+    /// instead of the table's.
+    pub fn from_environment_or(defaults: &[(&str, &str)]) -> Self {
+        let default =
+            |name: &str| defaults.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+        Self::collect(|_| None, |name| std::env::var(name).ok().or_else(|| default(name)))
+    }
+
+    /// A setting's text and where it came from, its password hidden.
+    pub fn shown(&self, setting: &Setting) -> (String, Source) {
+        let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
+        (setting.without_secret(&value), source)
+    }
+
+    pub(super) fn text(&self, name: &'static str) -> &str {
+        debug_assert!(self.0.contains_key(name), "{name} is not in the table of settings");
+        self.0.get(name).map_or("", |(value, _)| value)
+    }
+
+    pub(super) fn error(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
+        let opaque = SETTINGS.iter().find(|setting| setting.name == name && setting.opaque);
+        let value = self.text(name);
+        let value = opaque.map_or_else(|| without_password(value), |setting| setting.without_secret(value));
+        ConfigError { name, value, expected: expected.into() }
+    }
+
+    pub(super) fn number(&self, name: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
+        self.text(name)
+            .parse()
+            .ok()
+            .filter(|number| (min..=max).contains(number))
+            .ok_or_else(|| self.error(name, format!("a whole number from {min} to {max}")))
+    }
+
+    pub(super) fn size(&self, name: &'static str, min: u64, max: u64) -> Result<usize, ConfigError> {
+        let number = self.number(name, min, max)?;
+        usize::try_from(number).map_err(|_| self.error(name, "smaller on this machine"))
+    }
+
+    /// A size, or what `auto` stands for.
+    pub(super) fn size_or(
+        &self,
+        name: &'static str,
+        auto: usize,
+        min: u64,
+        max: u64,
+    ) -> Result<usize, ConfigError> {
+        if self.text(name) == "auto" {
+            return Ok(auto);
+        }
+        self.size(name, min, max).map_err(|_| {
+            self.error(name, format!("auto or a whole number from {min} to {max} with this database"))
+        })
+    }
+
+    pub(super) fn connections(&self, name: &'static str) -> Result<u32, ConfigError> {
+        // In the range of a u32.
+        self.number(name, 1, 1_000).map(|number| u32::try_from(number).unwrap_or(1))
+    }
+
+    pub(super) fn choice<T: Copy>(
+        &self,
+        name: &'static str,
+        choices: &[(&str, T)],
+    ) -> Result<T, ConfigError> {
+        choices.iter().find(|(text, _)| *text == self.text(name)).map(|(_, value)| *value).ok_or_else(|| {
+            self.error(name, choices.iter().map(|(text, _)| *text).collect::<Vec<_>>().join(" or "))
+        })
+    }
+}
+
+/// Variables that start with `BESPEAK_` and are no setting, each with the setting that it may have meant.
+pub fn unknown_variables<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(String, Option<&'static str>)> {
+    names
+        .filter(|name| name.starts_with("BESPEAK_"))
+        // What tests and the lock lab are told.
+        .filter(|name| !name.starts_with("BESPEAK_TEST_") && !name.starts_with("BESPEAK_LAB_"))
+        .filter(|name| SETTINGS.iter().all(|setting| setting.name != *name))
+        .map(|name| {
+            let nearest = SETTINGS
+                .iter()
+                .map(|setting| (strsim::damerau_levenshtein(setting.name, name), setting.name))
+                .min()
+                .filter(|(distance, _)| *distance <= 3);
+            (name.to_owned(), nearest.map(|(_, setting)| setting))
+        })
+        .collect()
+}

@@ -1,0 +1,29 @@
+//! Parses the settings of webhooks: the endpoint of the environment, and which addresses are allowed.
+
+use super::{ConfigError, Values};
+use crate::webhooks::{Configured, EndpointUrl, Secret, WebhookOptions};
+
+/// Parses them.
+pub(super) fn options(values: &Values) -> Result<WebhookOptions, ConfigError> {
+    let (url, secret) = ("BESPEAK_WEBHOOK_URL", "BESPEAK_WEBHOOK_SECRET");
+    let allow_private =
+        values.choice("BESPEAK_WEBHOOK_ALLOW_PRIVATE", &[("true", true), ("false", false)])?;
+    let right_url =
+        "an http or https URL without user, password or fragment, such as https://example.com/webhooks";
+    let endpoint = match (values.text(url), values.text(secret)) {
+        ("", "") => None,
+        ("", _) => return Err(values.error(url, "set where BESPEAK_WEBHOOK_SECRET is")),
+        (_, "") => {
+            return Err(values.error(secret, "set where BESPEAK_WEBHOOK_URL is: see `bespeak config`"));
+        }
+        (text, key) => Some(Configured {
+            url: EndpointUrl::parse(url, text).map_err(|_| values.error(url, right_url))?,
+            secret: Secret::parse(secret, key).map_err(|_| values.error(secret, Secret::EXPECTED))?,
+        }),
+    };
+    let refused = endpoint.iter().filter(|_| !allow_private).find_map(|endpoint| endpoint.url.forbidden());
+    if let Some(forbidden) = refused {
+        return Err(values.error(url, format!("another address: {forbidden}")));
+    }
+    Ok(WebhookOptions { endpoint, allow_private })
+}

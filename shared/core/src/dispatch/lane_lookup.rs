@@ -1,0 +1,61 @@
+//! Where release, cancel and expire go: to the lane of their reservation's smallest resource.
+//!
+//! Which resource that is never changes, so it is read without a lock, for all that wait in one question. A token that is
+//! not known goes to any lane, which says so under lock.
+
+use tokio::sync::mpsc;
+
+use super::{
+    DispatchError,
+    executor::Executor,
+    lane::{Job, Queue},
+    lane_of,
+};
+use crate::engine::Token;
+
+/// Starts the task that finds the lanes; returns its queue. It ends when that is closed, and with it its hold on the
+/// lanes' queues.
+pub(super) fn start(executor: &Executor, lanes: Vec<mpsc::Sender<Job>>, queue: usize, batch: usize) -> Queue {
+    let (sender, receiver) = mpsc::channel(queue);
+    executor.tasks.spawn(run(executor.clone(), receiver, lanes, batch));
+    Queue::new(sender)
+}
+
+async fn run(
+    executor: Executor,
+    mut queue: mpsc::Receiver<Job>,
+    lanes: Vec<mpsc::Sender<Job>>,
+    batch: usize,
+) {
+    let mut jobs: Vec<Job> = Vec::with_capacity(batch);
+    while queue.recv_many(&mut jobs, batch).await > 0 {
+        jobs.retain(Job::is_awaited);
+        let tokens: Vec<Token> = jobs.iter().filter_map(|job| job.command.command.token()).collect();
+        if tokens.is_empty() {
+            continue;
+        }
+        let store = executor.store.clone();
+        match executor.query(async move { store.first_resources(&tokens).await }).await {
+            Ok(resources) => {
+                for job in jobs.drain(..) {
+                    let resource = job.command.command.token().and_then(|token| resources.get(&token));
+                    let lane = resource.map_or(0, |resource| lane_of(resource, lanes.len()));
+                    pass_on(&lanes[lane], job);
+                }
+            }
+            Err(error) => {
+                for job in jobs.drain(..) {
+                    job.answer(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn pass_on(lane: &mpsc::Sender<Job>, job: Job) {
+    match lane.try_send(job) {
+        Ok(()) => {}
+        Err(mpsc::error::TrySendError::Full(job)) => job.answer(Err(DispatchError::Full)),
+        Err(mpsc::error::TrySendError::Closed(job)) => job.answer(Err(DispatchError::Stopping)),
+    }
+}

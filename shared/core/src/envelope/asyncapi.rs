@@ -1,0 +1,300 @@
+//! What is published, for those who consume it: the events, their topic, their headers and their data, as an AsyncAPI
+//! document (<https://www.asyncapi.com/docs/reference/specification/v3.0.0>).
+//!
+//! Never: a schema that a type could give; those are derived in `schema.rs`. Next: `docs/events/` for what this makes.
+
+use serde_json::{Map, Value, json};
+
+use super::schema;
+use crate::engine::EventType;
+
+const DESCRIPTION: &str = "Every change of a reservation, and every edge of a resource's stock, as CloudEvents 1.0 in \
+the Kafka binding's binary mode: attributes are headers, the value is the data, a snapshot of the record after the \
+change.\n\nEvents of one key come in the order of their versions (`ce_keyversion`), and may come again: drop what has \
+no higher version than the last one of its key. A token lets its bearer act on the reservation: whoever reads the \
+topic may.";
+
+/// What may change, as the document and `docs/events/README.md` say it.
+const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1`, they \
+only grow: optional fields, optional headers and new types may be added. Nothing is removed, renamed, or given \
+another meaning or other values, and every field that is always present stays present. Consumers must ignore fields, \
+headers and types that they do not know. Any other change becomes a new type, `.v2`, which is published alongside \
+`.v1` for a period that the changelog announces.";
+
+// Where the configuration names nothing else.
+const TOPIC: &str = "bespeak.events";
+const PARTITIONS: u32 = 12;
+const DEAD_LETTER_TOPIC: &str = "bespeak.events.dlq";
+
+/// The version of the Kafka bindings: <https://github.com/asyncapi/bindings/blob/master/kafka/README.md>.
+const KAFKA_BINDINGS: &str = "0.5.0";
+
+/// The whole document, as JSON.
+pub fn document() -> Value {
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Bespeak events",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": format!("{DESCRIPTION}\n\n{VERSIONING}"),
+            "license": {"name": "MIT", "url": "https://spdx.org/licenses/MIT.html"},
+        },
+        "defaultContentType": "application/json",
+        "servers": servers(),
+        "channels": channels(),
+        "operations": operations(),
+        "components": {"messages": messages(), "schemas": schema::components()},
+    })
+}
+
+/// Where all of this is depends on who runs it.
+fn servers() -> Value {
+    json!({
+        "kafka": {
+            "host": "{host}:{port}",
+            "protocol": "kafka",
+            "description": "Kafka, or what speaks its protocol.",
+            "variables": {"host": {"default": "localhost"}, "port": {"default": "9092"}},
+        },
+        "subscriber": {
+            "host": "{host}",
+            "protocol": "https",
+            "description": "Whoever asked to be told.",
+            "variables": {"host": {"default": "example.com"}},
+        },
+    })
+}
+
+fn channels() -> Value {
+    let kafka = |topic: &str, partitions: u32| {
+        let binding = json!({"topic": topic, "partitions": partitions, "bindingVersion": KAFKA_BINDINGS});
+        json!({"kafka": binding})
+    };
+    let types: Map<String, Value> = EventType::ALL
+        .iter()
+        .map(|kind| {
+            (kind.as_str().to_owned(), reference(&format!("#/components/messages/{}", kind.as_str())))
+        })
+        .collect();
+    json!({
+        "events": {
+            "address": TOPIC,
+            "description": "What happened, keyed by the token of the reservation or the id of the resource. All \
+                events of one key are in one partition. The topic's name and its number of partitions are settings; \
+                here are the defaults.",
+            "servers": [reference("#/servers/kafka")],
+            "messages": types,
+            "bindings": kafka(TOPIC, PARTITIONS),
+        },
+        "deadLetters": {
+            "address": DEAD_LETTER_TOPIC,
+            "description": "What could not be consumed, as it came, under its key, with the reason.",
+            "servers": [reference("#/servers/kafka")],
+            "messages": {"DeadLetter": reference("#/components/messages/DeadLetter")},
+            "bindings": kafka(DEAD_LETTER_TOPIC, 1),
+        },
+        "stockNotices": {
+            "address": null,
+            "description": "A POST to the URL that a subscriber named, signed by Standard Webhooks.",
+            "servers": [reference("#/servers/subscriber")],
+            "messages": {"StockNotice": reference("#/components/messages/StockNotice")},
+        },
+    })
+}
+
+fn operations() -> Value {
+    let operation = |action: &str, channel: &str, summary: &str| {
+        let channel = reference(&format!("#/channels/{channel}"));
+        json!({"action": action, "channel": channel, "summary": summary})
+    };
+    json!({
+        "publishEvents": operation("send", "events", "The relay publishes what the outbox holds."),
+        "consumeEvents": operation("receive", "events", "The consumer gives events their effects, each once."),
+        "putAsideDeadLetters": operation("send", "deadLetters", "The consumer puts aside what it can never take."),
+        "tellOfStock": operation("send", "stockNotices", "Subscribers are told that stock ran out or came back."),
+    })
+}
+
+fn messages() -> Map<String, Value> {
+    EventType::ALL
+        .iter()
+        .map(|kind| (kind.as_str().to_owned(), message(*kind)))
+        .chain([("DeadLetter".to_owned(), dead_letter()), ("StockNotice".to_owned(), stock_notice())])
+        .collect()
+}
+
+/// What one type of event is.
+fn message(kind: EventType) -> Value {
+    let (payload, key) = match kind {
+        EventType::Held
+        | EventType::Committed
+        | EventType::Released
+        | EventType::Expired
+        | EventType::Extended
+        | EventType::Cancelled => ("Reservation", "Token"),
+        EventType::Depleted | EventType::Restored => ("Resource", "ResourceId"),
+    };
+    let summary = match kind {
+        EventType::Held => "A hold was made.",
+        EventType::Committed => "A hold became final.",
+        EventType::Released => "A hold was given back by its holder.",
+        EventType::Expired => "A hold was given back at the end of its TTL.",
+        EventType::Extended => "A hold's TTL was lengthened.",
+        EventType::Cancelled => "A committed reservation was given back.",
+        EventType::Depleted => "A resource's last available unit was taken.",
+        EventType::Restored => "A resource that had no unit available has some again.",
+    };
+    let data = data(kind);
+    json!({
+        "name": kind.as_str(),
+        "title": kind.as_str(),
+        "summary": summary,
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "allOf": [
+                reference("#/components/schemas/EventHeaders"),
+                {"properties": {"ce_type": {"const": kind.as_str()}}},
+            ],
+        },
+        "payload": reference(&format!("#/components/schemas/{payload}")),
+        "bindings": {
+            "kafka": {
+                // Not the bare reference: the official schema takes that for two things at once, and refuses it.
+                "key": {"allOf": [reference(&format!("#/components/schemas/{key}"))]},
+                "bindingVersion": KAFKA_BINDINGS,
+            },
+        },
+        "examples": [{"summary": summary, "headers": headers(kind, &data), "payload": data}],
+    })
+}
+
+/// An event that could not be consumed. Nothing is required of what it once was: that may be what is wrong with it.
+fn dead_letter() -> Value {
+    let whole_number =
+        |description: &str| json!({"description": description, "type": "string", "pattern": "^[0-9]+$"});
+    let committed = data(EventType::Committed);
+    let mut headers = headers(EventType::Committed, &committed);
+    for (name, value) in [
+        ("dlq_reason", "resource room-101 is unknown"),
+        ("dlq_topic", TOPIC),
+        ("dlq_partition", "3"),
+        ("dlq_offset", "4711"),
+        ("dlq_attempts", "1"),
+        ("dlq_time", "2026-01-01T00:00:01Z"),
+    ] {
+        headers[name] = value.into();
+    }
+    json!({
+        "name": "DeadLetter",
+        "title": "Dead letter",
+        "summary": "An event as it came, with its own headers and why it could not be consumed.",
+        "headers": {
+            "type": "object",
+            "properties": {
+                "dlq_reason": {"description": "Why it could not be consumed.", "type": "string"},
+                "dlq_topic": {"description": "The topic that it came from.", "type": "string"},
+                "dlq_partition": whole_number("The partition that it came from."),
+                "dlq_offset": whole_number("Its offset there."),
+                "dlq_attempts": whole_number("How often it was tried."),
+                "dlq_time": {"description": "When it was put aside.", "type": "string", "format": "date-time"},
+                "dlq_omitted": whole_number(
+                    "Where the value is absent because it is too large for this topic: how many bytes it has.",
+                ),
+            },
+            "required": ["dlq_reason", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_attempts", "dlq_time"],
+        },
+        "payload": {"description": "Whatever came."},
+        "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": KAFKA_BINDINGS}},
+        "examples": [{"headers": headers, "payload": committed}],
+    })
+}
+
+/// The body of a webhook about stock.
+fn stock_notice() -> Value {
+    let told = json!({
+        "type": "STOCK_DEPLETED", "resourceId": "room-101", "value": 0, "timestamp": "2026-01-01T00:00:00Z",
+    });
+    json!({
+        "name": "StockNotice",
+        "title": "Notice of stock",
+        "summary": "A webhook's body: stock ran out, or came back.",
+        "contentType": "application/json",
+        "headers": {
+            "description": "As Standard Webhooks has them.",
+            "type": "object",
+            "properties": {
+                "webhook-id": {"description": "The same whenever this is sent again.", "type": "string"},
+                "webhook-timestamp": {
+                    "description": "When it was sent, in seconds since 1970.", "type": "string", "pattern": "^[0-9]+$",
+                },
+                "webhook-signature": {
+                    "description": "One or more signatures, space-separated.", "type": "string", "pattern": "^v1",
+                },
+                "traceparent": {
+                    "description": "The trace of the request that caused the event (W3C Trace Context).",
+                    "type": "string",
+                    "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+                },
+            },
+            "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
+        },
+        "payload": reference("#/components/schemas/StockNotice"),
+        "examples": [{"payload": told}],
+    })
+}
+
+/// The data of an example.
+fn data(kind: EventType) -> Value {
+    let reservation = |version: u64, status: &str| {
+        json!({
+            "token": "01890a5d-ac96-774b-bcce-b302099a8057",
+            "version": version,
+            "status": status,
+            "items": [{"resourceId": "room-101", "quantity": 1}],
+            "holder": "ann",
+            "metadata": {"order": 4711},
+            "createdAt": "2026-01-01T00:00:00Z",
+            "expiresAt": "2026-01-01T00:05:00Z",
+        })
+    };
+    let resource = |version: u64, available: u64| {
+        json!({
+            "resourceId": "room-101",
+            "version": version,
+            "availableStock": available,
+            "totalStock": 2,
+        })
+    };
+    match kind {
+        EventType::Held => reservation(1, "HELD"),
+        EventType::Committed => reservation(2, "COMMITTED"),
+        EventType::Released => reservation(2, "RELEASED"),
+        EventType::Expired => reservation(2, "EXPIRED"),
+        EventType::Extended => reservation(2, "HELD"),
+        EventType::Cancelled => reservation(3, "CANCELLED"),
+        EventType::Depleted => resource(3, 0),
+        EventType::Restored => resource(4, 1),
+    }
+}
+
+/// The headers of an example.
+fn headers(kind: EventType, data: &Value) -> Value {
+    let subject = if data["token"].is_null() { &data["resourceId"] } else { &data["token"] };
+    json!({
+        "ce_id": "01890a5d-ac97-7c3e-9f6a-2d1f0b8e4c55",
+        "ce_source": "/bespeak",
+        "ce_specversion": "1.0",
+        "ce_type": kind.as_str(),
+        "ce_time": "2026-01-01T00:00:00Z",
+        "ce_subject": subject,
+        "ce_keyversion": data["version"].to_string(),
+        "content-type": "application/json",
+        "ce_traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    })
+}
+
+fn reference(to: &str) -> Value {
+    json!({"$ref": to})
+}

@@ -1,0 +1,49 @@
+//! Encodes an event as the body of a webhook: a stock body, or the event in `CloudEvents`' JSON format.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Incoming, StockWebhookBody, Subject};
+use crate::engine::Timestamp;
+
+/// An event in `CloudEvents`' JSON format.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    specversion: &'static str,
+    id: Uuid,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    subject: String,
+    time: Timestamp,
+    datacontenttype: &'static str,
+    data: &'a RawValue,
+}
+
+/// What is sent: a notice of stock, or the event itself.
+pub fn webhook_body(event: &Incoming) -> Arc<str> {
+    let text = match &event.subject {
+        Subject::Resource { id, available } => {
+            serde_json::to_string(&StockWebhookBody::new(event.kind, id.clone(), *available, event.at))
+        }
+        Subject::Reservation { token, .. } => {
+            serde_json::from_str::<&RawValue>(&event.payload).and_then(|data| {
+                serde_json::to_string(&Envelope {
+                    specversion: "1.0",
+                    id: event.event_id,
+                    source: &event.source,
+                    kind: event.kind.as_str(),
+                    subject: token.to_string(),
+                    time: event.at,
+                    datacontenttype: "application/json",
+                    data,
+                })
+            })
+        }
+    };
+    // It was parsed before: its data is JSON, and what is added can be written as such.
+    text.map_or_else(|_| event.payload.clone(), Arc::from)
+}

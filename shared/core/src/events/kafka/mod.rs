@@ -1,0 +1,51 @@
+//! Kafka, and what speaks its protocol: the event log of everything that is more than one process.
+//!
+//! `publish.rs` is the relay's way into a topic, `consume.rs` the native consumer, `letters.rs` the topic of dead letters,
+//! `topics.rs` makes sure that topics are there. Next: `connect.rs` for how brokers are spoken to.
+
+mod connect;
+mod consume;
+mod dead_letters;
+mod publish;
+mod read;
+mod topics;
+
+use rdkafka::{
+    Message,
+    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+};
+
+use crate::envelope::{Origin, Record};
+pub use consume::KafkaConsumer;
+pub use dead_letters::TopicDeadLetters;
+pub use publish::KafkaPublisher;
+pub use read::read_topic;
+pub use topics::{TopicError, ensure_topics};
+
+/// A record as it was read.
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    let headers = message.headers().map(|headers| {
+        let header = |header: Header<'_, &[u8]>| {
+            (header.key.to_owned(), header.value.map(<[u8]>::to_vec).unwrap_or_default())
+        };
+        headers.iter().map(header).collect()
+    });
+    Record {
+        key: message.key().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+        value: message.payload().map(<[u8]>::to_vec),
+        origin: Origin {
+            topic: message.topic().into(),
+            partition: message.partition(),
+            offset: message.offset(),
+        },
+    }
+}
+
+fn headers<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> OwnedHeaders {
+    let mut owned = OwnedHeaders::new();
+    for (key, value) in headers {
+        owned = owned.insert(Header { key, value: Some(value) });
+    }
+    owned
+}

@@ -1,0 +1,77 @@
+//! I5: retries are free.
+
+use super::*;
+
+/// I5: the same key and body finds its reservation, whatever became of it, also when the stock is sold out by then.
+pub async fn a_retry_finds_its_reservation(subject: &Subject) {
+    subject.stock("seat", 1).await;
+    let (made, change) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 1)], 10))).await);
+    assert_eq!(change, Change::Changed);
+    let retry = |handle: &Arc<dyn Database>| {
+        let handle = handle.clone();
+        async move { accepted(one(&handle, Command::Reserve(reserve("k", &[("seat", 1)], 10))).await) }
+    };
+    assert_eq!(retry(&subject.store).await, (made.clone(), Change::Replayed), "sold out, and found");
+    assert_eq!(retry(&subject.other).await, (made.clone(), Change::Replayed), "from another process");
+    let (committed, _) = accepted(subject.one(Command::Commit(made.token)).await);
+    assert_eq!(retry(&subject.store).await, (committed, Change::Replayed), "as it is now");
+    let (cancelled, _) = accepted(subject.one(Command::Cancel(made.token)).await);
+    assert_eq!(retry(&subject.store).await, (cancelled, Change::Replayed));
+    assert_eq!(subject.available("seat").await, 1, "a retry takes no stock");
+    subject.in_order().await;
+}
+
+/// I5: the same key with another body is refused; a refusal is not remembered, so its key may be tried again.
+pub async fn a_key_is_one_request(subject: &Subject) {
+    subject.stock("seat", 2).await;
+    let early = subject.one(Command::Reserve(reserve("k", &[("seat", 3)], 10))).await;
+    assert_eq!(slug(&early), "out-of-stock");
+    accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 2)], 10))).await);
+    for (items, ttl) in
+        [(vec![("seat", 1)], 10), (vec![("seat", 2)], 11), (vec![("seat", 2), ("other", 1)], 10)]
+    {
+        let outcome = subject.one(Command::Reserve(reserve("k", &items, ttl))).await;
+        assert_eq!(outcome, Err(Refusal::KeyReused), "{items:?} {ttl}");
+    }
+    subject.in_order().await;
+}
+
+/// I5: fifty requests under one key at once, on two handles, in batches and alone: one reservation.
+pub async fn one_key_in_many_hands_makes_one_reservation(subject: &Subject) {
+    subject.stock("seat", 50).await;
+    let mut tasks = Vec::new();
+    for caller in 0..10 {
+        let store = if caller % 2 == 0 { subject.store.clone() } else { subject.other.clone() };
+        tasks.push(tokio::spawn(async move {
+            let batch: Vec<Command> =
+                (0..=caller).map(|_| Command::Reserve(reserve("k", &[("seat", 1)], 10))).collect();
+            let executed = store.execute(&batch, CommitMode::Commit).await.expect("executed");
+            executed.outcomes.into_iter().map(|outcome| accepted(outcome).0.token).collect::<Vec<_>>()
+        }));
+    }
+    let mut tokens = Vec::new();
+    for task in tasks {
+        tokens.extend(task.await.expect("no panic"));
+    }
+    tokens.dedup();
+    assert_eq!(tokens.len(), 1, "one key, one reservation");
+    assert_eq!(subject.available("seat").await, 49);
+    subject.in_order().await;
+}
+
+/// I5: `k` and `k ` and `K` are three keys.
+pub async fn a_key_is_compared_byte_by_byte(subject: &Subject) {
+    subject.stock("seat", 9).await;
+    let long = "k".repeat(IdempotencyKey::LENGTH_MAX);
+    let keys = ["k", "k ", "K", " k", "\"k\"", "k'; DROP TABLE outbox; --", &long];
+    for key in keys {
+        let (_, change) = accepted(subject.one(Command::Reserve(reserve(key, &[("seat", 1)], 10))).await);
+        assert_eq!(change, Change::Changed, "{key:?}");
+    }
+    let again: Vec<Command> =
+        keys.iter().map(|key| Command::Reserve(reserve(key, &[("seat", 1)], 10))).collect();
+    for outcome in subject.store.execute(&again, CommitMode::Commit).await.expect("executed").outcomes {
+        assert_eq!(accepted(outcome).1, Change::Replayed);
+    }
+    subject.in_order().await;
+}

@@ -1,0 +1,247 @@
+//! I3, I6: one winner, and a hold ends on time.
+
+use super::*;
+use crate::engine::{Extend, Status};
+
+/// I3: commit, release and expire race on one hold, from two handles, while its time is running out: exactly one takes
+/// effect, and the others are told which.
+pub async fn one_winner(subject: &Subject) {
+    subject.stock("seat", 1).await;
+    for round in 0..15 {
+        let (held, _) =
+            accepted(subject.one(Command::Reserve(reserve(&random_key(), &[("seat", 1)], 1))).await);
+        // In every third round the hold is overdue when they come.
+        if round % 3 == 0 && subject.clock.is_some() {
+            subject.pass(Duration::from_secs(1)).await;
+        }
+        let racers = [
+            (subject.store.clone(), Command::Commit(held.token)),
+            (subject.other.clone(), Command::Release(held.token)),
+            (subject.store.clone(), Command::Expire(held.token)),
+            (subject.other.clone(), Command::Commit(held.token)),
+        ];
+        let tasks = racers.map(|(store, command)| tokio::spawn(async move { one(&store, command).await }));
+        let mut winners = 0;
+        for task in tasks {
+            let outcome = task.await.expect("no panic");
+            winners +=
+                usize::from(matches!(outcome, Ok(Accepted::Reservation { change: Change::Changed, .. })));
+        }
+        assert_eq!(winners, 1, "round {round}");
+        let end = subject.store.reservation(held.token).await.expect("read").expect("known");
+        assert_ne!(end.status, Status::Held);
+        if end.status == Status::Committed {
+            accepted(subject.one(Command::Cancel(held.token)).await);
+        }
+        assert_eq!(subject.available("seat").await, 1, "round {round}: the unit came back once");
+    }
+    subject.in_order().await;
+}
+
+/// I3: who comes after the end is told what it was; who comes again is answered the same, and nothing is written twice.
+pub async fn each_end_is_told_to_those_who_come_later(subject: &Subject) {
+    subject.stock("seat", 4).await;
+    let told = |token| {
+        let commands = [
+            Command::Commit(token),
+            Command::Release(token),
+            Command::Cancel(token),
+            extend(token, 60),
+            Command::Expire(token),
+        ];
+        async move {
+            let mut told = Vec::new();
+            for command in commands {
+                told.push(slug(&subject.one(command).await));
+            }
+            told
+        }
+    };
+    let [committed, released, cancelled, expired] = [
+        subject.held(&[("seat", 1)]).await,
+        subject.held(&[("seat", 1)]).await,
+        subject.held(&[("seat", 1)]).await,
+        subject.held(&[("seat", 1)]).await,
+    ];
+    accepted(subject.one(Command::Commit(committed.token)).await);
+    accepted(subject.one(Command::Release(released.token)).await);
+    accepted(subject.one(Command::Commit(cancelled.token)).await);
+    accepted(subject.one(Command::Cancel(cancelled.token)).await);
+    let already = "already-released";
+    assert_eq!(told(released.token).await, [already, "accepted", "not-committed", already, already]);
+    let already = "already-cancelled";
+    assert_eq!(told(cancelled.token).await, [already, already, "accepted", already, already]);
+    subject.pass(HELD).await;
+    let gone = "hold-expired";
+    assert_eq!(told(expired.token).await, [gone, gone, "not-committed", gone, "accepted"]);
+    assert_eq!(
+        told(expired.token).await,
+        [gone, gone, "not-committed", gone, "accepted"],
+        "now that it is written"
+    );
+    // Last, because `told` cancels it.
+    let already = "already-committed";
+    assert_eq!(
+        told(committed.token).await,
+        ["accepted", already, "accepted", "already-cancelled", "already-cancelled"]
+    );
+    assert_eq!(subject.available("seat").await, 4);
+    subject.in_order().await;
+}
+
+/// I6: from its last instant on a hold cannot be committed, and readers see it EXPIRED and its units available, although
+/// nobody has written that.
+pub async fn a_hold_ends_on_time(subject: &Subject) {
+    subject.stock("seat", 3).await;
+    let (held, _) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 2)], 1))).await);
+    assert_eq!(held.expires_at, held.created_at + Duration::from_secs(1));
+    assert_eq!(subject.available("seat").await, 1);
+    let outbox = subject.unpublished().await;
+    subject.pass(Duration::from_secs(1)).await;
+    assert_eq!(
+        subject.one(Command::Commit(held.token)).await,
+        Err(Refusal::HoldExpired { expired_at: held.expires_at })
+    );
+    assert_eq!(subject.available("seat").await, 3);
+    let read = subject.store.reservation(held.token).await.expect("read").expect("known");
+    assert_eq!(read.status, Status::Expired);
+    assert_eq!(subject.unpublished().await, outbox, "nobody wrote it yet");
+    let (expired, change) = accepted(subject.one(Command::Expire(held.token)).await);
+    assert_eq!((expired.status, change), (Status::Expired, Change::Changed));
+    assert_eq!(subject.available("seat").await, 3);
+    subject.in_order().await;
+}
+
+/// I6: an overdue hold's units are sold to whoever asks, on any handle, without a sweeper; and only what is needed is
+/// given back.
+pub async fn overdue_units_are_sold_without_a_sweeper(subject: &Subject) {
+    subject.stock("seat", 2).await;
+    let first = accepted(subject.one(Command::Reserve(reserve("1", &[("seat", 1)], 1))).await).0;
+    let second = accepted(subject.one(Command::Reserve(reserve("2", &[("seat", 1)], 2))).await).0;
+    assert_eq!(slug(&subject.one(Command::Reserve(reserve("3", &[("seat", 1)], 60))).await), "out-of-stock");
+    subject.pass(Duration::from_secs(2)).await;
+    let batch = [Command::Reserve(reserve("3", &[("seat", 1)], 60))];
+    let executed = subject.other.execute(&batch, CommitMode::Commit).await.expect("executed");
+    assert!(executed.outcomes[0].is_ok(), "{:?}", executed.outcomes);
+    assert_eq!((executed.expired_on_demand, executed.events), (1, 2), "the oldest one, and no edge");
+    assert_eq!(subject.available("seat").await, 1);
+    let due = subject.store.due(10).await.expect("due");
+    assert_eq!(due.tokens, [second.token], "{first:?} was given back");
+    subject.in_order().await;
+}
+
+/// I6: more overdue holds than one look-up returns are given back for one hold.
+pub async fn many_overdue_holds_are_given_back_at_once(subject: &Subject) {
+    const HOLDS: u64 = 600;
+    subject.stock("seat", HOLDS).await;
+    let batch: Vec<Command> =
+        (0..HOLDS).map(|_| Command::Reserve(reserve(&random_key(), &[("seat", 1)], 1))).collect();
+    subject.store.execute(&batch, CommitMode::Commit).await.expect("executed");
+    subject.pass(Duration::from_secs(1)).await;
+    let batch = [
+        Command::Reserve(reserve("too much", &[("seat", HOLDS + 1)], 60)),
+        Command::Reserve(reserve("all", &[("seat", HOLDS)], 60)),
+        Command::Reserve(reserve("late", &[("seat", 1)], 60)),
+    ];
+    let executed = subject.store.execute(&batch, CommitMode::Commit).await.expect("executed");
+    assert_eq!(
+        executed.outcomes.iter().map(slug).collect::<Vec<_>>(),
+        ["out-of-stock", "accepted", "out-of-stock"]
+    );
+    assert!(
+        matches!(&executed.outcomes[0], Err(Refusal::OutOfStock { available: HOLDS, .. })),
+        "{:?}",
+        executed.outcomes[0]
+    );
+    assert_eq!(executed.expired_on_demand, HOLDS);
+    subject.in_order().await;
+}
+
+/// I6: where more overdue holds stand in the way than one transaction may expire, the answer is to come again, never
+/// `out-of-stock`; nothing is written.
+pub async fn too_many_overdue_holds_are_no_out_of_stock(subject: &Subject) {
+    const HOLDS: u64 = 5_000;
+    subject.stock("seat", HOLDS).await;
+    for _ in 0..5 {
+        let batch: Vec<Command> =
+            (0..HOLDS / 5).map(|_| Command::Reserve(reserve(&random_key(), &[("seat", 1)], 1))).collect();
+        subject.store.execute(&batch, CommitMode::Commit).await.expect("executed");
+    }
+    subject.pass(Duration::from_secs(1)).await;
+    let outbox = subject.unpublished().await;
+    let all = reserve("all", &[("seat", HOLDS)], 60);
+    let batch = [Command::Reserve(all.clone()), Command::Commit(Token::from_uuid(Uuid::now_v7()))];
+    let told = subject.store.execute(&batch, CommitMode::Commit).await.expect("executed").outcomes;
+    assert_eq!(told[0], Err(Refusal::Backlogged { resource_id: id("seat") }));
+    assert_eq!(slug(&told[1]), "reservation-not-found", "the others of the batch are answered");
+    assert_eq!(subject.unpublished().await, outbox);
+    // The timer takes them in parts, and then the hold goes through.
+    let due = subject.store.due(1_500).await.expect("due").tokens;
+    let expire: Vec<Command> = due.into_iter().map(Command::Expire).collect();
+    subject.store.execute(&expire, CommitMode::Commit).await.expect("executed");
+    accepted(subject.one(Command::Reserve(all)).await);
+    subject.in_order().await;
+}
+
+/// I6, I2: an overdue hold of several resources gives all of them back when one of them is wanted.
+pub async fn overdue_holds_of_several_resources(subject: &Subject) {
+    for name in ["a", "b", "c"] {
+        subject.stock(name, 1).await;
+    }
+    accepted(subject.one(Command::Reserve(reserve("1", &[("a", 1), ("c", 1)], 1))).await);
+    accepted(subject.one(Command::Reserve(reserve("2", &[("b", 1)], 1))).await);
+    subject.pass(Duration::from_secs(1)).await;
+    accepted(subject.one(Command::Reserve(reserve("3", &[("a", 1), ("b", 1)], 60))).await);
+    let available =
+        [subject.available("a").await, subject.available("b").await, subject.available("c").await];
+    assert_eq!(available, [0, 0, 1]);
+    subject.in_order().await;
+}
+
+/// A hold is extended to the later of its end and the TTL from now, never past its longest life, and never once it is
+/// overdue.
+pub async fn extending_a_hold(subject: &Subject) {
+    subject.stock("seat", 1).await;
+    let (held, _) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 1)], 2))).await);
+    let (same, change) = accepted(subject.one(extend(held.token, 1)).await);
+    assert_eq!((same.expires_at, same.version, change), (held.expires_at, 1, Change::Unchanged));
+    subject.pass(Duration::from_secs(1)).await;
+    let (longer, change) = accepted(subject.one(extend(held.token, 2)).await);
+    assert!(longer.expires_at > held.expires_at, "{longer:?}");
+    assert_eq!((longer.version, change), (2, Change::Changed));
+    let (longest, _) = accepted(subject.one(extend(held.token, 1_000)).await);
+    assert_eq!(
+        longest.expires_at,
+        held.created_at + Duration::from_secs(LIFE),
+        "never past its longest life"
+    );
+    subject.pass(Duration::from_secs(LIFE - 1)).await;
+    assert_eq!(slug(&subject.one(extend(held.token, 10)).await), "hold-expired");
+    subject.in_order().await;
+}
+
+/// The timer's view: overdue holds, oldest first, each once, and when the next one ends.
+pub async fn due_holds_oldest_first(subject: &Subject) {
+    subject.stock("a", 10).await;
+    subject.stock("b", 10).await;
+    let due = subject.store.due(10).await.expect("due");
+    assert_eq!((due.tokens.len(), due.next), (0, None));
+    let late = accepted(subject.one(Command::Reserve(reserve("3", &[("a", 1)], 3))).await).0;
+    let second = accepted(subject.one(Command::Reserve(reserve("2", &[("a", 1), ("b", 1)], 2))).await).0;
+    let first = accepted(subject.one(Command::Reserve(reserve("1", &[("b", 1)], 1))).await).0;
+    let due = subject.store.due(10).await.expect("due");
+    assert_eq!((due.tokens.len(), due.next), (0, Some(first.expires_at)));
+    subject.pass(Duration::from_secs(2)).await;
+    let due = subject.store.due(10).await.expect("due");
+    assert_eq!((due.tokens, due.next), (vec![first.token, second.token], Some(late.expires_at)));
+    let due = subject.store.due(1).await.expect("due");
+    assert_eq!((due.tokens, due.next), (vec![first.token], Some(second.expires_at)));
+}
+
+/// The longest life of a hold in these tests, in seconds.
+const LIFE: u64 = 4;
+
+fn extend(token: Token, ttl_seconds: u64) -> Command {
+    let ttl = Ttl::new("ttl", ttl_seconds).expect("valid");
+    Command::Extend(Extend { token, ttl, life_max_seconds: LIFE })
+}

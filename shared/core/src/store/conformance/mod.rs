@@ -1,0 +1,236 @@
+//! What every back end must do: plain functions over a store, one per promise, named after it.
+//!
+//! Each runs on a fresh database, with a clock that stands still and with the store's own. A back end calls all of them
+//! through [`conformance_tests!`](crate::conformance_tests). Failures panic: these are tests.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a suite of tests that other crates call"
+)]
+
+mod events;
+mod keys;
+mod life;
+mod record;
+mod stock;
+mod traces;
+mod webhooks;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{CommitMode, Database, FixedClock, StoreError, WebhookStore};
+use crate::engine::{
+    Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Outcome, Quantity, Refusal,
+    Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
+};
+
+pub use events::*;
+pub use keys::*;
+pub use life::*;
+pub use record::*;
+pub use stock::*;
+pub use traces::*;
+pub use webhooks::*;
+
+/// A store under test, on a fresh database.
+pub struct Subject {
+    /// The store.
+    pub store: Arc<dyn Database>,
+    /// A second handle on the same database, as another process would have it.
+    pub other: Arc<dyn Database>,
+    /// Two handles on the same webhooks, as two processes would have them.
+    pub webhooks: [Arc<dyn WebhookStore>; 2],
+    /// Enqueues a delivery, as a consumer does in its own transaction.
+    pub enqueue: Enqueue,
+    /// The clock of both, where it stands still; otherwise they read their own.
+    pub clock: Option<FixedClock>,
+}
+
+/// How long [`Subject::held`] holds: long enough for what a test does meanwhile, short enough to wait for.
+const HELD: Duration = Duration::from_secs(3);
+/// How long a client goes on where it loses to other writers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Subject {
+    /// Two handles on one database, and a way to enqueue deliveries there.
+    pub fn new(handles: [Arc<dyn Database>; 2], clock: Option<FixedClock>, enqueue: Enqueue) -> Self {
+        let [store, other] = handles;
+        let webhooks: [Arc<dyn WebhookStore>; 2] = [store.clone(), other.clone()];
+        Self { store, other, webhooks, enqueue, clock }
+    }
+
+    /// Lets time pass: moves a clock that stands still, waits for one that does not.
+    async fn pass(&self, span: Duration) {
+        if let Some(clock) = &self.clock {
+            clock.advance(span);
+            return;
+        }
+        let until = self.now().await + span;
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while self.now().await < until {
+            ticks.tick().await;
+        }
+    }
+
+    async fn now(&self) -> crate::engine::Timestamp {
+        self.store.due(1).await.expect("due").now
+    }
+
+    /// Defines a resource.
+    async fn stock(&self, name: &str, total: u64) {
+        let define = Define { resource_id: id(name), total, fulfilment: None };
+        self.one(Command::Define(define)).await.expect("defined");
+    }
+
+    /// Runs one command in a transaction of its own.
+    async fn one(&self, command: Command) -> Outcome {
+        one(&self.store, command).await
+    }
+
+    /// Holds units for [`HELD`], under a key of their own.
+    async fn held(&self, items: &[(&str, u64)]) -> Reservation {
+        accepted(self.one(Command::Reserve(reserve(&random_key(), items, HELD.as_secs()))).await).0
+    }
+
+    /// How many events await publication.
+    async fn unpublished(&self) -> u64 {
+        self.store.backlog().await.expect("counted").unpublished
+    }
+
+    async fn available(&self, name: &str) -> u64 {
+        self.resource(name).await.available
+    }
+
+    async fn resource(&self, name: &str) -> Resource {
+        self.store.resource(&id(name)).await.expect("read").expect("known")
+    }
+
+    /// Audits the books: the last line of every test.
+    async fn in_order(&self) {
+        let audit = self.store.audit().await.expect("audited");
+        assert!(audit.is_clean(), "{audit:#?}");
+    }
+}
+
+/// Runs one command as a client does: where it lost to other writers again and again it comes again, for a while. Which
+/// is a guard's right under contention (a version check's above all), and never changes what was taken.
+async fn one(store: &Arc<dyn Database>, command: Command) -> Outcome {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match store.execute(std::slice::from_ref(&command), CommitMode::Commit).await {
+            Err(StoreError::Contended { .. }) if Instant::now() < patience => {}
+            executed => {
+                return executed.expect("executed").outcomes.into_iter().next().expect("one outcome");
+            }
+        }
+    }
+}
+
+fn id(name: &str) -> ResourceId {
+    ResourceId::new("id", name).expect("valid")
+}
+
+fn random_key() -> String {
+    Uuid::now_v7().to_string()
+}
+
+fn reserve(key: &str, items: &[(&str, u64)], ttl_seconds: u64) -> Reserve {
+    let items = items
+        .iter()
+        .map(|(name, units)| Item {
+            resource_id: id(name),
+            quantity: Quantity::new("q", *units).expect("valid"),
+        })
+        .collect();
+    ReserveDraft {
+        items: Items::new(items, &Limits::default()).expect("valid"),
+        ttl: Ttl::new("ttl", ttl_seconds).expect("valid"),
+        holder: None,
+        metadata: None,
+        key: IdempotencyKey::new(key).expect("valid"),
+    }
+    .with_token(Token::from_uuid(Uuid::now_v7()))
+}
+
+fn accepted(outcome: Outcome) -> (Reservation, Change) {
+    match outcome.expect("accepted") {
+        Accepted::Reservation { reservation, change } => (reservation, change),
+        Accepted::Resource { resource, .. } => panic!("another's answer: {resource:?}"),
+    }
+}
+
+/// A clock that stands still until a test moves it.
+pub fn fixed_clock() -> Option<FixedClock> {
+    Some(FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time")))
+}
+
+fn slug(outcome: &Outcome) -> &'static str {
+    outcome.as_ref().err().map_or("accepted", Refusal::slug)
+}
+
+/// Makes two modules of tests, `fixed` and `own`, that run the whole suite on one back end. `$open` is an async function
+/// from `Option<FixedClock>` to a [`Subject`] on a fresh database (with what must be kept while it is used).
+#[macro_export]
+macro_rules! conformance_tests {
+    ($open:path) => {
+        mod fixed {
+            $crate::conformance_tests!(@guarded $open, $crate::store::conformance::fixed_clock());
+            $crate::conformance_tests!(@unguarded $open, $crate::store::conformance::fixed_clock());
+        }
+        mod own {
+            $crate::conformance_tests!(@guarded $open, None);
+            $crate::conformance_tests!(@unguarded $open, None);
+        }
+    };
+    // What can differ between guards: how a batch of commands locks, decides and writes.
+    (@guarded $open:path, $clock:expr) => {
+        $crate::conformance_tests!(@each $open, $clock;
+            crowds_never_oversell, all_or_nothing, overlapping_items_in_any_order_never_block,
+            a_total_never_falls_below_what_is_taken, refusals_write_nothing, a_refusal_says_when_to_come_again,
+            a_dry_run_changes_nothing, a_retry_finds_its_reservation, a_key_is_one_request,
+            one_key_in_many_hands_makes_one_reservation, one_winner, each_end_is_told_to_those_who_come_later,
+            a_hold_ends_on_time, overdue_units_are_sold_without_a_sweeper, many_overdue_holds_are_given_back_at_once,
+            too_many_overdue_holds_are_no_out_of_stock, overdue_holds_of_several_resources, extending_a_hold,
+            what_was_written_is_read, acknowledged_is_seen_by_other_processes, every_change_has_its_event,
+            a_large_mixed_batch, events_bear_the_traces_of_their_requests
+        );
+    };
+    // What no guard has a part in: the schema, reads, leases, inbox, outbox, webhooks.
+    (@unguarded $open:path, $clock:expr) => {
+        $crate::conformance_tests!(@each $open, $clock;
+            a_key_is_compared_byte_by_byte, due_holds_oldest_first, pages_of_resources, leases_are_shared_and_fenced,
+            a_failure_blocks_its_key_alone, published_events_can_be_sent_again, an_event_takes_effect_once,
+            a_late_event_changes_nothing, the_inbox_is_forgotten_in_time, dead_letters_are_kept_as_they_came,
+            endpoints_are_made_changed_and_read, a_rotated_secret_signs_for_a_while,
+            the_endpoint_of_the_configuration_is_made_once, a_delivery_is_claimed_by_one,
+            nobody_takes_more_than_there_is_room_for, a_claim_that_ran_out_may_not_record, attempts_end_as_recorded,
+            a_disabled_endpoint_keeps_its_deliveries, deliveries_newest_first, a_delivery_is_made_again,
+            a_span_of_time_is_replayed, old_deliveries_are_forgotten, an_endpoint_goes_with_its_deliveries,
+            a_delivery_bears_the_trace_of_its_event
+        );
+    };
+    (@each $open:path, $clock:expr; $($name:ident),+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let (subject, _kept) = $open($clock).await;
+            $crate::store::conformance::$name(&subject).await;
+        }
+    )+};
+}
+
+/// Makes tests of the part of the suite that can differ between guards, under one of them.
+///
+/// The clock stands still: every guard reads the time by the same statement, so [`conformance_tests!`](crate::conformance_tests)
+/// covers both clocks under the guard of its back end, and the rest of the suite with it.
+#[macro_export]
+macro_rules! guard_conformance_tests {
+    ($open:path) => {
+        $crate::conformance_tests!(@guarded $open, $crate::store::conformance::fixed_clock());
+    };
+}

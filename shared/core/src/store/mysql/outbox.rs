@@ -1,0 +1,319 @@
+//! The outbox for relays and operators: leases, what waits, what was sent.
+//!
+//! Never: a row locked, or a transaction open, while events are on their way.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::connect::Pool;
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    Clock, MysqlStore, StoreError, leases,
+    read::instant,
+    session::{CLOCK, clock_of, rows},
+    sql::{Script, Sql},
+    wire::{Answer, Wire, read},
+};
+use crate::{
+    engine::Timestamp,
+    envelope::OutboxEvent,
+    store::{
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed,
+        Sent, Unpublished, batch,
+        decode::{self, Cells, corrupt},
+        shards,
+    },
+};
+
+const EVENT: &str =
+    "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
+    o.traceparent, b.attempts";
+/// Locked, so that whoever takes a shard over waits until this mark is made or refused.
+const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
+    WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
+const BLOCKED: &str = "INSERT INTO outbox_blocked
+    (event_key, event_id, blocked_until, attempts, parked, reason, updated_at) SELECT ";
+const BLOCKED_AGAIN: &str = " ON DUPLICATE KEY UPDATE event_id = VALUES(event_id),
+    blocked_until = VALUES(blocked_until), attempts = VALUES(attempts), parked = VALUES(parked),
+    reason = VALUES(reason), updated_at = VALUES(updated_at)";
+
+#[async_trait]
+impl OutboxStore for MysqlStore {
+    async fn lease(
+        &self,
+        relay: Uuid,
+        fencing: Option<u64>,
+        lease_for: Duration,
+    ) -> Result<Leases, StoreError> {
+        batch::with_retries(|_| lease(&self.writers, &self.options.clock, relay, fencing, lease_for)).await
+    }
+
+    async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
+        batch::with_retries(|_| async {
+            // In the order in which they are locked elsewhere.
+            let mut script = Script::default();
+            let gone = Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ");
+            script.add(gone.bytes(relay.as_bytes()));
+            let free =
+                "UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ";
+            script.add(Sql::new(free).bytes(relay.as_bytes()));
+            transaction(&self.writers, script).await.map(drop)
+        })
+        .await
+    }
+
+    async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
+        let mut script = Script::default();
+        let clock = script.add(Sql::new(CLOCK));
+        let mut select = Sql::new(EVENT).push(
+            " FROM outbox o FORCE INDEX (outbox_unpublished)
+            LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
+            WHERE o.published_at IS NULL",
+        );
+        if shards.len() < usize::from(crate::store::rows::SHARDS) {
+            select =
+                list(select.push(" AND o.shard IN ("), shards, |sql, shard| sql.integer(i64::from(*shard)));
+        }
+        select = select.push(" AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
+        let select =
+            instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
+        let events = script.add(select);
+        let answers = read(&self.readers, script).await?;
+        let events = rows(&answers, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
+        Ok(Unpublished { now: clock_of(&answers, clock, &self.options.clock)?, events })
+    }
+
+    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+        batch::with_retries(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let mut script = Script::default();
+        let clock = script.add(Sql::new(CLOCK));
+        let unpublished = script.add(Sql::new(
+            "SELECT COUNT(*), (SELECT created_at FROM outbox FORCE INDEX (outbox_unpublished)
+                WHERE published_at IS NULL ORDER BY id LIMIT 1)
+            FROM outbox FORCE INDEX (outbox_unpublished) WHERE published_at IS NULL",
+        ));
+        let blocked =
+            script.add(Sql::new("SELECT COUNT(*), CAST(SUM(parked) AS SIGNED) FROM outbox_blocked"));
+        let answers = read(&self.readers, script).await?;
+        let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&answers, place).first());
+        let (Some(unpublished), Some(blocked)) = (unpublished, blocked) else {
+            return Err(corrupt("a count has no row".to_owned()));
+        };
+        decode::backlog(unpublished, blocked, clock_of(&answers, clock, &self.options.clock)?)
+    }
+}
+
+#[async_trait]
+impl OutboxAdmin for MysqlStore {
+    async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
+        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
+    }
+
+    async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {
+        let mut script = Script::default();
+        let clock = script.add(Sql::new(CLOCK));
+        let found = script.add(filtered(filter, &self.options.clock));
+        let answers = read(&self.readers, script).await?;
+        let now = clock_of(&answers, clock, &self.options.clock)?;
+        rows(&answers, found).iter().map(|row| decode::outbox_row(row, now)).collect()
+    }
+
+    async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
+        let mut forget = Sql::new("DELETE FROM outbox_blocked");
+        if let Some(key) = key {
+            forget = forget.push(" WHERE event_key = ").text(key);
+        }
+        let mut script = Script::default();
+        let place = script.add(forget);
+        Ok(affected(&transaction(&self.writers, script).await?, place))
+    }
+
+    async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
+        let mut script = Script::default();
+        let note = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
+        let note = instant(note, &self.options.clock);
+        script.add(note.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
+        let update = instant(Sql::new("UPDATE outbox SET published_at = "), &self.options.clock);
+        let skipped = script.add(update.push(" WHERE published_at IS NULL AND id = ").integer(event.id));
+        let forget = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
+        script.add(forget.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
+        Ok(affected(&transaction(&self.writers, script).await?, skipped) == 1)
+    }
+
+    async fn republish(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        after: i64,
+        limit: u32,
+    ) -> Result<Replayed, StoreError> {
+        let mut script = Script::default();
+        let page = script.add(
+            Sql::new(
+                "SELECT o.id, o.created_at, CASE WHEN s.event_id IS NULL THEN o.published_at END
+                FROM outbox o FORCE INDEX (PRIMARY) LEFT JOIN outbox_skipped s ON s.event_id = o.event_id
+                WHERE o.id > ",
+            )
+            .integer(after)
+            .push(" ORDER BY o.id LIMIT ")
+            .integer(i64::from(limit)),
+        );
+        let answers = read(&self.readers, script).await?;
+        let page = decode::replay_page(rows(&answers, page), since..until, limit)?;
+        if page.ids.is_empty() {
+            return Ok(Replayed { events: 0, next: page.next });
+        }
+        let mut script = Script::default();
+        let head =
+            || Sql::new("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND id IN ");
+        let places = script.add_lists(&page.ids, |sql, id| sql.integer(*id), head, "");
+        let answers = transaction(&self.writers, script).await?;
+        let events = places.iter().map(|place| affected(&answers, *place)).sum();
+        Ok(Replayed { events, next: page.next })
+    }
+}
+
+async fn lease(
+    writers: &Pool,
+    clock: &Clock,
+    relay: Uuid,
+    fencing: Option<u64>,
+    lease_for: Duration,
+) -> Result<Leases, StoreError> {
+    let mut wire = Wire::open(writers).await?;
+    let mut script = Script::default();
+    // The first ever makes the row that all lock; who finds it there locks it, as firmly as it will be needed.
+    let free = Sql::new(
+        "INSERT INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)
+        ON DUPLICATE KEY UPDATE name = VALUES(name)",
+    );
+    script.add(Sql::new("START TRANSACTION"));
+    script.add(free);
+    let all =
+        script.add(Sql::new(leases::LEASE).push(">= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE"));
+    let now = script.add(Sql::new(CLOCK));
+    let answers = wire.ask(script).await?;
+    let found = rows(&answers, all).iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
+    let decision = shards::renew(found, relay, fencing, clock_of(&answers, now, clock)?, lease_for);
+    let mut script = Script::default();
+    leases::write(&mut script, &decision.write);
+    let head = || Sql::new("DELETE FROM leases WHERE name IN ");
+    script.add_lists(&decision.delete, |sql, name| sql.text(name), head, "");
+    script.add(Sql::new("COMMIT"));
+    wire.ask(script).await?;
+    wire.mark_clean();
+    Ok(decision.leases)
+}
+
+async fn settle(
+    writers: &Pool,
+    clock: &Clock,
+    relay: Uuid,
+    fencing: u64,
+    sent: &Sent,
+) -> Result<u64, StoreError> {
+    let mut wire = Wire::open(writers).await?;
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION"));
+    let held = Sql::new(HELD).bytes(relay.as_bytes()).push(" AND fencing = ").unsigned(fencing);
+    let held = instant(held.push(" AND expires_at > "), clock).push(" LOCK IN SHARE MODE");
+    let held = script.add(held);
+    let now = script.add(Sql::new(CLOCK));
+    let answers = wire.ask(script).await?;
+    let now = clock_of(&answers, now, clock)?;
+    let held = rows(&answers, held).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
+    let holds = |shard: u8| held.contains(&shards::shard_name(shard).as_str());
+    let sent = sent.clone().only(holds);
+
+    let mut script = Script::default();
+    let head = || {
+        Sql::new("UPDATE outbox FORCE INDEX (PRIMARY) SET published_at = ")
+            .integer(now.as_microsecond())
+            .push(" WHERE published_at IS NULL AND id IN ")
+    };
+    let marks = script.add_lists(&sent.published, |sql, (id, _)| sql.integer(*id), head, "");
+    let head = || Sql::new("DELETE FROM outbox_blocked WHERE event_key IN ");
+    script.add_lists(&sent.unblocked, |sql, (key, _)| sql.text(key), head, "");
+    for blocked in &sent.blocked {
+        // Somebody may have given the event up meanwhile.
+        let row = blocked_row(Sql::new(BLOCKED), blocked, now);
+        let row = row.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(blocked.id);
+        script.add(row.push(BLOCKED_AGAIN));
+    }
+    script.add(Sql::new("COMMIT"));
+    let answers = wire.ask(script).await?;
+    wire.mark_clean();
+    Ok(marks.iter().map(|place| affected(&answers, *place)).sum())
+}
+
+fn blocked_row(sql: Sql, blocked: &Blocked, now: Timestamp) -> Sql {
+    sql.text(&blocked.key)
+        .push(", ")
+        .bytes(blocked.event_id.as_bytes())
+        .push(", ")
+        .integer(blocked.until(now).as_microsecond())
+        .push(", ")
+        .integer(i64::from(blocked.attempts))
+        .push(if blocked.retry_after.is_none() { ", 1, " } else { ", 0, " })
+        .text(&blocked.reason)
+        .push(", ")
+        .integer(now.as_microsecond())
+}
+
+/// The rows that an operator wants to see.
+fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
+    let mut sql = Sql::new(EVENT)
+        .push(
+            ", o.published_at, b.parked, b.blocked_until, b.reason
+            FROM outbox o LEFT JOIN outbox_blocked b ON b.event_key = o.event_key WHERE o.id > ",
+        )
+        .integer(filter.after);
+    sql = match filter.state {
+        None => sql,
+        Some(OutboxState::Published) => sql.push(" AND o.published_at IS NOT NULL"),
+        Some(OutboxState::Parked) => sql.push(" AND o.published_at IS NULL AND b.parked = 1"),
+        Some(OutboxState::Blocked) => {
+            let sql = sql.push(" AND o.published_at IS NULL AND b.parked = 0 AND b.blocked_until > ");
+            instant(sql, clock)
+        }
+        Some(OutboxState::Waiting) => {
+            let sql = sql.push(" AND o.published_at IS NULL AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
+            instant(sql, clock).push("))")
+        }
+    };
+    if let Some(key) = &filter.key {
+        sql = sql.push(" AND o.event_key = ").text(key);
+    }
+    if let Some(event_id) = &filter.event_id {
+        sql = sql.push(" AND o.event_id = ").bytes(event_id.as_bytes());
+    }
+    sql.push(" ORDER BY o.id LIMIT ").integer(i64::from(filter.limit))
+}
+
+/// Adds the elements and closes the list.
+fn list<T>(mut sql: Sql, elements: &[T], element: impl Fn(Sql, &T) -> Sql) -> Sql {
+    for (n, value) in elements.iter().enumerate() {
+        sql = element(if n == 0 { sql } else { sql.push(", ") }, value);
+    }
+    // A list must not be empty: no shard has this number.
+    if elements.is_empty() { sql.push("-1)") } else { sql.push(")") }
+}
+
+pub(super) fn affected(answers: &[Answer], place: usize) -> u64 {
+    answers.get(place).map_or(0, |answer| answer.affected)
+}
+
+/// Runs statements in one transaction; their answers are at their places.
+pub(super) async fn transaction(writers: &Pool, statements: Script) -> Result<Vec<Answer>, StoreError> {
+    let mut wire = Wire::open(writers).await?;
+    let answers = wire.ask(statements.in_transaction()).await?;
+    wire.mark_clean();
+    // That of START TRANSACTION comes first.
+    Ok(answers.into_iter().skip(1).collect())
+}

@@ -1,0 +1,70 @@
+//! Brings the schema to this version: one process at a time, and again where it was cut off.
+//!
+//! MySQL commits each CREATE TABLE by itself, so the migrations are written to be run again (IF NOT EXISTS); sqlx's own lock
+//! waits for ever, which MariaDB takes for no lock at all.
+
+use std::time::Duration;
+
+use super::{
+    StoreError,
+    connect::Pool,
+    error,
+    session::rows,
+    sql::{Script, Sql},
+    wire::Wire,
+};
+use crate::store::decode::Cells;
+
+/// How long another process's migration is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(120);
+
+/// Creates the database that a URL names, if it is not there; whether it was not. The account must be allowed to.
+///
+/// # Errors
+/// The server is away, or refuses.
+pub async fn create_database(url: &str) -> Result<bool, StoreError> {
+    use sqlx::{MySql, migrate::MigrateDatabase};
+
+    if MySql::database_exists(url).await.map_err(error::failed)? {
+        return Ok(false);
+    }
+    MySql::create_database(url).await.map_err(error::failed)?;
+    Ok(true)
+}
+
+pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
+    let mut lock = Wire::open(pool).await?;
+    lock.wait_for(LOCK_WAIT + Duration::from_secs(10));
+    let mut script = Script::default();
+    let name = "CONCAT('bespeak.', MD5(DATABASE()))";
+    let wait = i64::try_from(LOCK_WAIT.as_secs()).unwrap_or(i64::MAX);
+    let locked = script.add(Sql::new("SELECT GET_LOCK(").push(name).push(", ").integer(wait).push(")"));
+    let cut_off = script.add(Sql::new(
+        "SELECT COUNT(*) FROM information_schema.tables
+        WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'",
+    ));
+    let answers = lock.ask(script).await?;
+    let number = |place| rows(&answers, place).first().map_or(Ok(None), |row| row.optional_integer(0));
+    if number(locked)? != Some(1) {
+        let source = "another process has been migrating this database for two minutes";
+        return Err(StoreError::Migration { source: source.into() });
+    }
+    if number(cut_off)? == Some(1) {
+        let mut script = Script::default();
+        script.add(Sql::new("DELETE FROM _sqlx_migrations WHERE success = FALSE"));
+        lock.ask(script).await?;
+    }
+    let mut migrator = sqlx::migrate!("../../migrations/mysql");
+    migrator.set_locking(false);
+    let migrated = migrator.run(pool.connections()).await;
+    let mut script = Script::default();
+    script.add(Sql::new("SELECT RELEASE_LOCK(").push(name).push(")"));
+    // Where that fails, the lock goes with the connection, which is closed.
+    if lock.ask(script).await.is_ok() {
+        lock.mark_clean();
+    }
+    migrated.map_err(|source| match source {
+        sqlx::migrate::MigrateError::Execute(failure) => error::failed(failure),
+        source => StoreError::Migration { source: source.into() },
+    })
+}

@@ -1,0 +1,139 @@
+//! Connections that are lent, and how many are, how many wait, and for how long.
+//!
+//! Never: SQL, or what a connection is. Next: `sqlite/mod.rs` and `mysql/connect.rs`, which open them.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use sqlx::{Database, pool::PoolConnection};
+
+use super::StoreError;
+use crate::telemetry::{PoolUse, PoolWaits};
+
+/// A pool of connections of one kind.
+pub(super) struct Pool<DB: Database> {
+    connections: sqlx::Pool<DB>,
+    name: &'static str,
+    /// What an error of the driver means.
+    failed: fn(sqlx::Error) -> StoreError,
+    waiting: AtomicUsize,
+    waits: PoolWaits,
+}
+
+/// One that waits; not any more when it is dropped, whether it was served or went away.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<DB: Database> Pool<DB> {
+    pub(super) fn new(
+        name: &'static str,
+        connections: sqlx::Pool<DB>,
+        failed: fn(sqlx::Error) -> StoreError,
+    ) -> Self {
+        Self { connections, name, failed, waiting: AtomicUsize::new(0), waits: PoolWaits::of(name) }
+    }
+
+    /// Lends a connection, as soon as there is one. Cancel-safe.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<DB>, StoreError> {
+        let waits = Waiting::among(&self.waiting);
+        let since = Instant::now();
+        let connection = self.connections.acquire().await;
+        drop(waits);
+        self.waits.observe(since.elapsed(), matches!(connection, Err(sqlx::Error::PoolTimedOut)));
+        connection.map_err(self.failed)
+    }
+
+    /// The pool as the driver has it, for what must open connections or transactions by itself.
+    pub(super) fn connections(&self) -> &sqlx::Pool<DB> {
+        &self.connections
+    }
+
+    /// What it is doing now.
+    pub(super) fn in_use(&self) -> PoolUse {
+        // Read one after the other, while others come and go: a connection may have become idle in between.
+        let open = usize::try_from(self.connections.size()).unwrap_or(usize::MAX);
+        let idle = self.connections.num_idle().min(open);
+        let max = self.connections.options().get_max_connections();
+        PoolUse {
+            pool: self.name,
+            in_use: open - idle,
+            idle,
+            waiting: self.waiting.load(Ordering::Relaxed),
+            max: usize::try_from(max).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Closes them all; waits for those that are lent.
+    pub(super) async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+impl<DB: Database> std::fmt::Debug for Pool<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("use", &self.in_use()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
+
+    use super::*;
+
+    fn pool() -> Arc<Pool<Sqlite>> {
+        let options = SqlitePoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60));
+        let connections = options.connect_lazy("sqlite::memory:").expect("a URL");
+        Arc::new(Pool::new("writers", connections, |source| StoreError::Statement { source: source.into() }))
+    }
+
+    fn shown(pool: &Pool<Sqlite>) -> (usize, usize, usize, usize) {
+        let PoolUse { in_use, idle, waiting, max, .. } = pool.in_use();
+        (in_use, idle, waiting, max)
+    }
+
+    async fn until(pool: &Pool<Sqlite>, wanted: (usize, usize, usize, usize)) {
+        let shows = async {
+            while shown(pool) != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), shows).await;
+        assert!(waited.is_ok(), "it shows {:?}, not {wanted:?}", shown(pool));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_counted_until_served_or_gone() {
+        let pool = pool();
+        assert_eq!(shown(&pool), (0, 0, 0, 1));
+        // Given one that has the only connection, when two come, then they wait
+        let lent = pool.acquire().await.expect("a connection");
+        assert_eq!(shown(&pool), (1, 0, 0, 1));
+        let [goes, stays] = [pool.clone(), pool.clone()]
+            .map(|pool| tokio::spawn(async move { pool.acquire().await.map(drop) }));
+        until(&pool, (1, 0, 2, 1)).await;
+        // When one goes away, and the connection comes back, then nobody waits
+        goes.abort();
+        until(&pool, (1, 0, 1, 1)).await;
+        drop(lent);
+        stays.await.expect("no panic").expect("a connection");
+        until(&pool, (0, 1, 0, 1)).await;
+    }
+}

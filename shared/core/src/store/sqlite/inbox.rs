@@ -1,0 +1,178 @@
+//! The inbox: one `BEGIN IMMEDIATE` transaction a batch, so that whatever it reads is locked.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::{
+    SqliteStore, StoreError,
+    error::failed,
+    json::{hex_list, ids_json, tokens_json},
+    now, purge,
+    session::SqliteSession,
+};
+use crate::{
+    effects::{EffectChanges, NewDelivery, SmartKey},
+    engine::{ResourceId, Timestamp, Token},
+    envelope::Incoming,
+    store::{
+        Applied, InboxStore, KeyMismatch, Purged, batch, decode,
+        inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
+        purge::before,
+    },
+};
+
+const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
+    CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)";
+const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
+const NOTE: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
+    SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
+const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
+    CROSS JOIN smart_keys k ON k.token = unhex(j.value) ORDER BY k.token";
+const SMART_KEY: &str = "INSERT OR REPLACE INTO smart_keys (token, version, code, issued_at, revoked_at)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+
+#[async_trait]
+impl InboxStore for SqliteStore {
+    async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError> {
+        inbox::apply(|| SqliteSession::begin(&self.writer, self.clock.clone()), consumer, events).await
+    }
+
+    async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
+        let query = sqlx::query(SMART_KEYS).bind(tokens_json([&token])?);
+        query
+            .fetch_optional(&mut *self.readers.acquire().await?)
+            .await
+            .map_err(failed)?
+            .as_ref()
+            .map(decode::smart_key)
+            .transpose()
+    }
+
+    async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        let query = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+        rows.iter().map(|row| decode::uuid(row, 0)).collect()
+    }
+
+    async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError> {
+        let mut found = Vec::new();
+        for (sql, how) in [(KEYS_MISSING, KeyMismatch::Missing), (KEYS_UNWARRANTED, KeyMismatch::Unwarranted)]
+        {
+            for row in
+                &sqlx::query(sql).fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?
+            {
+                found.push((decode::token(row)?, how));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query(EVENTS_KEPT_SINCE)
+            .fetch_optional(&mut *self.readers.acquire().await?)
+            .await
+            .map_err(failed)?;
+        row.map(|row| decode::timestamp(&row, 0)).transpose()
+    }
+
+    async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
+        purge::inbox(&self.writer, self.clock.clone(), before(self.now(), kept_for), limit).await
+    }
+}
+
+impl inbox::InboxSession for SqliteSession {
+    async fn look(
+        &mut self,
+        consumer: &str,
+        events: &[Uuid],
+        resources: &BTreeSet<ResourceId>,
+    ) -> Result<Known, StoreError> {
+        let mut known = Known::default();
+        let applied = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
+        for row in &applied.fetch_all(self.connection()).await.map_err(failed)? {
+            known.applied.insert(decode::uuid(row, 0)?);
+        }
+        if !resources.is_empty() {
+            let opened = sqlx::query(OPENED_BY_KEY).bind(ids_json(resources)?);
+            for row in &opened.fetch_all(self.connection()).await.map_err(failed)? {
+                known.opened_by_key.insert(decode::resource_id(row, 0)?);
+            }
+        }
+        Ok(known)
+    }
+
+    async fn take(
+        &mut self,
+        consumer: &str,
+        events: &[Uuid],
+        tokens: &BTreeSet<Token>,
+    ) -> Result<Taken, StoreError> {
+        let now = now(self.clock());
+        let note = sqlx::query(NOTE).bind(consumer).bind(hex_list(events)?).bind(now.as_microsecond());
+        note.execute(self.connection()).await.map_err(failed)?;
+        let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
+        let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
+        let subscribed =
+            sqlx::query("SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL");
+        let subscribed: Vec<SqliteRow> = subscribed.fetch_all(self.connection()).await.map_err(failed)?;
+        Ok(Taken {
+            now,
+            smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()?,
+            subscriptions: decode::subscriptions(&subscribed)?,
+        })
+    }
+
+    async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {
+        // What is read inside of this transaction is locked, so created and updated ones are alike.
+        for key in changes.created_keys.iter().chain(&changes.updated_keys) {
+            write(&mut self, key).await?;
+        }
+        for new in &changes.deliveries {
+            enqueue(&mut self, new).await?;
+        }
+        batch::Session::commit(self).await
+    }
+
+    async fn end(self) -> Result<(), StoreError> {
+        batch::Session::rollback(self).await
+    }
+}
+
+async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreError> {
+    sqlx::query(SMART_KEY)
+        .bind(key.token.uuid().as_bytes().to_vec())
+        .bind(i64::try_from(key.version).unwrap_or(i64::MAX))
+        .bind(key.issued.map(|(code, _)| code.to_vec()))
+        .bind(key.issued.map(|(_, at)| at.as_microsecond()))
+        .bind(key.revoked_at.map(Timestamp::as_microsecond))
+        .execute(session.connection())
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
+/// Enqueued twice only where the inbox has forgotten the event: once is enough.
+async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
+    const ENQUEUE: &str = "INSERT INTO webhook_deliveries
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent)
+        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6, ?7) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
+    sqlx::query(ENQUEUE)
+        .bind(delivery.endpoint_id.as_bytes().to_vec())
+        .bind(delivery.event_id.as_bytes().to_vec())
+        .bind(delivery.kind.as_str())
+        .bind(delivery.event_at.as_microsecond())
+        .bind(delivery.body.to_string())
+        .bind(now(session.clock()).as_microsecond())
+        .bind(delivery.trace.map(|trace| trace.traceparent().as_str().to_owned()))
+        .execute(session.connection())
+        .await
+        .map(drop)
+        .map_err(failed)
+}

@@ -1,0 +1,99 @@
+//! Where deliveries never go: whoever may name a URL must not reach what only this machine can reach.
+//!
+//! The address that is connected to is what is judged, after names are resolved: a name that was harmless when the endpoint
+//! was made may resolve to something else by now. Ranges are those of the IANA's special-purpose registries
+//! (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
+//! <https://www.iana.org/assignments/iana-ipv6-special-registry>).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The beginning of an IPv4 network, its length in bits, and what it is.
+const V4: [(Ipv4Addr, u32, &str); 17] = [
+    (Ipv4Addr::UNSPECIFIED, 8, "this network"),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, "a private network"),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, "a carrier's network"),
+    (Ipv4Addr::new(127, 0, 0, 0), 8, "this machine"),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, "the local link"),
+    (Ipv4Addr::new(172, 16, 0, 0), 12, "a private network"),
+    (Ipv4Addr::new(192, 0, 0, 0), 24, "reserved for protocols"),
+    (Ipv4Addr::new(192, 0, 2, 0), 24, "for documentation"),
+    (Ipv4Addr::new(192, 31, 196, 0), 24, "reserved for protocols"),
+    (Ipv4Addr::new(192, 52, 193, 0), 24, "reserved for protocols"),
+    (Ipv4Addr::new(192, 88, 99, 0), 24, "a relay of 6to4"),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, "a private network"),
+    (Ipv4Addr::new(198, 18, 0, 0), 15, "for benchmarks"),
+    (Ipv4Addr::new(198, 51, 100, 0), 24, "for documentation"),
+    (Ipv4Addr::new(203, 0, 113, 0), 24, "for documentation"),
+    (Ipv4Addr::new(224, 0, 0, 0), 4, "multicast"),
+    (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
+];
+
+/// The same of IPv6, within the global unicast addresses (2000::/3): everything outside of these is refused anyhow.
+const V6: [(Ipv6Addr, u32, &str); 3] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "reserved for protocols"),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "for documentation"),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "for documentation"),
+];
+
+/// An address to which nothing is sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is {what}; only BESPEAK_WEBHOOK_ALLOW_PRIVATE=true allows it")]
+pub struct Forbidden {
+    /// The address.
+    pub address: IpAddr,
+    /// What is there.
+    pub what: &'static str,
+}
+
+/// Why nothing is sent to an address; `None` where it is one of the public internet.
+pub fn forbidden(address: IpAddr) -> Option<Forbidden> {
+    let what = match address {
+        IpAddr::V4(address) => forbidden_v4(address),
+        IpAddr::V6(address) => forbidden_v6(address),
+    };
+    what.map(|what| Forbidden { address, what })
+}
+
+fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {
+    let bits = address.to_bits();
+    let within = |network: &Ipv4Addr, length: u32| (bits ^ network.to_bits()) >> (32 - length) == 0;
+    V4.iter().find(|(network, length, _)| within(network, *length)).map(|(_, _, what)| *what)
+}
+
+fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
+    // What is sent to such an address arrives at the IPv4 address in it.
+    if let Some(embedded) = embedded_v4(address) {
+        return forbidden_v4(embedded);
+    }
+    let bits = address.to_bits();
+    let within = |network: &Ipv6Addr, length: u32| (bits ^ network.to_bits()) >> (128 - length) == 0;
+    if let Some((_, _, what)) = V6.iter().find(|(network, length, _)| within(network, *length)) {
+        return Some(what);
+    }
+    if address.is_loopback() {
+        return Some("this machine");
+    }
+    if address.is_multicast() {
+        return Some("multicast");
+    }
+    if address.is_unicast_link_local() {
+        return Some("the local link");
+    }
+    if address.is_unique_local() {
+        return Some("a private network");
+    }
+    let global = address.segments()[0] >> 13 == 0b001;
+    (!global).then_some("reserved")
+}
+
+/// The IPv4 address behind an IPv6 address: mapped (`::ffff:0:0/96`), of NAT64 (`64:ff9b::/96`), of 6to4 (`2002::/16`).
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    if let Some(mapped) = address.to_ipv4_mapped() {
+        return Some(mapped);
+    }
+    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(v4(high, low)),
+        _ => None,
+    }
+}

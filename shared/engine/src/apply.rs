@@ -1,0 +1,383 @@
+//! The rules: what each command does to the books at an instant.
+//!
+//! Business refusals are values. A command that is refused changes nothing (I12): every rule first decides, then
+//! changes. What must hold before and after is asserted in debug builds.
+
+use super::{
+    Accepted, Change, Command, Define, Event, EventType, Extend, Item, Outcome, Refusal, Reservation,
+    Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet,
+};
+
+/// Applies one command at `now` and says what became of it.
+///
+/// `now` must not be earlier than the instant at which the last of the set's records was locked: it is read from the
+/// database's clock in a statement of its own after the last lock.
+pub fn apply(set: &mut WorkingSet, command: &Command, now: Timestamp) -> Outcome {
+    match command {
+        Command::Define(define) => apply_define(set, define, now),
+        Command::Reserve(reserve) => apply_reserve(set, reserve, now),
+        Command::Commit(token) => commit(set, *token, now),
+        Command::Release(token) => release(set, *token, now),
+        Command::Extend(extend) => apply_extend(set, extend, now),
+        Command::Cancel(token) => cancel(set, *token, now),
+        Command::Expire(token) => expire(set, *token, now),
+    }
+}
+
+fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Outcome {
+    if let Some(earlier) = set.reservation_by_key(&command.key) {
+        return replay(earlier, command, now);
+    }
+    if let Some(item) = command.items.iter().find(|item| set.resource(&item.resource_id).is_none()) {
+        return Err(Refusal::ResourceNotFound { resource_id: item.resource_id.clone() });
+    }
+    let wanted: Vec<Want<'_>> = command
+        .items
+        .iter()
+        .map(|item| Want { id: &item.resource_id, units: item.quantity.units() })
+        .collect();
+    let expiring = match cover(set, &wanted, now) {
+        Ok(expiring) => expiring,
+        Err(short) => {
+            return Err(Refusal::OutOfStock {
+                resource_id: short.id,
+                requested: short.wanted,
+                available: short.reachable,
+                next_release_at: None,
+            });
+        }
+    };
+
+    let mut movement = Movement::new();
+    for token in expiring {
+        expire_within(set, &mut movement, token, now);
+    }
+    movement.take(set, &command.items);
+    let reservation = Reservation {
+        token: command.token,
+        items: command.items.clone(),
+        status: Status::Held,
+        holder: command.holder.clone(),
+        metadata: command.metadata.clone(),
+        key: command.key.clone(),
+        fingerprint: command.fingerprint,
+        version: 1,
+        created_at: now,
+        // No overflow: a TTL is at most 2^32 seconds, and the last timestamp lies in the year 9999.
+        expires_at: now + command.ttl.duration(),
+        updated_at: now,
+    };
+    set.push_event(Event::of_reservation(EventType::Held, &reservation));
+    set.create_reservation(reservation.clone());
+    movement.finish(set, now);
+    accepted(reservation, Change::Changed)
+}
+
+/// What a reserve is told whose key bears a reservation already.
+pub fn replay(earlier: &Reservation, command: &Reserve, now: Timestamp) -> Outcome {
+    if earlier.fingerprint != command.fingerprint {
+        return Err(Refusal::KeyReused);
+    }
+    // The same token: this very command made it, in an attempt whose COMMIT was not answered.
+    let change = if earlier.token == command.token { Change::Changed } else { Change::Replayed };
+    accepted(earlier.clone().as_of(now), change)
+}
+
+fn apply_define(set: &mut WorkingSet, command: &Define, now: Timestamp) -> Outcome {
+    let Some(resource) = set.resource(&command.resource_id) else {
+        let resource = Resource {
+            id: command.resource_id.clone(),
+            total: command.total,
+            available: command.total,
+            version: 1,
+            fulfilment: command.fulfilment.unwrap_or_default(),
+            created_at: now,
+            updated_at: now,
+        };
+        set.create_resource(resource.clone());
+        return Ok(Accepted::Resource { resource, change: ResourceChange::Created });
+    };
+
+    let fulfilment = command.fulfilment.unwrap_or(resource.fulfilment);
+    if (resource.total, resource.fulfilment) == (command.total, fulfilment) {
+        return Ok(Accepted::Resource { resource: resource.clone(), change: ResourceChange::Unchanged });
+    }
+    // Lowering the total takes units away just as a hold does: overdue holds are given back first where they must be.
+    let taken_away = resource.total.saturating_sub(command.total);
+    let (previous_total, available, in_use) = (resource.total, resource.available, resource.in_use());
+    let expiring = match cover(set, &[Want { id: &command.resource_id, units: taken_away }], now) {
+        Ok(expiring) => expiring,
+        Err(short) => {
+            return Err(Refusal::StockInUse {
+                resource_id: short.id,
+                requested_total: command.total,
+                in_use: in_use - (short.reachable - available),
+            });
+        }
+    };
+
+    let mut movement = Movement::new();
+    for token in expiring {
+        expire_within(set, &mut movement, token, now);
+    }
+    movement.touch(set, &command.resource_id);
+    if let Some(resource) = set.resource_mut(&command.resource_id) {
+        let in_use = resource.in_use();
+        resource.total = command.total;
+        resource.available = command.total - in_use;
+        resource.fulfilment = fulfilment;
+    }
+    movement.finish(set, now);
+    match set.resource(&command.resource_id) {
+        Some(resource) => {
+            let change = ResourceChange::Changed { previous_total };
+            Ok(Accepted::Resource { resource: resource.clone(), change })
+        }
+        None => Err(Refusal::ResourceNotFound { resource_id: command.resource_id.clone() }),
+    }
+}
+
+fn commit(set: &mut WorkingSet, token: Token, now: Timestamp) -> Outcome {
+    let hold = find(set, token)?;
+    match hold.status {
+        Status::Held if hold.is_overdue(now) => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
+        Status::Held => change_status(set, token, Status::Committed, EventType::Committed, now),
+        Status::Committed => accepted(hold.clone(), Change::Unchanged),
+        Status::Released => Err(Refusal::AlreadyReleased),
+        Status::Expired => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
+        Status::Cancelled => Err(Refusal::AlreadyCancelled),
+    }
+}
+
+fn release(set: &mut WorkingSet, token: Token, now: Timestamp) -> Outcome {
+    let hold = find(set, token)?;
+    match hold.status {
+        Status::Held if hold.is_overdue(now) => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
+        Status::Held => give_back(set, token, Status::Released, EventType::Released, now),
+        Status::Released => accepted(hold.clone(), Change::Unchanged),
+        Status::Committed => Err(Refusal::AlreadyCommitted),
+        Status::Expired => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
+        Status::Cancelled => Err(Refusal::AlreadyCancelled),
+    }
+}
+
+fn cancel(set: &mut WorkingSet, token: Token, now: Timestamp) -> Outcome {
+    let reservation = find(set, token)?;
+    match reservation.status {
+        Status::Committed => give_back(set, token, Status::Cancelled, EventType::Cancelled, now),
+        Status::Cancelled => accepted(reservation.clone(), Change::Unchanged),
+        Status::Held | Status::Released | Status::Expired => {
+            Err(Refusal::NotCommitted { status: reservation.clone().as_of(now).status })
+        }
+    }
+}
+
+fn expire(set: &mut WorkingSet, token: Token, now: Timestamp) -> Outcome {
+    let hold = find(set, token)?;
+    match hold.status {
+        Status::Held if hold.is_overdue(now) => {
+            let mut movement = Movement::new();
+            let expired = expire_within(set, &mut movement, token, now);
+            movement.finish(set, now);
+            expired.map_or(Err(Refusal::ReservationNotFound), |hold| accepted(hold, Change::Changed))
+        }
+        Status::Held => Err(Refusal::NotDue { expires_at: hold.expires_at }),
+        Status::Expired => accepted(hold.clone(), Change::Unchanged),
+        Status::Committed => Err(Refusal::AlreadyCommitted),
+        Status::Released => Err(Refusal::AlreadyReleased),
+        Status::Cancelled => Err(Refusal::AlreadyCancelled),
+    }
+}
+
+fn apply_extend(set: &mut WorkingSet, command: &Extend, now: Timestamp) -> Outcome {
+    let hold = find(set, command.token)?;
+    match hold.status {
+        Status::Held if hold.is_overdue(now) => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
+        Status::Held => {
+            let life = i64::try_from(command.life_max_seconds).unwrap_or(i64::MAX);
+            let life_end =
+                hold.created_at.checked_add(jiff::SignedDuration::from_secs(life)).unwrap_or(Timestamp::MAX);
+            let expires_at = hold.expires_at.max((now + command.ttl.duration()).min(life_end));
+            if expires_at == hold.expires_at {
+                return accepted(hold.clone(), Change::Unchanged);
+            }
+            change(set, command.token, EventType::Extended, now, |hold| hold.expires_at = expires_at)
+        }
+        Status::Committed => Err(Refusal::AlreadyCommitted),
+        Status::Released => Err(Refusal::AlreadyReleased),
+        Status::Expired => Err(Refusal::HoldExpired { expired_at: hold.expires_at }),
+        Status::Cancelled => Err(Refusal::AlreadyCancelled),
+    }
+}
+
+fn find(set: &WorkingSet, token: Token) -> Result<&Reservation, Refusal> {
+    set.reservation(token).ok_or(Refusal::ReservationNotFound)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "every rule ends in an outcome")]
+fn accepted(reservation: Reservation, change: Change) -> Outcome {
+    Ok(Accepted::Reservation { reservation, change })
+}
+
+/// Changes a reservation, with its version, its time and its event.
+fn change(
+    set: &mut WorkingSet,
+    token: Token,
+    kind: EventType,
+    now: Timestamp,
+    how: impl FnOnce(&mut Reservation),
+) -> Outcome {
+    let Some(reservation) = set.reservation_mut(token) else { return Err(Refusal::ReservationNotFound) };
+    how(reservation);
+    reservation.version += 1;
+    reservation.updated_at = now;
+    let reservation = reservation.clone();
+    set.push_event(Event::of_reservation(kind, &reservation));
+    accepted(reservation, Change::Changed)
+}
+
+fn change_status(set: &mut WorkingSet, token: Token, to: Status, kind: EventType, now: Timestamp) -> Outcome {
+    change(set, token, kind, now, |reservation| reservation.status = to)
+}
+
+/// Ends a reservation that takes stock, and returns its units.
+fn give_back(set: &mut WorkingSet, token: Token, to: Status, kind: EventType, now: Timestamp) -> Outcome {
+    let outcome = change_status(set, token, to, kind, now);
+    if let Ok(Accepted::Reservation { reservation, .. }) = &outcome {
+        let mut movement = Movement::new();
+        movement.give(set, &reservation.items);
+        movement.finish(set, now);
+    }
+    outcome
+}
+
+/// Expires an overdue hold as a part of the command that owns the movement.
+fn expire_within(
+    set: &mut WorkingSet,
+    movement: &mut Movement,
+    token: Token,
+    now: Timestamp,
+) -> Option<Reservation> {
+    debug_assert!(set.reservation(token).is_some_and(|hold| hold.is_overdue(now)));
+    match change_status(set, token, Status::Expired, EventType::Expired, now) {
+        Ok(Accepted::Reservation { reservation, .. }) => {
+            movement.give(set, &reservation.items);
+            Some(reservation)
+        }
+        _ => None,
+    }
+}
+
+/// Units of a resource that a command must find.
+struct Want<'a> {
+    id: &'a ResourceId,
+    units: u64,
+}
+
+/// The first resource, by id, of which there are too few units even with every overdue hold given back.
+struct Short {
+    id: ResourceId,
+    wanted: u64,
+    reachable: u64,
+}
+
+/// Chooses the overdue holds to expire, oldest first, so that every want is met; none where enough is available.
+/// Changes nothing but the set's note of what fell short.
+fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Vec<Token>, Short> {
+    let available =
+        |set: &WorkingSet, id: &ResourceId| set.resource(id).map_or(0, |resource| resource.available);
+    let mut missing: Vec<(usize, u64)> = wanted
+        .iter()
+        .enumerate()
+        .filter_map(|(n, want)| {
+            let missing = want.units.saturating_sub(available(set, want.id));
+            (missing > 0).then_some((n, missing))
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut expiring = Vec::new();
+    let mut given: Vec<u64> = vec![0; wanted.len()];
+    for token in set.overdue() {
+        let Some(hold) = set.reservation(token).filter(|hold| hold.is_overdue(now)) else { continue };
+        let helps = |item: &Item| {
+            missing.iter().any(|(n, still)| *wanted[*n].id == item.resource_id && given[*n] < *still)
+        };
+        if hold.items.iter().any(helps) {
+            for item in hold.items.iter() {
+                if let Some(n) = wanted.iter().position(|want| *want.id == item.resource_id) {
+                    given[n] += item.quantity.units();
+                }
+            }
+            expiring.push(token);
+        }
+    }
+    missing.retain(|(n, still)| given[*n] < *still);
+    for (n, _) in &missing {
+        set.note_short(wanted[*n].id);
+    }
+    match missing.first() {
+        None => Ok(expiring),
+        Some((n, _)) => Err(Short {
+            id: wanted[*n].id.clone(),
+            wanted: wanted[*n].units,
+            reachable: available(set, wanted[*n].id) + given[*n],
+        }),
+    }
+}
+
+/// The units that one command moves. Edges compare `available` before the command with `available` after it, so an
+/// overdue unit that is sold on by the same command is no edge.
+struct Movement {
+    before: Vec<(ResourceId, u64)>,
+}
+
+impl Movement {
+    fn new() -> Self {
+        Self { before: Vec::new() }
+    }
+
+    fn touch(&mut self, set: &WorkingSet, id: &ResourceId) {
+        if !self.before.iter().any(|(touched, _)| touched == id)
+            && let Some(resource) = set.resource(id)
+        {
+            self.before.push((id.clone(), resource.available));
+        }
+    }
+
+    fn take(&mut self, set: &mut WorkingSet, items: &[Item]) {
+        for item in items {
+            self.touch(set, &item.resource_id);
+            if let Some(resource) = set.resource_mut(&item.resource_id) {
+                debug_assert!(
+                    item.quantity.units() <= resource.available,
+                    "oversold: {item:?} of {resource:?}"
+                );
+                resource.available -= item.quantity.units();
+            }
+        }
+    }
+
+    fn give(&mut self, set: &mut WorkingSet, items: &[Item]) {
+        for item in items {
+            self.touch(set, &item.resource_id);
+            debug_assert!(set.resource(&item.resource_id).is_some(), "{item:?} is not in the working set");
+            if let Some(resource) = set.resource_mut(&item.resource_id) {
+                resource.available += item.quantity.units();
+                debug_assert!(resource.available <= resource.total, "gave back too much: {resource:?}");
+            }
+        }
+    }
+
+    fn finish(self, set: &mut WorkingSet, now: Timestamp) {
+        for (id, before) in self.before {
+            let Some(resource) = set.resource_mut(&id) else { continue };
+            resource.version += 1;
+            resource.updated_at = now;
+            if let Some(edge) = Event::edge(before, resource) {
+                set.push_event(edge);
+            }
+        }
+    }
+}

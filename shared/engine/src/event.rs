@@ -1,0 +1,198 @@
+//! What happened, as data. An event is a snapshot of the record that changed, taken by the command that changed it.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Holder, Items, Metadata, Reservation, Resource, ResourceId, Status, TOTAL_MAX, Timestamp, Token,
+};
+use crate::trace::TraceContext;
+
+/// What kind of thing happened. The names are CloudEvents types, versioned: additive changes keep `v1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// A hold was made.
+    Held,
+    /// A hold became final.
+    Committed,
+    /// A hold was given back by its holder.
+    Released,
+    /// A hold was given back at the end of its TTL.
+    Expired,
+    /// A hold's TTL was lengthened.
+    Extended,
+    /// A committed reservation was given back.
+    Cancelled,
+    /// A resource's `available` became 0.
+    Depleted,
+    /// A resource's `available` left 0.
+    Restored,
+}
+
+impl EventType {
+    /// Every type.
+    pub const ALL: [Self; 8] = [
+        Self::Held,
+        Self::Committed,
+        Self::Released,
+        Self::Expired,
+        Self::Extended,
+        Self::Cancelled,
+        Self::Depleted,
+        Self::Restored,
+    ];
+
+    /// Parses [`Self::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// The CloudEvents `type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "bespeak.reservation.held.v1",
+            Self::Committed => "bespeak.reservation.committed.v1",
+            Self::Released => "bespeak.reservation.released.v1",
+            Self::Expired => "bespeak.reservation.expired.v1",
+            Self::Extended => "bespeak.reservation.extended.v1",
+            Self::Cancelled => "bespeak.reservation.cancelled.v1",
+            Self::Depleted => "bespeak.stock.depleted.v1",
+            Self::Restored => "bespeak.stock.restored.v1",
+        }
+    }
+}
+
+/// What an event is ordered by: events of one key reach their consumers in the order of their versions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EventKey {
+    /// A reservation's token.
+    Reservation(Token),
+    /// A resource's id.
+    Resource(ResourceId),
+}
+
+impl EventKey {
+    /// The key as text, as the outbox and Kafka bear it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Reservation(token) => token.to_string(),
+            Self::Resource(id) => id.to_string(),
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What.
+    pub kind: EventType,
+    /// To what, in which order.
+    pub key: EventKey,
+    /// The version of the reservation or resource that the event belongs to: unique per key.
+    pub version: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The record after it happened.
+    pub payload: Payload,
+    /// The trace of the request that caused it.
+    pub trace: Option<TraceContext>,
+}
+
+/// The `data` of an event. Fields are only ever added within `v1`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Payload {
+    /// A reservation, after the change.
+    #[serde(rename_all = "camelCase")]
+    Reservation {
+        /// The reservation.
+        token: Token,
+        /// Its version.
+        #[schemars(range(min = 1))]
+        version: u64,
+        /// Its status.
+        status: Status,
+        /// What it takes.
+        items: Items,
+        /// On whose behalf.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Holder")]
+        holder: Option<Holder>,
+        /// What the client attached.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Metadata")]
+        metadata: Option<Arc<Metadata>>,
+        /// When it was made.
+        created_at: Timestamp,
+        /// When the hold ends or ended.
+        expires_at: Timestamp,
+    },
+    /// A resource, after the change.
+    #[serde(rename_all = "camelCase")]
+    Resource {
+        /// The resource.
+        resource_id: ResourceId,
+        /// Its version.
+        #[schemars(range(min = 1))]
+        version: u64,
+        /// Units available.
+        #[schemars(range(max = TOTAL_MAX))]
+        available_stock: u64,
+        /// Units in all.
+        #[schemars(range(max = TOTAL_MAX))]
+        total_stock: u64,
+    },
+}
+
+impl Event {
+    /// An event about a reservation, as it is after the change.
+    pub(super) fn of_reservation(kind: EventType, reservation: &Reservation) -> Self {
+        Self {
+            kind,
+            key: EventKey::Reservation(reservation.token),
+            version: reservation.version,
+            at: reservation.updated_at,
+            payload: Payload::Reservation {
+                token: reservation.token,
+                version: reservation.version,
+                status: reservation.status,
+                items: reservation.items.clone(),
+                holder: reservation.holder.clone(),
+                metadata: reservation.metadata.clone(),
+                created_at: reservation.created_at,
+                expires_at: reservation.expires_at,
+            },
+            trace: None,
+        }
+    }
+
+    /// The edge that a command made, which moved a resource's `available` from `before` to what it is now; none where it
+    /// neither became 0 nor left 0.
+    pub fn edge(before: u64, resource: &Resource) -> Option<Self> {
+        let kind = match (before, resource.available) {
+            (1.., 0) => EventType::Depleted,
+            (0, 1..) => EventType::Restored,
+            _ => return None,
+        };
+        Some(Self::of_resource(kind, resource))
+    }
+
+    /// An event about a resource, as it is after the change.
+    fn of_resource(kind: EventType, resource: &Resource) -> Self {
+        Self {
+            kind,
+            key: EventKey::Resource(resource.id.clone()),
+            version: resource.version,
+            at: resource.updated_at,
+            payload: Payload::Resource {
+                resource_id: resource.id.clone(),
+                version: resource.version,
+                available_stock: resource.available,
+                total_stock: resource.total,
+            },
+            trace: None,
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Random command sequences against a model that knows no working sets, no versions of rows, no expiry on demand: only
+//! who holds what until when. Whatever a customer can see must be the same in both.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
+};
+use uuid::Uuid;
+
+use crate::{
+    Status::{Cancelled, Committed, Expired, Held, Released},
+    *,
+};
+
+const RESOURCES: usize = 3;
+const KEYS: usize = 40;
+const CASES: u32 = 1_500;
+
+/// A command whose token is a number: the n-th reservation that was made, if there is one.
+#[derive(Clone, Debug)]
+enum Symbol {
+    Define { resource: usize, total: u64 },
+    Reserve { key: usize, items: Vec<(usize, u64)>, ttl: u64 },
+    Commit(usize),
+    Release(usize),
+    Extend(usize, u64),
+    Cancel(usize),
+    Expire(usize),
+}
+
+/// Time passes, then a batch runs.
+#[derive(Clone, Debug)]
+struct Step {
+    millis: u64,
+    batch: Vec<Symbol>,
+}
+
+fn symbol() -> impl Strategy<Value = Symbol> {
+    let which = 0..60_usize;
+    prop_oneof![
+        1 => (0..=RESOURCES, 0..12_u64).prop_map(|(resource, total)| Symbol::Define { resource, total }),
+        6 => (0..KEYS, vec((0..=RESOURCES, 1..4_u64), 1..4), 1..6_u64)
+            .prop_map(|(key, items, ttl)| Symbol::Reserve { key, items, ttl }),
+        2 => which.clone().prop_map(Symbol::Commit),
+        2 => which.clone().prop_map(Symbol::Release),
+        1 => (which.clone(), 1..9_u64).prop_map(|(n, ttl)| Symbol::Extend(n, ttl)),
+        2 => which.clone().prop_map(Symbol::Cancel),
+        1 => which.prop_map(Symbol::Expire),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (0..3_000_u64, vec(symbol(), 1..9)).prop_map(|(millis, batch)| Step { millis, batch })
+}
+
+/// A reservation as the model knows it. An overdue hold *is* expired.
+#[derive(Clone, Debug)]
+struct Known {
+    token: Token,
+    key: String,
+    asked: (BTreeMap<usize, u64>, u64),
+    status: Status,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    totals: BTreeMap<usize, u64>,
+    reservations: Vec<Known>,
+}
+
+impl Model {
+    fn pass_time(&mut self, now: Timestamp) {
+        for known in &mut self.reservations {
+            if known.status == Status::Held && known.expires_at <= now {
+                known.status = Status::Expired;
+            }
+        }
+    }
+
+    fn in_use(&self, resource: usize) -> u64 {
+        self.reservations
+            .iter()
+            .filter(|known| known.status.takes_stock())
+            .filter_map(|known| known.asked.0.get(&resource))
+            .sum()
+    }
+
+    /// What must become of a command: `Ok(how)` or `Err(why)`.
+    fn apply(
+        &mut self,
+        command: &Command,
+        symbol: &Symbol,
+        now: Timestamp,
+        life: u64,
+    ) -> Result<&'static str, &'static str> {
+        match (symbol, command) {
+            (Symbol::Define { resource, total }, _) => {
+                let in_use = self.in_use(*resource);
+                match self.totals.get(resource) {
+                    None => {
+                        self.totals.insert(*resource, *total);
+                        Ok("created")
+                    }
+                    Some(now) if now == total => Ok("unchanged"),
+                    Some(_) if *total < in_use => Err("stock-in-use"),
+                    Some(_) => {
+                        self.totals.insert(*resource, *total);
+                        Ok("changed")
+                    }
+                }
+            }
+            (Symbol::Reserve { key, items, ttl }, Command::Reserve(reserve)) => {
+                let mut merged = BTreeMap::new();
+                for (resource, units) in items {
+                    *merged.entry(*resource).or_default() += units;
+                }
+                let key = format!("key-{key}");
+                if let Some(known) = self.reservations.iter().find(|known| known.key == key) {
+                    return if known.asked == (merged, *ttl) {
+                        Ok("replayed")
+                    } else {
+                        Err("idempotency-key-reused")
+                    };
+                }
+                if merged.keys().any(|resource| !self.totals.contains_key(resource)) {
+                    return Err("resource-not-found");
+                }
+                if merged
+                    .iter()
+                    .any(|(resource, units)| self.in_use(*resource) + units > self.totals[resource])
+                {
+                    return Err("out-of-stock");
+                }
+                self.reservations.push(Known {
+                    token: reserve.token,
+                    key,
+                    asked: (merged, *ttl),
+                    status: Status::Held,
+                    created_at: now,
+                    expires_at: now + reserve.ttl.duration(),
+                });
+                Ok("changed")
+            }
+            _ => self.act(command, now, life),
+        }
+    }
+
+    fn act(&mut self, command: &Command, now: Timestamp, life: u64) -> Result<&'static str, &'static str> {
+        let token = command.token().expect("every other command has a token");
+        let Some(known) = self.reservations.iter_mut().find(|known| known.token == token) else {
+            return Err("reservation-not-found");
+        };
+        match (command, known.status) {
+            (Command::Commit(_), Held) => known.status = Committed,
+            (Command::Release(_), Held) => known.status = Released,
+            (Command::Cancel(_), Committed) => known.status = Cancelled,
+            (Command::Extend(extend), Held) => {
+                let life = jiff::SignedDuration::from_secs(i64::try_from(life).expect("small"));
+                let end = (now + extend.ttl.duration()).min(known.created_at + life).max(known.expires_at);
+                if end == known.expires_at {
+                    return Ok("unchanged");
+                }
+                known.expires_at = end;
+            }
+            (Command::Expire(_), Held) => return Err("not-due"),
+            // To the model an overdue hold is expired already, so the engine may find it either way.
+            (Command::Expire(_), Expired) => return Ok("expired"),
+            (Command::Commit(_), Committed)
+            | (Command::Release(_), Released)
+            | (Command::Cancel(_), Cancelled) => {
+                return Ok("unchanged");
+            }
+            (Command::Cancel(_), Held | Released | Expired) => return Err("not-committed"),
+            (_, Committed) => return Err("already-committed"),
+            (_, Released) => return Err("already-released"),
+            (_, Cancelled) => return Err("already-cancelled"),
+            (_, Expired) => return Err("hold-expired"),
+            _ => unreachable!("{command:?} on {known:?}"),
+        }
+        Ok("changed")
+    }
+}
+
+/// The books as a store would keep them.
+#[derive(Debug, Default)]
+struct Books {
+    resources: BTreeMap<ResourceId, Resource>,
+    reservations: BTreeMap<Token, Reservation>,
+    events: HashMap<EventKey, Vec<(u64, EventType)>>,
+}
+
+impl Books {
+    fn working_set(&self, now: Timestamp) -> WorkingSet {
+        let mut set = WorkingSet::new();
+        self.resources.values().for_each(|resource| set.add_resource(resource.clone()));
+        self.reservations.values().for_each(|reservation| set.add_reservation(reservation.clone()));
+        for reservation in self.reservations.values().filter(|reservation| reservation.is_overdue(now)) {
+            set.offer_overdue(reservation.token);
+        }
+        set
+    }
+
+    fn write(&mut self, changes: Changes) {
+        for resource in changes.created_resources {
+            assert!(self.resources.insert(resource.id.clone(), resource).is_none());
+        }
+        for update in changes.updated_resources {
+            let before = self.resources.insert(update.resource.id.clone(), update.resource).expect("known");
+            assert_eq!(before.version, update.from_version, "decided on another version");
+        }
+        for reservation in changes.created_reservations {
+            assert!(self.reservations.insert(reservation.token, reservation).is_none());
+        }
+        for transition in changes.transitions {
+            let token = transition.reservation.token;
+            let before = self.reservations.insert(token, transition.reservation).expect("known");
+            assert_eq!((before.status, before.version), (transition.from_status, transition.from_version));
+        }
+        for event in changes.events {
+            self.events.entry(event.key).or_default().push((event.version, event.kind));
+        }
+    }
+
+    /// I1, I3 and I7 in what would be stored.
+    fn check(&self) {
+        for resource in self.resources.values() {
+            let taken: u64 = self
+                .reservations
+                .values()
+                .filter(|reservation| reservation.status.takes_stock())
+                .flat_map(|reservation| reservation.items.iter())
+                .filter(|item| item.resource_id == resource.id)
+                .map(|item| item.quantity.units())
+                .sum();
+            assert_eq!(resource.available + taken, resource.total, "I1: {resource:?}");
+            let edges =
+                self.events.get(&EventKey::Resource(resource.id.clone())).map_or(&[][..], Vec::as_slice);
+            assert!(
+                edges.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 != two[1].1),
+                "edges: {edges:?}"
+            );
+            if let Some((_, last)) = edges.last() {
+                assert_eq!(
+                    *last == EventType::Depleted,
+                    resource.available == 0,
+                    "I7: {resource:?} after {edges:?}"
+                );
+            }
+        }
+        for reservation in self.reservations.values() {
+            let events = &self.events[&EventKey::Reservation(reservation.token)];
+            let versions: Vec<u64> = events.iter().map(|(version, _)| *version).collect();
+            assert_eq!(versions, (1..=reservation.version).collect::<Vec<_>>(), "I7: {reservation:?}");
+            let ends = [EventType::Committed, EventType::Released, EventType::Expired];
+            assert!(events.iter().filter(|(_, kind)| ends.contains(kind)).count() <= 1, "I3: {events:?}");
+        }
+    }
+}
+
+struct Run {
+    model: Model,
+    books: Books,
+    limits: Limits,
+    now: Timestamp,
+    tokens: Vec<Token>,
+}
+
+impl Run {
+    fn command(&mut self, symbol: &Symbol) -> Command {
+        let id = |n: usize| ResourceId::new("id", &format!("r{n}")).expect("valid");
+        let token =
+            |n: &usize| self.tokens.get(*n).copied().unwrap_or(Token::from_uuid(Uuid::from_u128(*n as u128)));
+        match symbol {
+            Symbol::Define { resource, total } => {
+                Command::Define(Define { resource_id: id(*resource), total: *total, fulfilment: None })
+            }
+            Symbol::Reserve { key, items, ttl } => {
+                let items = items
+                    .iter()
+                    .map(|(n, units)| Item {
+                        resource_id: id(*n),
+                        quantity: Quantity::new("q", *units).expect("valid"),
+                    })
+                    .collect();
+                let draft = ReserveDraft {
+                    items: Items::new(items, &self.limits).expect("valid"),
+                    ttl: Ttl::new("ttl", *ttl).expect("valid"),
+                    holder: None,
+                    metadata: None,
+                    key: IdempotencyKey::new(&format!("key-{key}")).expect("valid"),
+                };
+                Command::Reserve(draft.with_token(Token::from_uuid(Uuid::now_v7())))
+            }
+            Symbol::Commit(n) => Command::Commit(token(n)),
+            Symbol::Release(n) => Command::Release(token(n)),
+            Symbol::Extend(n, ttl) => Command::Extend(Extend {
+                token: token(n),
+                ttl: Ttl::new("ttl", *ttl).expect("valid"),
+                life_max_seconds: self.limits.life_max_seconds,
+            }),
+            Symbol::Cancel(n) => Command::Cancel(token(n)),
+            Symbol::Expire(n) => Command::Expire(token(n)),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.now += std::time::Duration::from_millis(step.millis);
+        self.model.pass_time(self.now);
+        let mut set = self.books.working_set(self.now);
+        let mut expected_edges = Vec::new();
+        let mut all_refused = true;
+        for symbol in &step.batch {
+            let command = self.command(symbol);
+            let before: Vec<_> = available(&set);
+            let outcome = apply(&mut set, &command, self.now);
+            let after = available(&set);
+            // An edge is where a command made `available` 0, or made it leave 0.
+            for (id, now) in &after {
+                if let Some((_, before)) = before.iter().find(|(known, _)| known == id)
+                    && (*before == 0) != (*now == 0)
+                {
+                    expected_edges.push((
+                        id.clone(),
+                        if *now == 0 { EventType::Depleted } else { EventType::Restored },
+                    ));
+                }
+            }
+            let expected = self.model.apply(&command, symbol, self.now, self.limits.life_max_seconds);
+            compare(&command, &outcome, expected);
+            if let (Ok(Accepted::Reservation { reservation, change }), Symbol::Reserve { .. }) =
+                (&outcome, symbol)
+                && *change == Change::Changed
+            {
+                self.tokens.push(reservation.token);
+            }
+            all_refused &= outcome.is_err();
+        }
+        let changes = set.into_changes();
+        assert!(!all_refused || changes.is_empty(), "I12: refusals changed {changes:?}");
+        let edges: Vec<_> = changes
+            .events
+            .iter()
+            .filter_map(|event| match &event.key {
+                EventKey::Resource(id) => Some((id.clone(), event.kind)),
+                EventKey::Reservation(_) => None,
+            })
+            .collect();
+        let unordered = |edges: &[(ResourceId, EventType)]| {
+            let mut sorted: Vec<_> = edges.iter().map(|(id, kind)| (id.clone(), kind.as_str())).collect();
+            sorted.sort();
+            sorted
+        };
+        assert_eq!(unordered(&edges), unordered(&expected_edges));
+        self.books.write(changes);
+        self.books.check();
+        self.compare_views();
+    }
+
+    /// What readers see is what the model knows.
+    fn compare_views(&self) {
+        assert_eq!(self.model.reservations.len(), self.books.reservations.len());
+        for known in &self.model.reservations {
+            let stored = self.books.reservations[&known.token].clone().as_of(self.now);
+            assert_eq!((stored.status, stored.expires_at), (known.status, known.expires_at));
+        }
+        let keys: HashSet<_> =
+            self.books.reservations.values().map(|reservation| reservation.key.clone()).collect();
+        assert_eq!(keys.len(), self.books.reservations.len(), "I5: a key made two reservations");
+    }
+}
+
+fn available(set: &WorkingSet) -> Vec<(ResourceId, u64)> {
+    (0..=RESOURCES)
+        .filter_map(|n| set.resource(&ResourceId::new("id", &format!("r{n}")).expect("valid")))
+        .map(|resource| (resource.id.clone(), resource.available))
+        .collect()
+}
+
+fn compare(command: &Command, outcome: &Outcome, expected: Result<&str, &str>) {
+    let seen = match outcome {
+        Ok(Accepted::Reservation { change, .. }) => Ok(match change {
+            _ if matches!(command, Command::Expire(_)) => "expired",
+            Change::Changed => "changed",
+            Change::Unchanged => "unchanged",
+            Change::Replayed => "replayed",
+        }),
+        Ok(Accepted::Resource { change, .. }) => Ok(match change {
+            ResourceChange::Created => "created",
+            ResourceChange::Changed { .. } => "changed",
+            ResourceChange::Unchanged => "unchanged",
+        }),
+        Err(refusal) => Err(refusal.slug()),
+    };
+    assert_eq!(seen, expected, "{command:?}");
+}
+
+#[test]
+fn random_commands_do_what_a_simple_model_says() {
+    let seed: u64 = match std::env::var("BESPEAK_TEST_SEED") {
+        Ok(seed) => seed.parse().expect("BESPEAK_TEST_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("BESPEAK_TEST_SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let commands = std::cell::Cell::new(0_usize);
+    let result = runner.run(&vec(step(), 1..40), |steps| {
+        let limits = Limits { life_max_seconds: 12, ..Limits::default() };
+        let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let mut run =
+            Run { model: Model::default(), books: Books::default(), limits, now, tokens: Vec::new() };
+        // The last of the resources is never there at first.
+        let defines = (0..RESOURCES).map(|resource| Symbol::Define { resource, total: 6 }).collect();
+        run.step(&Step { millis: 0, batch: defines });
+        for step in &steps {
+            commands.set(commands.get() + step.batch.len());
+            run.step(step);
+        }
+        Ok(())
+    });
+    match result {
+        Ok(()) => assert!(commands.get() >= 100_000, "only {} commands", commands.get()),
+        Err(TestError::Fail(why, steps)) => {
+            panic!("BESPEAK_TEST_SEED={seed}: {why}\nsmallest case: {steps:#?}")
+        }
+        Err(error) => panic!("BESPEAK_TEST_SEED={seed}: {error}"),
+    }
+}

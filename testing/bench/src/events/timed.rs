@@ -1,0 +1,167 @@
+//! Where a relay's or a consumer's time goes: the ports that it works through, with a clock on each.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bespeak::{
+    effects::SmartKey,
+    engine::{Timestamp, Token},
+    envelope::{Incoming, OutboxEvent},
+    events::{PublishError, Publisher},
+    store::{
+        Applied, Backlog, InboxStore, KeyMismatch, Leases, OutboxStore, Purged, Sent, StoreError, Unpublished,
+    },
+};
+use uuid::Uuid;
+
+/// Time that one kind of work took, summed up.
+#[derive(Default)]
+pub(super) struct Spent(AtomicU64);
+
+impl Spent {
+    async fn on<T>(&self, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let done = work.await;
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.fetch_add(micros, Ordering::Relaxed);
+        done
+    }
+
+    /// Its part of a whole, 0 to 1.
+    pub(super) fn part_of(&self, whole: Duration) -> f64 {
+        Duration::from_micros(self.0.load(Ordering::Relaxed)).as_secs_f64() / whole.as_secs_f64()
+    }
+}
+
+/// An outbox.
+pub(super) struct TimedOutbox {
+    store: Arc<dyn OutboxStore>,
+    pub(super) reading: Spent,
+    pub(super) marking: Spent,
+}
+
+impl TimedOutbox {
+    pub(super) fn new(store: Arc<dyn OutboxStore>) -> Self {
+        Self { store, reading: Spent::default(), marking: Spent::default() }
+    }
+}
+
+#[async_trait]
+impl OutboxStore for TimedOutbox {
+    async fn lease(
+        &self,
+        relay: Uuid,
+        fencing: Option<u64>,
+        lease_for: Duration,
+    ) -> Result<Leases, StoreError> {
+        self.store.lease(relay, fencing, lease_for).await
+    }
+
+    async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
+        self.store.leave(relay).await
+    }
+
+    async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
+        self.reading.on(self.store.unpublished(shards, limit)).await
+    }
+
+    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+        self.marking.on(self.store.settle(relay, fencing, sent)).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.store.backlog().await
+    }
+}
+
+/// A way into the event log.
+pub(super) struct TimedPublisher<P> {
+    publisher: P,
+    pub(super) publishing: Spent,
+}
+
+impl<P: Publisher> TimedPublisher<P> {
+    pub(super) fn new(publisher: P) -> Self {
+        Self { publisher, publishing: Spent::default() }
+    }
+}
+
+#[async_trait]
+impl<P: Publisher> Publisher for TimedPublisher<P> {
+    async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
+        self.publishing.on(self.publisher.publish(events)).await
+    }
+}
+
+/// An inbox, and what was applied through it.
+pub(super) struct TimedInbox {
+    store: Arc<dyn InboxStore>,
+    pub(super) applying: Spent,
+    progress: Mutex<Progress>,
+}
+
+/// What was applied, and when.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Progress {
+    pub(super) applied: Applied,
+    /// When the first batch came, and when the last was done with.
+    during: Option<(Instant, Instant)>,
+}
+
+impl Progress {
+    /// From the first batch to the end of the last.
+    pub(super) fn took(&self) -> Duration {
+        self.during.map_or(Duration::ZERO, |(first, last)| last - first)
+    }
+}
+
+impl TimedInbox {
+    pub(super) fn new(store: Arc<dyn InboxStore>) -> Self {
+        Self { store, applying: Spent::default(), progress: Mutex::default() }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl InboxStore for TimedInbox {
+    async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError> {
+        let began = Instant::now();
+        let applied = self.applying.on(self.store.apply(consumer, events)).await?;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.applied += applied;
+        let first = progress.during.map_or(began, |(first, _)| first);
+        progress.during = Some((first, Instant::now()));
+        Ok(applied)
+    }
+
+    async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
+        self.store.smart_key(token).await
+    }
+
+    async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+        self.store.applied(consumer, events).await
+    }
+
+    async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError> {
+        self.store.key_mismatches().await
+    }
+
+    async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.store.events_kept_since().await
+    }
+
+    async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
+        self.store.purge_inbox(kept_for, limit).await
+    }
+}

@@ -1,0 +1,110 @@
+//! The rate limit per holder.
+
+use bespeak_tests::{Api, Books, until_within};
+use serde_json::{Value, json};
+
+use super::{PATIENCE, joined, redis, reserve, server};
+
+fn of(holder: &str) -> Value {
+    json!({"resourceId": "room", "quantity": 1, "ttlSeconds": 600, "holder": holder})
+}
+
+/// Without Redis it is this process's own; whoever is refused is told when to come again, and nothing was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_too_often_is_told_when_to_come_again() {
+    let api = Api::with(Books::sqlite(), &[("BESPEAK_RATE_LIMIT_PER_HOLDER", "3/1h")], None).await;
+    api.stock("room", 100).await;
+    for n in 0..3 {
+        assert_eq!(api.reserve(&format!("ann-{n}"), &of("ann")).await.status, 200);
+    }
+    let refused = api.reserve("ann-3", &of("ann")).await;
+    assert_eq!(refused.problem(), (429, "rate-limited".to_owned()));
+    let seconds: u64 = refused.header("retry-after").parse().expect("whole seconds");
+    assert!((1190..=1200).contains(&seconds), "one of three comes back in 20 minutes: {seconds}");
+    assert!(refused.text.contains("3/3600s"), "{}", refused.text);
+    assert_eq!(api.available("room").await, 97, "nothing was done");
+    // Others are not concerned, nor is whoever names nobody
+    assert_eq!(api.reserve("bob-0", &of("bob")).await.status, 200);
+    for n in 0..10 {
+        let body = json!({"resourceId": "room", "quantity": 1});
+        assert_eq!(api.reserve(&format!("nobody-{n}"), &body).await.status, 200);
+    }
+    // What is refused for another reason is counted: it was asked for
+    for n in 0..3 {
+        let body = json!({"resourceId": "none", "quantity": 1, "holder": "eve"});
+        assert_eq!(api.reserve(&format!("eve-{n}"), &body).await.status, 404);
+    }
+    assert_eq!(api.reserve("eve-3", &of("eve")).await.status, 429);
+    api.books.assert_consistent().await;
+}
+
+/// A retry is not counted, at whichever process and whoever counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_are_not_counted() {
+    let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
+    for url in [redis.url(), String::new()] {
+        let server = server(&books, &url, &[("BESPEAK_RATE_LIMIT_PER_HOLDER", "2/1h")]).await;
+        server.stock("room", 100).await;
+        if !url.is_empty() {
+            joined(&server).await;
+        }
+        let (name, key) = (format!("ann{}", url.len()), format!("key{}", url.len()));
+        let (_, first) = reserve(&server, &key, &of(&name)).await;
+        for _ in 0..10 {
+            let (status, again) = reserve(&server, &key, &of(&name)).await;
+            assert_eq!((status, &again["token"]), (200, &first["token"]), "{again}");
+        }
+        assert_eq!(reserve(&server, &format!("{key}-2"), &of(&name)).await.0, 200);
+        assert_eq!(reserve(&server, &format!("{key}-3"), &of(&name)).await.0, 429);
+        assert_eq!(server.metric("bespeak_redis_calls_total").await > 0.0, !url.is_empty());
+    }
+    books.assert_consistent().await;
+}
+
+/// Two processes count together; while Redis is away each counts alone, and together again when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_count_together_while_redis_is_there() {
+    let (books, (redis, gate)) = (Books::mysql().await, redis().await);
+    let settings = [("BESPEAK_RATE_LIMIT_PER_HOLDER", "2/1h")];
+    let servers =
+        [server(&books, &redis.url(), &settings).await, server(&books, &redis.url(), &settings).await];
+    servers[0].stock("room", 1_000).await;
+    for server in &servers {
+        joined(server).await;
+    }
+    let ask = async |n: usize, holder: &str| {
+        reserve(&servers[n], &fastrand::u64(..).to_string(), &of(holder)).await.0
+    };
+    assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [200, 200]);
+    assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [429, 429]);
+    assert_eq!([ask(0, "bob").await, ask(1, "bob").await], [200, 200]);
+    gate.close();
+    // Each its own two, and no error
+    for n in [0, 1] {
+        assert_eq!([ask(n, "cat").await, ask(n, "cat").await, ask(n, "cat").await], [200, 200, 429]);
+        assert!(servers[n].metric("bespeak_rate_limit_local_total").await >= 3.0);
+        assert!(servers[n].metric("bespeak_redis_open_breakers").await > 0.5);
+    }
+    gate.open().expect("the port is free");
+    for server in &servers {
+        joined(server).await;
+    }
+    // What was counted before is known still
+    assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [429, 429]);
+    assert_eq!([ask(0, "dan").await, ask(1, "dan").await, ask(0, "dan").await], [200, 200, 429]);
+    books.assert_consistent().await;
+}
+
+/// A holder is no secret of ours, but perhaps an address of theirs: Redis is told a digest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_does_not_learn_names_and_forgets_by_itself() {
+    let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
+    let server = server(&books, &redis.url(), &[("BESPEAK_RATE_LIMIT_PER_HOLDER", "20/1s")]).await;
+    server.stock("room", 10).await;
+    joined(&server).await;
+    assert_eq!(reserve(&server, "key", &of("ann@example.org")).await.0, 200);
+    let keys = bespeak_tests::ask(&redis, &["KEYS", "*"]).await;
+    assert!(!keys.contains("ann"), "{keys}");
+    until_within(PATIENCE, "it is forgotten", async || bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0")
+        .await;
+}

@@ -1,0 +1,215 @@
+//! Redis is emptied, killed, frozen or unreachable in the middle of a load: everybody is answered, nothing is oversold, and
+//! what is given back is for sale.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bespeak_services::{Redis, Switch};
+use bespeak_tests::{Books, Server, ask, until_within};
+use serde_json::{Value, json};
+
+use super::{PATIENCE, joined, redis, reserve_on, token_of};
+
+/// For how long a refusal may lag another process's give-back (I6).
+const REFUSAL_LAG_MAX: Duration = Duration::from_millis(50);
+
+const UNITS: u64 = 4;
+const CLIENTS: u32 = 12;
+
+/// Clients of two servers that hold and release few units, many more than there are for.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    async fn on(servers: &[Server; 2]) -> Self {
+        let load = Self { stop: Arc::default(), answered: Arc::default(), tasks: Vec::new() };
+        let mut tasks = Vec::new();
+        for client in 0..CLIENTS {
+            let mut connection = servers[client as usize % 2].connect().await;
+            let (stop, answered) = (load.stop.clone(), load.answered.clone());
+            tasks.push(tokio::spawn(async move {
+                for turn in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let holder = format!("holder-{client}");
+                    let body =
+                        json!({"resourceId": "hot", "quantity": 1, "ttlSeconds": 600, "holder": holder});
+                    let answer = reserve_on(&mut connection, &format!("{client}-{turn}"), &body).await;
+                    if answer.status == 200 {
+                        let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+                        let token = json!({"token": token_of(&json)}).to_string();
+                        let sent =
+                            connection.send(http::Method::POST, "/api/v1/release", &[], token.into()).await;
+                        assert_eq!(sent.expect("answered").status, 200);
+                    } else {
+                        assert_eq!(answer.status, 409, "{answer:?}");
+                    }
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        Self { tasks, ..load }
+    }
+
+    /// Waits for as many more answers.
+    async fn goes_on(&self, what: &str) {
+        let before = self.answered.load(Ordering::Relaxed);
+        until_within(PATIENCE, what, async || self.answered.load(Ordering::Relaxed) > before + 200).await;
+    }
+
+    async fn ended(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            tokio::time::timeout(PATIENCE, task).await.expect("no stuck request").expect("no panic");
+        }
+    }
+}
+
+/// With the time-out that people have, and a limit that nobody reaches.
+async fn survives(fault: impl AsyncFn(&mut Redis, &Switch, &Load, &[Server; 2])) {
+    let (books, (mut redis, gate)) = (Books::mysql().await, redis().await);
+    let url = redis.url();
+    let settings = [("BESPEAK_REDIS_URLS", url.as_str()), ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s")];
+    let servers = [Server::start(&books, &settings).await, Server::start(&books, &settings).await];
+    servers[0].stock("hot", UNITS).await;
+    let load = Load::on(&servers).await;
+    load.goes_on("it begins").await;
+    fault(&mut redis, &gate, &load, &servers).await;
+    load.goes_on("it goes on").await;
+    load.ended().await;
+    books.assert_consistent().await;
+    // Nothing is refused that is there, once the time is over for which a refusal may lag a give-back: no condition, a promise
+    tokio::time::sleep(REFUSAL_LAG_MAX).await;
+    for (n, server) in servers.iter().cycle().take(4).enumerate() {
+        server.hold(&format!("last-{n}"), "hot").await;
+    }
+    for server in &servers {
+        joined(server).await;
+        assert!(server.logged("ERROR").is_empty(), "{:?}", server.logged("ERROR"));
+    }
+    books.assert_consistent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn emptied() {
+    survives(async |redis, _, load, _| {
+        for _ in 0..5 {
+            assert_eq!(ask(redis, &["FLUSHALL"]).await, "+OK");
+            // With it go the scripts.
+            ask(redis, &["SCRIPT", "FLUSH"]).await;
+            load.goes_on("emptied").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_started_again() {
+    survives(async |redis, _, load, _| {
+        for _ in 0..2 {
+            redis.kill().await.expect("killed");
+            load.goes_on("it is gone").await;
+            redis.restart_empty().await.expect("started");
+            load.goes_on("it is back").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unreachable() {
+    survives(async |_, gate, load, _| {
+        for _ in 0..2 {
+            gate.close();
+            load.goes_on("it cannot be reached").await;
+            gate.open().expect("the port is free");
+            load.goes_on("it can be reached again").await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late() {
+    survives(async |_, gate, load, _| {
+        gate.set_latency(Duration::from_millis(300));
+        load.goes_on("everything comes late").await;
+        gate.set_latency(Duration::ZERO);
+    })
+    .await;
+}
+
+/// It answers in time, and each time as late as it may: nobody waits for that for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow() {
+    survives(async |_, gate, load, servers| {
+        gate.set_latency(Duration::from_millis(15));
+        for server in servers {
+            until_within(PATIENCE, "it is not asked any more", async || breaker_is_open(server).await).await;
+        }
+        load.goes_on("it is slow").await;
+        gate.set_latency(Duration::ZERO);
+    })
+    .await;
+}
+
+/// That it is back is found out by looking, and not by a customer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn away_when_a_server_starts_and_back_when_nobody_asks() {
+    let (books, (redis, gate)) = (Books::mysql().await, redis().await);
+    gate.close();
+    let server = Server::start(&books, &[("BESPEAK_REDIS_URLS", &redis.url())]).await;
+    let is_missed = |line: &String| line.contains("Redis does not answer");
+    until_within(PATIENCE, "it is missed", async || server.logged("WARN").iter().any(is_missed)).await;
+    assert!(breaker_is_open(&server).await);
+    gate.open().expect("the port is free");
+    until_within(PATIENCE, "it is found again", async || !breaker_is_open(&server).await).await;
+}
+
+async fn breaker_is_open(server: &Server) -> bool {
+    server.metric("bespeak_redis_open_breakers").await > 0.5
+}
+
+/// Frozen, it accepts connections and never answers. That is met with in a few calls, not in each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen() {
+    survives(async |redis, _, load, servers| {
+        redis.freeze().await.expect("frozen");
+        for server in servers {
+            until_within(PATIENCE, "it is not asked any more", async || breaker_is_open(server).await).await;
+        }
+        let (late, skipped) = (calls(servers, "timed_out").await, calls(servers, "skipped").await);
+        assert!(late > 0.0, "that it does not answer was found out by asking");
+        // Long enough for it to be looked for again
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            load.goes_on("it does not answer").await;
+        }
+        // Nobody waited for it again but those who were waiting already
+        assert!(calls(servers, "timed_out").await <= late + f64::from(CLIENTS));
+        assert!(calls(servers, "skipped").await >= skipped + 200.0);
+        redis.thaw().await.expect("thawed");
+    })
+    .await;
+}
+
+/// Calls of the limit that came to this, of both servers.
+async fn calls(servers: &[Server; 2], result: &str) -> f64 {
+    let series = format!("bespeak_redis_calls_total{{call=\"limit\",result=\"{result}\"}} ");
+    let mut all = 0.0;
+    for server in servers {
+        let text = server.text("/metrics").await;
+        all +=
+            text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok()).unwrap_or_default();
+    }
+    all
+}
