@@ -13,14 +13,11 @@ pub(crate) fn path() -> PathBuf {
 
 /// Names the folder in which the programs lie that were built for these tests.
 const VARIABLE: &str = "BESPEAK_TEST_PROGRAMS";
-/// The programs that tests run, and the features that they have beside their default ones. `cargo xtask test` builds the same.
-const PROGRAMS: [&str; 5] = ["bespeak", "bespeak-lab", "consumer", "relay-cron", "reserve"];
-const FEATURES: &str = "bespeak-cli/failpoints,bespeak-lab/provide";
 
 /// The path of a program, built from the code under test.
 ///
-/// A folder that the environment names has it. Otherwise Cargo builds all programs, once in each process: with what the tests
-/// of the whole workspace are built with, so that nothing is built twice.
+/// The folder that the environment names has it. Without one, each process has Cargo build the programs, as `cargo xtask test`
+/// does before it runs the tests.
 pub(crate) fn built(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -34,8 +31,7 @@ pub(crate) fn built(program: &str) -> PathBuf {
             build.env_remove(name);
         }
         let built = build
-            .args(["build", "--quiet", "--workspace", "--features", FEATURES])
-            .args(PROGRAMS.iter().flat_map(|program| ["--bin", program]))
+            .args(["test-programs", "--quiet"])
             .status()
             .expect("cargo can be run");
         assert!(built.success(), "the programs cannot be built");
