@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use bespeak::{
     app::dead_letters,
     config::{Config, Values},
-    events::dead_letter::{DeadLetterError, DeadLetters},
+    events::dead_letter::{DeadLetterError, DeadLetterQueue},
     store::{DeadLetterId, StoredDeadLetter},
 };
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode,
 /// Opens dead letters for one thing, and closes the database.
 async fn with(
     values: Values,
-    what: impl AsyncFnOnce(&Arc<dyn DeadLetters>) -> Result<(), Failure>,
+    what: impl AsyncFnOnce(&Arc<dyn DeadLetterQueue>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
     let store = open(&config).await?;
@@ -57,7 +57,7 @@ async fn with(
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs) -> Result<(), Failure> {
+async fn list(output: Output, letters: &Arc<dyn DeadLetterQueue>, args: &DlqListArgs) -> Result<(), Failure> {
     let kept = letters.list(args.after, args.limit).await?;
     output.print(&kept.iter().map(shown).collect::<Vec<_>>(), || {
         let mut lines = table(&["id", "event", "type", "from", "since", "reason"]);
@@ -79,7 +79,7 @@ async fn list(output: Output, letters: &Arc<dyn DeadLetters>, args: &DlqListArgs
 /// Replays one, or all that are there now. A letter that fails again becomes a new one, which is left for the next time.
 async fn replay(
     output: Output,
-    letters: &Arc<dyn DeadLetters>,
+    letters: &Arc<dyn DeadLetterQueue>,
     id: Option<DeadLetterId>,
 ) -> Result<(), Failure> {
     let ids = match id {

@@ -7,6 +7,7 @@
 use std::{
     env,
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -34,9 +35,22 @@ pub(crate) fn run(subcommand: &str, json: bool, arguments: &[OsString]) -> Resul
     if json {
         command.arg("--json");
     }
-    let status = command.arg(subcommand).args(arguments).status();
-    let status = status.map_err(|error| Failure::caused(format!("{PROGRAM} cannot be started"), &error))?;
+    command.arg(subcommand).args(arguments);
+    let ended = replace_by(&mut command);
+    ended.map_err(|error| Failure::caused(format!("{PROGRAM} cannot be started"), &error))
+}
+
+/// Replaces this process, so that the program receives the signals of this one, such as Ctrl-C, and its exit code is this one's.
+#[cfg(unix)]
+fn replace_by(command: &mut Command) -> io::Result<ExitCode> {
+    Err(std::os::unix::process::CommandExt::exec(command))
+}
+
+/// Runs the program and waits for it.
+#[cfg(not(unix))]
+fn replace_by(command: &mut Command) -> io::Result<ExitCode> {
     // Ended by a signal, it has no code.
+    let status = command.status()?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 

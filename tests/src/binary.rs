@@ -30,10 +30,7 @@ pub(crate) fn built(program: &str) -> PathBuf {
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
             build.env_remove(name);
         }
-        let built = build
-            .args(["test-programs", "--quiet"])
-            .status()
-            .expect("cargo can be run");
+        let built = build.args(["test-programs", "--quiet"]).status().expect("cargo can be run");
         assert!(built.success(), "the programs cannot be built");
         // This test lies in target/debug/deps.
         let test = std::env::current_exe().expect("a path");

@@ -13,7 +13,7 @@ use bespeak::{
     events::{
         EventLog,
         consume::{Consumed, Consumer},
-        dead_letter::DeadLetters,
+        dead_letter::DeadLetterSink,
         embedded::CONSUMER,
     },
     store::Database,
@@ -52,7 +52,7 @@ impl From<NothingDone> for Diagnostic {
 /// What is kept between invocations: connections.
 pub(crate) struct Batches {
     store: Arc<dyn Database>,
-    letters: Arc<dyn DeadLetters>,
+    letters: Arc<dyn DeadLetterSink>,
     name: String,
 }
 
@@ -125,7 +125,7 @@ impl Batches {
     }
 
     /// Applies records, some hundred per transaction.
-    async fn apply(&self, records: &[Record], letters: Arc<dyn DeadLetters>, until: Instant) -> Progress {
+    async fn apply(&self, records: &[Record], letters: Arc<dyn DeadLetterSink>, until: Instant) -> Progress {
         let consumer = Consumer::new(self.store.clone(), &self.name, letters, Arc::new(Notify::new()));
         let mut progress = Progress { done: 0, consumed: Consumed::default(), why: None };
         for chunk in records.chunks(CHUNK) {

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bespeak::{
     envelope::Record,
-    events::dead_letter::{DeadLetterError, DeadLetters},
-    store::{DeadLetter, DeadLetterId, StoredDeadLetter},
+    events::dead_letter::{DeadLetterError, DeadLetterSink},
+    store::DeadLetter,
 };
 
 /// What was returned of a batch.
@@ -22,30 +22,10 @@ impl Redrive {
 }
 
 #[async_trait]
-impl DeadLetters for Redrive {
+impl DeadLetterSink for Redrive {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         let mut returned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         returned.extend(letters.iter().map(|letter| letter.record.clone()));
         Ok(())
-    }
-
-    async fn list(
-        &self,
-        _: Option<DeadLetterId>,
-        _: usize,
-    ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
-        Ok(Vec::new())
-    }
-
-    async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
-        Err(DeadLetterError::Unknown(id))
-    }
-
-    async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
-        Err(DeadLetterError::Unknown(id))
-    }
-
-    async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
-        Err(DeadLetterError::Unknown(id))
     }
 }

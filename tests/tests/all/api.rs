@@ -12,12 +12,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 each_store!(
-    what_is_sold_out_is_not_remembered_for_too_long,
+    the_sold_out_memory_expires_in_time,
     the_life_of_a_reservation,
     several_items_with_holder_and_metadata,
     a_retry_gets_its_reservation_as_it_is_now,
     a_hold_can_be_extended_up_to_its_longest_life,
-    sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that_instant,
+    sold_out_has_retry_after_and_overdue_units_are_sold_on_time,
     resources_are_listed_in_pages,
     setting_a_total_keeps_what_is_taken,
     health_and_metrics,
@@ -115,7 +115,7 @@ async fn a_hold_can_be_extended_up_to_its_longest_life(books: Books) {
     assert_eq!(extend(60).await.problem(), (410, "hold-expired".to_owned()));
 }
 
-async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that_instant(books: Books) {
+async fn sold_out_has_retry_after_and_overdue_units_are_sold_on_time(books: Books) {
     let clock = clock();
     let api = Api::at(books, &clock).await;
     api.stock("seat", 1).await;
@@ -133,7 +133,7 @@ async fn sold_out_says_when_to_come_again_and_overdue_units_are_for_sale_at_that
 
 /// What is remembered as sold out never hides a reservation from its own retry, nor units that were given back here; and
 /// units that another process gave back not for long.
-async fn what_is_sold_out_is_not_remembered_for_too_long(books: Books) {
+async fn the_sold_out_memory_expires_in_time(books: Books) {
     let api = Api::start(books).await;
     api.stock("seat", 1).await;
     let order = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60});

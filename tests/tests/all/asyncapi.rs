@@ -74,7 +74,7 @@ async fn written() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_the_engine_writes_is_as_described() {
+async fn written_events_match_their_schemas() {
     let document = document();
     let frozen = json_file("docs/events/v1/types.json");
     let events = written().await;
@@ -102,7 +102,7 @@ async fn what_the_engine_writes_is_as_described() {
 }
 
 #[tokio::test]
-async fn what_is_not_as_described_is_refused() {
+async fn schemas_reject_wrong_events() {
     let wrong = [
         ("token", json!("x")),
         ("version", json!(0)),
@@ -150,7 +150,7 @@ async fn what_is_not_as_described_is_refused() {
 }
 
 #[test]
-fn resource_ids_are_described_as_they_are_parsed() {
+fn the_resource_id_schema_matches_the_parser() {
     let validator = validator_at(&document(), "/components/schemas/ResourceId");
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -168,7 +168,7 @@ fn resource_ids_are_described_as_they_are_parsed() {
 }
 
 #[test]
-fn names_and_quantities_are_described_as_they_are_parsed() {
+fn the_name_and_quantity_schemas_match_the_parsers() {
     let document = document();
     let at = |name: &str| validator_at(&document, &format!("/components/schemas/{name}"));
     let (id, holder, quantity) = (at("ResourceId"), at("Holder"), at("Quantity"));
@@ -190,7 +190,7 @@ fn names_and_quantities_are_described_as_they_are_parsed() {
 }
 
 #[test]
-fn a_notice_of_stock_is_as_described() {
+fn stock_webhook_bodies_match_their_schema() {
     let validator = validator_at(&document(), "/components/schemas/StockNotice");
     let at: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     let id = ResourceId::new("resourceId", "room-101").expect("an id");
@@ -281,7 +281,7 @@ fn every_type_has_its_message_and_every_example_is_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_checked_in_is_what_the_types_give() {
+async fn committed_schemas_match_the_types() {
     let printed = bespeak(&["asyncapi"], &[]).await;
     assert_eq!((printed.code, &printed.json()), (0, &document()), "{}", printed.err);
     assert!(
@@ -320,7 +320,7 @@ fn checked_in(folder: &str) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn within_v1_descriptions_only_grow() {
+fn v1_schemas_change_only_additively() {
     const HOW: &str = "what v1 promised is broken; docs/events/README.md says what may change";
     let document = document();
     for (kind, schema) in json_file("docs/events/v1/types.json").as_object().expect("types") {
@@ -343,7 +343,7 @@ fn within_v1_descriptions_only_grow() {
 }
 
 #[test]
-fn the_versioning_rule_is_told_alike_everywhere() {
+fn the_versioning_rule_is_the_same_in_document_and_readme() {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let document = document();
     let description = document["info"]["description"].as_str().expect("a description");

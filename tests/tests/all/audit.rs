@@ -7,7 +7,7 @@ use serde_json::json;
 each_store!(
     each_kind_of_damage_is_found,
     the_schema_itself_refuses_an_oversell,
-    verify_tells_and_exits_with_1,
+    verify_reports_damage_and_exits_with_1,
 );
 
 /// Books with a bit of everything; returns the token of a committed reservation.
@@ -63,7 +63,7 @@ async fn the_schema_itself_refuses_an_oversell(books: Books) {
     assert!(why.contains("CHECK") || why.contains("resources_available"), "{why}");
 }
 
-async fn verify_tells_and_exits_with_1(books: Books) {
+async fn verify_reports_damage_and_exits_with_1(books: Books) {
     let (api, token) = sold(books).await;
     let url = api.books.url();
     let environment = [("BESPEAK_DATABASE_URL", url.as_str())];

@@ -74,7 +74,7 @@ async fn stock_and_reservations_from_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_import_in_parts_keeps_line_numbers() {
+async fn a_long_import_keeps_line_numbers() {
     const LINES: usize = 12_000;
     let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
@@ -121,7 +121,7 @@ async fn a_long_import_in_parts_keeps_line_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_simulated_sale_passes_and_its_report_is_whole() {
+async fn a_simulated_sale_passes_and_writes_a_complete_report() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let report = folder.path().join("report.html");
     let path = report.to_str().expect("text");
@@ -181,7 +181,7 @@ async fn a_simulated_sale_passes_and_its_report_is_whole() {
 }
 
 #[tokio::test]
-async fn settings_are_shown_and_a_wrong_one_stops_the_start_with_one_line() {
+async fn settings_are_shown_and_an_invalid_one_stops_the_start_with_one_line() {
     let shown = bespeak(&["config", "--json"], &[("BESPEAK_LANE_BATCH", "9")]).await;
     assert_eq!(shown.code, 0);
     let settings = shown.json();
@@ -209,7 +209,7 @@ async fn settings_are_shown_and_a_wrong_one_stops_the_start_with_one_line() {
 }
 
 #[tokio::test]
-async fn migrate_and_usage() {
+async fn migrate_is_repeatable_and_usage_errors_exit_with_2() {
     let books = Books::sqlite();
     let url = books.url();
     for _ in 0..2 {
@@ -230,7 +230,7 @@ async fn migrate_and_usage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_is_what_the_server_says_of_itself() {
+async fn health_reports_the_state_of_the_server() {
     let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
     for arguments in [&["health"] as &[&str], &["health", "--live"]] {

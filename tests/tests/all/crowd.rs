@@ -10,23 +10,23 @@ use tokio::sync::Barrier;
 const CLIENTS: usize = 2_000;
 const UNITS: usize = 100;
 
-each_store!(lanes, pessimistic, two_servers_sell_each_unit_once);
+each_store!(lanes_sells_each_unit_once, pessimistic_sells_each_unit_once, two_servers_sell_each_unit_once);
 
-async fn lanes(books: Books) {
+async fn lanes_sells_each_unit_once(books: Books) {
     crowd(books, "lanes").await;
 }
 
-async fn pessimistic(books: Books) {
+async fn pessimistic_sells_each_unit_once(books: Books) {
     crowd(books, "pessimistic").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conditional() {
+async fn conditional_sells_each_unit_once() {
     crowd(Books::mysql().await, "conditional").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn optimistic() {
+async fn optimistic_sells_each_unit_once() {
     crowd(Books::mysql().await, "optimistic").await;
 }
 

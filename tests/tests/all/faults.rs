@@ -14,10 +14,10 @@ use http::Method;
 use serde_json::{Value, json};
 
 each_store!(
-    killed_in_mid_load,
-    stopped_in_mid_load,
-    locked_stock,
-    more_than_the_queue_holds,
+    a_server_killed_under_load_loses_no_acknowledged_hold,
+    a_server_stopped_under_load_answers_every_accepted_request,
+    locked_stock_is_503_until_it_is_free,
+    a_full_queue_is_503_with_retry_after,
     a_damaged_record_fails_alone,
 );
 
@@ -27,7 +27,7 @@ fn order(quantity: u64) -> String {
 
 /// I4, I5: a server is killed in mid-load and started again, several times. Every hold that was answered 200 is there, and
 /// a retry under its key gives the same token.
-async fn killed_in_mid_load(books: Books) {
+async fn a_server_killed_under_load_loses_no_acknowledged_hold(books: Books) {
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let mut unanswered: Vec<String> = Vec::new();
     for life in 0..3 {
@@ -98,7 +98,7 @@ async fn killed_in_mid_load(books: Books) {
 }
 
 /// A server that is told to stop answers what it accepted.
-async fn stopped_in_mid_load(books: Books) {
+async fn a_server_stopped_under_load_answers_every_accepted_request(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 1_000_000).await;
     let (stopping, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -135,7 +135,7 @@ async fn stopped_in_mid_load(books: Books) {
 
 /// Stock that somebody else keeps locked gives 503, and is sold again when it is free. A file is locked as a whole, so
 /// the server is not ready meanwhile; of a server only the rows are.
-async fn locked_stock(books: Books) {
+async fn locked_stock_is_503_until_it_is_free(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 5).await;
     let thief = books.block_writers().await;
@@ -163,7 +163,7 @@ async fn locked_stock(books: Books) {
 
 /// A disk that is full gives 503, changes nothing, and the process recovers by itself when there is space.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk() {
+async fn a_full_disk_is_503_and_recovers() {
     let books = Books::sqlite();
     let server = Server::start_with_little_disk(&books, 400).await;
     server.stock("seat", 1_000_000).await;
@@ -200,7 +200,7 @@ async fn a_full_disk() {
 }
 
 /// A crowd beyond the queue is sent away with 503 and `Retry-After`, and what was accepted is answered.
-async fn more_than_the_queue_holds(books: Books) {
+async fn a_full_queue_is_503_with_retry_after(books: Books) {
     let server = Server::start(&books, &[("BESPEAK_LANE_QUEUE", "8"), ("BESPEAK_LANE_BATCH", "4")]).await;
     server.stock("seat", 1_000).await;
     // While somebody else has the write lock, commands pile up.

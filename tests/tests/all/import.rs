@@ -4,9 +4,9 @@ use bespeak_tests::{Api, Books, each_store};
 use serde_json::{Value, json};
 
 each_store!(
-    good_lines_are_imported_and_bad_ones_refused_by_their_number,
-    a_dry_run_says_what_would_happen_and_changes_nothing,
-    what_is_no_import,
+    valid_lines_are_imported_and_invalid_lines_are_refused_by_number,
+    a_dry_run_reports_changes_and_writes_nothing,
+    invalid_imports_are_refused,
 );
 
 async fn import(api: &Api, query: &str, csv: &str) -> Value {
@@ -17,14 +17,14 @@ async fn import(api: &Api, query: &str, csv: &str) -> Value {
     reply.json()
 }
 
-async fn good_lines_are_imported_and_bad_ones_refused_by_their_number(books: Books) {
+async fn valid_lines_are_imported_and_invalid_lines_are_refused_by_number(books: Books) {
     let api = Api::start(books).await;
     api.stock("taken", 5).await;
     api.hold("k", "taken", 4).await;
     api.stock("same", 7).await;
     let csv = "\u{feff}resource_id,total_stock\r\n# a comment\r\n\r\nnew,10\r\nsame,7\r\n taken , 6 \r\nbad id,1\r\nfew\r\nmany,1,2\r\nnumber,ten\r\ntoo-much,9007199254740992\r\nnew,11\r\n\"quoted\",3\r\n\"open,4\r\nlast,5";
     let report = import(&api, "", csv).await;
-    insta::assert_json_snapshot!("good_lines_are_imported_and_bad_ones_refused_by_their_number", report);
+    insta::assert_json_snapshot!("valid_lines_are_imported_and_invalid_lines_are_refused_by_number", report);
     assert_eq!(
         api.get("/api/v1/resources/last").await.json()["totalStock"],
         5,
@@ -38,7 +38,7 @@ async fn good_lines_are_imported_and_bad_ones_refused_by_their_number(books: Boo
     api.books.assert_consistent().await;
 }
 
-async fn a_dry_run_says_what_would_happen_and_changes_nothing(books: Books) {
+async fn a_dry_run_reports_changes_and_writes_nothing(books: Books) {
     let api = Api::start(books).await;
     api.stock("a", 1).await;
     let report = import(&api, "?dryRun=true", "a,2\nb,3\n").await;
@@ -51,7 +51,7 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing(books: Books) {
     assert_eq!(api.get("/api/v1/resources/b").await.status, 404);
 }
 
-async fn what_is_no_import(books: Books) {
+async fn invalid_imports_are_refused(books: Books) {
     let api = Api::with(books, &[("BESPEAK_IMPORT_BYTES_MAX", "2048")], None).await;
     let path = "/api/v1/resources/import";
     let csv = ("content-type", "text/csv; charset=utf-8");

@@ -36,7 +36,7 @@ const FIELDS: [&str; 17] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_guarded_is_not_oversold_and_what_is_not_is() {
+async fn only_unguarded_strategies_oversell() {
     // Given a crowd that wants twenty times what there is, and three strategies
     let (ran, page) = lab(&[
         "--json",
@@ -83,7 +83,7 @@ async fn what_is_guarded_is_not_oversold_and_what_is_not_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
+async fn the_rate_is_kept_and_lost_updates_count_as_duplicates() {
     let arguments = [
         "--json",
         "--duration",
@@ -116,7 +116,7 @@ async fn a_rate_is_kept_and_lost_updates_count_as_sold_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_does_not() {
+async fn a_frozen_lock_holder_oversells_only_without_the_store_guard() {
     // Given servers that the lab starts by itself
     let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html");
@@ -148,7 +148,7 @@ async fn a_lock_alone_oversells_when_its_holder_is_frozen_and_the_store_s_guard_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_leaves_nothing_behind() {
+async fn the_lab_removes_its_databases() {
     let books = Books::mysql().await;
     let before = books.count(SCRATCH).await;
     let (ran, _) = lab(&["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"]).await;
@@ -158,7 +158,7 @@ async fn it_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
+async fn ctrl_c_reports_the_completed_runs() {
     // Given a lab in its second run
     let books = Books::mysql().await;
     let folder = TempDir::new().expect("a folder");
@@ -189,7 +189,7 @@ async fn ctrl_c_ends_it_cleanly_with_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_it_lacks_it_says() {
+async fn missing_servers_are_named() {
     let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html").display().to_string();
     let ran = bespeak(&["lab", "--report", &report], &[]).await;

@@ -48,7 +48,7 @@ async fn every_script_passes_against_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_script_notices_an_oversell() {
+async fn every_script_fails_on_an_oversell() {
     // Given a server that grants everything, and whose books move only for every second unit
     let url = generous().await;
     for (script, settings) in SCRIPTS {
@@ -60,7 +60,7 @@ async fn every_script_notices_an_oversell() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_slower_than_promised_or_away_is_noticed() {
+async fn scripts_fail_against_a_slow_or_absent_server() {
     let books = Books::sqlite();
     let server = Server::start(&books, &[]).await;
     let ran =

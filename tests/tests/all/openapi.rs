@@ -3,7 +3,7 @@
 use bespeak_tests::{Api, Books};
 
 #[tokio::test]
-async fn the_document_names_every_route_and_the_limits_that_are_set() {
+async fn the_document_lists_every_route_and_the_configured_limits() {
     let api = Api::with(
         Books::sqlite(),
         &[("BESPEAK_QUANTITY_MAX", "7"), ("BESPEAK_TTL_DEFAULT_SECONDS", "42")],

@@ -8,12 +8,12 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 
 each_store!(
-    a_reserve_that_is_wrong_is_told_what_is_wrong,
+    invalid_reserve_requests_are_refused_by_field,
     bad_utf8_is_malformed,
-    tokens_that_are_none,
-    paths_methods_and_parameters_that_are_none,
-    resources_that_cannot_be_defined,
-    what_came_first_is_told_to_who_comes_later,
+    malformed_and_unknown_tokens_are_rejected,
+    unknown_paths_methods_and_parameters_are_rejected,
+    invalid_resource_definitions_are_rejected,
+    a_command_on_an_ended_reservation_gets_how_it_ended,
     problem_bodies,
 );
 
@@ -32,7 +32,7 @@ fn told(reply: &Reply) -> String {
     }
 }
 
-async fn a_reserve_that_is_wrong_is_told_what_is_wrong(books: Books) {
+async fn invalid_reserve_requests_are_refused_by_field(books: Books) {
     let api = Api::start(books).await;
     api.stock("seat", 5).await;
     let long_key = "k".repeat(300);
@@ -120,7 +120,7 @@ async fn bad_utf8_is_malformed(books: Books) {
     assert_eq!(told(&reply), "400 malformed-body");
 }
 
-async fn tokens_that_are_none(books: Books) {
+async fn malformed_and_unknown_tokens_are_rejected(books: Books) {
     let api = Api::start(books).await;
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     for verb in ["commit", "release", "cancel"] {
@@ -139,7 +139,7 @@ async fn tokens_that_are_none(books: Books) {
     assert_eq!(told(&api.get(&format!("/api/v1/reservations/{unknown}")).await), "404 reservation-not-found");
 }
 
-async fn paths_methods_and_parameters_that_are_none(books: Books) {
+async fn unknown_paths_methods_and_parameters_are_rejected(books: Books) {
     let api = Api::start(books).await;
     for (expected, path) in [
         ("404 not-found", "/"),
@@ -164,7 +164,7 @@ async fn paths_methods_and_parameters_that_are_none(books: Books) {
     assert_eq!(told(&api.send(request.expect("a request")).await), "405 method-not-allowed");
 }
 
-async fn resources_that_cannot_be_defined(books: Books) {
+async fn invalid_resource_definitions_are_rejected(books: Books) {
     let api = Api::start(books).await;
     for (expected, body) in [
         ("422 invalid-value: totalStock", json!({"resourceId": "a"})),
@@ -183,7 +183,7 @@ async fn resources_that_cannot_be_defined(books: Books) {
     assert_eq!(api.get("/api/v1/resources").await.json()["resources"], json!([]));
 }
 
-async fn what_came_first_is_told_to_who_comes_later(books: Books) {
+async fn a_command_on_an_ended_reservation_gets_how_it_ended(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let api = Api::at(books, &clock).await;
     api.stock("seat", 9).await;

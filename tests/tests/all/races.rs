@@ -15,24 +15,24 @@ use uuid::Uuid;
 
 const ROUNDS: usize = 1_000;
 
-each_store!(lanes, pessimistic);
+each_store!(lanes_has_one_winner, pessimistic_has_one_winner);
 
-async fn lanes(books: Books) {
+async fn lanes_has_one_winner(books: Books) {
     let lanes = if books.is_file() { 1 } else { 8 };
     race(books, Plan::Lanes { lanes, batch: 64 }, Guard::RowLock).await;
 }
 
-async fn pessimistic(books: Books) {
+async fn pessimistic_has_one_winner(books: Books) {
     race(books, Plan::Unbatched { at_once: 4 }, Guard::RowLock).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conditional() {
+async fn conditional_has_one_winner() {
     race(Books::mysql().await, Plan::Unbatched { at_once: 4 }, Guard::Conditional).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn optimistic() {
+async fn optimistic_has_one_winner() {
     race(Books::mysql().await, Plan::Unbatched { at_once: 4 }, Guard::Optimistic).await;
 }
 

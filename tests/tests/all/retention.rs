@@ -11,10 +11,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 each_store!(
-    locks_that_ended_are_forgotten_and_their_numbers_go_on,
-    long_sold_out,
-    ended_reservations_and_published_events_are_forgotten_once_they_are_old,
-    small_steps
+    ended_locks_are_purged_and_their_numbers_continue,
+    the_audit_accepts_partly_purged_events,
+    old_ended_reservations_and_published_events_are_purged,
+    purging_runs_in_bounded_steps
 );
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -25,7 +25,7 @@ async fn purge(store: &Arc<dyn Database>) -> (u64, u64) {
     (events, reservations)
 }
 
-async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old(books: Books) {
+async fn old_ended_reservations_and_published_events_are_purged(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let api = Api::at(books, &clock).await;
     let store = api.books.open(Some(&clock), Guard::RowLock).await;
@@ -69,7 +69,7 @@ async fn ended_reservations_and_published_events_are_forgotten_once_they_are_old
     assert!(!api.books.audit().await.is_clean());
 }
 
-async fn locks_that_ended_are_forgotten_and_their_numbers_go_on(books: Books) {
+async fn ended_locks_are_purged_and_their_numbers_continue(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let api = Api::at(books, &clock).await;
     let store = api.books.open(Some(&clock), Guard::RowLock).await;
@@ -103,7 +103,7 @@ async fn locks_that_ended_are_forgotten_and_their_numbers_go_on(books: Books) {
 
 /// What was forgotten is not held against what is kept: a resource that was sold out long ago and sold again since, and
 /// events that were published late and outlive their reservation.
-async fn long_sold_out(books: Books) {
+async fn the_audit_accepts_partly_purged_events(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let api = Api::at(books, &clock).await;
     let store = api.books.open(Some(&clock), Guard::RowLock).await;
@@ -125,7 +125,7 @@ async fn long_sold_out(books: Books) {
     api.books.assert_consistent().await;
 }
 
-async fn small_steps(books: Books) {
+async fn purging_runs_in_bounded_steps(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let api = Api::at(books, &clock).await;
     let store = api.books.open(Some(&clock), Guard::RowLock).await;

@@ -11,9 +11,9 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 
 each_store!(
-    a_trace_follows_a_request_to_all_who_hear_of_it,
-    each_request_of_a_crowd_keeps_its_own_trace,
-    what_came_before_traces_is_told_all_the_same,
+    a_trace_follows_a_request_to_log_topic_and_webhook,
+    concurrent_requests_keep_their_own_traces,
+    events_without_a_trace_are_published,
     the_spans_of_a_reservation_are_one_trace,
 );
 
@@ -45,7 +45,7 @@ fn lines(server: &Server, level: &str, said: &str) -> Vec<Value> {
 }
 
 /// Both ways, on both stores: topic, consumer's log, webhook.
-async fn a_trace_follows_a_request_to_all_who_hear_of_it(books: Books) {
+async fn a_trace_follows_a_request_to_log_topic_and_webhook(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;
         let topic = if kafka { Some(Topic::new().await) } else { None };
@@ -100,7 +100,7 @@ async fn a_trace_follows_a_request_to_all_who_hear_of_it(books: Books) {
 }
 
 /// Requests share transactions; their traces do not mix. Those that came with none, or with none that can be read, got one.
-async fn each_request_of_a_crowd_keeps_its_own_trace(books: Books) {
+async fn concurrent_requests_keep_their_own_traces(books: Books) {
     let api = Api::start(books).await;
     api.stock("seat", 1_000).await;
     let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 600}).to_string();
@@ -141,7 +141,7 @@ async fn traces_by_key(api: &Api) -> std::collections::HashMap<String, Option<Tr
 }
 
 /// Events of before the column was there, of the timer, and those whose trace this build cannot read have none.
-async fn what_came_before_traces_is_told_all_the_same(books: Books) {
+async fn events_without_a_trace_are_published(books: Books) {
     let topic = Topic::new().await;
     let events = topic.url();
     let server = Server::start(&books, &[("BESPEAK_EVENTS_URL", &events), ("BESPEAK_RELAY", "off")]).await;
@@ -242,7 +242,7 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
 
 /// Nothing waits for a collector that is away, silent or refuses; it is told once, and so is that it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_away_is_nobodys_concern() {
+async fn an_absent_collector_delays_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let closed = {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -287,7 +287,7 @@ async fn a_collector_that_is_away_is_nobodys_concern() {
 
 /// Which traces are exported is a setting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_sampled_is_not_exported() {
+async fn unsampled_traces_are_not_exported() {
     let collector = Collector::start().await;
     let books = Books::sqlite();
     let settings =
@@ -306,7 +306,7 @@ async fn what_is_not_sampled_is_not_exported() {
 
 /// A request id is the client's where it can be, and answered whatever comes of the request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_has_its_request_id() {
+async fn every_response_has_a_request_id() {
     let api = Api::start(Books::sqlite()).await;
     let ask = async |path: &str, id: Option<&[u8]>| {
         let mut request = Request::get(path);
@@ -333,7 +333,7 @@ async fn every_answer_has_its_request_id() {
 
 /// Where AWS says which trace a request is of, and nobody else does, its events bear that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x_rays_traces_are_taken_over() {
+async fn x_ray_trace_headers_are_used() {
     let given = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
     let expected = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01";
     let books = Books::sqlite();
@@ -355,7 +355,7 @@ async fn x_rays_traces_are_taken_over() {
 
 /// A wrong setting stops the start, in one line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_settings_of_the_export_are_told() {
+async fn invalid_otlp_settings_stop_the_start() {
     for (name, value, expected) in [
         ("BESPEAK_OTLP_ENDPOINT", "127.0.0.1:4318", "the base URL of a collector"),
         ("BESPEAK_OTLP_ENDPOINT", "grpc://127.0.0.1:4317", "the base URL of a collector"),

@@ -44,7 +44,7 @@ fn reserve(key: &str) -> String {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_assert_consistent() {
+async fn pipelined_requests_are_answered_in_order() {
     let (server, books) = server().await;
     let mut stream = socket(&server).await;
     let requests: String =
@@ -75,7 +75,7 @@ async fn a_client_that_closed_its_sending_side_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn a_slow_sender_is_told_so_and_cut_off_and_an_idle_connection_is_not() {
+async fn a_slow_sender_gets_408_and_an_idle_connection_stays_open() {
     let (server, _books) = server().await;
     let mut idle = socket(&server).await;
     for cut in [30, reserve("k").len() - 5] {
@@ -92,7 +92,7 @@ async fn a_slow_sender_is_told_so_and_cut_off_and_an_idle_connection_is_not() {
 }
 
 #[tokio::test]
-async fn noise_is_refused_and_the_server_goes_on() {
+async fn malformed_requests_are_refused_and_the_server_keeps_serving() {
     let (server, books) = server().await;
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(600_000));
     for noise in ["\u{16}\u{3}\u{1}\u{2}", "GARBAGE\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &long] {

@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     events::{
         EventLog, KafkaOptions, Publisher,
-        dead_letter::DeadLetters,
+        dead_letter::DeadLetterQueue,
         embedded::{Embedded, Letters},
         relay::{Relay, RelayOptions, Relayed},
     },
@@ -50,7 +50,10 @@ pub enum EventsError {
 ///
 /// # Errors
 /// Kafka's client cannot be made.
-pub fn dead_letters(config: &Config, store: &Arc<dyn Database>) -> Result<Arc<dyn DeadLetters>, EventsError> {
+pub fn dead_letters(
+    config: &Config,
+    store: &Arc<dyn Database>,
+) -> Result<Arc<dyn DeadLetterQueue>, EventsError> {
     match &config.events {
         EventLog::Embedded => Ok(Arc::new(Letters::new(store.clone(), Arc::default()))),
         #[cfg(feature = "kafka")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::dead_letter::{DeadLetterError, DeadLetters};
+use super::dead_letter::{DeadLetterError, DeadLetterSink};
 use crate::{
     envelope::{Incoming, Record},
     store::{Applied, DeadLetter, InboxStore, StoreError},
@@ -59,7 +59,7 @@ struct Unfit {
 pub struct Consumer {
     store: Arc<dyn InboxStore>,
     name: String,
-    dead_letters: Arc<dyn DeadLetters>,
+    dead_letters: Arc<dyn DeadLetterSink>,
     deliveries: Arc<Notify>,
 }
 
@@ -68,7 +68,7 @@ impl Consumer {
     pub fn new(
         store: Arc<dyn InboxStore>,
         name: &str,
-        dead_letters: Arc<dyn DeadLetters>,
+        dead_letters: Arc<dyn DeadLetterSink>,
         deliveries: Arc<Notify>,
     ) -> Self {
         Self { store, name: name.to_owned(), dead_letters, deliveries }

@@ -23,12 +23,16 @@ pub enum DeadLetterError {
     Unknown(DeadLetterId),
 }
 
-/// Where dead letters are kept.
+/// The destination of records that a consumer cannot apply.
 #[async_trait]
-pub trait DeadLetters: Send + Sync + 'static {
+pub trait DeadLetterSink: Send + Sync + 'static {
     /// Keeps letters, durably. Cancel-safe: some may be kept, and again later.
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError>;
+}
 
+/// Dead letters that an operator can list, replay and drop.
+#[async_trait]
+pub trait DeadLetterQueue: DeadLetterSink {
     /// Letters that were neither replayed nor dropped, in the order of their ids, after one, at most `limit`. Cancel-safe.
     async fn list(
         &self,

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{
     PublishError, Publisher,
     consume::{Consumer, StopReason},
-    dead_letter::{DeadLetterError, DeadLetters},
+    dead_letter::{DeadLetterError, DeadLetterQueue, DeadLetterSink},
 };
 use crate::{
     envelope::{OutboxEvent, Record, record},
@@ -75,11 +75,14 @@ impl Letters {
 }
 
 #[async_trait]
-impl DeadLetters for Letters {
+impl DeadLetterSink for Letters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         Ok(self.letters.keep_letters(letters).await?)
     }
+}
 
+#[async_trait]
+impl DeadLetterQueue for Letters {
     async fn list(
         &self,
         after: Option<DeadLetterId>,

@@ -55,7 +55,7 @@ async fn free_after(lock: &Arc<dyn DistributedLock>, name: &LockName) -> Duratio
 }
 
 /// While one holds a name nobody else gets it, nor does itself again; other names are free.
-pub async fn one_holds_a_name_and_others_their_own([one, other]: Handles) {
+pub async fn each_name_has_one_holder([one, other]: Handles) {
     let (seat, room) = (name("seat"), name("room"));
     let grant = taken(&one, &seat, LONG).await;
     assert!(grant.is_valid() && grant.name() == &seat);
@@ -68,7 +68,7 @@ pub async fn one_holds_a_name_and_others_their_own([one, other]: Handles) {
 }
 
 /// A name of the longest kind is one of its own, and differs by its last character.
-pub async fn names_are_told_apart_however_long([one, other]: Handles) {
+pub async fn long_names_are_distinguished([one, other]: Handles) {
     let long = |end: char| name(&format!("{}{end}", "x".repeat(LockName::LENGTH_MAX - 1)));
     let grant = taken(&one, &long('a'), LONG).await;
     assert!(!is_free(&other, &long('a')).await);
@@ -81,7 +81,7 @@ pub async fn names_are_told_apart_however_long([one, other]: Handles) {
 }
 
 /// A holder that is gone blocks others for as long as its lease, and then no longer.
-pub async fn a_lease_ends_by_itself_and_not_before([one, other]: Handles) {
+pub async fn a_lease_expires_and_not_early([one, other]: Handles) {
     let seat = name("seat");
     let asked = Instant::now();
     let grant = taken(&one, &seat, SHORT).await;
@@ -92,7 +92,7 @@ pub async fn a_lease_ends_by_itself_and_not_before([one, other]: Handles) {
 }
 
 /// Who comes back after its lease neither extends nor releases what another holds by then.
-pub async fn a_late_holder_takes_nothing_from_the_next([one, other]: Handles) {
+pub async fn a_late_holder_cannot_release_the_next_holder_s_lock([one, other]: Handles) {
     let seat = name("seat");
     let mut late = taken(&one, &seat, SHORT).await;
     let next = loop {
@@ -110,7 +110,7 @@ pub async fn a_late_holder_takes_nothing_from_the_next([one, other]: Handles) {
 }
 
 /// A lease that has run out is not revived, even if nobody else took it.
-pub async fn what_has_ended_is_not_extended([one, other]: Handles) {
+pub async fn an_expired_lock_is_not_extended([one, other]: Handles) {
     let seat = name("seat");
     let mut grant = taken(&one, &seat, SHORT).await;
     free_after(&other, &seat).await;
@@ -118,7 +118,7 @@ pub async fn what_has_ended_is_not_extended([one, other]: Handles) {
 }
 
 /// An extended lease lasts from the extension on.
-pub async fn who_extends_goes_on_holding([one, other]: Handles) {
+pub async fn an_extended_lock_is_still_held([one, other]: Handles) {
     let seat = name("seat");
     let mut grant = taken(&one, &seat, SHORT * 10).await;
     assert!(one.extend(&mut grant, LONG).await.expect("answered"));
@@ -129,7 +129,7 @@ pub async fn who_extends_goes_on_holding([one, other]: Handles) {
 }
 
 /// A lock that is released early is free once it was held for as long as it must be, and not before.
-pub async fn a_lock_is_held_at_least_for_what_was_asked([one, other]: Handles) {
+pub async fn a_lock_is_held_for_at_least_the_minimum_time([one, other]: Handles) {
     let seat = name("seat");
     let began = Instant::now();
     let grant = taken(&one, &seat, LONG).await;
@@ -139,7 +139,7 @@ pub async fn a_lock_is_held_at_least_for_what_was_asked([one, other]: Handles) {
 }
 
 /// Some hundred contend for one name: never are there two holders, and the numbers of grants grow.
-pub async fn of_many_contenders_one_holds_at_a_time_and_numbers_grow(handles: Handles) {
+pub async fn contenders_hold_one_at_a_time_and_numbers_grow(handles: Handles) {
     const CONTENDERS: usize = 300;
     let held = Arc::new(AtomicBool::new(false));
     let last = Arc::new(AtomicU64::new(0));
@@ -170,7 +170,7 @@ pub async fn of_many_contenders_one_holds_at_a_time_and_numbers_grow(handles: Ha
 }
 
 /// Several are taken in one order, whatever order they are asked for in, and all or none.
-pub async fn several_are_taken_in_one_order_and_all_or_none([one, other]: Handles) {
+pub async fn several_locks_are_taken_in_order_and_all_or_none([one, other]: Handles) {
     let [a, b] = ["a", "b"].map(name);
     let blocked = taken(&one, &b, LONG).await;
     let locks = Locks::new(other.clone(), Duration::from_millis(50), LONG);
@@ -186,7 +186,7 @@ pub async fn several_are_taken_in_one_order_and_all_or_none([one, other]: Handle
 }
 
 /// What takes longer than a lease keeps its locks, as long as its process runs.
-pub async fn locks_are_kept_while_something_is_done([one, other]: Handles) {
+pub async fn locks_are_renewed_while_work_runs([one, other]: Handles) {
     let seat = name("seat");
     let lease = SHORT * 10;
     let locks = Locks::new(one, Duration::ZERO, lease);
@@ -207,16 +207,16 @@ macro_rules! lock_conformance_tests {
     ($open:path) => {
         $crate::lock_conformance_tests!(
             $open,
-            one_holds_a_name_and_others_their_own,
-            names_are_told_apart_however_long,
-            a_lease_ends_by_itself_and_not_before,
-            a_late_holder_takes_nothing_from_the_next,
-            what_has_ended_is_not_extended,
-            who_extends_goes_on_holding,
-            a_lock_is_held_at_least_for_what_was_asked,
-            of_many_contenders_one_holds_at_a_time_and_numbers_grow,
-            several_are_taken_in_one_order_and_all_or_none,
-            locks_are_kept_while_something_is_done,
+            each_name_has_one_holder,
+            long_names_are_distinguished,
+            a_lease_expires_and_not_early,
+            a_late_holder_cannot_release_the_next_holder_s_lock,
+            an_expired_lock_is_not_extended,
+            an_extended_lock_is_still_held,
+            a_lock_is_held_for_at_least_the_minimum_time,
+            contenders_hold_one_at_a_time_and_numbers_grow,
+            several_locks_are_taken_in_order_and_all_or_none,
+            locks_are_renewed_while_work_runs,
         );
     };
     ($open:path, $($test:ident),+ $(,)?) => {$(

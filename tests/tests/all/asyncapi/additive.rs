@@ -62,7 +62,7 @@ fn set(values: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn fields_may_be_added_and_words_changed() {
+fn additive_accepts_new_fields_and_new_descriptions() {
     let frozen = &bespeak::envelope::schemas()["Reservation"];
     let mut grown = frozen.clone();
     grown["properties"]["channel"] = json!({"type": "string"});
@@ -74,7 +74,7 @@ fn fields_may_be_added_and_words_changed() {
 }
 
 #[test]
-fn nothing_else_may() {
+fn additive_rejects_any_other_change() {
     type Change = fn(&mut Value);
     let changes: [(&str, Change); 12] = [
         (".holder: was removed", |schema| remove(&mut schema["properties"], "holder")),

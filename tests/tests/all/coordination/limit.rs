@@ -11,7 +11,7 @@ fn of(holder: &str) -> Value {
 
 /// Without Redis it is this process's own; whoever is refused is told when to come again, and nothing was done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_asks_too_often_is_told_when_to_come_again() {
+async fn a_holder_over_the_rate_gets_429_with_retry_after() {
     let api = Api::with(Books::sqlite(), &[("BESPEAK_RATE_LIMIT_PER_HOLDER", "3/1h")], None).await;
     api.stock("room", 100).await;
     for n in 0..3 {
@@ -63,7 +63,7 @@ async fn retries_are_not_counted() {
 
 /// Two processes count together; while Redis is away each counts alone, and together again when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_count_together_while_redis_is_there() {
+async fn processes_share_the_rate_limit_while_redis_is_available() {
     let (books, (redis, gate)) = (Books::mysql().await, redis().await);
     let settings = [("BESPEAK_RATE_LIMIT_PER_HOLDER", "2/1h")];
     let servers =
@@ -97,7 +97,7 @@ async fn processes_count_together_while_redis_is_there() {
 
 /// A holder is no secret of ours, but perhaps an address of theirs: Redis is told a digest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_does_not_learn_names_and_forgets_by_itself() {
+async fn redis_stores_digests_that_expire() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
     let server = server(&books, &redis.url(), &[("BESPEAK_RATE_LIMIT_PER_HOLDER", "20/1s")]).await;
     server.stock("room", 10).await;

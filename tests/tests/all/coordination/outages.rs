@@ -100,7 +100,7 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Switch, &Load, &[Server; 2]))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn emptied() {
+async fn an_emptied_redis_oversells_nothing() {
     survives(async |redis, _, load, _| {
         for _ in 0..5 {
             assert_eq!(ask(redis, &["FLUSHALL"]).await, "+OK");
@@ -113,7 +113,7 @@ async fn emptied() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_and_started_again() {
+async fn a_restarted_redis_oversells_nothing() {
     survives(async |redis, _, load, _| {
         for _ in 0..2 {
             redis.kill().await.expect("killed");
@@ -126,7 +126,7 @@ async fn killed_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unreachable() {
+async fn an_unreachable_redis_oversells_nothing() {
     survives(async |_, gate, load, _| {
         for _ in 0..2 {
             gate.close();
@@ -139,7 +139,7 @@ async fn unreachable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn late() {
+async fn a_redis_past_the_timeout_oversells_nothing() {
     survives(async |_, gate, load, _| {
         gate.set_latency(Duration::from_millis(300));
         load.goes_on("everything comes late").await;
@@ -150,7 +150,7 @@ async fn late() {
 
 /// It answers in time, and each time as late as it may: nobody waits for that for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow() {
+async fn a_slow_redis_opens_the_breaker() {
     survives(async |_, gate, load, servers| {
         gate.set_latency(Duration::from_millis(15));
         for server in servers {
@@ -164,7 +164,7 @@ async fn slow() {
 
 /// That it is back is found out by looking, and not by a customer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn away_when_a_server_starts_and_back_when_nobody_asks() {
+async fn redis_is_found_again_without_a_request() {
     let (books, (redis, gate)) = (Books::mysql().await, redis().await);
     gate.close();
     let server = Server::start(&books, &[("BESPEAK_REDIS_URLS", &redis.url())]).await;
@@ -181,7 +181,7 @@ async fn breaker_is_open(server: &Server) -> bool {
 
 /// Frozen, it accepts connections and never answers. That is met with in a few calls, not in each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frozen() {
+async fn a_frozen_redis_opens_the_breaker() {
     survives(async |redis, _, load, servers| {
         redis.freeze().await.expect("frozen");
         for server in servers {

@@ -54,7 +54,7 @@ impl Drop for Crowd {
 /// What one process found to be sold out, the other refuses though it never asked: each of its answers is either a
 /// transaction or one of these. And whoever asks again under a key that bears a reservation gets it, at either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_sells_out_the_other_refuses_without_a_transaction() {
+async fn one_process_refuses_from_another_s_sold_out_hint() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
     let one_server = server(&books, &redis.url(), &[]).await;
     let other = server(&books, &redis.url(), &[]).await;
@@ -89,7 +89,7 @@ async fn what_one_sells_out_the_other_refuses_without_a_transaction() {
 /// I6: what is given back at one process is for sale at the other 50 ms later at the latest, while both are told all the
 /// time that it is sold out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_gives_back_the_other_sells() {
+async fn released_stock_is_sold_by_the_other_process_within_the_bound() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
     let one_server = server(&books, &redis.url(), &[]).await;
     let other = server(&books, &redis.url(), &[]).await;
@@ -119,7 +119,7 @@ async fn what_one_gives_back_the_other_sells() {
 
 /// What a process hears is judged by its version and by when it was so, not by when it comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_notice_is_ignored() {
+async fn a_stale_hint_is_ignored() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
     let server = server(&books, &redis.url(), &[]).await;
     server.stock("hot", 1).await;
@@ -165,7 +165,7 @@ async fn a_late_notice_is_ignored() {
 
 /// Whatever else is published there: it is no notice, and nothing happens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_no_notice() {
+async fn malformed_messages_are_ignored() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
     let server = server(&books, &redis.url(), &[]).await;
     server.stock("hot", 100).await;

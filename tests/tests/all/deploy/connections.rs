@@ -54,7 +54,7 @@ fn opened_by_operator(task: &Value) -> u64 {
 }
 
 #[test]
-fn functions_stay_below_what_the_database_takes() {
+fn functions_open_fewer_connections_than_the_database_allows() {
     let limits = allowed("DatabaseConnections");
     let template = Stack::new(&[]).template().clone();
     let mapped: BTreeSet<_> =
@@ -69,7 +69,7 @@ fn functions_stay_below_what_the_database_takes() {
 }
 
 #[test]
-fn instances_are_refused_where_the_database_has_no_room_for_them_and_nowhere_else() {
+fn instances_are_refused_only_if_they_exceed_the_connection_limit() {
     for limit in allowed("DatabaseConnections") {
         for environments in allowed("InstanceEnvironments") {
             let stack = with_all_and(&[

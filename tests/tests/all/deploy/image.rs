@@ -28,12 +28,12 @@ fn last(instruction: &str) -> String {
 }
 
 #[test]
-fn the_linter_of_dockerfiles_has_nothing_to_say() {
+fn dockerfile_linter_reports_nothing() {
     assert_eq!(complaints(Tool::HADOLINT, &["Dockerfile"]), "");
 }
 
 #[test]
-fn it_is_built_by_the_toolchain_and_from_the_packages_of_the_workspace() {
+fn image_uses_the_workspace_toolchain_and_package() {
     let all = instructions().join("\n");
     let manifest = text("Cargo.toml");
     let toolchain =
@@ -54,7 +54,7 @@ fn it_is_built_by_the_toolchain_and_from_the_packages_of_the_workspace() {
 }
 
 #[test]
-fn nothing_that_it_is_built_from_is_ignored() {
+fn dockerignore_keeps_every_build_input() {
     let ignored = text(".dockerignore");
     let ignored: Vec<_> = ignored.lines().filter(|line| !line.starts_with('#')).collect();
     let needed = ["Cargo.toml", "Cargo.lock", "migrations"].map(str::to_owned);
@@ -69,7 +69,7 @@ fn nothing_that_it_is_built_from_is_ignored() {
 }
 
 #[test]
-fn it_is_configured_by_settings_that_there_are_and_listens_where_it_says() {
+fn image_env_and_port_match_settings() {
     let variables: BTreeMap<_, _> = last("ENV")
         .split(' ')
         .map(|pair| pair.split_once('=').expect("NAME=VALUE"))
@@ -89,7 +89,7 @@ fn it_is_configured_by_settings_that_there_are_and_listens_where_it_says() {
 }
 
 #[tokio::test]
-async fn its_health_check_and_its_command_are_commands_of_the_program() {
+async fn image_health_check_and_command_are_cli_commands() {
     for instruction in ["HEALTHCHECK", "CMD"] {
         let said = last(instruction);
         let (_, words) = said.split_once('[').expect("a list of words");

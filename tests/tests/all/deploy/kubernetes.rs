@@ -58,7 +58,7 @@ fn container(workload: &Value) -> &Value {
 }
 
 #[test]
-fn every_file_is_what_kubernetes_takes() {
+fn manifests_match_the_kubernetes_schemas() {
     let of =
         |folder: &str| files(folder).into_iter().map(|file| format!("{folder}/{file}")).collect::<Vec<_>>();
     let all: Vec<_> = SETS.iter().flat_map(|folder| of(folder)).collect();
@@ -68,7 +68,7 @@ fn every_file_is_what_kubernetes_takes() {
 }
 
 #[test]
-fn every_file_is_applied_and_every_image_named() {
+fn kustomizations_list_every_manifest_and_pin_the_image() {
     for folder in SETS {
         let set = yaml::documents(&format!("{folder}/kustomization.yaml")).remove(0);
         let mut listed: Vec<_> = set["resources"].as_array().expect("resources").iter().map(plain).collect();
@@ -89,7 +89,7 @@ fn every_file_is_applied_and_every_image_named() {
 }
 
 #[test]
-fn every_container_is_configured_by_settings_that_there_are() {
+fn container_environments_are_valid_configurations() {
     for workload in workloads() {
         let (who, container) = (plain(&workload["metadata"]["name"]), container(&workload));
         let mut variables = BTreeMap::new();
@@ -121,7 +121,7 @@ fn every_container_is_configured_by_settings_that_there_are() {
 }
 
 #[test]
-fn the_api_does_not_relay_and_somebody_does() {
+fn only_the_events_deployment_relays_and_consumes() {
     let setting = |deployment: &str, name: &str| {
         let deployment = named("Deployment", deployment);
         let variables = container(&deployment)["env"].as_array().expect("variables").clone();
@@ -134,8 +134,8 @@ fn the_api_does_not_relay_and_somebody_does() {
 }
 
 #[test]
-fn probes_ask_for_what_is_served_and_an_outage_restarts_nobody() {
-    let routes = text("functions/reserve/src/operations.rs");
+fn probes_use_served_paths_and_liveness_ignores_outages() {
+    let routes = text("shared/http/src/operations.rs");
     for name in ["bespeak-api", "bespeak-events"] {
         let deployment = named("Deployment", name);
         let container = container(&deployment);
@@ -154,7 +154,7 @@ fn probes_ask_for_what_is_served_and_an_outage_restarts_nobody() {
 }
 
 #[test]
-fn pods_may_do_nothing_that_they_need_not() {
+fn pods_run_with_least_privilege() {
     let dockerfile = text("Dockerfile");
     for workload in workloads() {
         let who = plain(&workload["metadata"]["name"]);
@@ -178,7 +178,7 @@ fn pods_may_do_nothing_that_they_need_not() {
 }
 
 #[test]
-fn whoever_selects_pods_selects_those_that_there_are() {
+fn selectors_match_the_pod_labels() {
     let deployments = ["bespeak-api", "bespeak-events"].map(|name| named("Deployment", name));
     let labels = deployments.each_ref().map(|it| &it["spec"]["template"]["metadata"]["labels"]);
     for (deployment, labels) in deployments.iter().zip(labels) {
@@ -196,7 +196,7 @@ fn whoever_selects_pods_selects_those_that_there_are() {
 }
 
 #[test]
-fn the_example_of_a_secret_holds_none() {
+fn example_secret_contains_no_credentials() {
     for secret in yaml::documents(&format!("{FOLDER}/{EXAMPLE}")) {
         let url = plain(&secret["stringData"]["BESPEAK_DATABASE_URL"]);
         assert!(url.contains(":REPLACE@"), "{url}");

@@ -65,13 +65,13 @@ fn stacks() -> impl Iterator<Item = Stack> {
 }
 
 #[test]
-fn the_linter_of_templates_has_nothing_to_say() {
+fn template_linter_reports_nothing() {
     assert_eq!(complaints(Tool::CFN_LINT, &["template.yaml"]), "");
 }
 
 /// The linter knows shapes; this is the code that turns the template into CloudFormation's when it is deployed.
 #[test]
-fn aws_s_own_transform_takes_the_template() {
+fn sam_transform_accepts_the_template() {
     let mut template = Stack::new(&[]).template().clone();
     let resources = template["Resources"].as_object_mut().expect("resources");
     for resource in resources.values_mut().filter(|it| it["Type"] == "AWS::Serverless::Function") {
@@ -104,7 +104,7 @@ assert all('Fn::Sub' in it['Properties']['Name'] for it in schedules), 'two stac
 }
 
 #[test]
-fn every_function_is_a_program_of_its_package_and_every_such_program_is_deployed() {
+fn deployed_functions_match_the_binaries() {
     let programs = workspace::programs();
     let mut deployed = BTreeMap::<String, String>::new();
     for (name, function) in stacks().flat_map(|stack| stack.functions()) {
@@ -127,7 +127,7 @@ fn every_function_is_a_program_of_its_package_and_every_such_program_is_deployed
 
 /// A variable that is misspelt is ignored without a word: this is where it is noticed.
 #[test]
-fn every_environment_variable_is_a_setting_and_together_they_are_a_configuration() {
+fn function_environments_are_valid_configurations() {
     for (name, function) in stacks().flat_map(|stack| stack.functions()) {
         let variables: BTreeMap<_, _> = fields(&function["Properties"]["Environment"]["Variables"])
             .map(|(name, value)| (name.to_owned(), resolved(&plain(value))))
@@ -137,7 +137,7 @@ fn every_environment_variable_is_a_setting_and_together_they_are_a_configuration
 }
 
 #[test]
-fn the_operator_s_task_is_configured_too() {
+fn operator_task_environment_is_a_valid_configuration() {
     let tasks = stacks().flat_map(|stack| stack.resources());
     let tasks: Vec<_> = tasks.filter(|(name, _)| name == "OperatorTask").collect();
     assert_eq!(tasks.len(), 2);
@@ -186,7 +186,7 @@ fn value_of(key: &str) -> String {
 
 /// With an input of ours it would be an order given by hand, which ends when nothing is left to do.
 #[test]
-fn the_schedule_sends_its_own_event_each_minute() {
+fn schedule_sends_its_default_event_every_minute() {
     let functions = Stack::new(&[]).functions();
     let schedule = &functions["RelayCron"]["Properties"]["Events"]["EachMinute"]["Properties"];
     assert_eq!(schedule["ScheduleExpression"], "rate(1 minute)");
@@ -195,7 +195,7 @@ fn the_schedule_sends_its_own_event_each_minute() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused_with_the_parameter_that_would_help() {
+fn contradictory_parameters_are_refused_by_name() {
     for given in WAYS {
         assert_eq!(Stack::new(given).refusals(), [""; 0], "{given:?}");
     }
@@ -225,7 +225,7 @@ fn what_does_not_go_together_is_refused_with_the_parameter_that_would_help() {
 }
 
 #[test]
-fn every_parameter_is_used_described_and_in_one_group() {
+fn every_parameter_is_used_described_and_grouped_once() {
     let stack = Stack::new(&[]);
     let template = stack.template();
     let groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"].as_array();
@@ -255,7 +255,7 @@ fn every_parameter_is_used_described_and_in_one_group() {
 }
 
 #[test]
-fn every_output_is_of_something_in_the_stack() {
+fn outputs_refer_to_resources_of_the_stack() {
     let mut seen = BTreeSet::new();
     for (name, value) in stacks().flat_map(|stack| stack.outputs()) {
         assert!(plain(&value).contains('<'), "{name}: {value} is of no resource");
@@ -269,7 +269,7 @@ fn every_output_is_of_something_in_the_stack() {
 
 /// Amazon MSK takes no secrets but those that are encrypted with a key of one's own.
 #[test]
-fn whoever_reads_secrets_while_the_stack_runs_may_decrypt_them() {
+fn secret_readers_may_decrypt() {
     let mut readers = 0;
     for way in WAYS {
         for key in ["", "arn:aws:kms:eu-central-1:123456789012:key/mrk-1"] {
@@ -289,7 +289,7 @@ fn whoever_reads_secrets_while_the_stack_runs_may_decrypt_them() {
 }
 
 #[test]
-fn names_are_no_longer_than_the_program_takes() {
+fn name_patterns_match_the_length_limits() {
     let takes = |group: usize, topic: usize| {
         let variables = BTreeMap::from([
             ("BESPEAK_DATABASE_URL", value_of("url")),
@@ -306,7 +306,7 @@ fn names_are_no_longer_than_the_program_takes() {
 }
 
 #[test]
-fn whoever_waits_waits_longer_than_what_it_waits_for() {
+fn timeouts_are_nested() {
     for stack in stacks() {
         let (resources, functions) = (stack.resources(), stack.functions());
         let timeout = |name: &str| functions.get(name).map(|it| number(&it["Properties"]["Timeout"]));
@@ -323,7 +323,7 @@ fn whoever_waits_waits_longer_than_what_it_waits_for() {
 }
 
 #[test]
-fn every_event_source_reports_partial_failures_and_gives_up_into_a_queue() {
+fn event_sources_report_partial_failures_and_have_a_failure_queue() {
     let mut seen = Vec::new();
     for stack in stacks() {
         for (name, source) in stack.resources() {
@@ -355,7 +355,7 @@ fn every_event_source_reports_partial_failures_and_gives_up_into_a_queue() {
 
 /// Metrics are made of lines that the functions log, alarms of metrics that there are.
 #[test]
-fn alarms_are_about_what_is_logged_and_somebody_is_told() {
+fn alarms_use_existing_metrics_and_notify() {
     let programs =
         [("RelayCronLogs", "functions/relay-cron/src"), ("ConsumerLogs", "functions/consumer/src")];
     for stack in stacks() {
@@ -398,7 +398,7 @@ fn sources(folder: &str) -> String {
 }
 
 #[test]
-fn every_function_logs_into_a_group_that_forgets() {
+fn function_log_groups_have_a_retention() {
     for stack in stacks() {
         let resources = stack.resources();
         for (name, function) in stack.functions() {
@@ -412,7 +412,7 @@ fn every_function_logs_into_a_group_that_forgets() {
 }
 
 #[test]
-fn sam_s_own_configuration_builds_what_is_shared_anew() {
+fn sam_builds_are_not_cached() {
     let configuration = text("samconfig.toml");
     assert!(configuration.contains("cached = false"), "the cache does not look at shared/");
 }

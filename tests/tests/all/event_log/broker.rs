@@ -23,7 +23,7 @@ use super::{audited, keys, settings, settled, trade};
 /// The broker is away for half a minute under load, and comes back: nothing is lost, each key is in order, and the backlog
 /// rises and falls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_away_for_half_a_minute() {
+async fn a_broker_outage_of_half_a_minute_loses_no_event() {
     let (broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
     let books = Books::mysql().await;
     let topic = Topic::on(&broker);
@@ -61,7 +61,7 @@ async fn a_broker_that_is_away_for_half_a_minute() {
 
 /// No broker answers at the start: the server serves, and publishes when one does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_comes_after_the_server() {
+async fn a_server_starts_without_a_broker_and_publishes_later() {
     let (broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
     gate.close();
     let books = Books::sqlite();
@@ -113,7 +113,7 @@ fn event(n: u128, bytes: usize) -> OutboxEvent {
 
 /// I10: an event that is too large is refused, and none of those that were sent with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_event_that_is_too_large() {
+async fn one_oversized_event_is_refused_alone() {
     let topic = Topic::new().await;
     ensure_topics(&topic.config()).await.expect("created");
     let publisher = KafkaPublisher::new(&topic.config(), "/test").expect("a publisher");
@@ -135,7 +135,7 @@ async fn one_event_that_is_too_large() {
 
 /// A broker refuses a batch as too large for what one of its records is: those that were sent with it are sent again alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_the_broker_refuses_blames_nobody_else() {
+async fn a_refused_batch_is_retried_event_by_event() {
     let mock = MockCluster::new(1).expect("a mock cluster");
     mock.create_topic("mocked", 1, 1).expect("a topic");
     let url = format!("kafka://{}/mocked", mock.bootstrap_servers());
@@ -156,7 +156,7 @@ async fn a_batch_that_the_broker_refuses_blames_nobody_else() {
 
 /// A broker that does not answer is an outage, and no event's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_broker_is_an_outage() {
+async fn an_unreachable_broker_is_an_outage() {
     let broker = Kafka::start_own().await.expect("a broker");
     let topic = Topic::on(&broker);
     let config = topic.config();
@@ -169,7 +169,7 @@ async fn no_broker_is_an_outage() {
 
 /// Several servers of one group share the partitions; one that leaves is replaced, and nothing is applied twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consumers_come_and_go() {
+async fn consumers_share_and_take_over_partitions() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
     let events = topic.url();

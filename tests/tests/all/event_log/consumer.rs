@@ -7,10 +7,13 @@ use serde_json::json;
 
 use super::{keys, settings, settled, way};
 
-each_store!(a_key_is_there_soon_after_the_commit, what_is_no_event_is_set_aside_and_the_rest_applied,);
+each_store!(
+    a_key_is_issued_soon_after_the_commit,
+    invalid_records_become_dead_letters_and_the_rest_is_applied,
+);
 
 /// I9, as a user sees it: on both stores, both ways.
-async fn a_key_is_there_soon_after_the_commit(books: Books) {
+async fn a_key_is_issued_soon_after_the_commit(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;
         let (_topic, events) = way(kafka).await;
@@ -35,7 +38,7 @@ async fn a_key_is_there_soon_after_the_commit(books: Books) {
 }
 
 /// I10: whatever stands among good records, these are applied, and it is kept with its reason.
-async fn what_is_no_event_is_set_aside_and_the_rest_applied(books: Books) {
+async fn invalid_records_become_dead_letters_and_the_rest_is_applied(books: Books) {
     let topic = Topic::new().await;
     let events = topic.url();
     let server = Server::start(&books, &settings(&events, &[])).await;

@@ -46,7 +46,7 @@ async fn crash_at_each(books: Books, kafka: bool, points: &[&str]) {
 
 /// A consumer is killed before its offsets are committed: a thousand events come again, and no key is issued twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_events_delivered_again_issue_no_key_twice() {
+async fn redelivered_events_issue_no_key_twice() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
     let events = topic.url();
@@ -93,7 +93,7 @@ const HELD_BY: &str = "SELECT COUNT(*) FROM leases WHERE name LIKE 'relay/shard/
 
 /// A process is frozen past its lease, with events on their way, and wakes up: another has gone on meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_frozen_past_its_lease_wakes_up() {
+async fn a_server_frozen_past_its_lease_resumes_without_damage() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
     let events = topic.url();
@@ -125,7 +125,7 @@ async fn a_server_frozen_past_its_lease_wakes_up() {
 
 /// The clock of one process is ten minutes ahead: leases and waits go by the database's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_whose_clock_is_wrong_relays_all_the_same() {
+async fn a_process_with_a_wrong_clock_relays() {
     let books = Books::mysql().await;
     let right = Server::start(&books, &[]).await;
     right.cars("car", 1_000).await;
@@ -142,7 +142,7 @@ async fn a_process_whose_clock_is_wrong_relays_all_the_same() {
 
 /// Random trade with random crashes, on both ways: the log, the outbox and the keys agree in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_crashes_under_random_trade() {
+async fn random_crashes_lose_and_repeat_nothing() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

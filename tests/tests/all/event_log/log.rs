@@ -51,7 +51,7 @@ async fn records_are_well_formed_cloudevents() {
 
 /// The audit of the way of events finds what is wrong with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_audit_finds_what_is_wrong() {
+async fn the_event_audit_finds_every_kind_of_damage() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
     let events = topic.url();

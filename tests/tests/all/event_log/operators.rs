@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{keys, settings, settled, way};
 
-each_store!(the_outbox_is_looked_after, dead_letters_are_looked_after,);
+each_store!(outbox_commands_list_retry_skip_and_replay, dlq_commands_list_show_replay_and_drop,);
 
 /// The command line of an operator.
 struct Shell {
@@ -35,7 +35,7 @@ impl Shell {
     }
 }
 
-async fn the_outbox_is_looked_after(books: Books) {
+async fn outbox_commands_list_retry_skip_and_replay(books: Books) {
     let shell = Shell { database: books.url(), events: "embedded:".to_owned() };
     let server = Server::start(&books, &settings("embedded:", &[("BESPEAK_RELAY", "off")])).await;
     server.cars("car", 10).await;
@@ -105,7 +105,7 @@ async fn settled_but(books: &Books, skipped: i64) {
 
 /// I9, I10: letters are listed, shown, replayed and dropped; a `committed` that is replayed after its `cancelled` was applied
 /// issues no key.
-async fn dead_letters_are_looked_after(books: Books) {
+async fn dlq_commands_list_show_replay_and_drop(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;
         let (topic, events) = way(kafka).await;

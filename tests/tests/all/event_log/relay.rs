@@ -19,8 +19,8 @@ use bespeak::{
 use bespeak_tests::{Api, Books, each_store};
 
 each_store!(
-    one_failed_report_marks_the_others_and_keeps_the_order,
-    an_event_that_is_refused_parks_its_key,
+    one_failed_delivery_leaves_the_others_marked_and_in_order,
+    a_refused_event_parks_its_key,
     an_outage_blames_no_key,
     relays_share_the_work_and_keep_the_order,
     a_frozen_relay_that_wakes_up_is_refused,
@@ -132,7 +132,7 @@ async fn step(relay: &mut Relay) -> Step {
     relay.step().await.expect("stepped")
 }
 
-async fn one_failed_report_marks_the_others_and_keeps_the_order(books: Books) {
+async fn one_failed_delivery_leaves_the_others_marked_and_in_order(books: Books) {
     // Given ten reservations, of which one event's delivery is reported as failed
     let scene = Scene::on(books).await;
     let tokens = scene.trade("a", 10).await;
@@ -160,7 +160,7 @@ async fn one_failed_report_marks_the_others_and_keeps_the_order(books: Books) {
     assert_eq!(scene.store.backlog().await.expect("counted").blocked, 0, "forgotten once it went well");
 }
 
-async fn an_event_that_is_refused_parks_its_key(books: Books) {
+async fn a_refused_event_parks_its_key(books: Books) {
     let scene = Scene::on(books).await;
     let bad = scene.trade("a", 1).await.remove(0);
     let named = bad.clone();
@@ -309,7 +309,7 @@ impl Publisher for Asleep {
 
 /// Ids of the outbox are drawn before they are committed: a row with a lower id may come later, and is not passed over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn transactions_that_commit_in_the_reverse_order_of_their_ids() {
+async fn a_lower_id_that_commits_later_is_published() {
     let scene = Scene::on(Books::mysql().await).await;
     let insert = "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at)
         VALUES (UNHEX(REPLACE(UUID(), '-', '')), 3, ";
@@ -331,7 +331,7 @@ async fn transactions_that_commit_in_the_reverse_order_of_their_ids() {
 
 /// What is sent bears the headers that consumers were promised.
 #[test]
-fn headers_are_as_described() {
+fn record_headers_match_their_schema() {
     let without = OutboxEvent {
         id: 1,
         event_id: uuid::Uuid::now_v7(),

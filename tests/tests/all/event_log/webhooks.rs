@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::{settings, settled, way};
 
-each_store!(whoever_wants_an_event_is_told_of_it_once,);
+each_store!(each_subscribed_endpoint_gets_an_event_once,);
 
 /// On both stores, both ways: each endpoint gets what it wants, signed, once.
-async fn whoever_wants_an_event_is_told_of_it_once(books: Books) {
+async fn each_subscribed_endpoint_gets_an_event_once(books: Books) {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     for kafka in [false, true] {
         let books = books.another().await;

@@ -120,7 +120,7 @@ async fn every_sample_is_answered_through_cargo_lambda() {
 
 /// What the samples say of an event is what is promised of events.
 #[test]
-fn the_samples_are_events_as_promised() {
+fn the_samples_match_the_event_schema() {
     let schema = std::fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../docs/events/Reservation.schema.json"

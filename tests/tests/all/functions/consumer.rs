@@ -66,7 +66,7 @@ fn done() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn effects_happen_once_in_whatever_order_partitions_and_records_come() {
+async fn effects_happen_once_in_any_order_of_partitions_and_records() {
     let (books, consumer) = started(&[]).await;
     // The samples, of which all three bear one event
     for name in ["consumer-msk", "consumer-self-managed", "consumer-sqs"] {
@@ -91,7 +91,7 @@ async fn effects_happen_once_in_whatever_order_partitions_and_records_come() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poison_of_a_topic_is_set_aside_and_the_rest_applied() {
+async fn poison_of_a_topic_becomes_dead_letters_and_the_rest_is_applied() {
     let topic = Topic::new().await;
     let (books, consumer) = started(&[("BESPEAK_EVENTS_URL", &topic.url())]).await;
     let mut odd = event(2, "committed", 2, 11);
@@ -136,7 +136,7 @@ async fn poison_of_a_queue_is_returned_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_batch_fails_alone_and_an_empty_one_is_done() {
+async fn an_invalid_batch_fails_alone_and_an_empty_batch_succeeds() {
     let (books, consumer) = started(&[]).await;
     for event in
         ["", "{", "[]", "{}", "null", r#"{"task":"all"}"#, r#"{"eventSource":"aws:kafka","records":7}"#]
@@ -162,7 +162,7 @@ async fn what_is_no_batch_fails_alone_and_an_empty_one_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_there_is_no_time_for_comes_again() {
+async fn records_beyond_the_deadline_are_returned_for_retry() {
     let (books, consumer) = started(&[]).await;
     let records: Vec<_> = (0..1_500).map(|n| event(n, "committed", 2, n)).collect();
     // Given far too little time, then some of it is done, or nothing, and it says what is left
@@ -197,7 +197,7 @@ async fn what_there_is_no_time_for_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frozen_between_batches_it_replaces_its_connections() {
+async fn a_frozen_consumer_replaces_its_connections() {
     let (books, consumer) = started(&[]).await;
     assert_eq!(consumer.call(&batch(&[event(1, "committed", 2, 1)])).await, Ok(done()));
     consumer.freeze().expect("frozen");
@@ -208,7 +208,7 @@ async fn frozen_between_batches_it_replaces_its_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_fails_the_batch_which_comes_again() {
+async fn an_unreachable_database_fails_the_batch_for_retry() {
     let mut server = Mysql::start_own(&[]).await.expect("a server");
     let books = Books::on(&server).await;
     let warm = Lambda::start("consumer", &books, &[]).await;

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 /// From a hold to its SmartKey, and back: reserve, relay-cron each minute, consumer from the topic.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_reserved_gets_its_key_and_what_is_cancelled_loses_it() {
+async fn committed_reservations_get_a_key_and_cancelled_ones_lose_it() {
     let (books, topic) = (Books::mysql().await, Topic::new().await);
     let settings = [("BESPEAK_EVENTS_URL", &*topic.url())];
     let reserve = Lambda::start("reserve", &books, &[]).await;
@@ -43,7 +43,7 @@ async fn what_is_reserved_gets_its_key_and_what_is_cancelled_loses_it() {
 
 /// A database that goes away in the middle of a batch: the batch is halved and retried, and each key is issued once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_fails_is_retried_until_it_is_done_once() {
+async fn a_failed_batch_is_retried_and_applied_once() {
     let mut server = bespeak_services::Mysql::start_own(&[]).await.expect("a server");
     let (books, topic) = (Books::on(&server).await, Topic::new().await);
     let settings = [("BESPEAK_EVENTS_URL", &*topic.url())];
@@ -89,7 +89,7 @@ impl Invoke for Away {
 /// The event source itself: bisection finds the record at fault, what failed too often goes to the destination, and a partial
 /// answer leaves what it names and all after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_event_source_halves_retries_and_sets_aside() {
+async fn the_event_source_bisects_retries_and_sets_aside() {
     struct Refuses(&'static str);
     #[async_trait]
     impl Invoke for Refuses {

@@ -30,7 +30,7 @@ async fn traded(books: &Books) -> Lambda {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_invocation_expires_publishes_delivers_and_forgets() {
+async fn one_invocation_expires_publishes_delivers_and_purges() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
@@ -84,7 +84,7 @@ async fn one_invocation_expires_publishes_delivers_and_forgets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_its_schedule_it_goes_on_until_shortly_before_its_deadline() {
+async fn a_scheduled_invocation_runs_until_shortly_before_its_deadline() {
     let books = Books::mysql().await;
     let topic = Topic::new().await;
     let reserve = traded(&books).await;
@@ -113,7 +113,7 @@ async fn by_its_schedule_it_goes_on_until_shortly_before_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_hardly_any_time_it_answers_all_the_same() {
+async fn an_invocation_with_little_time_answers_in_time() {
     let books = Books::mysql().await;
     traded(&books).await;
     let topic = Topic::new().await;
@@ -135,7 +135,7 @@ async fn with_hardly_any_time_it_answers_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_away_or_silent_fails_it_in_time_and_costs_nothing() {
+async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     let books = Books::mysql().await;
     let (mut broker, gate) = Kafka::start_own_behind_gate().await.expect("a broker");
     let topic = Topic::on(&broker);
@@ -179,7 +179,7 @@ async fn a_broker_that_is_away_or_silent_fails_it_in_time_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_log_it_hands_events_to_the_consumer_itself() {
+async fn events_are_applied_in_process_without_an_event_log() {
     let books = Books::mysql().await;
     let reserve = traded(&books).await;
     let cron = Lambda::start("relay-cron", &books, &[]).await;
@@ -197,7 +197,7 @@ async fn without_a_log_it_hands_events_to_the_consumer_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_order_fails_alone_and_so_does_a_panic() {
+async fn an_invalid_request_or_a_panic_fails_only_its_own_invocation() {
     let books = Books::mysql().await;
     traded(&books).await;
     let cron =
@@ -221,7 +221,7 @@ async fn what_is_no_order_fails_alone_and_so_does_a_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_fails_it_and_it_comes_again() {
+async fn an_unreachable_database_fails_the_invocation_and_the_next_succeeds() {
     let mut server = bespeak_services::Mysql::start_own(&[]).await.expect("a server");
     let books = Books::on(&server).await;
     let reserve = traded(&books).await;

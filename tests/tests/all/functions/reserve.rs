@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{open_transactions, sessions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_gateway_is_answered_alike() {
+async fn every_gateway_gets_the_same_answer() {
     let books = Books::mysql().await;
     let reserve = Lambda::start("reserve", &books, &[]).await;
     reserve.cars("car", 10).await;
@@ -40,7 +40,7 @@ async fn each_gateway_is_answered_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stages_queries_and_headers_arrive_as_they_were_sent() {
+async fn stages_queries_and_headers_arrive_unchanged() {
     let books = Books::mysql().await;
     let reserve = Lambda::start("reserve", &books, &[("BESPEAK_HTTP_BASE_PATH", "/booking")]).await;
     for id in ["a", "b", "floor/desk 1"] {
@@ -86,7 +86,7 @@ async fn stages_queries_and_headers_arrive_as_they_were_sent() {
 /// Which trace a request is of, its client says, else the invocation: a gateway's own header names the same trace, and a
 /// segment further up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_bear_the_trace_of_the_client_or_the_invocation() {
+async fn events_carry_the_trace_of_the_client_or_the_invocation() {
     const OF_INVOCATION: &str = "SELECT COUNT(*) FROM outbox
         WHERE traceparent LIKE '00-5759e988bd862e3fe1be46a9%-53995c3f42cd8ad8-01'";
     const OF_CLIENT: &str =
@@ -109,7 +109,7 @@ async fn events_bear_the_trace_of_the_client_or_the_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_fails_alone() {
+async fn an_invalid_event_fails_only_its_own_invocation_of_reserve() {
     let books = Books::mysql().await;
     let reserve = Lambda::start("reserve", &books, &[]).await;
     reserve.cars("car", 10).await;
@@ -136,7 +136,7 @@ async fn what_is_no_request_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_leaves_no_transaction_and_an_environment_has_two_connections() {
+async fn an_environment_has_two_connections_and_leaves_no_transaction_open() {
     let books = Books::mysql().await;
     let reserve = Lambda::start("reserve", &books, &[]).await;
     assert_eq!(sessions(&books).await, 0, "nothing is opened before it is needed");
@@ -195,7 +195,7 @@ async fn a_frozen_environment_replaces_its_stale_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_at_cold_start_is_503() {
+async fn an_unreachable_database_at_cold_start_is_503() {
     let mut server = Mysql::start_own(&[]).await.expect("a server");
     let books = Books::on(&server).await;
     let warm = Lambda::start("reserve", &books, &[]).await;
@@ -219,7 +219,7 @@ async fn a_database_that_is_away_at_cold_start_is_503() {
 
 /// Lambda Managed Instances: an environment has many requests at a time, which share transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_environment_with_many_requests_at_a_time_has_lanes() {
+async fn an_environment_with_concurrent_requests_uses_lanes() {
     let books = Books::mysql().await;
     let reserve = Lambda::start("reserve", &books, &[("AWS_LAMBDA_MAX_CONCURRENCY", "64")]).await;
     reserve.cars("car", 50).await;

@@ -26,7 +26,7 @@ fn settings() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn it_is_valid_by_the_specification() {
+fn the_compose_file_is_valid() {
     let schema: Value =
         serde_json::from_str(include_str!("../../../fixtures/compose-spec/schema.json")).expect("JSON");
     // Its formats are not those of JSON Schema: a duration is `2s`.
@@ -44,7 +44,7 @@ fn it_is_valid_by_the_specification() {
 }
 
 #[test]
-fn each_service_is_pinned_and_says_whether_it_is_well() {
+fn services_are_pinned_and_have_health_checks() {
     for (name, service) in services() {
         let image = service["image"].as_str().expect("an image");
         let (_, tag) = image.split_once(':').unwrap_or_else(|| panic!("{name}: {image} has no tag"));
@@ -62,7 +62,7 @@ fn each_service_is_pinned_and_says_whether_it_is_well() {
 }
 
 #[test]
-fn nothing_is_open_to_other_machines() {
+fn services_listen_only_on_loopback() {
     for (name, service) in services() {
         for port in strings(&service["ports"]) {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port} is open to the network");
@@ -79,7 +79,7 @@ fn nothing_is_open_to_other_machines() {
 }
 
 #[test]
-fn whatever_is_mounted_is_there_and_is_mounted() {
+fn mounted_files_exist_and_all_files_are_mounted() {
     let mut mounted = BTreeSet::new();
     for (name, service) in services() {
         for volume in strings(&service["volumes"]) {
@@ -105,7 +105,7 @@ fn whatever_is_mounted_is_there_and_is_mounted() {
 }
 
 #[test]
-fn topics_are_those_that_serve_would_make() {
+fn topics_match_the_defaults_of_serve() {
     let default = |name| SETTINGS.iter().find(|setting| setting.name == name).expect("a setting").default;
     let made = text("kafka/topics.sh");
     let made: Vec<_> = made.lines().filter_map(|line| line.strip_prefix("topic ")).collect();
@@ -117,7 +117,7 @@ fn topics_are_those_that_serve_would_make() {
 }
 
 #[test]
-fn queues_are_those_that_are_tested() {
+fn queues_match_the_template() {
     let described: Vec<Value> = serde_json::from_str(&text("aws/queues.json")).expect("JSON");
     let names: Vec<_> = described.iter().filter_map(|queue| queue["name"].as_str()).collect();
     assert_eq!(names, ["bespeak-consumer-dlq", "bespeak-consumer"]);
@@ -134,7 +134,7 @@ fn queues_are_those_that_are_tested() {
 }
 
 #[test]
-fn versions_are_those_that_are_tested() {
+fn image_versions_match_the_tested_versions() {
     let services = services();
     assert_eq!(services["kafka"]["image"], Kafka::IMAGE);
     assert_eq!(services["localstack"]["image"], Aws::IMAGE);
@@ -142,7 +142,7 @@ fn versions_are_those_that_are_tested() {
 }
 
 #[test]
-fn the_settings_are_settings_and_lead_to_these_services() {
+fn settings_are_valid_and_address_these_services() {
     let settings = settings();
     let ours = settings.keys().map(String::as_str);
     assert_eq!(unknown_variables(ours), []);

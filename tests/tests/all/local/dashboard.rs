@@ -42,7 +42,7 @@ pub(super) fn queries(span: &str) -> Vec<Query> {
 }
 
 #[test]
-fn panels_stand_side_by_side_and_say_what_they_show() {
+fn panels_do_not_overlap_and_are_described() {
     let (mut ids, mut titles) = (BTreeSet::new(), BTreeSet::new());
     let mut taken = BTreeSet::new();
     for panel in panels() {
@@ -65,7 +65,7 @@ fn panels_stand_side_by_side_and_say_what_they_show() {
 }
 
 #[test]
-fn it_is_found_where_grafana_is_told_to_look() {
+fn the_dashboard_is_provisioned() {
     let dashboard = dashboard();
     assert_eq!((&dashboard["uid"], &dashboard["title"]), (&"bespeak".into(), &"Bespeak".into()));
     let source = super::yaml("grafana/provisioning/datasources/prometheus.yaml");

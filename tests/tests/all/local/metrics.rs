@@ -119,7 +119,7 @@ fn wrong(shown: &Shown, expression: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_panels_and_rules_name_is_shown_and_explained() {
+async fn panels_and_rules_use_existing_documented_metrics() {
     // Given a server with all its parts, to which everything happens once
     let books = Books::mysql().await;
     let load = Load::start(&books).await;
@@ -161,7 +161,7 @@ async fn whatever_panels_and_rules_name_is_shown_and_explained() {
 }
 
 #[test]
-fn a_wrong_name_is_seen() {
+fn unknown_metric_names_and_labels_are_reported() {
     let shown = Shown::parse(
         "# HELP bespeak_a_total What happened.\n# TYPE bespeak_a_total counter\nbespeak_a_total{kind=\"x\"} 1\n",
     );
@@ -179,7 +179,7 @@ fn a_wrong_name_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expiry_is_counted_under_the_path_that_is_said() {
+async fn an_expiry_is_counted_under_its_path() {
     let metrics = telemetry::metrics().expect("metrics");
     let swept = || {
         let text = metrics.render();

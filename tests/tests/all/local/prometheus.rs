@@ -79,7 +79,7 @@ async fn ask(prometheus: &Prometheus, expression: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_panel_shows_something() {
+async fn every_panel_has_data() {
     let books = Books::mysql().await;
     let load = Load::start(&books).await;
     let addresses = load.addresses().map(|address| format!("'{address}'")).join(", ");

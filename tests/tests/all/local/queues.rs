@@ -6,7 +6,7 @@ use bespeak_tests::{Queue, aws_server, until};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn what_is_received_and_not_deleted_comes_again_and_lies_in_the_redrive_queue_at_last() {
+async fn undeleted_messages_are_redelivered_and_then_redriven() {
     let (queue, redrive) = Queue::own(aws_server().await).await;
     let described: Value =
         serde_json::from_str(queue.attributes().await["RedrivePolicy"].as_str().unwrap()).unwrap();
@@ -33,7 +33,7 @@ async fn what_is_received_and_not_deleted_comes_again_and_lies_in_the_redrive_qu
 }
 
 #[tokio::test]
-async fn what_is_hidden_comes_again_by_itself_and_what_is_deleted_does_not() {
+async fn hidden_messages_return_and_deleted_messages_do_not() {
     let (queue, redrive) = Queue::own(aws_server().await).await;
     queue.send("first", &json!({})).await;
     let hidden = queue.receive_hidden_for(Duration::from_secs(1)).await;
@@ -56,7 +56,7 @@ async fn what_is_hidden_comes_again_by_itself_and_what_is_deleted_does_not() {
 }
 
 #[tokio::test]
-async fn the_queues_are_as_they_must_be_for_a_function() {
+async fn queue_attributes_suit_a_lambda_function() {
     let (queue, redrive) = Queue::of_consumer(aws_server().await).await;
     let (attributes, of_redrive) = (queue.attributes().await, redrive.attributes().await);
     let number = |attributes: &Value, name: &str| attributes[name].as_str().unwrap().parse::<u64>().unwrap();
@@ -74,7 +74,7 @@ async fn the_queues_are_as_they_must_be_for_a_function() {
 }
 
 #[tokio::test]
-async fn a_message_is_what_lambda_hands_to_a_function() {
+async fn a_message_becomes_a_lambda_record() {
     let (queue, _) = Queue::own(aws_server().await).await;
     queue.send("{}", &json!({"ce_type": {"DataType": "String", "StringValue": "t"}})).await;
     let received = queue.receive().await;

@@ -27,14 +27,14 @@ fn names() -> BTreeSet<String> {
 }
 
 #[test]
-fn prometheus_takes_its_configuration_and_the_rules() {
+fn promtool_accepts_configuration_and_rules() {
     promtool(&["check", "config", "prometheus.yaml"]);
     let said = promtool(&["check", "rules", "rules.yaml"]);
     assert!(said.contains(&format!("{} rules found", rules().len())), "{said}");
 }
 
 #[test]
-fn each_alert_fires_where_it_must_and_not_where_all_is_well() {
+fn each_alert_is_tested_firing_and_silent() {
     promtool(&["test", "rules", "rules.test.yaml"]);
     let tests = yaml("prometheus/rules.test.yaml");
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
@@ -54,7 +54,7 @@ fn each_alert_fires_where_it_must_and_not_where_all_is_well() {
 }
 
 #[test]
-fn each_alert_says_how_urgent_it_is_and_what_to_do() {
+fn each_alert_has_a_severity_and_a_runbook() {
     let guide = std::fs::read_to_string(path("../docs/guides/metrics.md")).expect("the guide");
     for rule in rules() {
         let name = rule["alert"].as_str().expect("an alert");

@@ -38,9 +38,9 @@ mod mysql {
     bespeak::lock_conformance_tests!(open);
 }
 
-each_store!(a_row_that_was_deleted_by_hand_ends_its_lease_and_numbers_grow_all_the_same);
+each_store!(deleting_a_lease_row_ends_the_lease_and_numbers_still_grow);
 
-async fn a_row_that_was_deleted_by_hand_ends_its_lease_and_numbers_grow_all_the_same(books: Books) {
+async fn deleting_a_lease_row_ends_the_lease_and_numbers_still_grow(books: Books) {
     let ([one, other], books) = handles(books).await;
     let (seat, long) = (LockName::new("seat").expect("a name"), Duration::from_secs(600));
     let mut robbed = one.try_acquire(&seat, long).await.expect("answered").expect("free");

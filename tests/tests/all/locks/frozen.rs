@@ -104,7 +104,7 @@ async fn granted(strategy: Strategy) -> (bool, bool, Books) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_distributed_lock_alone_oversells_when_its_holder_freezes_past_its_lease() {
+async fn a_lock_without_the_store_guard_oversells_when_its_holder_freezes() {
     for strategy in [Strategy::ShedlockAlone, Strategy::RedlockAlone] {
         // On a machine that is so slow that the database hangs up on the frozen holder first, the fault is another one.
         let mut oversold = false;
@@ -121,7 +121,7 @@ async fn a_distributed_lock_alone_oversells_when_its_holder_freezes_past_its_lea
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_the_store_s_guard_the_same_holder_is_refused() {
+async fn the_store_guard_refuses_a_holder_that_froze() {
     for strategy in [Strategy::Shedlock, Strategy::Redlock] {
         let (late, next, books) = granted(strategy).await;
         assert!(next && !late, "{strategy}: the unit is the next one's");

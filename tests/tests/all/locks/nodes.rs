@@ -62,7 +62,7 @@ async fn give_back(lock: &Arc<dyn DistributedLock>, grant: Grant) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_nodes_may_be_away_and_two_may_not() {
+async fn one_of_three_nodes_may_be_down_and_two_may_not() {
     let ([one, other], mut nodes) = open().await;
     let mut last = taken(&one).await;
     assert!(give_back(&one, last.clone()).await);
@@ -96,7 +96,7 @@ async fn one_of_three_nodes_may_be_away_and_two_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_silent_or_slow_holds_up_nobody_and_a_majority_that_is_grants_nothing() {
+async fn one_slow_node_delays_nothing_and_a_slow_majority_grants_nothing() {
     let ([patient, rival], mut nodes) = open().await;
     let (one, other) = (nodes.lock(IMPATIENT), nodes.lock(IMPATIENT));
     // Given connections, so that what follows is the time of the question alone
@@ -125,7 +125,7 @@ async fn a_node_that_is_silent_or_slow_holds_up_nobody_and_a_majority_that_is_gr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_forgets_what_all_three_granted_makes_no_second_holder() {
+async fn one_node_losing_a_grant_of_all_three_makes_no_second_holder() {
     let ([one, other], mut nodes) = open().await;
     let held = taken_on_all(&one, &nodes.nodes).await;
     for node in &mut nodes.nodes[..1] {
@@ -139,7 +139,7 @@ async fn a_node_that_forgets_what_all_three_granted_makes_no_second_holder() {
 
 /// What the description warns of, shown, so that nobody trusts the lock alone with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_forgets_what_only_two_granted_makes_a_second_holder_with_a_higher_number() {
+async fn a_node_losing_a_grant_of_two_makes_a_second_holder_with_a_higher_number() {
     let ([one, other], mut nodes) = open().await;
     nodes.nodes[2].kill().await.expect("killed");
     let first = taken(&one).await;
@@ -154,7 +154,7 @@ async fn a_node_that_forgets_what_only_two_granted_makes_a_second_holder_with_a_
 /// A majority decides, and nobody waits for the third node: what is said to it late must still be said in order, or a lock that
 /// was given back stays taken there until its lease ends, and three such leftovers shut everybody out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_gives_back_leaves_nothing_on_any_node() {
+async fn a_released_lock_is_gone_from_every_node() {
     const CONTENDERS: usize = 12;
     const TURNS: usize = 50;
     let (handles, nodes) = open().await;
@@ -180,7 +180,7 @@ async fn whoever_gives_back_leaves_nothing_on_any_node() {
 /// Nodes count by themselves, and one may be far ahead: its number counts once a majority holds it, so that it is known also
 /// when that node is away.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_that_one_node_was_ahead_with_is_not_granted_again_without_it() {
+async fn a_number_from_a_node_that_was_ahead_is_not_granted_twice() {
     let ([one, other], mut nodes) = open().await;
     let grant = taken(&one).await;
     assert!(give_back(&one, grant.clone()).await);
@@ -204,7 +204,7 @@ async fn a_number_that_one_node_was_ahead_with_is_not_granted_again_without_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_emptied_end_every_lock_and_numbers_grow_all_the_same() {
+async fn emptying_all_nodes_ends_every_lock_and_numbers_still_grow() {
     let ([one, other], nodes) = open().await;
     let mut robbed = taken(&one).await;
     nodes.flush().await;

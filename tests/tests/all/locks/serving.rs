@@ -14,13 +14,13 @@ use serde_json::json;
 
 use super::{app, insist, stock};
 
-each_store!(shedlock, redlock);
+each_store!(shedlock_sells_each_unit_once, redlock_sells_each_unit_once);
 
-async fn shedlock(books: Books) {
+async fn shedlock_sells_each_unit_once(books: Books) {
     sells_each_unit_once(books, "shedlock", "").await;
 }
 
-async fn redlock(books: Books) {
+async fn redlock_sells_each_unit_once(books: Books) {
     let nodes = Nodes::start().await;
     sells_each_unit_once(books, "redlock", &nodes.urls()).await;
 }
@@ -74,7 +74,7 @@ async fn sells_each_unit_once(books: Books, strategy: &str, redis: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_majority_the_answer_is_come_again_and_nothing_is_granted() {
+async fn requests_without_a_lock_majority_are_503() {
     let mut nodes = Nodes::start().await;
     let urls = nodes.urls();
     let settings = [
@@ -118,7 +118,7 @@ async fn without_a_majority_the_answer_is_come_again_and_nothing_is_granted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_others_hold_for_too_long_is_not_waited_for_for_ever() {
+async fn waiting_for_a_lock_times_out() {
     let books = Books::mysql().await;
     let settings = [("BESPEAK_LOCK_TIMEOUT_MS", "100")];
     let app = app(&books.url(), Strategy::Shedlock, &settings).await;
@@ -137,7 +137,7 @@ async fn a_lock_that_others_hold_for_too_long_is_not_waited_for_for_ever() {
 
 /// Locks vanish again and again while 80 clients of two processes want 20 units; under the guard it shows in nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_that_are_emptied_in_mid_load_oversell_nothing() {
+async fn emptying_nodes_under_load_oversells_nothing() {
     let (nodes, books) = (Arc::new(Nodes::start().await), Books::mysql().await);
     let urls = nodes.urls();
     let settings = [

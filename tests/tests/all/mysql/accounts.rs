@@ -6,7 +6,7 @@ const GUIDE: &str = include_str!("../../../../docs/guides/mysql.md");
 
 /// Given the accounts of the guide, as its SQL makes them, then one migrates, one serves and one audits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_accounts_of_the_guide_may_do_what_they_are_for() {
+async fn the_accounts_of_the_guide_have_sufficient_grants() {
     let books = Books::mysql().await;
     let name = books.name().to_owned();
     let (_, sql) = GUIDE.split_once("```sql\n").expect("the guide has SQL");

@@ -33,7 +33,7 @@ async fn polled<T>(times: usize, future: impl Future<Output = T>) -> bool {
 
 /// A request that is dropped at any of its awaits leaves no transaction open, and the next one is served at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_hangs_up_leaves_nothing_open() {
+async fn a_client_that_disconnects_leaves_no_transaction_open() {
     for strategy in ["lanes", "conditional", "pessimistic"] {
         let settings =
             [("BESPEAK_WRITE_CONNECTIONS", "1"), ("BESPEAK_LANES", "1"), ("BESPEAK_STRATEGY", strategy)];
@@ -61,7 +61,7 @@ async fn a_client_that_hangs_up_leaves_nothing_open() {
 
 /// Even a transaction that is dropped half-way, which nothing here does, is undone, and its connection is not used again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_is_dropped_is_undone() {
+async fn a_dropped_transaction_is_rolled_back() {
     let books = Books::mysql().await;
     let options = MysqlOptions { writers: 1, ..MysqlOptions::default() };
     let store = MysqlStore::new(&books.url(), options).expect("a URL");

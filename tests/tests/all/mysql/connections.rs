@@ -15,7 +15,7 @@ use super::{insist, order, through_proxy};
 /// COMMIT arrives, its answer does not: the retry finds its hold, and stock is taken once. Likewise where COMMIT does not
 /// arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_around_commit() {
+async fn connections_cut_around_commit_take_stock_once() {
     for strategy in ["lanes", "conditional", "optimistic"] {
         let books = Books::mysql().await;
         let (proxy, url) = through_proxy(&books);
@@ -48,7 +48,7 @@ async fn cut_around_commit() {
 
 /// Five milliseconds more per round trip: slower, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_network() {
+async fn a_slow_network_changes_only_the_latency() {
     let books = Books::mysql().await;
     let (proxy, url) = through_proxy(&books);
     let api = Arc::new(Api::with(books, &[("BESPEAK_DATABASE_URL", &url)], None).await);
@@ -61,7 +61,7 @@ async fn a_slow_network() {
 
 /// For three seconds nothing goes through: who waited is served, and nobody twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_stalls() {
+async fn a_stalled_network_delays_every_request_and_repeats_none() {
     let books = Books::mysql().await;
     let (proxy, url) = through_proxy(&books);
     let server = Server::start(&books, &[("BESPEAK_DATABASE_URL", &url)]).await;
@@ -89,7 +89,7 @@ async fn a_network_that_stalls() {
 /// Deadlocks and lock time-outs, at random, at every packet and inside of packets: retried, counted, and never seen in the
 /// books.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deadlocks_and_lock_timeouts_anywhere() {
+async fn deadlocks_and_lock_timeouts_are_retried() {
     for strategy in ["lanes", "pessimistic", "conditional", "optimistic"] {
         let books = Books::mysql().await;
         let (proxy, url) = through_proxy(&books);

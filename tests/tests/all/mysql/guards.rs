@@ -34,7 +34,7 @@ async fn oversold(guard: Guard) -> usize {
 
 /// The load does oversell when nothing guards it, so the guards are what keeps it from doing so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_guard_it_oversells_and_with_any_it_does_not() {
+async fn only_the_unguarded_store_oversells() {
     for guard in [Guard::RowLock, Guard::Conditional, Guard::Optimistic] {
         assert_eq!(oversold(guard).await, 0, "{guard:?}");
     }
@@ -42,7 +42,7 @@ async fn without_a_guard_it_oversells_and_with_any_it_does_not() {
 }
 
 #[tokio::test]
-async fn unguarded_cannot_be_chosen() {
+async fn serve_refuses_unguarded_and_unavailable_strategies() {
     let url = "mysql://nobody@127.0.0.1:9/none";
     for (strategy, database) in [("unguarded", url), ("conditional", "sqlite://x.db"), ("redlock", url)] {
         let settings = [("BESPEAK_STRATEGY", strategy), ("BESPEAK_DATABASE_URL", database)];

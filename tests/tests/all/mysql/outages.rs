@@ -24,7 +24,7 @@ async fn own_server(options: &[&str]) -> Mysql {
 /// I4, I5: the database is killed in mid-load and started again. The server answers 503 meanwhile and recovers by itself;
 /// every hold that was answered 200 is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_database_is_killed() {
+async fn killing_the_database_loses_no_acknowledged_hold() {
     let mut database = own_server(&[]).await;
     let books = Books::on(&database).await;
     let server = Server::start(&books, &[]).await;
@@ -98,7 +98,7 @@ async fn the_database_is_killed() {
 
 /// A database that takes no more connections: whoever needs one more is answered 503, and served when it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn out_of_connections() {
+async fn exhausted_connections_are_503() {
     const RESOURCES: usize = 30;
     let database = own_server(&["--max-connections=10"]).await;
     let books = Books::on(&database).await;
@@ -144,7 +144,7 @@ async fn out_of_connections() {
 
 /// A database that is read-only, as a replica is after a failover: writes are answered 503, reads go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn read_only() {
+async fn a_read_only_database_is_503() {
     let database = own_server(&[]).await;
     let books = Books::on(&database).await;
     let server = Server::start(&books, &[]).await;
@@ -172,7 +172,7 @@ async fn read_only() {
 /// I6: the database's clock decides. A server whose own clock is ten minutes ahead neither ends holds early nor gives them
 /// longer, and gets along with one whose clock is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_servers_own_clock_is_wrong() {
+async fn the_clock_of_a_server_does_not_matter() {
     let books = Books::mysql().await;
     let wrong = Server::start_with_wrong_clock(&books, Duration::from_secs(600)).await;
     let right = Server::start(&books, &[]).await;

@@ -100,7 +100,7 @@ fn wish_of(key: &str) -> Value {
 /// I1, I4, I5: one of two servers is killed in mid-load. The other goes on; whatever either answered is there, under the
 /// same token, and what it did not answer takes stock once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_servers_is_killed() {
+async fn killing_one_of_two_servers_loses_no_hold() {
     let books = Books::mysql().await;
     let (victim, other) = (Server::start(&books, &[]).await, Server::start(&books, &[]).await);
     for name in ["hot", "b", "c"] {
@@ -138,7 +138,7 @@ async fn one_of_two_servers_is_killed() {
 /// Two servers under the same load, on the same resource and on items that overlap in different orders, while holds are
 /// committed and given back: no stuck request, no oversell; deadlocks, where there are any, are retried and counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_under_the_same_load() {
+async fn two_servers_under_the_same_load_stay_consistent() {
     for strategy in ["lanes", "conditional"] {
         let books = Books::mysql().await;
         let settings = [("BESPEAK_STRATEGY", strategy)];
@@ -201,7 +201,7 @@ async fn act(url: &str, verb: &str, token: &str) {
 /// A server that is frozen in mid-transaction holds the others up for no longer than twelve seconds; when it wakes up, it
 /// undoes nothing and does nothing twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frozen_in_mid_transaction() {
+async fn a_server_frozen_in_a_transaction_blocks_others_briefly() {
     let books = Books::mysql().await;
     let (frozen, other) = (Server::start(&books, &[]).await, Server::start(&books, &[]).await);
     for name in ["hot", "b", "c"] {

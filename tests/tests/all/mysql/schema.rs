@@ -5,7 +5,7 @@ use bespeak_tests::{Api, Books};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_processes_migrate_at_once_and_a_migration_that_was_cut_off_is_run_again() {
+async fn concurrent_and_interrupted_migrations_complete() {
     let books = Books::mysql().await;
     let mut tasks = Vec::new();
     for _ in 0..6 {
@@ -23,7 +23,7 @@ async fn many_processes_migrate_at_once_and_a_migration_that_was_cut_off_is_run_
 /// Literals are escaped for UTF-8 and the clock is in UTC, whatever the URL asks for; nothing that a customer sends gets out
 /// of its literal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_url_cannot_change_what_a_session_is() {
+async fn url_parameters_do_not_change_session_settings() {
     for parameters in ["?charset=gbk", "?timezone=%2B05:00", "?charset=latin1&collation=latin1_bin"] {
         let books = Books::mysql().await;
         let url = format!("{}{parameters}", books.url());

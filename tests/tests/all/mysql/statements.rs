@@ -15,7 +15,7 @@ use bespeak_tests::{Api, Books, until};
 use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy, transactions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_prepared_whatever_the_size_of_a_batch() {
+async fn no_statement_is_prepared() {
     const PREPARED: &str = "SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'";
     // A server of its own: it counts what everybody prepares.
     let server = Mysql::start_own(&[]).await.expect("a server");
@@ -112,7 +112,7 @@ async fn counted(
 
 /// A transaction locks the rows that it was asked for and no others, so that strangers never wait for one another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_named_is_locked() {
+async fn a_transaction_locks_only_the_rows_it_names() {
     let books = Books::mysql().await;
     let store = books.open(None, Guard::RowLock).await;
     store.migrate().await.expect("migrated");
@@ -156,7 +156,7 @@ async fn only_what_is_named_is_locked() {
 
 /// The clock is read after the last lock: a hold whose time is up while somebody waits for its lock cannot be committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_clock_comes_after_the_locks() {
+async fn the_clock_is_read_after_the_last_lock() {
     let books = Books::mysql().await;
     let api = Api::start(books).await;
     api.stock("seat", 1).await;

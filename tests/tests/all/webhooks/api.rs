@@ -12,13 +12,13 @@ use super::*;
 each_store!(
     the_life_of_an_endpoint,
     secrets_are_shown_once,
-    requests_that_are_wrong,
-    a_test_is_sent_at_once,
-    a_disabled_endpoint_keeps_what_it_was_to_be_told,
-    deliveries_are_listed_and_made_again,
-    a_span_of_time_is_made_again,
-    the_endpoint_of_the_environment,
-    metrics_and_retention,
+    invalid_webhook_requests_are_refused,
+    a_test_delivery_is_sent_immediately,
+    a_disabled_endpoint_keeps_its_pending_deliveries,
+    deliveries_are_listed_and_redelivered,
+    a_time_range_is_replayed_over_http,
+    the_environment_s_endpoint_is_configured_once,
+    deliveries_are_purged_and_counted,
 );
 
 impl Hooks {
@@ -91,7 +91,7 @@ async fn secrets_are_shown_once(books: Books) {
     assert!(!refused.text.contains("hunter2"), "{}", refused.text);
 }
 
-async fn requests_that_are_wrong(books: Books) {
+async fn invalid_webhook_requests_are_refused(books: Books) {
     let hooks = Hooks::start(books).await;
     let (endpoint, _) = hooks.endpoint("https://example.com/").await;
     let nobody = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -153,7 +153,7 @@ async fn requests_that_are_wrong(books: Books) {
     }
 }
 
-async fn a_test_is_sent_at_once(books: Books) {
+async fn a_test_delivery_is_sent_immediately(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
@@ -178,7 +178,7 @@ async fn a_test_is_sent_at_once(books: Books) {
     assert!(hooks.deliveries(endpoint).await.is_empty(), "nothing is kept of it");
 }
 
-async fn a_disabled_endpoint_keeps_what_it_was_to_be_told(books: Books) {
+async fn a_disabled_endpoint_keeps_its_pending_deliveries(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
@@ -194,7 +194,7 @@ async fn a_disabled_endpoint_keeps_what_it_was_to_be_told(books: Books) {
     assert_eq!(hooks.round().await.delivered, 2);
 }
 
-async fn deliveries_are_listed_and_made_again(books: Books) {
+async fn deliveries_are_listed_and_redelivered(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
@@ -216,7 +216,7 @@ async fn deliveries_are_listed_and_made_again(books: Books) {
     assert_eq!(told(&receiver).last(), Some(&events[0]));
 }
 
-async fn a_span_of_time_is_made_again(books: Books) {
+async fn a_time_range_is_replayed_over_http(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
@@ -236,7 +236,7 @@ async fn a_span_of_time_is_made_again(books: Books) {
     assert_eq!(replayed, events[1..3]);
 }
 
-async fn the_endpoint_of_the_environment(books: Books) {
+async fn the_environment_s_endpoint_is_configured_once(books: Books) {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let settings = [("BESPEAK_WEBHOOK_URL", "https://example.com/hooks"), ("BESPEAK_WEBHOOK_SECRET", secret)];
     let hooks = Hooks::with(books, &settings).await;
@@ -268,7 +268,7 @@ async fn the_endpoint_of_the_environment(books: Books) {
     );
 }
 
-async fn metrics_and_retention(books: Books) {
+async fn deliveries_are_purged_and_counted(books: Books) {
     bespeak::telemetry::metrics().expect("started");
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;

@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 each_store!(
-    what_a_dispatcher_was_killed_over_comes_again,
+    deliveries_of_a_killed_dispatcher_are_retried,
     two_dispatchers_deliver_each_once,
     a_slow_receiver_does_not_hold_up_others,
-    told_to_stop_it_finishes_or_gives_back,
-    woken_it_delivers_at_once_and_unwoken_soon,
+    a_stopping_dispatcher_finishes_or_gives_back,
+    a_dispatcher_delivers_on_wakeup_and_by_polling,
 );
 
 /// A dispatcher that runs until it is told to stop.
@@ -46,7 +46,7 @@ impl Running {
     }
 }
 
-async fn what_a_dispatcher_was_killed_over_comes_again(books: Books) {
+async fn deliveries_of_a_killed_dispatcher_are_retried(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::Nothing).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
@@ -120,7 +120,7 @@ async fn a_slow_receiver_does_not_hold_up_others(books: Books) {
     running.stop().await;
 }
 
-async fn told_to_stop_it_finishes_or_gives_back(books: Books) {
+async fn a_stopping_dispatcher_finishes_or_gives_back(books: Books) {
     let hooks = Hooks::start(books).await;
     let (never, slow) =
         (Receiver::start(Behaviour::Nothing).await, Receiver::start(Behaviour::Nothing).await);
@@ -144,7 +144,7 @@ async fn told_to_stop_it_finishes_or_gives_back(books: Books) {
     assert_eq!(hooks.delivery(ending).await["attempts"], 1, "it ended, and that was recorded");
 }
 
-async fn woken_it_delivers_at_once_and_unwoken_soon(books: Books) {
+async fn a_dispatcher_delivers_on_wakeup_and_by_polling(books: Books) {
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let url = receiver.url();

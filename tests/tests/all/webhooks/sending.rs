@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 use super::*;
 
 each_store!(
-    what_arrives_is_the_event_signed,
-    only_2xx_counts_and_failures_come_again,
-    a_body_that_breaks_off_changes_nothing,
+    a_delivery_is_the_signed_event,
+    only_2xx_is_delivered_and_failures_are_retried,
+    a_truncated_response_body_changes_nothing,
     a_redirect_is_not_followed,
     gone_disables_the_endpoint,
-    a_receiver_may_ask_for_more_time,
-    after_the_last_attempt_it_is_given_up,
+    retry_after_delays_the_next_attempt,
+    a_delivery_fails_after_the_last_attempt,
     nothing_is_sent_to_private_addresses,
     both_secrets_sign_while_one_is_rotated,
 );
 
-async fn what_arrives_is_the_event_signed(books: Books) {
+async fn a_delivery_is_the_signed_event(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(204)).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
@@ -42,7 +42,7 @@ async fn what_arrives_is_the_event_signed(books: Books) {
     assert_eq!(hooks.round().await, Step::default(), "and that was it");
 }
 
-async fn only_2xx_counts_and_failures_come_again(books: Books) {
+async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::Nothing).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url()).await;
@@ -86,7 +86,7 @@ async fn only_2xx_counts_and_failures_come_again(books: Books) {
     );
 }
 
-async fn a_body_that_breaks_off_changes_nothing(books: Books) {
+async fn a_truncated_response_body_changes_nothing(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::HalfABody(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
@@ -135,7 +135,7 @@ async fn gone_disables_the_endpoint(books: Books) {
     assert!(told(&receiver).contains(&event.to_string()));
 }
 
-async fn a_receiver_may_ask_for_more_time(books: Books) {
+async fn retry_after_delays_the_next_attempt(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
@@ -158,7 +158,7 @@ async fn a_receiver_may_ask_for_more_time(books: Books) {
     }
 }
 
-async fn after_the_last_attempt_it_is_given_up(books: Books) {
+async fn a_delivery_fails_after_the_last_attempt(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(500)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;

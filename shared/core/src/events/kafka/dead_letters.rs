@@ -19,7 +19,7 @@ use crate::{
     envelope::{Origin, Record},
     events::{
         KafkaOptions,
-        dead_letter::{DeadLetterError, DeadLetters},
+        dead_letter::{DeadLetterError, DeadLetterQueue, DeadLetterSink},
     },
     store::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter},
 };
@@ -97,7 +97,7 @@ impl TopicDeadLetters {
 }
 
 #[async_trait]
-impl DeadLetters for TopicDeadLetters {
+impl DeadLetterSink for TopicDeadLetters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         let topic = self.config.dead_letter_topic();
         for letter in letters {
@@ -117,7 +117,10 @@ impl DeadLetters for TopicDeadLetters {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl DeadLetterQueue for TopicDeadLetters {
     async fn list(
         &self,
         after: Option<DeadLetterId>,

@@ -88,7 +88,7 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
 }
 
 /// I8, I10: events of a key in order; one that fails blocks its key and no other, for a while or until somebody comes.
-pub async fn a_failure_blocks_its_key_alone(subject: &Subject) {
+pub async fn a_failure_blocks_only_its_own_key(subject: &Subject) {
     subject.stock("seat", 10).await;
     let (one, two) = (subject.held(&[("seat", 1)]).await, subject.held(&[("seat", 1)]).await);
     for token in [one.token, two.token] {
@@ -242,7 +242,7 @@ pub async fn a_late_event_changes_nothing(subject: &Subject) {
 }
 
 /// I9: what a consumer has applied is remembered as long as it is told to, and no longer.
-pub async fn the_inbox_is_forgotten_in_time(subject: &Subject) {
+pub async fn old_inbox_rows_are_purged(subject: &Subject) {
     let car = subject.car().await;
     let events: Vec<Incoming> = (0..5).map(|n| event(&car, EventType::Held, n + 1)).collect();
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
@@ -258,7 +258,7 @@ pub async fn the_inbox_is_forgotten_in_time(subject: &Subject) {
 }
 
 /// I10: what cannot be applied is kept as it came, until it is forgotten.
-pub async fn dead_letters_are_kept_as_they_came(subject: &Subject) {
+pub async fn dead_letters_are_stored_unchanged(subject: &Subject) {
     let letter = |offset, value: Option<&[u8]>| DeadLetter {
         record: Record {
             key: Some(b"k'\\".to_vec()),

@@ -37,7 +37,7 @@ pub async fn a_key_is_one_request(subject: &Subject) {
 }
 
 /// I5: fifty requests under one key at once, on two handles, in batches and alone: one reservation.
-pub async fn one_key_in_many_hands_makes_one_reservation(subject: &Subject) {
+pub async fn concurrent_uses_of_one_key_make_one_reservation(subject: &Subject) {
     subject.stock("seat", 50).await;
     let mut tasks = Vec::new();
     for caller in 0..10 {

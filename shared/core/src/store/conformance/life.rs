@@ -5,7 +5,7 @@ use crate::engine::{Extend, Status};
 
 /// I3: commit, release and expire race on one hold, from two handles, while its time is running out: exactly one takes
 /// effect, and the others are told which.
-pub async fn one_winner(subject: &Subject) {
+pub async fn one_of_commit_release_and_expire_wins(subject: &Subject) {
     subject.stock("seat", 1).await;
     for round in 0..15 {
         let (held, _) =
@@ -39,7 +39,7 @@ pub async fn one_winner(subject: &Subject) {
 }
 
 /// I3: who comes after the end is told what it was; who comes again is answered the same, and nothing is written twice.
-pub async fn each_end_is_told_to_those_who_come_later(subject: &Subject) {
+pub async fn later_commands_get_how_the_reservation_ended(subject: &Subject) {
     subject.stock("seat", 4).await;
     let told = |token| {
         let commands = [
@@ -131,7 +131,7 @@ pub async fn overdue_units_are_sold_without_a_sweeper(subject: &Subject) {
 }
 
 /// I6: more overdue holds than one look-up returns are given back for one hold.
-pub async fn many_overdue_holds_are_given_back_at_once(subject: &Subject) {
+pub async fn many_overdue_holds_expire_at_once(subject: &Subject) {
     const HOLDS: u64 = 600;
     subject.stock("seat", HOLDS).await;
     let batch: Vec<Command> =
@@ -159,7 +159,7 @@ pub async fn many_overdue_holds_are_given_back_at_once(subject: &Subject) {
 
 /// I6: where more overdue holds stand in the way than one transaction may expire, the answer is to come again, never
 /// `out-of-stock`; nothing is written.
-pub async fn too_many_overdue_holds_are_no_out_of_stock(subject: &Subject) {
+pub async fn more_overdue_holds_than_a_batch_are_not_out_of_stock(subject: &Subject) {
     const HOLDS: u64 = 5_000;
     subject.stock("seat", HOLDS).await;
     for _ in 0..5 {
@@ -184,7 +184,7 @@ pub async fn too_many_overdue_holds_are_no_out_of_stock(subject: &Subject) {
 }
 
 /// I6, I2: an overdue hold of several resources gives all of them back when one of them is wanted.
-pub async fn overdue_holds_of_several_resources(subject: &Subject) {
+pub async fn overdue_holds_of_several_resources_expire(subject: &Subject) {
     for name in ["a", "b", "c"] {
         subject.stock(name, 1).await;
     }
@@ -200,7 +200,7 @@ pub async fn overdue_holds_of_several_resources(subject: &Subject) {
 
 /// A hold is extended to the later of its end and the TTL from now, never past its longest life, and never once it is
 /// overdue.
-pub async fn extending_a_hold(subject: &Subject) {
+pub async fn a_hold_is_extended_within_its_longest_life(subject: &Subject) {
     subject.stock("seat", 1).await;
     let (held, _) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 1)], 2))).await);
     let (same, change) = accepted(subject.one(extend(held.token, 1)).await);
@@ -221,7 +221,7 @@ pub async fn extending_a_hold(subject: &Subject) {
 }
 
 /// The timer's view: overdue holds, oldest first, each once, and when the next one ends.
-pub async fn due_holds_oldest_first(subject: &Subject) {
+pub async fn due_holds_are_listed_oldest_first(subject: &Subject) {
     subject.stock("a", 10).await;
     subject.stock("b", 10).await;
     let due = subject.store.due(10).await.expect("due");

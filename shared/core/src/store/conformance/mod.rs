@@ -192,27 +192,30 @@ macro_rules! conformance_tests {
     (@guarded $open:path, $clock:expr) => {
         $crate::conformance_tests!(@each $open, $clock;
             crowds_never_oversell, all_or_nothing, overlapping_items_in_any_order_never_block,
-            a_total_never_falls_below_what_is_taken, refusals_write_nothing, a_refusal_says_when_to_come_again,
+            a_total_never_falls_below_the_units_in_use, refusals_write_nothing, a_refusal_names_the_next_release,
             a_dry_run_changes_nothing, a_retry_finds_its_reservation, a_key_is_one_request,
-            one_key_in_many_hands_makes_one_reservation, one_winner, each_end_is_told_to_those_who_come_later,
-            a_hold_ends_on_time, overdue_units_are_sold_without_a_sweeper, many_overdue_holds_are_given_back_at_once,
-            too_many_overdue_holds_are_no_out_of_stock, overdue_holds_of_several_resources, extending_a_hold,
-            what_was_written_is_read, acknowledged_is_seen_by_other_processes, every_change_has_its_event,
-            a_large_mixed_batch, events_bear_the_traces_of_their_requests
+            concurrent_uses_of_one_key_make_one_reservation, one_of_commit_release_and_expire_wins,
+            later_commands_get_how_the_reservation_ended, a_hold_ends_on_time,
+            overdue_units_are_sold_without_a_sweeper, many_overdue_holds_expire_at_once,
+            more_overdue_holds_than_a_batch_are_not_out_of_stock, overdue_holds_of_several_resources_expire,
+            a_hold_is_extended_within_its_longest_life, reservations_are_read_as_written,
+            acknowledged_holds_are_visible_to_other_processes, every_change_has_its_event,
+            a_large_mixed_batch_is_executed_in_order, events_carry_the_traces_of_their_requests
         );
     };
     // What no guard has a part in: the schema, reads, leases, inbox, outbox, webhooks.
     (@unguarded $open:path, $clock:expr) => {
         $crate::conformance_tests!(@each $open, $clock;
-            a_key_is_compared_byte_by_byte, due_holds_oldest_first, pages_of_resources, leases_are_shared_and_fenced,
-            a_failure_blocks_its_key_alone, published_events_can_be_sent_again, an_event_takes_effect_once,
-            a_late_event_changes_nothing, the_inbox_is_forgotten_in_time, dead_letters_are_kept_as_they_came,
-            endpoints_are_made_changed_and_read, a_rotated_secret_signs_for_a_while,
-            the_endpoint_of_the_configuration_is_made_once, a_delivery_is_claimed_by_one,
-            nobody_takes_more_than_there_is_room_for, a_claim_that_ran_out_may_not_record, attempts_end_as_recorded,
-            a_disabled_endpoint_keeps_its_deliveries, deliveries_newest_first, a_delivery_is_made_again,
-            a_span_of_time_is_replayed, old_deliveries_are_forgotten, an_endpoint_goes_with_its_deliveries,
-            a_delivery_bears_the_trace_of_its_event
+            a_key_is_compared_byte_by_byte, due_holds_are_listed_oldest_first, resources_are_paged_in_order,
+            leases_are_shared_and_fenced, a_failure_blocks_only_its_own_key, published_events_can_be_sent_again,
+            an_event_takes_effect_once, a_late_event_changes_nothing, old_inbox_rows_are_purged,
+            dead_letters_are_stored_unchanged, endpoints_are_created_changed_and_read,
+            a_rotated_secret_signs_for_a_while, the_configured_endpoint_is_created_once,
+            a_delivery_is_claimed_by_one_dispatcher, a_claim_takes_no_more_than_the_free_room,
+            an_expired_claim_cannot_record_attempts, attempts_end_as_recorded,
+            a_disabled_endpoint_keeps_its_deliveries, deliveries_are_listed_newest_first,
+            a_delivery_is_redelivered, deliveries_of_a_time_range_are_replayed, old_deliveries_are_purged,
+            deleting_an_endpoint_deletes_its_deliveries, a_delivery_carries_the_trace_of_its_event
         );
     };
     (@each $open:path, $clock:expr; $($name:ident),+) => {$(

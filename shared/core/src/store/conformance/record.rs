@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Every field of a reservation and of a resource survives the way to the database and back.
-pub async fn what_was_written_is_read(subject: &Subject) {
+pub async fn reservations_are_read_as_written(subject: &Subject) {
     let define = Define {
         resource_id: id("hotel/2026-12-24/room:7"),
         total: crate::engine::TOTAL_MAX,
@@ -36,7 +36,7 @@ pub async fn what_was_written_is_read(subject: &Subject) {
 }
 
 /// I4: once an outcome is there, every other process sees it.
-pub async fn acknowledged_is_seen_by_other_processes(subject: &Subject) {
+pub async fn acknowledged_holds_are_visible_to_other_processes(subject: &Subject) {
     subject.stock("seat", 100).await;
     for _ in 0..20 {
         let held = subject.held(&[("seat", 1)]).await;
@@ -75,7 +75,7 @@ pub async fn every_change_has_its_event(subject: &Subject) {
 }
 
 /// A batch of a thousand commands of every kind is one transaction: outcomes in order, commands seeing those before them.
-pub async fn a_large_mixed_batch(subject: &Subject) {
+pub async fn a_large_mixed_batch_is_executed_in_order(subject: &Subject) {
     let mut batch = Vec::new();
     for n in 0..50_u64 {
         let name = format!("r{n}");
@@ -122,7 +122,7 @@ pub async fn a_large_mixed_batch(subject: &Subject) {
 }
 
 /// Pages are in id order, whole, and without repetition.
-pub async fn pages_of_resources(subject: &Subject) {
+pub async fn resources_are_paged_in_order(subject: &Subject) {
     for n in 0..25 {
         subject.stock(&format!("r{n:02}"), n).await;
     }

@@ -89,7 +89,7 @@ pub async fn overlapping_items_in_any_order_never_block(subject: &Subject) {
 }
 
 /// I1: a total cannot be lowered below what is held and committed, and can be lowered to exactly that.
-pub async fn a_total_never_falls_below_what_is_taken(subject: &Subject) {
+pub async fn a_total_never_falls_below_the_units_in_use(subject: &Subject) {
     subject.stock("car", 5).await;
     subject.held(&[("car", 2)]).await;
     let committed = subject.held(&[("car", 1)]).await;
@@ -139,7 +139,7 @@ pub async fn refusals_write_nothing(subject: &Subject) {
 }
 
 /// A refusal for want of stock names when the first hold of that resource ends, in this batch or before it.
-pub async fn a_refusal_says_when_to_come_again(subject: &Subject) {
+pub async fn a_refusal_names_the_next_release(subject: &Subject) {
     subject.stock("seat", 1).await;
     subject.stock("sold", 0).await;
     let take = reserve("first", &[("seat", 1)], 30);

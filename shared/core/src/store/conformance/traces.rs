@@ -38,7 +38,7 @@ impl Subject {
 }
 
 /// Commands of many requests share a transaction; each event bears the trace of the one that caused it, or none.
-pub async fn events_bear_the_traces_of_their_requests(subject: &Subject) {
+pub async fn events_carry_the_traces_of_their_requests(subject: &Subject) {
     subject.stock("seat", 3).await;
     let holds: Vec<_> = (0..3).map(|_| reserve(&random_key(), &[("seat", 1)], HELD.as_secs())).collect();
     let reserve_for = |n: usize| Command::Reserve(holds[n].clone());
@@ -83,7 +83,7 @@ pub async fn events_bear_the_traces_of_their_requests(subject: &Subject) {
 }
 
 /// A delivery bears the trace of its event at each attempt.
-pub async fn a_delivery_bears_the_trace_of_its_event(subject: &Subject) {
+pub async fn a_delivery_carries_the_trace_of_its_event(subject: &Subject) {
     subject.endpoint(1).await;
     let now = subject.now().await;
     let depleted = |version, trace| Incoming {

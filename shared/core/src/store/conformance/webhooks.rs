@@ -102,7 +102,7 @@ fn ended(claimed: &Claimed, then: Then, status: Option<u16>, disables: bool) -> 
 }
 
 /// What was written is read, by other processes as well; a change changes what it says.
-pub async fn endpoints_are_made_changed_and_read(subject: &Subject) {
+pub async fn endpoints_are_created_changed_and_read(subject: &Subject) {
     let [store, other] = &subject.webhooks;
     let made = subject.endpoint(1).await;
     assert_eq!(other.endpoint(made.id).await.expect("read"), Some(made.clone()));
@@ -140,7 +140,7 @@ pub async fn a_rotated_secret_signs_for_a_while(subject: &Subject) {
 }
 
 /// Processes that start at the same time make one endpoint; it is disabled where the configuration names none.
-pub async fn the_endpoint_of_the_configuration_is_made_once(subject: &Subject) {
+pub async fn the_configured_endpoint_is_created_once(subject: &Subject) {
     let store = &subject.webhooks[0];
     let wanted = Configured { url: url("https://example.com/one"), secret: key(1) };
     let starts: Vec<_> = (0..6)
@@ -164,7 +164,7 @@ pub async fn the_endpoint_of_the_configuration_is_made_once(subject: &Subject) {
 }
 
 /// However many processes claim at the same time, each delivery is claimed by one of them, once.
-pub async fn a_delivery_is_claimed_by_one(subject: &Subject) {
+pub async fn a_delivery_is_claimed_by_one_dispatcher(subject: &Subject) {
     let endpoints = [subject.endpoint(1).await, subject.endpoint(2).await];
     for endpoint in &endpoints {
         subject.enqueued(endpoint, 30).await;
@@ -192,7 +192,7 @@ pub async fn a_delivery_is_claimed_by_one(subject: &Subject) {
 }
 
 /// No more than there is room for, of an endpoint and in all; nothing that is not due; the oldest first.
-pub async fn nobody_takes_more_than_there_is_room_for(subject: &Subject) {
+pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
     let (busy, idle) = (subject.endpoint(1).await, subject.endpoint(2).await);
     let now = subject.enqueued(&busy, 10).await;
     subject.enqueued(&idle, 2).await;
@@ -217,7 +217,7 @@ pub async fn nobody_takes_more_than_there_is_room_for(subject: &Subject) {
 
 /// A dispatcher that froze past its claim writes nothing over a newer one, and disables nothing; one whose claim merely ran
 /// out does.
-pub async fn a_claim_that_ran_out_may_not_record(subject: &Subject) {
+pub async fn an_expired_claim_cannot_record_attempts(subject: &Subject) {
     let [store, other] = &subject.webhooks;
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 1).await;
@@ -290,7 +290,7 @@ pub async fn a_disabled_endpoint_keeps_its_deliveries(subject: &Subject) {
 }
 
 /// Pages are whole, without repetition, and of the endpoint and status that was asked for.
-pub async fn deliveries_newest_first(subject: &Subject) {
+pub async fn deliveries_are_listed_newest_first(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&other, 2).await;
     subject.change(&other, EndpointChange::Disable { reason: "test".to_owned() }).await;
@@ -322,7 +322,7 @@ pub async fn deliveries_newest_first(subject: &Subject) {
 }
 
 /// By hand a delivery is made again, with all its attempts before it, and whoever attempts it now may not record.
-pub async fn a_delivery_is_made_again(subject: &Subject) {
+pub async fn a_delivery_is_redelivered(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&endpoint, 1).await;
     for (then, status) in [(Then::Delivered, 200), (Then::GivenUp, 500)] {
@@ -342,7 +342,7 @@ pub async fn a_delivery_is_made_again(subject: &Subject) {
 }
 
 /// All deliveries of a span of time are made again, page by page: its beginning included, its end not.
-pub async fn a_span_of_time_is_replayed(subject: &Subject) {
+pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     let start = subject.enqueued(&endpoint, 10).await;
     // A second event at the time at which a page ends.
@@ -373,7 +373,7 @@ pub async fn a_span_of_time_is_replayed(subject: &Subject) {
 }
 
 /// What was made or given up is forgotten once it is old; what is pending is not, however old it is.
-pub async fn old_deliveries_are_forgotten(subject: &Subject) {
+pub async fn old_deliveries_are_purged(subject: &Subject) {
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 6).await;
     for then in [Then::Delivered, Then::GivenUp, Then::Delivered] {
@@ -389,7 +389,7 @@ pub async fn old_deliveries_are_forgotten(subject: &Subject) {
 }
 
 /// An endpoint is deleted step by step: disabled at once, gone with the last of its deliveries.
-pub async fn an_endpoint_goes_with_its_deliveries(subject: &Subject) {
+pub async fn deleting_an_endpoint_deletes_its_deliveries(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&endpoint, 5).await;
     subject.enqueued(&other, 1).await;
