@@ -169,8 +169,8 @@ async fn the_sold_out_memory_expires_in_time(books: Books) {
     process.execute(&[Command::Release(token)], CommitMode::Commit).await.expect("released");
     let given_back = Instant::now();
     until("it is known here", || async { api.reserve("elsewhere", &order).await.status == 200 }).await;
-    // Fifty milliseconds, and what a busy machine adds.
-    assert!(given_back.elapsed() < Duration::from_millis(500), "{:?}", given_back.elapsed());
+    // Fifty milliseconds, and what a busy machine adds; the hold that was given back would have lasted for longer.
+    assert!(given_back.elapsed() < Duration::from_secs(5), "{:?}", given_back.elapsed());
     api.books.assert_consistent().await;
 }
 

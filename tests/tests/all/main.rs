@@ -7,7 +7,6 @@ mod audit;
 mod cli;
 mod conformance;
 mod coordination;
-mod crowd;
 mod deploy;
 mod event_log;
 mod events;
@@ -23,7 +22,15 @@ mod openapi;
 mod problems;
 mod races;
 mod retention;
-mod timer;
 mod tracing;
 mod webhooks;
 mod wire;
+
+/// Tests that need the machine to themselves: crowds of clients, and what measures a time.
+///
+/// `cargo xtask test` runs them one after another when all others are done: `.config/nextest.toml` knows a test that belongs
+/// here by this module's name in its path. All other tests run beside each other, and must pass on a busy machine.
+mod exclusive {
+    mod crowd;
+    mod timer;
+}
