@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use bespeak::store::{
@@ -81,9 +81,7 @@ impl Books {
 
     /// An empty database on a server.
     pub async fn on(server: &Mysql) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bespeak_test_{}_{number}", std::process::id());
+        let name = format!("bespeak_test_{}", crate::unique());
         let root: Url = server.url().parse().expect("a URL");
         let script = format!(
             "CREATE DATABASE {name};

@@ -1,10 +1,6 @@
 //! A topic that belongs to one test, read and written by a client that is not Bespeak's.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, process::Command, time::Duration};
 
 use bespeak::{
     config::{Config, Values},
@@ -59,10 +55,7 @@ impl Topic {
 
     /// A topic on this broker.
     pub fn on(broker: &Kafka) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test.{}.{number}", std::process::id());
-        Self { bootstrap: broker.bootstrap().to_owned(), name }
+        Self { bootstrap: broker.bootstrap().to_owned(), name: format!("test.{}", crate::unique()) }
     }
 
     /// The value for `BESPEAK_EVENTS_URL`.
@@ -121,6 +114,26 @@ impl Topic {
     async fn read_of(&self, topic: String) -> Vec<Seen> {
         let bootstrap = self.bootstrap.clone();
         tokio::task::spawn_blocking(move || read(&bootstrap, &topic)).await.expect("no panic")
+    }
+}
+
+/// The setting that a program on this topic needs besides: a consumer group of its own. Members of one group wait for each
+/// other whenever one comes or goes, even if each reads a topic of its own, and so would the tests of a shared broker.
+pub(crate) fn group_of(events_url: &str) -> Option<(&'static str, String)> {
+    let (_brokers, topic) = events_url.strip_prefix("kafka://")?.split_once('/')?;
+    Some(("BESPEAK_CONSUMER_GROUP", topic.to_owned()))
+}
+
+/// Gives a command on a topic its group, unless it has one.
+pub(crate) fn set_group(command: &mut Command) {
+    let value_of = |name: &str| {
+        let (_name, value) = command.get_envs().find(|(set, _)| *set == name)?;
+        value?.to_str().map(str::to_owned)
+    };
+    if let Some((name, group)) = value_of("BESPEAK_EVENTS_URL").as_deref().and_then(group_of)
+        && value_of(name).is_none()
+    {
+        command.env(name, group);
     }
 }
 

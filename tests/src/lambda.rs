@@ -9,7 +9,7 @@ use bespeak_services::{Failure, Function};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Books, Client, binary};
+use crate::{Books, Client, binary, kafka};
 
 /// The time of an invocation in tests that do not depend on it.
 pub const TIME: Duration = Duration::from_secs(30);
@@ -99,7 +99,15 @@ impl Lambda {
 
     /// Starts a function on a database that may be unreachable.
     pub async fn start_at(name: &str, url: &str, settings: &[(&str, &str)]) -> Self {
-        let settings = [&[("BESPEAK_DATABASE_URL", url)], settings].concat();
+        let group = settings.iter().find(|(name, _)| *name == "BESPEAK_EVENTS_URL");
+        let group = group.and_then(|(_, events)| kafka::group_of(events));
+        let group = group.as_ref().map(|(name, group)| (*name, group.as_str()));
+        // In front, so that a test's own setting counts.
+        let settings: Vec<_> = group
+            .into_iter()
+            .chain([("BESPEAK_DATABASE_URL", url)])
+            .chain(settings.iter().copied())
+            .collect();
         Self(Function::start(&binary::built(name), &settings).await.expect("a function can be started"))
     }
 

@@ -24,6 +24,8 @@ mod sqs;
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 pub use api::{Api, Reply};
 pub use binary::{Output, bespeak, clean_program};
 pub use books::{Books, WriterLock, mysql_server};
@@ -35,6 +37,14 @@ pub use receiver::{Behaviour, Message, Receiver};
 pub use redis::{Nodes, ask, redlock};
 pub use server::Server;
 pub use sqs::{Queue, Received, aws_server};
+
+/// Sixteen random hexadecimal digits, for the name of something on a server that the tests of many processes share.
+///
+/// The id of this process would not do: systems give it to another one later, and a topic outlives the test that made it.
+pub(crate) fn unique() -> String {
+    let (digits, _) = Uuid::new_v4().as_u64_pair();
+    format!("{digits:016x}")
+}
 
 /// Waits until `condition` holds, for at most ten seconds.
 ///

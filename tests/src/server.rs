@@ -12,7 +12,7 @@ use bespeak_lab::load::{Answer, Connection, Target};
 use http::Method;
 use serde_json::Value;
 
-use crate::{Books, Client, binary};
+use crate::{Books, Client, binary, kafka};
 
 /// A running server; it is killed when dropped.
 pub struct Server {
@@ -57,6 +57,7 @@ impl Server {
     }
 
     async fn spawn(mut command: Command) -> Self {
+        kafka::set_group(&mut command);
         command
             .env("BESPEAK_LISTEN", "127.0.0.1:0")
             .env("BESPEAK_LOG_FORMAT", "json")

@@ -3,10 +3,7 @@
 //! The signatures are invented, because neither LocalStack nor moto checks them.
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/>
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bespeak_lab::load::{Answer, Target};
 use bespeak_services::Aws;
@@ -63,10 +60,9 @@ impl Queue {
 
     /// Copies of both queues that only this test uses.
     pub async fn own(aws: &Aws) -> (Self, Self) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (queue, redrive) = Self::of_consumer(aws).await;
-        let name = |of: &Self| format!("{}-{}-{number}", of.name, std::process::id());
+        let unique = crate::unique();
+        let name = |of: &Self| format!("{}-{unique}", of.name);
         let redrive = redrive.copy(&name(&redrive), None).await;
         let queue = queue.copy(&name(&queue), Some(&redrive)).await;
         (queue, redrive)

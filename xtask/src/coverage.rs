@@ -32,7 +32,12 @@ pub(crate) fn run(filters: &[String]) -> Result<(), String> {
         .args(["--packages", "bespeak-engine", "--packages", "bespeak", "--packages", "bespeak-http"])
         .args(["--packages", "bespeak-tests", "--tests", "--lib"])
         .args(["--include-files", "shared/*/src/*"])
-        .args(["--exclude-files", "shared/core/src/store/conformance/*", "--exclude-files", "*/conformance.rs"])
+        .args([
+            "--exclude-files",
+            "shared/core/src/store/conformance/*",
+            "--exclude-files",
+            "*/conformance.rs",
+        ])
         .args(["--exclude-files", "*/tests.rs"])
         .args(["--exclude-files", "*/tests/*"])
         .args(["--timeout", "7200", "--out", "Html", "--out", "Json"])

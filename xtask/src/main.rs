@@ -15,6 +15,7 @@ mod test;
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
@@ -101,7 +102,12 @@ fn target() -> PathBuf {
 }
 
 fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    at_root(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A command of Cargo or of one of its subcommands, run from the root.
+fn at_root(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(root());
     // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
     // crates, and all that need these, built again each time.

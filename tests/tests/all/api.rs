@@ -176,8 +176,8 @@ async fn the_sold_out_memory_expires_in_time(books: Books) {
         api.reserve("elsewhere", &order).await.status == 200
     })
     .await;
-    // The bound is 50 ms; the rest is for a busy machine.
-    assert!(given_back.elapsed() < Duration::from_millis(500), "{:?}", given_back.elapsed());
+    // The bound is 50 ms; the rest is for a busy machine. The hold that was given back would have lasted longer.
+    assert!(given_back.elapsed() < Duration::from_secs(5), "{:?}", given_back.elapsed());
     api.books.assert_consistent().await;
 }
 

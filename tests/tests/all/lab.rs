@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bespeak_services::Mysql;
 use bespeak_tests::{Books, Output, bespeak, clean_program, mysql_server, until_within};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -149,9 +150,12 @@ async fn a_frozen_lock_holder_oversells_only_without_the_store_guard() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lab_removes_its_databases() {
-    let books = Books::mysql().await;
+    // A server of its own, on which no other lab is at work.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let books = Books::on(&server).await;
     let before = books.count(SCRATCH).await;
-    let (ran, _) = lab(&["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"]).await;
+    let arguments = ["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"];
+    let (ran, _) = lab_on(&server, &arguments).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("one-100"), "{ran:?}");
     assert_eq!(books.count(SCRATCH).await, before);
@@ -159,11 +163,12 @@ async fn the_lab_removes_its_databases() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_reports_the_completed_runs() {
-    // Given a lab in its second run
-    let books = Books::mysql().await;
+    // Given a lab in its second run, on a server of its own
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let books = Books::on(&server).await;
     let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html").display().to_string();
-    let url = mysql_server().await.url();
+    let url = server.url();
     let before = books.count(SCRATCH).await;
     let child = clean_program("bespeak")
         .args(["lab", "--json", "--report", &report, "--database-url", &url])
@@ -267,9 +272,14 @@ fn features_of_the_core(package: &str) -> String {
 
 /// Runs the lab on the shared server; returns its output and its page.
 async fn lab(arguments: &[&str]) -> (Output, String) {
+    lab_on(mysql_server().await, arguments).await
+}
+
+/// Runs it on a server; its page too.
+async fn lab_on(server: &Mysql, arguments: &[&str]) -> (Output, String) {
     let folder = TempDir::new().expect("a folder");
     let report: PathBuf = folder.path().join("lab.html");
-    let url = mysql_server().await.url();
+    let url = server.url();
     let shown = report.display().to_string();
     let all = [&["lab", "--report", &shown, "--database-url", &url], arguments].concat();
     let ran = bespeak(&all, &[]).await;

@@ -197,7 +197,8 @@ async fn a_frozen_redis_opens_the_breaker() {
         }
         // Only calls that were in flight when the breaker opened have timed out.
         assert!(calls(servers, "timed_out").await <= late + f64::from(CLIENTS));
-        assert!(calls(servers, "skipped").await >= skipped + 200.0);
+        // Of the 200 that were answered since, as many had been asked before.
+        assert!(calls(servers, "skipped").await >= skipped + 200.0 - f64::from(CLIENTS));
         redis.thaw().await.expect("thawed");
     })
     .await;

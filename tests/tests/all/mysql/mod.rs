@@ -71,9 +71,19 @@ async fn ask_innodb(books: &Books, sql: &str) -> i64 {
     ask_root(books, sql).await
 }
 
-/// The number of open transactions of all accounts.
+/// The number of transactions that are open in this database; the databases of other tests are on the same server.
 async fn open_transactions(books: &Books) -> i64 {
-    ask_innodb(books, "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx").await
+    let sql = format!("SELECT CAST(COUNT(*) AS CHAR) FROM {}", transactions(books));
+    ask_innodb(books, &sql).await
+}
+
+/// InnoDB's transactions in this database, as a table to select from.
+fn transactions(books: &Books) -> String {
+    format!(
+        "information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+        AND p.db = '{}'",
+        books.name()
+    )
 }
 
 /// Retries a reserve under its key, on new connections, until it is answered 200 or 409; returns the status and the token.

@@ -15,6 +15,7 @@ use bespeak::{
     },
     webhooks::{Configured, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint, Secret},
 };
+use bespeak_services::Mysql;
 use bespeak_tests::{Api, Books, Client, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
@@ -24,7 +25,9 @@ const MILLION: i64 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_statement_uses_an_index() {
-    let api = Api::start(Books::mysql().await).await;
+    // A server of its own: its log is one for all.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let api = Api::start(Books::on(&server).await).await;
     let few = statements(&api, "few").await;
     explained(&api.books, &few, 3).await;
     fill(&api.books).await;

@@ -4,19 +4,20 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use bespeak_tests::{Books, Client, Server, until};
+use bespeak_tests::{Books, Client, Server, until, until_within};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::{insist, open_transactions, order};
 
-/// Clients of one server, each asking again and again, until the server is gone.
+/// Clients of one server, each asking again and again, until it is stopped or the server is gone.
 struct Load {
+    stopped: Arc<AtomicBool>,
     /// Key to token, of what was answered 200.
     held: Arc<Mutex<HashMap<String, String>>>,
     unanswered: Arc<Mutex<Vec<String>>>,
@@ -24,11 +25,15 @@ struct Load {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// As long as a machine that is busy with other tests may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 const WISHES: [&[&str]; 4] = [&["hot"], &["hot", "b"], &["c", "hot"], &["b", "c"]];
 
 impl Load {
-    async fn on(server: &Server, name: &str, clients: usize, until: Instant) -> Self {
+    async fn on(server: &Server, name: &str, clients: usize) -> Self {
         let load = Self {
+            stopped: Arc::default(),
             held: Arc::default(),
             unanswered: Arc::default(),
             answered: Arc::default(),
@@ -37,12 +42,12 @@ impl Load {
         let mut tasks = Vec::new();
         for client in 0..clients {
             let mut connection = server.connect().await;
-            let (held, unanswered, answered) =
-                (load.held.clone(), load.unanswered.clone(), load.answered.clone());
+            let (stopped, held, unanswered, answered) =
+                (load.stopped.clone(), load.held.clone(), load.unanswered.clone(), load.answered.clone());
             let name = name.to_owned();
             tasks.push(tokio::spawn(async move {
                 for turn in 0.. {
-                    if Instant::now() > until {
+                    if stopped.load(Ordering::Relaxed) {
                         return;
                     }
                     let key = format!("{name}-{client}-{turn}");
@@ -71,7 +76,9 @@ impl Load {
         Self { tasks, ..load }
     }
 
+    /// Stops it; what became of the requests.
     async fn ended(self) -> (HashMap<String, String>, Vec<String>) {
+        self.stopped.store(true, Ordering::Relaxed);
         for task in self.tasks {
             tokio::time::timeout(Duration::from_secs(60), task)
                 .await
@@ -99,15 +106,17 @@ async fn killing_one_of_two_servers_loses_no_hold() {
     for name in ["hot", "b", "c"] {
         other.stock(name, 1_000_000).await;
     }
-    let end = Instant::now() + Duration::from_secs(4);
-    let (first, second) = (Load::on(&victim, "v", 32, end).await, Load::on(&other, "o", 32, end).await);
-    until("both are under load", || async {
+    let (first, second) = (Load::on(&victim, "v", 32).await, Load::on(&other, "o", 32).await);
+    until_within(PATIENCE, "both are under load", || async {
         first.answered.load(Ordering::Relaxed) > 300 && second.answered.load(Ordering::Relaxed) > 300
     })
     .await;
     victim.kill();
     let before = second.answered.load(Ordering::Relaxed);
-    until("the other goes on", || async { second.answered.load(Ordering::Relaxed) > before + 300 }).await;
+    until_within(PATIENCE, "the other goes on", || async {
+        second.answered.load(Ordering::Relaxed) > before + 300
+    })
+    .await;
     let (mut held, mut unanswered) = first.ended().await;
     assert!(!unanswered.is_empty(), "requests must be in flight when the server is killed");
     let (others, more) = second.ended().await;
@@ -198,10 +207,13 @@ async fn a_server_frozen_in_a_transaction_blocks_others_briefly() {
     for name in ["hot", "b", "c"] {
         other.stock(name, 1_000_000).await;
     }
-    let load = Load::on(&frozen, "f", 32, Instant::now() + Duration::from_secs(20)).await;
-    until("it is under load", || async { load.answered.load(Ordering::Relaxed) > 300 }).await;
+    let load = Load::on(&frozen, "f", 32).await;
+    until_within(PATIENCE, "the server is under load", || async {
+        load.answered.load(Ordering::Relaxed) > 300
+    })
+    .await;
     // Freezes the server until it has the hot row locked, which it has most of the time.
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline, "the server never holds the lock when it is frozen");
         frozen.signal("STOP");
@@ -211,7 +223,10 @@ async fn a_server_frozen_in_a_transaction_blocks_others_briefly() {
         }
         let before = load.answered.load(Ordering::Relaxed);
         frozen.signal("CONT");
-        until("it goes on", || async { load.answered.load(Ordering::Relaxed) > before + 20 }).await;
+        until_within(PATIENCE, "it goes on", || async {
+            load.answered.load(Ordering::Relaxed) > before + 20
+        })
+        .await;
     }
     let since = Instant::now();
     let body = order(&["hot"]);

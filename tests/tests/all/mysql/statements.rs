@@ -9,14 +9,17 @@ use bespeak::{
         mysql::{MysqlOptions, MysqlStore},
     },
 };
+use bespeak_services::Mysql;
 use bespeak_tests::{Api, Books, Client, until};
 
-use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy};
+use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy, transactions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_statement_is_prepared() {
     const PREPARED: &str = "SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'";
-    let books = Books::mysql().await;
+    // A server of its own: it counts what everybody prepares.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let books = Books::on(&server).await;
     let store = books.open(None, Guard::RowLock).await;
     store.migrate().await.expect("migrated");
     stock(&*store, "seat", 1_000_000).await;
@@ -129,10 +132,12 @@ async fn a_transaction_locks_only_the_rows_it_names() {
         })
     };
     // Two locked rows, and the row that the transaction waits for.
-    let locked = "SELECT CAST(COALESCE(MAX(trx_rows_locked), 0) AS CHAR) FROM information_schema.innodb_trx
-        WHERE trx_state = 'LOCK WAIT'";
-    until("the transaction waits", || async { ask_innodb(&books, locked).await > 0 }).await;
-    assert!(ask_root(&books, locked).await <= 3, "{} rows", ask_root(&books, locked).await);
+    let locked = format!(
+        "SELECT CAST(COALESCE(MAX(t.trx_rows_locked), 0) AS CHAR) FROM {} WHERE t.trx_state = 'LOCK WAIT'",
+        transactions(&books)
+    );
+    until("the transaction waits", || async { ask_innodb(&books, &locked).await > 0 }).await;
+    assert!(ask_root(&books, &locked).await <= 3, "{} rows", ask_root(&books, &locked).await);
     for n in (0..999).filter(|n| ![1, 500].contains(n)).step_by(37) {
         let batch = [hold(&format!("free-{n}"), &[&format!("r{n:04}")])];
         let free = store.execute(&batch, CommitMode::Commit);
