@@ -54,7 +54,7 @@ impl SoldOutChannel {
     /// Starts to publish and to receive hints, until `stop` is cancelled.
     pub(crate) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
-        self.sold_out.tell(sender);
+        self.sold_out.announce_to(sender);
         self.node.connect_early();
         let channel = Arc::new(self);
         let publishing = stop.clone().run_until_cancelled_owned(channel.clone().publish(queue));

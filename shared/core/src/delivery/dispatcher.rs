@@ -180,13 +180,13 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// Claims due deliveries within the free room, and starts to attempt them. Returns their number.
+    /// Claims due deliveries within the free capacity, and starts to attempt them. Returns their number.
     async fn claim(&mut self) -> Result<usize, StoreError> {
-        let room = self.room();
-        if room.in_all == 0 {
+        let capacity = self.capacity();
+        if capacity.in_all == 0 {
             return Ok(0);
         }
-        let claims = self.store.claim_deliveries(&room, self.options.lease).await?;
+        let claims = self.store.claim_deliveries(&capacity, self.options.lease).await?;
         let claimed = claims.len();
         for claim in claims {
             let in_flight =
@@ -197,9 +197,9 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// The free room. Attempts whose results are not recorded yet take room as well, which bounds their number during
+    /// The free capacity. Attempts whose results are not recorded yet use capacity as well, which bounds their number during
     /// an outage of the database.
-    fn room(&self) -> Room {
+    fn capacity(&self) -> ClaimCapacity {
         let mut in_flight = HashMap::new();
         let begun = self.in_flight.values().map(|attempt| attempt.endpoint);
         for endpoint in begun.chain(self.ended.iter().map(|attempt| attempt.endpoint)) {
@@ -207,7 +207,7 @@ impl Dispatcher {
         }
         let taken: u32 = in_flight.values().sum();
         let in_all = self.options.in_all.saturating_sub(taken);
-        Room { in_all, per_endpoint: self.options.per_endpoint, under_way: in_flight }
+        ClaimCapacity { in_all, per_endpoint: self.options.per_endpoint, under_way: in_flight }
     }
 
     /// Collects the result of an attempt that ended. A delivery whose attempt panicked is attempted again once its
@@ -302,7 +302,7 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
 
 /// The next state of a delivery after `attempts` attempts, of which `received` is the last result. `random` is from 0
 /// to 1.
-fn then(received: &Received, attempts: u32, random: f64) -> Then {
+fn outcome_of(received: &Received, attempts: u32, random: f64) -> AttemptOutcome {
     if received.is_success() {
         return AttemptOutcome::Delivered;
     }
