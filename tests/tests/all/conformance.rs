@@ -1,4 +1,4 @@
-//! The conformance suite, on every back end, under every guard that must keep the books in order.
+//! The conformance suite of the store, on every back end, under every guard that must keep the books consistent.
 
 use std::sync::Arc;
 

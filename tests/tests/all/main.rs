@@ -1,4 +1,4 @@
-//! Everything that must hold, seen from outside. One binary, so that it is linked once.
+//! The integration tests. They are one binary, so that it is linked only once.
 #![allow(clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "tests fail by panicking")]
 
 mod api;

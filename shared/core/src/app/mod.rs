@@ -7,7 +7,7 @@ mod background;
 mod events;
 mod open;
 mod reply;
-mod telemetry;
+mod start_telemetry;
 mod webhooks;
 
 use std::{
@@ -43,10 +43,10 @@ const IMPORT_BATCH: usize = 500;
 /// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
-pub use self::telemetry::{TelemetryError, start_telemetry};
 pub use background::StartError;
 pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};
+pub use start_telemetry::{TelemetryError, start_telemetry};
 
 /// A running engine: the entry point of servers, functions and commands.
 ///

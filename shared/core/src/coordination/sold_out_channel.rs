@@ -72,7 +72,7 @@ impl SoldOutChannel {
                 redis::cmd("PUBLISH").arg(channel).arg(text).query_async::<u64>(&mut connection).await
             };
             if self.node.call(RedisCall::Publish, publish).await.is_some() {
-                telemetry::count_gate_message(SoldOutMessage::Published);
+                telemetry::count_sold_out_message(SoldOutMessage::Published);
             }
         }
     }
