@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{CoordinationOptions, Rate};
-use crate::dispatch::SoldOut;
+use crate::dispatch::SoldOutMemory;
 
 /// A node that cannot exist.
 pub(crate) enum RedisNode {}
@@ -44,7 +44,7 @@ impl SharedBuckets {
 pub(crate) struct SoldOutChannel(Arc<RedisNode>);
 
 impl SoldOutChannel {
-    pub(crate) fn new(node: Arc<RedisNode>, _: String, _: Arc<SoldOut>) -> Self {
+    pub(crate) fn new(node: Arc<RedisNode>, _: String, _: Arc<SoldOutMemory>) -> Self {
         Self(node)
     }
 

@@ -180,13 +180,13 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// Claims due deliveries within the free room, and starts to attempt them. Returns their number.
+    /// Claims due deliveries within the free capacity, and starts to attempt them. Returns their number.
     async fn claim(&mut self) -> Result<usize, StoreError> {
-        let room = self.capacity();
-        if room.in_all == 0 {
+        let capacity = self.capacity();
+        if capacity.in_all == 0 {
             return Ok(0);
         }
-        let claims = self.store.claim_deliveries(&room, self.options.lease).await?;
+        let claims = self.store.claim_deliveries(&capacity, self.options.lease).await?;
         let claimed = claims.len();
         for claim in claims {
             let in_flight =
