@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bespeak_http::ProblemType;
 use serde_json::Value;
 
 use super::schema::{cell, fields, kind, meaning, referenced};
@@ -17,7 +18,7 @@ The limits on this page are the defaults ([configuration](configuration.md)). A 
 limits, at `/openapi.json` and at `/docs`; `bespeak openapi` prints the document without a server.
 ";
 
-/// Responses that every operation has, or every operation with a body. The page describes them once.
+/// Statuses that every operation has, or every operation with a body. The page lists them once.
 const COMMON: [&str; 5] = ["408", "413", "415", "500", "503"];
 
 /// An operation of the document.
@@ -30,6 +31,7 @@ struct Operation<'a> {
 /// The whole page.
 pub(super) fn page(document: &Value) -> String {
     let operations = operations(document);
+    let types: Vec<ProblemType> = bespeak_http::problem_types().collect();
     let mut page = INTRODUCTION.to_owned();
     for paragraph in document["info"]["description"].as_str().unwrap_or_default().split("\n\n") {
         page += &format!("\n{paragraph}\n");
@@ -39,10 +41,11 @@ pub(super) fn page(document: &Value) -> String {
         page +=
             &format!("\n## {}\n\n{}.\n", capitalised(name), text(&tag["description"]).trim_end_matches('.'));
         for operation in operations.iter().filter(|operation| operation.description["tags"][0] == name) {
-            page += &section(document, operation);
+            page += &section(document, operation, &types);
         }
     }
-    page + &problems(&operations) + &objects(document, &operations)
+    page += &common(&types);
+    page + &problems(&types) + &objects(document, &operations)
 }
 
 fn operations(document: &Value) -> Vec<Operation<'_>> {
@@ -56,7 +59,7 @@ fn operations(document: &Value) -> Vec<Operation<'_>> {
     operations
 }
 
-fn section(document: &Value, operation: &Operation<'_>) -> String {
+fn section(document: &Value, operation: &Operation<'_>, types: &[ProblemType]) -> String {
     let Operation { method, path, description } = operation;
     let mut section = format!("\n### {method} {path}\n\n{}\n", text(&description["summary"]));
     if let Some(details) = description["description"].as_str() {
@@ -68,10 +71,25 @@ fn section(document: &Value, operation: &Operation<'_>) -> String {
     for (status, response) in responses(operation) {
         if !COMMON.contains(&status) {
             let body = content(response).map(|(_, schema)| kind(schema)).unwrap_or_default();
-            section += &format!("| {status} | {body} | {} |\n", cell(text(&response["description"])));
+            section += &format!("| {status} | {body} | {} |\n", described(text(&response["description"]), types));
         }
     }
     section
+}
+
+/// The problems that are not listed at each operation.
+fn common(types: &[ProblemType]) -> String {
+    let of = |with_body: bool| {
+        let statuses = COMMON.iter().filter(|status| status.starts_with('4') == with_body);
+        let slugs = statuses.flat_map(|status| types.iter().filter(move |one| one.status.to_string() == **status));
+        slugs.map(|one| format!("`{}`", one.slug)).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "\n## Responses of all operations\n\nBeside the responses that are listed above, every operation can answer with {}, and \
+         every operation with a body with {}.\n",
+        of(false),
+        of(true)
+    )
 }
 
 fn parameters(operation: &Value) -> String {
@@ -120,37 +138,33 @@ fn responses<'a>(operation: &Operation<'a>) -> BTreeMap<&'a str, &'a Value> {
     responses.map(|(status, response)| (status.as_str(), response)).collect()
 }
 
-/// A table of all problem types.
-fn problems(operations: &[Operation<'_>]) -> String {
-    let mut problems: BTreeMap<&str, (BTreeSet<&str>, BTreeSet<String>)> = BTreeMap::new();
-    for operation in operations {
-        for (status, response) in responses(operation) {
-            for slug in slugs(text(&response["description"])) {
-                let (statuses, paths) = problems.entry(slug).or_default();
-                statuses.insert(status);
-                paths.insert(format!("`{} {}`", operation.method, operation.path));
-            }
-        }
+/// The meaning of a response as one cell of a table. The description of a problem has a line for each type that begins with its
+/// name; the cell has the names, and what a line adds to the type's meaning.
+fn described(description: &str, types: &[ProblemType]) -> String {
+    let mut problems = Vec::new();
+    for line in description.lines() {
+        let Some((slug, meaning)) = problem(line) else { return cell(description) };
+        let known = types.iter().find(|one| one.slug == slug).map_or("", |one| one.meaning);
+        let note = meaning.strip_prefix(known).unwrap_or(meaning).trim();
+        problems.push(if note.is_empty() { format!("`{slug}`") } else { format!("`{slug}`: {note}") });
     }
-    let mut table =
-        "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
-        | type | status | returned by |\n|---|---|---|\n"
-            .to_owned();
-    for (slug, (statuses, paths)) in problems {
-        let everywhere = paths.len() == operations.len();
-        let by = if everywhere { "every operation".to_owned() } else { Vec::from_iter(paths).join(", ") };
-        table += &format!("| `{slug}` | {} | {by} |\n", Vec::from_iter(statuses).join(", "));
-    }
-    table
+    cell(&problems.join("<br>"))
 }
 
-/// The problem types at the beginning of a response's description: `malformed-body, invalid-value; more text`.
-fn slugs(description: &str) -> Vec<&str> {
-    let listed = description.split([';', ':']).next().unwrap_or_default();
-    let slugs: Vec<&str> = listed.split(',').map(|slug| slug.trim().trim_matches('`')).collect();
-    let is_slug =
-        |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    if slugs.iter().all(|slug| is_slug(&slug)) { slugs } else { Vec::new() }
+/// The name and the meaning in a line such as ``- `hold-expired`: The hold expired.``
+fn problem(line: &str) -> Option<(&str, &str)> {
+    line.trim_start_matches("- ").strip_prefix('`')?.split_once("`: ")
+}
+
+/// A table of all problem types.
+fn problems(types: &[ProblemType]) -> String {
+    let mut table = "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
+        | type | status | title | meaning |\n|---|---|---|---|\n"
+        .to_owned();
+    for ProblemType { slug, status, title, meaning } in types {
+        table += &format!("| `{slug}` | {status} | {title} | {} |\n", cell(meaning));
+    }
+    table
 }
 
 /// The objects of responses, and the objects that these refer to.
@@ -200,10 +214,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn problem_types_are_found_in_descriptions() {
-        assert_eq!(slugs("malformed-body, invalid-value"), ["malformed-body", "invalid-value"]);
-        assert_eq!(slugs("out-of-stock; with Retry-After"), ["out-of-stock"]);
-        assert_eq!(slugs("rate-limited: the holder sends too many requests"), ["rate-limited"]);
-        assert!(slugs("The reservation as it is now").is_empty());
+    fn the_cell_of_a_problem_has_its_name_and_what_is_special_about_it() {
+        let types = [
+            ProblemType { slug: "hold-expired", status: 410, title: "", meaning: "The hold expired." },
+            ProblemType { slug: "out-of-stock", status: 409, title: "", meaning: "Sold out." },
+        ];
+        assert_eq!(described("`hold-expired`: The hold expired.", &types), "`hold-expired`");
+        let two = "- `hold-expired`: The hold expired.\n- `out-of-stock`: Sold out. Try another seat.";
+        assert_eq!(described(two, &types), "`hold-expired`<br>`out-of-stock`: Try another seat.");
+        assert_eq!(described("The reservation as it is now.", &types), "The reservation as it is now.");
     }
 }

@@ -23,5 +23,6 @@ mod webhooks;
 
 pub use base_path::strip;
 pub use listener::serve;
+pub use problem::{ProblemType, problem_types};
 pub use router::router;
 pub use routes::document;

@@ -15,7 +15,6 @@ macro_rules! kinds {
 
         impl Kind {
             /// Every kind, in the order of statuses.
-            #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$kind),+];
 
             /// The stable name: the member `type` of the problem details.
