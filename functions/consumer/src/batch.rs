@@ -81,8 +81,8 @@ impl BatchHandler {
         Ok(Self { store, dead_letters, name })
     }
 
-    /// Applies a batch and returns which records must be delivered again. No transaction is open when it returns, except
-    /// one that was dropped near the deadline, until the database notices.
+    /// Applies a batch and returns which records must be delivered again. No transaction is open when it returns,
+    /// except one that was dropped near the deadline, until the database notices.
     ///
     /// # Errors
     /// No record could be handled.
@@ -142,8 +142,9 @@ impl BatchHandler {
         let mut progress = Progress { done: 0, consumed: Consumed::default(), why: None };
         for chunk in records.chunks(CHUNK) {
             let time = until.saturating_duration_since(Instant::now());
-            // If the time-out drops the future, its connection closes, and the database rolls the transaction back when it
-            // notices. If the transaction was committed before, the inbox recognises the records when they come again.
+            // If the time-out drops the future, its connection closes, and the database rolls the transaction back
+            // when it notices. If the transaction was committed before, the inbox recognises the records when they
+            // come again.
             match timeout(time, consumer.consume(chunk)).await {
                 Ok(Ok(consumed)) => {
                     progress.done += chunk.len();

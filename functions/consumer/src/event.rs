@@ -2,8 +2,9 @@
 //!
 //! Shapes: <https://docs.aws.amazon.com/lambda/latest/dg/with-kafka-process.html>,
 //! <https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>, and for the records of an EventBridge pipe,
-//! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-msk.html>. Never: a record that is dropped because it
-//! is malformed. A record that cannot be decoded stays as it is, and the consumer makes a dead letter of it.
+//! <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-msk.html>. Never: a record that is dropped
+//! because it is malformed. A record that cannot be decoded stays as it is, and the consumer makes a dead letter of
+//! it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,7 +35,8 @@ pub(crate) struct Message {
 /// The event is not a batch of a known event source.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}; consumer takes batches of Kafka (eventSource aws:kafka or SelfManagedKafka) and of queues (aws:sqs) whose messages are records of Kafka"
+    "{0}; consumer takes batches of Kafka (eventSource aws:kafka or SelfManagedKafka) and of queues (aws:sqs) \
+     whose messages are records of Kafka"
 )]
 pub(crate) struct InvalidEvent(String);
 

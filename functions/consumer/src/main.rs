@@ -1,9 +1,10 @@
 //! The Lambda function `consumer`: applies the records of Kafka, each event once, whether Lambda reads the topic or the
 //! records arrive through a queue.
 //!
-//! Records are applied in the order of their offsets. Records that cannot be applied at present are reported as failed, and
-//! delivered again; records that can never be applied become dead letters. Nothing runs when it has answered. Next:
-//! `event.rs` for the events that it accepts, `batch.rs` for their handling, `response.rs` for its answer.
+//! Records are applied in the order of their offsets. Records that cannot be applied at present are reported as
+//! failed, and delivered again; records that can never be applied become dead letters. Nothing runs when it has
+//! answered. Next: `event.rs` for the events that it accepts, `batch.rs` for their handling, `response.rs` for its
+//! answer.
 
 mod batch;
 mod event;

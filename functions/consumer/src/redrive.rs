@@ -1,5 +1,6 @@
-//! The dead letters of a queue: the function keeps none itself. It reports a message that cannot be applied as failed, and
-//! after as many attempts as the queue allows, SQS moves the message to the dead-letter queue of its redrive policy.
+//! The dead letters of a queue: the function keeps none itself. It reports a message that cannot be applied as
+//! failed, and after as many attempts as the queue allows, SQS moves the message to the dead-letter queue of its
+//! redrive policy.
 
 use std::sync::{Mutex, PoisonError};
 

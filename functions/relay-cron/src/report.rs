@@ -72,7 +72,8 @@ impl From<TasksFailed> for Diagnostic {
 }
 
 impl TaskResults {
-    /// Logs the results and makes the report: an error if a task failed, so that Lambda counts the invocation as failed.
+    /// Logs the results and makes the report: an error if a task failed, so that Lambda counts the invocation as
+    /// failed.
     pub(crate) fn into_report(self, task: Task, took: Duration) -> Result<Report, TasksFailed> {
         let relayed = self.relay.total;
         let delivered = self.webhooks.total;

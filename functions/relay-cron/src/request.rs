@@ -48,7 +48,8 @@ pub(crate) struct TaskRequest {
 /// The event is neither a scheduled event nor a valid request.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}; relay-cron takes a scheduled event, or {{\"task\":\"expire|relay|webhooks|purge|all\",\"until\":\"idle|deadline\"}}"
+    "{0}; relay-cron takes a scheduled event, or \
+     {{\"task\":\"expire|relay|webhooks|purge|all\",\"until\":\"idle|deadline\"}}"
 )]
 pub(crate) struct InvalidRequest(String);
 

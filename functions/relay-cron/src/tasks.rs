@@ -99,8 +99,9 @@ impl Tasks {
         results.into_report(request.task, started.elapsed())
     }
 
-    /// Runs the requested tasks. Tasks that run until the deadline run side by side. Tasks that end when nothing is left to
-    /// do run after the tasks that make work for them: expiry writes events, and their publication enqueues deliveries.
+    /// Runs the requested tasks. Tasks that run until the deadline run side by side. Tasks that end when nothing is
+    /// left to do run after the tasks that make work for them: expiry writes events, and their publication enqueues
+    /// deliveries.
     async fn run_all(&self, request: TaskRequest, stop: &CancellationToken) -> TaskResults {
         let stop = || stop.clone();
         let (sweep, purge) = (self.expire(request, stop()), self.purge(request, stop()));

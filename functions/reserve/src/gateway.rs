@@ -50,9 +50,9 @@ fn request(event: lambda_http::Request) -> Request {
 
 /// The stage, if the path of the request has it as a prefix that the client did not send.
 ///
-/// The path of an HTTP API contains the stage and the path of a REST API does not, and `lambda_http` prepends it to both
-/// unless it is there already. A path that already begins with the name of the stage keeps it if the client can have sent
-/// it so: on a REST API, or as a path of this API.
+/// The path of an HTTP API contains the stage and the path of a REST API does not, and `lambda_http` prepends it to
+/// both unless it is there already. A path that already begins with the name of the stage keeps it if the client can
+/// have sent it so: on a REST API, or as a path of this API.
 fn stage_in_path(event: &lambda_http::Request) -> Option<String> {
     let (stage, is_rest) = match event.request_context_ref()? {
         RequestContext::ApiGatewayV1(context) => (context.stage.clone()?, true),

@@ -1,8 +1,9 @@
-//! The Lambda function `reserve`: the HTTP API behind API Gateway (REST and HTTP APIs), a Function URL or a load balancer.
+//! The Lambda function `reserve`: the HTTP API behind API Gateway (REST and HTTP APIs), a Function URL or a load
+//! balancer.
 //!
-//! If the environment serves one request at a time, each request has a transaction of its own. If it serves many, they share
-//! lanes as in a server. Connections open when they are first needed. Nothing runs between invocations, and an answer is
-//! sent only after its transaction ended, so a frozen environment holds no lock. Next: `gateway.rs`.
+//! If the environment serves one request at a time, each request has a transaction of its own. If it serves many,
+//! they share lanes as in a server. Connections open when they are first needed. Nothing runs between invocations,
+//! and an answer is sent only after its transaction ended, so a frozen environment holds no lock. Next: `gateway.rs`.
 
 mod gateway;
 

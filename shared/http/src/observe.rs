@@ -1,8 +1,8 @@
 //! Observes every request: gives it its ids, counts it in the metrics, and writes its log line and its span.
 //!
-//! A request has a trace context (from `traceparent`, else from the header of X-Ray, else a new one) and a request id (from
-//! `x-request-id`, else a new one), which its answer repeats. A malformed header of these is ignored: no request fails
-//! because of one.
+//! A request has a trace context (from `traceparent`, else from the header of X-Ray, else a new one) and a request id
+//! (from `x-request-id`, else a new one), which its answer repeats. A malformed header of these is ignored: no
+//! request fails because of one.
 
 use std::time::{Duration, Instant};
 

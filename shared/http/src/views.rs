@@ -107,8 +107,8 @@ pub(crate) struct ReservationView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<std::sync::Arc<Metadata>>,
-    /// The key that opens the reserved resource. It appears shortly after the commit of a resource whose `fulfilment` is
-    /// `SMART_KEY`, and only in the answer of `GET /api/v1/reservations/{token}`.
+    /// The key that opens the reserved resource. It appears shortly after the commit of a resource whose `fulfilment`
+    /// is `SMART_KEY`, and only in the answer of `GET /api/v1/reservations/{token}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     smart_key: Option<SmartKeyView>,
 }

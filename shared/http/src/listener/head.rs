@@ -23,8 +23,8 @@ const IDLE: u64 = 0;
 /// A request is being served. Bytes that arrive now belong to its body or to a pipelined request.
 const SERVING: u64 = u64::MAX;
 
-/// The clock of a connection. The state is the time at which the first byte of a head arrived, in microseconds after the
-/// connection was made, or one of the marks above.
+/// The clock of a connection. The state is the time at which the first byte of a head arrived, in microseconds after
+/// the connection was made, or one of the marks above.
 #[derive(Clone)]
 pub(super) struct HeadClock {
     state: Arc<AtomicU64>,
@@ -59,8 +59,8 @@ impl HeadClock {
         self.state.store(IDLE, Ordering::Relaxed);
     }
 
-    /// Returns once a head has been incomplete for `limit`. It checks twice in that time, so it returns after at most one
-    /// and a half times `limit`. Cancel-safe.
+    /// Returns once a head has been incomplete for `limit`. It checks twice in that time, so it returns after at most
+    /// one and a half times `limit`. Cancel-safe.
     pub(super) async fn too_slow(&self, limit: Duration) {
         loop {
             tokio::time::sleep(limit / 2).await;

@@ -21,8 +21,8 @@ use tower::ServiceExt;
 use crate::problem::Kind;
 use head::{HeadClock, TimedStream};
 
-/// How long a connection may be idle between requests. Most proxies close theirs after 60 s, so the proxy closes first, and
-/// never sends a request on a connection that is being closed here.
+/// How long a connection may be idle between requests. Most proxies close theirs after 60 s, so the proxy closes
+/// first, and never sends a request on a connection that is being closed here.
 const IDLE: Duration = Duration::from_secs(75);
 /// How long requests in flight may take after the shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
@@ -31,9 +31,9 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Serves `router` until `stop` is cancelled, then finishes the requests in flight, for at most 10 s.
 ///
-/// A client that takes longer than `request_timeout` to send the head of a request gets 408, and its connection is closed
-/// (the handlers limit the time of bodies). A client may close its sending side and still gets its answers. Pipelined
-/// requests are answered in order. Not cancel-safe: cancel `stop` instead.
+/// A client that takes longer than `request_timeout` to send the head of a request gets 408, and its connection is
+/// closed (the handlers limit the time of bodies). A client may close its sending side and still gets its answers.
+/// Pipelined requests are answered in order. Not cancel-safe: cancel `stop` instead.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

@@ -55,7 +55,8 @@ fn parse_status(text: &str) -> Result<DeliveryStatus, Problem> {
 #[utoipa::path(get, path = "/api/v1/webhooks/{id}/deliveries", tag = "webhooks",
     params(
         ("id" = String, Path, description = "The id of the endpoint"),
-        ("status" = Option<String>, Query, description = "Only deliveries that are PENDING, DELIVERED or FAILED (given up)"),
+        ("status" = Option<String>, Query,
+            description = "Only deliveries that are PENDING, DELIVERED or FAILED (given up)"),
         ("limit" = Option<u32>, Query, description = "The number of deliveries on the page: 1 to 1000, by default 100"),
         ("after" = Option<i64>, Query, description = "Start after this id: the `next` of the previous page"),
     ),
@@ -103,8 +104,8 @@ pub(crate) async fn redeliver(
 
 /// Replay the deliveries of a span of time, whatever their status.
 ///
-/// The span is compared with the time of the events. Each delivery in it that is still kept is pending again, with all its
-/// attempts ahead.
+/// The span is compared with the time of the events. Each delivery in it that is still kept is pending again, with
+/// all its attempts ahead.
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/replay", tag = "webhooks", request_body = ReplayRequest,
     params(("id" = String, Path, description = "The id of the endpoint")),
     responses((status = 200, body = ReplayView), ReplayProblems))]

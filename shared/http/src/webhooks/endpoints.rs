@@ -79,10 +79,10 @@ fn filter(patterns: &[String]) -> Result<EventFilter, Problem> {
 /// Create an endpoint: events are then sent to its URL.
 ///
 /// Deliveries are POST requests with the signature of Standard Webhooks (`webhook-id`, `webhook-timestamp`,
-/// `webhook-signature`). Only 2xx counts as delivered, redirects are not followed, and 410 disables the endpoint. A failed
-/// delivery is retried after 5 s, 5 m, 30 m, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, or later if the receiver sends
-/// `Retry-After`. An event may arrive more than once, always with the same `webhook-id`, and events may arrive out of
-/// order, so compare their versions. This answer shows the secret, and no later answer does.
+/// `webhook-signature`). Only 2xx counts as delivered, redirects are not followed, and 410 disables the endpoint. A
+/// failed delivery is retried after 5 s, 5 m, 30 m, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, or later if the receiver
+/// sends `Retry-After`. An event may arrive more than once, always with the same `webhook-id`, and events may arrive
+/// out of order, so compare their versions. This answer shows the secret, and no later answer does.
 #[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks", request_body = CreateWebhookRequest,
     responses(
         (status = 201, body = SecretWebhookView,
@@ -165,8 +165,8 @@ pub(crate) async fn delete(State(api): State<Api>, path: IdPath) -> Result<Statu
 /// Rotate the secret of an endpoint.
 ///
 /// For the overlap, both the old and the new secret sign: `webhook-signature` holds two signatures, which gives the
-/// receiver time to change over. This answer shows the new secret, and no later answer does. If another rotation is still
-/// in its overlap, the secret from before that rotation no longer signs.
+/// receiver time to change over. This answer shows the new secret, and no later answer does. If another rotation is
+/// still in its overlap, the secret from before that rotation no longer signs.
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/rotate", tag = "webhooks", request_body = RotateRequest,
     params(("id" = String, Path, description = "The id of the endpoint")),
     responses((status = 200, body = SecretWebhookView), OwnEndpointProblems))]
