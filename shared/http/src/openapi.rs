@@ -24,8 +24,9 @@ problems!(
 );
 
 const DESCRIPTION: &str = "Holds limited stock for a while, then commits, releases or expires it, and never \
-oversells.\n\nErrors are problem details (RFC 9457), whose `type` is a stable name. An idempotency key is stored for as \
-long as its reservation: without limit if it is committed, and for at least 72 hours if it is released, expired or cancelled.";
+oversells.\n\nErrors are problem details (RFC 9457), whose `type` is a stable name. An idempotency key is \
+stored for as long as its reservation: without limit if it is committed, and for at least 72 hours if it is \
+released, expired or cancelled.";
 
 /// The head of the document: the part that no handler describes.
 pub(crate) fn head() -> OpenApi {
@@ -123,7 +124,8 @@ fn add_common_responses(document: &mut Value) {
 /// The optional request headers of every operation: the request id and the trace context.
 fn tracing_headers() -> Value {
     let header = |name: &str, description: &str, schema: Value| {
-        json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
+        let (place, required) = ("header", false);
+        json!({"name": name, "in": place, "required": required, "description": description, "schema": schema})
     };
     json!({
         "RequestId": header(
