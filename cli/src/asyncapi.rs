@@ -1,4 +1,4 @@
-//! `bespeak asyncapi`: the description of the events that are published, for those who consume them.
+//! `bespeak asyncapi`: prints the AsyncAPI document of the published events, or writes the JSON Schemas of their payloads.
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -6,7 +6,7 @@ use bespeak::envelope::{asyncapi, schemas};
 
 use crate::{args::AsyncapiArgs, failure::Failure, output::Output};
 
-/// Prints the document, or writes the schemas of its payloads. Needs no server.
+/// Prints the document, or writes the schemas into a folder and prints their paths. Needs no server.
 pub(crate) fn show(output: Output, args: AsyncapiArgs) -> Result<ExitCode, Failure> {
     if let Some(folder) = args.schemas {
         let written = write(&folder)?;

@@ -1,4 +1,4 @@
-//! `bespeak dlq`: events that no consumer could apply, and what to do about them.
+//! `bespeak dlq`: lists the events that no consumer could apply, and replays or drops them.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{DlqCommand, DlqListArgs},
+    database::open,
     failure::Failure,
-    output::{Output, card, table},
-    verify::open,
+    output::{Output, card, counted, table},
 };
 
 pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode, Failure> {
@@ -42,15 +42,15 @@ pub(crate) async fn run(output: Output, command: DlqCommand) -> Result<ExitCode,
     }
 }
 
-/// Opens dead letters for one thing, and closes the database.
+/// Opens the dead letters, runs one action on them, and closes the database whatever becomes of the action.
 async fn with(
     values: Values,
-    what: impl AsyncFnOnce(&Arc<dyn DeadLetterQueue>) -> Result<(), Failure>,
+    action: impl AsyncFnOnce(&Arc<dyn DeadLetterQueue>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
     let store = open(&config).await?;
     let done = match dead_letters(&config, &store) {
-        Ok(letters) => what(&letters).await,
+        Ok(letters) => action(&letters).await,
         Err(error) => Err(error.into()),
     };
     store.close().await;
@@ -72,11 +72,12 @@ async fn list(output: Output, letters: &Arc<dyn DeadLetterQueue>, args: &DlqList
                 letter.letter.reason.clone(),
             ]);
         }
-        format!("{lines}\n{} dead letters", kept.len())
+        format!("{lines}\n{}", counted(kept.len() as u64, "dead letter", "dead letters"))
     })
 }
 
-/// Replays one, or all that are there now. A letter that fails again becomes a new one, which is left for the next time.
+/// Replays one dead letter, or all that exist now. An event that fails again becomes a new dead letter, which this replay does
+/// not take, so that it ends.
 async fn replay(
     output: Output,
     letters: &Arc<dyn DeadLetterQueue>,
@@ -89,11 +90,11 @@ async fn replay(
     for id in &ids {
         letters.replay(*id).await?;
     }
-    let told: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    output.print(&json!({"replayed": told}), || {
+    let replayed: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    output.print(&json!({"replayed": replayed}), || {
         format!(
-            "{} dead letters replayed; `bespeak dlq list` shows those that cannot be applied still",
-            told.len()
+            "{} replayed; `bespeak dlq list` shows those that still cannot be applied",
+            counted(replayed.len() as u64, "dead letter", "dead letters")
         )
     })
 }

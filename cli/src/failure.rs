@@ -1,14 +1,14 @@
-//! Why a command ends without having done its job, and with which exit code.
+//! The failure of a command: its message, its exit code, and the problem details of the server if it has any.
 
 use std::{error::Error, io::Write, process::ExitCode};
 
 use bespeak::{
-    app::{EventsError, StartError},
+    app::{EventPipelineError, StartError},
     config::{Config, ConfigError},
     store::StoreError,
 };
 
-/// A failure, told in one line on standard error.
+/// The failure of a command, reported in one line.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -17,7 +17,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Something was refused or is wrong: exit code 1.
+    /// A refusal or an error: exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1, problem: None }
     }
@@ -27,13 +27,13 @@ impl Failure {
         Self { message: message.into(), code: 2, problem: None }
     }
 
-    /// An error and what caused it, after what was tried.
-    pub fn caused(tried: impl Into<String>, error: &dyn Error) -> Self {
-        let mut message = tried.into();
+    /// What failed, followed by the error and its causes: exit code 1.
+    pub fn caused(failed: impl Into<String>, error: &dyn Error) -> Self {
+        let mut message = failed.into();
         let mut cause = Some(error);
         while let Some(error) = cause {
             let text = error.to_string();
-            // Some errors repeat their source in their own text.
+            // Some errors repeat their source in their own text; it is not printed twice.
             if !message.ends_with(&text) {
                 message = format!("{message}: {text}");
             }
@@ -42,37 +42,39 @@ impl Failure {
         Self::new(message)
     }
 
-    /// What it says.
+    /// The message, without the name of the program.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The same failure, with what was done before it.
+    /// The same failure, with a note in parentheses about what was done before it.
     pub fn after(mut self, done: &str) -> Self {
         self.message = format!("{} ({done})", self.message);
         self
     }
 
-    /// What a server refused: told with its problem details.
+    /// A server's refusal, with its problem details: exit code 1.
     pub fn refused(message: String, problem: serde_json::Value) -> Self {
         Self { message, code: 1, problem: Some(problem) }
     }
 
-    /// The database that the settings name cannot be opened.
+    /// The configured database cannot be opened: exit code 2. The message never contains a password.
     pub fn database(config: &Config, error: &StoreError) -> Self {
         let shown = config.database.to_string();
         Self { code: 2, ..Self::caused(format!("BESPEAK_DATABASE_URL={shown:?} cannot be opened"), error) }
     }
 
+    /// The asynchronous runtime cannot be started.
     pub fn runtime(error: std::io::Error) -> Self {
         Self::caused("the runtime cannot be started", &error)
     }
 
-    /// Says it on standard error, or as JSON on standard output; there as problem details, like the server's.
+    /// Prints the failure on standard error, or as a JSON object on standard output, with the fields of the server's problem
+    /// details. Returns the exit code.
     pub fn report(self, json: bool) -> ExitCode {
         if json {
             let problem = self.problem.unwrap_or_else(|| serde_json::json!({"detail": self.message}));
-            // Where standard output is closed, the exit code still tells.
+            // If standard output is closed, the exit code is all that is left to report.
             let _ = writeln!(std::io::stdout().lock(), "{problem:#}");
         } else {
             eprintln!("bespeak: {}", self.message);
@@ -87,8 +89,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<EventsError> for Failure {
-    fn from(error: EventsError) -> Self {
+impl From<EventPipelineError> for Failure {
+    fn from(error: EventPipelineError) -> Self {
         Self::usage(format!("BESPEAK_EVENTS_URL: {error}"))
     }
 }
@@ -98,6 +100,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Events(error) => error.into(),
             StartError::Store(error) => Self::caused("webhooks cannot be started", &error),
+            StartError::Webhooks(_) => Self::usage(error.to_string()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `bespeak`: the server, a client of it and the operators' commands in one binary. See [`bespeak_cli`].
+//! `bespeak`: the server, a client for it and the operators' commands in one binary. See [`bespeak_cli`].
 
 use std::process::ExitCode;
 

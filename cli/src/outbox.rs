@@ -1,4 +1,4 @@
-//! `bespeak outbox`: what waits to be published, what failed, and what to do about it.
+//! `bespeak outbox`: lists the events of the outbox, and retries, skips or republishes them.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use crate::{
     args::{OutboxCommand, OutboxListArgs, OutboxReplayArgs},
+    database::open,
     failure::Failure,
-    output::{Output, card, table},
-    verify::open,
+    output::{Output, card, counted, table},
 };
 
-/// Rows of one transaction of a replay.
+/// How many rows one transaction of a replay marks, so that it holds no locks for long.
 const REPLAY_STEP: u32 = 2_000;
 
 pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCode, Failure> {
@@ -37,7 +37,9 @@ pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCo
                 if let (Some(key), 0) = (&args.key, keys) {
                     return Err(Failure::new(format!("{key} is neither blocked nor parked")));
                 }
-                output.print(&json!({"keys": keys}), || format!("{keys} keys are tried again now"))
+                output.print(&json!({"keys": keys}), || {
+                    counted(keys, "key is retried now", "keys are retried now")
+                })
             })
             .await
         }
@@ -45,10 +47,11 @@ pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCo
             with(args.flags.values()?, async |store| {
                 let row = find(store, args.event_id).await?;
                 if !store.skip(&row.event).await? {
-                    return Err(Failure::new(format!("{} is published already", args.event_id)));
+                    return Err(Failure::new(format!("{} is already published", args.event_id)));
                 }
-                let told = || format!("{} is skipped", args.event_id);
-                output.print(&json!({"skipped": args.event_id, "key": row.event.key}), told)
+                output.print(&json!({"skipped": args.event_id, "key": row.event.key}), || {
+                    format!("{} is skipped", args.event_id)
+                })
             })
             .await
         }
@@ -58,14 +61,14 @@ pub(crate) async fn run(output: Output, command: OutboxCommand) -> Result<ExitCo
     }
 }
 
-/// Opens the database for one thing, and closes it.
+/// Opens the database, runs one action, and closes the database whatever becomes of the action.
 async fn with(
     values: Values,
-    what: impl AsyncFnOnce(&Arc<dyn Database>) -> Result<(), Failure>,
+    action: impl AsyncFnOnce(&Arc<dyn Database>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
     let store = open(&config).await?;
-    let done = what(&store).await;
+    let done = action(&store).await;
     store.close().await;
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -96,8 +99,10 @@ async fn list(output: Output, store: &Arc<dyn Database>, args: &OutboxListArgs) 
             ]);
         }
         format!(
-            "{lines}\n{} events await publication; {} keys are blocked, {} are parked",
-            backlog.unpublished, backlog.blocked, backlog.parked
+            "{lines}\n{}; {}, {}",
+            counted(backlog.unpublished, "event awaits publication", "events await publication"),
+            counted(backlog.blocked, "key is blocked", "keys are blocked"),
+            counted(backlog.parked, "is parked", "are parked"),
         )
     })
 }
@@ -114,7 +119,9 @@ async fn replay(output: Output, store: &Arc<dyn Database>, args: &OutboxReplayAr
         let Some(next) = step.next else { break };
         after = next;
     }
-    output.print(&json!({"events": events}), || format!("{events} events are published again"))
+    output.print(&json!({"events": events}), || {
+        counted(events, "event is published again", "events are published again")
+    })
 }
 
 async fn find(store: &Arc<dyn Database>, event_id: Uuid) -> Result<OutboxRow, Failure> {
@@ -156,7 +163,7 @@ fn row_card(row: &OutboxRow) -> String {
         ("created", event.created_at.to_string()),
         ("trace", event.trace.map_or_else(|| "-".to_owned(), |trace| trace.trace_id().to_string())),
         ("published", time(published_at)),
-        ("tried again", time(blocked_until)),
+        ("retried at", time(blocked_until)),
         ("reason", reason.clone().unwrap_or_else(|| "-".to_owned())),
         ("data", event.payload.clone()),
     ])

@@ -1,9 +1,9 @@
-//! `bespeak serve`: everything in one process.
+//! `bespeak serve`: runs the API, the background tasks and the event pipeline in one process.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use bespeak::{
-    app::{Access, App, open_store},
+    app::{Access, App, open_store, start_telemetry},
     config::{Config, Values},
     telemetry::{self, LogFormat},
 };
@@ -15,14 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{failure::Failure, output::Output};
 
-/// How many connections the kernel may queue: a crowd that arrives at once must not be sent away. The kernel lowers it
-/// to its own limit (`net.core.somaxconn`).
+/// How many connections the kernel may queue, so that a crowd that arrives at once is not rejected. The kernel lowers it to its
+/// own limit (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
-/// How often metrics fold away what they collected.
+/// How often histograms are drained, so that they do not grow between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
+    /// The address that the server listens on; the port is the real one, also if port 0 was configured.
     pub address: std::net::SocketAddr,
     app: Arc<App>,
     stop: CancellationToken,
@@ -30,14 +31,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens and migrates the books, and listens.
+    /// Listens, opens and migrates the database, and starts the background tasks.
+    ///
+    /// # Errors
+    /// The address is in use, the database cannot be opened, or a background task cannot be started.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        // More than a thousand clients need more descriptors than most shells allow by default; the hard limit bounds it.
+        // More than a thousand clients need more file descriptors than most shells allow by default. If the limit cannot be
+        // raised, the server runs with fewer connections.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let metrics =
             telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
         let listener = listen(config)?;
-        let address = listener.local_addr().map_err(|error| Failure::caused("no address", &error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Failure::caused("the address of the listener cannot be read", &error))?;
         let store =
             open_store(config, Access::Serve).await.map_err(|error| Failure::database(config, &error))?;
         store.migrate().await?;
@@ -56,10 +63,10 @@ impl Server {
         Ok(Self { address, app, stop, connections })
     }
 
-    /// Answers what is under way, finishes what was accepted, closes the books.
+    /// Answers requests in flight, finishes accepted commands, and closes the database.
     pub async fn stop(self) {
         self.stop.cancel();
-        // A task that panicked has said so; the books are closed all the same.
+        // If the task panicked, the panic was logged. The database is closed in any case.
         let _ = self.connections.await;
         self.app.stop().await;
     }
@@ -77,16 +84,13 @@ fn listen(config: &Config) -> Result<TcpListener, Failure> {
     })
 }
 
-/// Serves until told to stop (SIGINT, SIGTERM).
+/// Serves until SIGINT or SIGTERM.
 pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Failure> {
     let mut config = Config::parse(&values)?;
     if output.is_json() {
         config.log_format = LogFormat::Json;
     }
-    telemetry::start_logs(&config.log, config.log_format)
-        .map_err(|error| Failure::usage(format!("BESPEAK_LOG={:?} is not valid: {error}", config.log)))?;
-    telemetry::start_spans(config.otlp.as_ref())
-        .map_err(|error| Failure::usage(format!("BESPEAK_OTLP_ENDPOINT cannot be exported to: {error}")))?;
+    start_telemetry(&config).map_err(|error| Failure::usage(error.to_string()))?;
     let server = Server::start(&config).await?;
     tracing::info!(
         address = %server.address,
@@ -94,14 +98,15 @@ pub(crate) async fn serve(output: Output, values: Values) -> Result<ExitCode, Fa
         strategy = %config.strategy,
         "listening on http://{}, documentation at /docs", server.address
     );
-    told_to_stop().await?;
-    tracing::info!("stopping: answering what is under way");
+    stop_signal().await?;
+    tracing::info!("stopping: answering requests in flight");
     server.stop().await;
     telemetry::stop_spans().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
+/// The URL of the database without its password.
 fn shown_url(values: &Values) -> String {
     bespeak::config::SETTINGS
         .iter()
@@ -110,8 +115,9 @@ fn shown_url(values: &Values) -> String {
         .unwrap_or_default()
 }
 
-async fn told_to_stop() -> Result<(), Failure> {
-    let failed = |error| Failure::caused("signals cannot be waited for", &error);
+/// Waits for SIGINT or SIGTERM.
+async fn stop_signal() -> Result<(), Failure> {
+    let failed = |error| Failure::caused("signals cannot be received", &error);
     let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate()).map_err(failed)?;
     tokio::select! {
         interrupted = signal::ctrl_c() => interrupted.map_err(failed),

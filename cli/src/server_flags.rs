@@ -1,4 +1,4 @@
-//! The flags of `serve`, made from the table of settings: one for each, so that neither can have what the other lacks.
+//! The flags of `serve`, derived from the table of settings, so that every setting of the server has a flag.
 
 use std::env::VarError;
 
@@ -7,20 +7,21 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::failure::Failure;
 
-/// What flags were given, by the variable that each stands for.
+/// The flags of a command line, each under the name of its environment variable.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerFlags(Vec<(&'static str, String)>);
 
 impl ServerFlags {
-    /// All settings: flags over environment over defaults. Warns of variables that are misspelt.
+    /// The values of all settings: a flag wins over the environment, and the environment over the default. Prints a warning for
+    /// each variable that looks like a misspelt setting.
     ///
     /// # Errors
-    /// A variable that is no text.
+    /// A variable is not valid UTF-8.
     pub(crate) fn values(&self) -> Result<Values, Failure> {
         let names: Vec<String> =
             std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-        for (name, meant) in unknown_variables(names.iter().map(String::as_str)) {
-            let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+        for (name, similar) in unknown_variables(names.iter().map(String::as_str)) {
+            let hint = similar.map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
             eprintln!("bespeak: warning: {name} is not a setting{hint}");
         }
         for setting in SETTINGS {
@@ -33,8 +34,8 @@ impl ServerFlags {
             }
         }
         Ok(Values::collect(
-            |asked| self.0.iter().find(|(name, _)| *name == asked).map(|(_, value)| value.clone()),
-            |asked| std::env::var(asked).ok(),
+            |wanted| self.0.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone()),
+            |wanted| std::env::var(wanted).ok(),
         ))
     }
 }
@@ -61,9 +62,9 @@ impl Args for ServerFlags {
         SETTINGS.iter().filter(|setting| setting.of_server).fold(command, |command, setting| {
             let help = format!("{} [env: {}] [default: {}]", setting.help, setting.name, setting.default);
             let flag = Arg::new(setting.name).long(setting.flag()).value_name("VALUE").help(help);
-            // `--experimental` says it all.
-            let alone = setting.name == "BESPEAK_EXPERIMENTAL";
-            let flag = if alone { flag.num_args(0..=1).default_missing_value("true") } else { flag };
+            // `--experimental` without a value is `--experimental true`.
+            let is_switch = setting.name == "BESPEAK_EXPERIMENTAL";
+            let flag = if is_switch { flag.num_args(0..=1).default_missing_value("true") } else { flag };
             command.arg(flag)
         })
     }

@@ -1,4 +1,4 @@
-//! The load generator of the lab, which the benchmarks and the tests use as well.
+//! The load generator, for the lab, the benchmarks and the tests.
 //!
 //! The program `bespeak-lab` (`main.rs`) has the flash-sale simulation and the comparison of locking strategies.
 

@@ -1,10 +1,12 @@
-//! `bespeak-lab`: what `bespeak simulate` and `bespeak lab` run.
+//! `bespeak-lab`: the program behind `bespeak simulate` and `bespeak lab`.
 //!
-//! Exit codes: 0 passed; 1 a sale or a strategy that must not oversell did, or an error; 2 the command line is wrong; 130 the
-//! lab was stopped with Ctrl-C.
+//! Exit codes: 0 if the sale or the comparison passed; 1 if it did not pass or failed; 2 if the command line is not valid; 130
+//! if Ctrl-C stopped the lab.
 
 mod args;
+#[cfg(feature = "comparison")]
 mod comparison;
+mod duration;
 mod simulate;
 
 use std::process::ExitCode;
@@ -27,7 +29,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let output = Output::new(cli.json);
     match cli.command {
         Command::Simulate(args) => on_all_cores(simulate::run(output, args)),
+        #[cfg(feature = "comparison")]
         Command::Lab(args) => on_all_cores(comparison::run(output, args)),
+        #[cfg(feature = "comparison")]
         Command::LabSubject(args) => on_all_cores(comparison::serve_subject(output, args)),
     }
 }

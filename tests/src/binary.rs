@@ -1,4 +1,4 @@
-//! The `bespeak` binary, as a user has it.
+//! The programs under test: `bespeak` and the functions, built from the same sources as the tests.
 
 use std::{ffi::OsStr, path::PathBuf, process::Command, sync::OnceLock};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::kafka;
 
-/// The path of `bespeak`, built from the code under test.
+/// The path of the command `bespeak`.
 pub(crate) fn path() -> PathBuf {
     built("bespeak")
 }
@@ -44,14 +44,14 @@ fn is_of_this_package(variable: &OsStr) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| name.starts_with(begins))
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit code.
+    /// The exit code; -1 if a signal ended the process.
     pub code: i32,
-    /// What it printed.
+    /// The standard output.
     pub out: String,
-    /// What it said on standard error.
+    /// The standard error.
     pub err: String,
 }
 
@@ -62,7 +62,7 @@ impl Output {
     }
 }
 
-/// Runs `bespeak` with an environment that has nothing of Bespeak's but `environment`.
+/// Runs `bespeak`; of Bespeak's variables its environment contains only `environment`.
 pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = clean(args);
     command.envs(environment.iter().copied());

@@ -1,6 +1,12 @@
-//! A database of a test's own, and a look at it from outside.
+//! A database that belongs to one test, and access to it from outside the product.
+//!
+//! When a test ends well, [`Books`] audits its database before it removes it, so that no story has to remember to. A story
+//! that damages the books says so with [`Books::expect_damage`].
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bespeak::store::{
     Audit, Clock, Database as Kept, FixedClock, Guard,
@@ -17,15 +23,18 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// A database: a file, or one on a server.
-pub struct Books(Place);
+/// A database of one test: a file, or a database on a server. It is audited and removed when dropped.
+pub struct Books {
+    place: Place,
+    damage_expected: AtomicBool,
+}
 
 enum Place {
     File(TempDir),
     Server { root: Url, name: String },
 }
 
-/// Holds up all who write; ends when dropped.
+/// A transaction that blocks all writers until it is released or dropped.
 pub struct WriterLock {
     connection: Connected,
 }
@@ -38,7 +47,7 @@ enum Connected {
 /// The server that all tests of this process share.
 ///
 /// # Panics
-/// There is none, and none can be started; says what to install.
+/// No server is given and none can be started; the message says what to install.
 pub async fn mysql_server() -> &'static Mysql {
     static SERVER: OnceCell<Mysql> = OnceCell::const_new();
     SERVER
@@ -46,14 +55,23 @@ pub async fn mysql_server() -> &'static Mysql {
         .await
 }
 
-/// The account that servers under test use: it owns its databases, and is no administrator.
+/// The account of servers under test: it owns its databases and is not an administrator.
 const USER: &str = "bespeak";
 const PASSWORD: &str = "be'speak";
 
 impl Books {
-    /// A file that is not there yet.
+    fn at(place: Place) -> Self {
+        Self { place, damage_expected: AtomicBool::new(false) }
+    }
+
+    /// Declares that this story damages the books, so that they are not audited when they are dropped.
+    pub fn expect_damage(&self) {
+        self.damage_expected.store(true, Ordering::Relaxed);
+    }
+
+    /// A SQLite database whose file does not exist yet.
     pub fn sqlite() -> Self {
-        Self(Place::File(TempDir::new().expect("a folder for the database")))
+        Self::at(Place::File(TempDir::new().expect("a folder for the database")))
     }
 
     /// An empty database on the shared server.
@@ -72,25 +90,25 @@ impl Books {
             GRANT ALL ON {name}.* TO '{USER}'@'%';
             GRANT ALL ON {name}.* TO '{USER}'@'localhost'"
         );
-        let books = Self(Place::Server { root, name });
+        let books = Self::at(Place::Server { root, name });
         let mut root = books.root().await;
         sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut root).await.expect("an empty database");
         books
     }
 
-    /// Another empty one of its kind, on the shared server where it is on a server.
+    /// Another empty database of the same kind.
     pub async fn another(&self) -> Self {
         if self.is_file() { Self::sqlite() } else { Self::mysql().await }
     }
 
-    /// Whether it is a file.
+    /// Whether the database is a file.
     pub fn is_file(&self) -> bool {
-        matches!(self.0, Place::File(_))
+        matches!(self.place, Place::File(_))
     }
 
-    /// Its URL.
+    /// The URL for `BESPEAK_DATABASE_URL`.
     pub fn url(&self) -> String {
-        match &self.0 {
+        match &self.place {
             Place::File(_) => format!("sqlite://{}", self.path().display()),
             Place::Server { root, .. } => {
                 self.url_at(root.host_str().expect("a host"), root.port_or_known_default().unwrap_or(3306))
@@ -98,9 +116,9 @@ impl Books {
         }
     }
 
-    /// The URL by which the database is reached at another address: that of a proxy.
+    /// The URL of the database at another address, such as that of a proxy.
     pub fn url_at(&self, host: &str, port: u16) -> String {
-        let Place::Server { root, name } = &self.0 else { panic!("a file has no address") };
+        let Place::Server { root, name } = &self.place else { panic!("a file has no address") };
         let mut url = root.clone();
         url.set_username(USER).expect("a username");
         url.set_password(Some(PASSWORD)).expect("a password");
@@ -110,13 +128,13 @@ impl Books {
         url.to_string()
     }
 
-    /// Its path, where it is a file.
+    /// The path of the file.
     pub fn path(&self) -> std::path::PathBuf {
-        let Place::File(folder) = &self.0 else { panic!("a database on a server has no path") };
+        let Place::File(folder) = &self.place else { panic!("a database on a server has no path") };
         folder.path().join("books.db")
     }
 
-    /// Opens it, as a process does. Does not migrate.
+    /// Opens a store as a process does, without migrating.
     pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Kept> {
         let clock = clock.cloned().map_or(Clock::Own, Clock::Fixed);
         if self.is_file() {
@@ -127,15 +145,15 @@ impl Books {
         Arc::new(MysqlStore::new(&self.url(), options).expect("a valid URL"))
     }
 
-    /// Its name on the server.
+    /// The name of the database on the server.
     pub fn name(&self) -> &str {
-        let Place::Server { name, .. } = &self.0 else { panic!("a file has no name on a server") };
+        let Place::Server { name, .. } = &self.place else { panic!("a file has no name on a server") };
         name
     }
 
-    /// The server's address.
+    /// The address of the server.
     pub fn address(&self) -> std::net::SocketAddr {
-        let Place::Server { root, .. } = &self.0 else { panic!("a file has no address") };
+        let Place::Server { root, .. } = &self.place else { panic!("a file has no address") };
         let host = root.host_str().expect("a host");
         let mut addresses =
             std::net::ToSocketAddrs::to_socket_addrs(&(host, root.port_or_known_default().unwrap_or(3306)))
@@ -143,22 +161,22 @@ impl Books {
         addresses.next().expect("an address")
     }
 
-    /// A connection of the account that servers use.
+    /// A connection of the account of servers under test.
     ///
     /// # Errors
-    /// The server takes none.
+    /// The server refuses the connection.
     pub async fn customer(&self) -> Result<MySqlConnection, sqlx::Error> {
         MySqlConnectOptions::from_url(&self.url().parse().expect("a URL"))?.connect().await
     }
 
-    /// A connection of the administrator, to the server as a whole.
+    /// A connection of the administrator, without a selected database.
     pub async fn root(&self) -> MySqlConnection {
-        let Place::Server { root, .. } = &self.0 else { panic!("a file has no administrator") };
+        let Place::Server { root, .. } = &self.place else { panic!("a file has no administrator") };
         MySqlConnectOptions::from_url(root).expect("a URL").connect().await.expect("connected")
     }
 
     async fn connected(&self) -> Connected {
-        match &self.0 {
+        match &self.place {
             Place::File(_) => Connected::Sqlite(
                 SqliteConnectOptions::new().filename(self.path()).connect().await.expect("connected"),
             ),
@@ -171,7 +189,7 @@ impl Books {
         }
     }
 
-    /// Runs SQL, as nobody should.
+    /// Runs SQL behind the product's back.
     pub async fn tamper(&self, sql: &str) {
         let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         match self.connected().await {
@@ -181,7 +199,7 @@ impl Books {
         .expect("tampered");
     }
 
-    /// Runs SQL that the schema must refuse; says why it did.
+    /// Runs SQL that the schema must refuse; returns the reason.
     pub async fn refused(&self, sql: &'static str) -> String {
         let refusal = match self.connected().await {
             Connected::Sqlite(mut connection) => sqlx::raw_sql(sql).execute(&mut connection).await.map(drop),
@@ -190,7 +208,7 @@ impl Books {
         refusal.expect_err("refused").to_string()
     }
 
-    /// Keeps everybody from writing, while reads go on.
+    /// Blocks all writers; readers are not affected.
     pub async fn block_writers(&self) -> WriterLock {
         let mut connection = self.connected().await;
         match &mut connection {
@@ -205,7 +223,7 @@ impl Books {
         WriterLock { connection }
     }
 
-    /// Cuts all connections that servers have to it.
+    /// Cuts all connections of servers under test to this database.
     pub async fn cut_all(&self) {
         let mut root = self.root().await;
         let sessions =
@@ -213,12 +231,12 @@ impl Books {
         let found =
             sqlx::query(sessions).bind(self.name()).bind(USER).fetch_all(&mut root).await.expect("read");
         for id in column(&found) {
-            // It may have ended by itself.
+            // The session may have ended by itself.
             let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut root).await;
         }
     }
 
-    /// The whole numbers that a query returns in its first column.
+    /// The integers in the first column of a query's rows.
     pub async fn integers(&self, sql: &'static str) -> Vec<i64> {
         match self.connected().await {
             Connected::Sqlite(mut connection) => {
@@ -230,12 +248,12 @@ impl Books {
         }
     }
 
-    /// The one whole number that a query returns.
+    /// The integer that a query returns in its only row.
     pub async fn count(&self, sql: &'static str) -> i64 {
         self.integers(sql).await[0]
     }
 
-    /// The audit's findings.
+    /// Audits the books as `bespeak verify` does.
     pub async fn audit(&self) -> Audit {
         let store: Arc<dyn Kept> = if self.is_file() {
             let options = SqliteOptions { create: false, read_only: true, readers: 1, clock: Clock::Own };
@@ -248,13 +266,14 @@ impl Books {
         audit
     }
 
-    /// Asserts that every invariant that can be read from the books holds.
+    /// Asserts that the audit finds no violation. The harness does this at the end of every test; a story calls it where the
+    /// books must be consistent before the end.
     pub async fn assert_consistent(&self) {
         let audit = self.audit().await;
         assert!(audit.is_clean(), "{audit:#?}");
     }
 
-    /// The outbox in order: key, version, type, payload.
+    /// The events of the outbox in order: key, version, type and payload.
     pub async fn events(&self) -> Vec<Value> {
         const EVENTS: &str = "SELECT event_key, key_version, type, payload FROM outbox ORDER BY id";
         match self.connected().await {
@@ -271,7 +290,7 @@ impl Books {
 }
 
 impl WriterLock {
-    /// Lets them write again.
+    /// Ends the transaction, so that writers continue.
     pub async fn release(self) {
         match self.connection {
             Connected::Sqlite(connection) => connection.close().await,
@@ -282,20 +301,60 @@ impl WriterLock {
 }
 
 impl Drop for Books {
+    /// Audits the books, unless the test has failed already or expects damage, and removes a database on a server.
     fn drop(&mut self) {
-        let Place::Server { root, name } = &self.0 else { return };
-        let options = MySqlConnectOptions::from_url(root).expect("a URL");
-        let script = format!("DROP DATABASE IF EXISTS {name}");
-        // A runtime of its own: this may be dropped inside of one. The server may be gone, and with it the database.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = options.connect().await?;
-                sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await.map(drop)
-            })
+        let audited = !std::thread::panicking() && !self.damage_expected.load(Ordering::Relaxed);
+        let books = &*self;
+        // A thread with a runtime of its own, because this may be dropped inside a runtime.
+        let ended = std::thread::scope(|scope| {
+            let ending = scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(async {
+                    let audit = if audited { books.last_audit().await } else { None };
+                    books.remove().await;
+                    audit
+                })
+            });
+            ending.join()
         });
-        if let Ok(Err(error)) = dropped.join() {
-            eprintln!("{name} was left behind: {error}");
+        match ended {
+            Ok(Some(audit)) => {
+                assert!(audit.is_clean(), "the test left damaged books: {:#?}", audit.findings)
+            }
+            Ok(None) => {}
+            Err(_) if !audited => {}
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Books {
+    /// The audit at the end of a test; none if there is nothing to audit, because the test has stopped the server or has
+    /// never migrated the database.
+    async fn last_audit(&self) -> Option<Audit> {
+        const TABLES: &str = "SELECT CAST(COUNT(*) AS SIGNED) FROM information_schema.tables
+            WHERE table_schema = DATABASE() AND table_name = 'retention'";
+        const FILES: &str = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'retention'";
+        let migrated = match &self.place {
+            Place::File(_) => self.path().exists() && self.count(FILES).await > 0,
+            Place::Server { root, .. } => {
+                let options = MySqlConnectOptions::from_url(root).expect("a URL");
+                options.connect().await.is_ok() && self.count(TABLES).await > 0
+            }
+        };
+        if migrated { Some(self.audit().await) } else { None }
+    }
+
+    /// Removes a database on a server. The server may be gone, and the database with it.
+    async fn remove(&self) {
+        let Place::Server { root, name } = &self.place else { return };
+        let script = format!("DROP DATABASE IF EXISTS {name}");
+        let removed = async {
+            let mut connection = MySqlConnectOptions::from_url(root)?.connect().await?;
+            sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut connection).await
+        };
+        if let Err(error) = removed.await {
+            eprintln!("the database {name} was not removed: {error}");
         }
     }
 }

@@ -1,17 +1,20 @@
-//! The functions, as Lambda runs them: processes that a Runtime API invokes with the samples of `events/`.
+//! The functions as Lambda runs them: processes that a Runtime API invokes with the samples of `events/`.
 
 use std::{ops::Deref, time::Duration};
 
+use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bespeak_event_source::Invoke;
 use bespeak_services::{Failure, Function};
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Books, binary, kafka};
+use crate::{Books, Client, binary, kafka};
 
-/// What an invocation has time for, where that does not matter.
+/// The time of an invocation in tests that do not depend on it.
 pub const TIME: Duration = Duration::from_secs(30);
 
-/// A function on books, as a process.
+/// A function as a process, on books of a test.
 pub struct Lambda(Function);
 
 impl Deref for Lambda {
@@ -22,24 +25,24 @@ impl Deref for Lambda {
     }
 }
 
-/// Which gateway a request comes through.
+/// The gateway through which a request reaches the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
     /// API Gateway, HTTP API: payload format 2.0.
     HttpApi,
     /// API Gateway, REST API: payload format 1.0.
     RestApi,
-    /// A Function URL.
+    /// A Function URL, payload format 2.0.
     FunctionUrl,
     /// A load balancer with multi-value headers.
     Alb,
 }
 
 impl Gateway {
-    /// All of them.
+    /// Every kind of gateway.
     pub const ALL: [Self; 4] = [Self::HttpApi, Self::RestApi, Self::FunctionUrl, Self::Alb];
 
-    /// The sample of an event.
+    /// The gateway's sample in `events/`.
     pub fn sample(self) -> Value {
         sample(match self {
             Self::HttpApi => "reserve-http-api",
@@ -49,8 +52,8 @@ impl Gateway {
         })
     }
 
-    /// The event of a request: the sample, with another method, path, key and body. Bodies go as base64 where the sample's
-    /// does.
+    /// The event of a request: the sample with another method, path, key and body. The body is base64 if that of the sample
+    /// is.
     pub fn event(self, method: &str, path: &str, key: &str, body: &str) -> Value {
         let mut event = self.sample();
         if matches!(self, Self::HttpApi | Self::FunctionUrl) {
@@ -78,7 +81,7 @@ impl Gateway {
     }
 }
 
-/// A sample of `events/`.
+/// A sample of `events/` by its name.
 pub fn sample(name: &str) -> Value {
     let path = format!("{}/../events/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -86,7 +89,7 @@ pub fn sample(name: &str) -> Value {
 }
 
 impl Lambda {
-    /// Starts a function on books, which are migrated first, as whoever deploys does.
+    /// Migrates the books, as a deployment does, and starts a function on them.
     pub async fn start(name: &str, books: &Books, settings: &[(&str, &str)]) -> Self {
         let url = books.url();
         let migrated = binary::bespeak(&["migrate"], &[("BESPEAK_DATABASE_URL", &url)]).await;
@@ -94,7 +97,7 @@ impl Lambda {
         Self::start_at(name, &url, settings).await
     }
 
-    /// Starts a function on books that may not be there.
+    /// Starts a function on a database that may be unreachable.
     pub async fn start_at(name: &str, url: &str, settings: &[(&str, &str)]) -> Self {
         let group = settings.iter().find(|(name, _)| *name == "BESPEAK_EVENTS_URL");
         let group = group.and_then(|(_, events)| kafka::group_of(events));
@@ -108,24 +111,24 @@ impl Lambda {
         Self(Function::start(&binary::built(name), &settings).await.expect("a function can be started"))
     }
 
-    /// Invokes it; the answer as JSON.
+    /// Invokes the function and returns its answer as JSON.
     ///
     /// # Errors
-    /// It failed.
+    /// The invocation failed.
     pub async fn call(&self, event: &Value) -> Result<Value, Failure> {
         self.call_within(event, TIME).await
     }
 
-    /// Invokes it with so much time until its deadline.
+    /// Invokes the function with this much time until its deadline.
     ///
     /// # Errors
-    /// It failed.
+    /// The invocation failed.
     pub async fn call_within(&self, event: &Value, time: Duration) -> Result<Value, Failure> {
         let answer = self.0.invoke(event.to_string(), time).await?;
         Ok(serde_json::from_slice(&answer).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
     }
 
-    /// Invokes `reserve` with a request that comes through a gateway; status and body.
+    /// Invokes `reserve` with a request through a gateway; returns the status and the body.
     pub async fn ask(
         &self,
         gateway: Gateway,
@@ -137,43 +140,24 @@ impl Lambda {
         let answer = self.call(&gateway.event(method, path, key, body)).await.expect("answered");
         answered(&answer)
     }
+}
 
-    /// POST of JSON through an HTTP API that must be answered 200; the answer.
-    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Value {
-        let (status, answer) = self.ask(Gateway::HttpApi, "POST", path, key, &body.to_string()).await;
-        assert_eq!(status, 200, "{path} {body}: {answer}; {:?}", self.log());
-        answer
-    }
-
-    /// Defines a resource that a key opens.
-    pub async fn cars(&self, resource: &str, total: u64) {
-        let body = json!({"resourceId": resource, "totalStock": total, "fulfilment": "SMART_KEY"});
-        self.post("/api/v1/resources", "", &body).await;
-    }
-
-    /// Holds a unit; the token.
-    pub async fn hold(&self, key: &str, resource: &str) -> String {
-        self.hold_for(key, resource, 600).await
-    }
-
-    /// Holds a unit for so many seconds; the token.
-    pub async fn hold_for(&self, key: &str, resource: &str, ttl_seconds: u64) -> String {
-        let body = json!({"resourceId": resource, "quantity": 1, "ttlSeconds": ttl_seconds});
-        self.post("/api/v1/reserve", key, &body).await["token"].as_str().expect("a token").to_owned()
-    }
-
-    /// Commits or cancels.
-    pub async fn act(&self, verb: &str, token: &str) {
-        self.post(&format!("/api/v1/{verb}"), "", &json!({"token": token})).await;
-    }
-
-    /// A reservation, as the API shows it.
-    pub async fn show(&self, token: &str) -> Value {
-        self.ask(Gateway::HttpApi, "GET", &format!("/api/v1/reservations/{token}"), "", "").await.1
+#[async_trait]
+impl Client for Lambda {
+    async fn request(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, Value) {
+        let (status, answer) = self.ask(Gateway::HttpApi, method.as_str(), path, key, body).await;
+        (u16::try_from(status).expect("a status"), answer)
     }
 }
 
-/// Status and body of what a gateway is given.
+#[async_trait]
+impl Invoke for Lambda {
+    async fn invoke(&self, event: Value) -> Result<Value, String> {
+        self.call(&event).await.map_err(|failure| format!("{failure:?}"))
+    }
+}
+
+/// The status and the body of an answer to a gateway.
 pub fn answered(answer: &Value) -> (u64, Value) {
     let body = answer["body"].as_str().unwrap_or_default();
     let body = if answer["isBase64Encoded"] == true {

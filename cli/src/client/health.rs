@@ -1,4 +1,4 @@
-//! `bespeak health`: what a container's health check runs, where there is no curl.
+//! `bespeak health`: a health check for containers, whose images have no curl.
 
 use std::process::ExitCode;
 
@@ -9,9 +9,12 @@ use crate::{args::HealthArgs, failure::Failure, output::Output};
 
 pub(super) async fn health(output: Output, args: HealthArgs) -> Result<ExitCode, Failure> {
     let server = Server::new(args.server.url())?;
-    let (path, well) =
-        if args.live { ("/health/live", "it runs") } else { ("/health/ready", "it serves requests") };
+    let (path, healthy) = if args.live {
+        ("/health/live", "the server is running")
+    } else {
+        ("/health/ready", "the server is ready for requests")
+    };
     let health = server.send(server.request(Method::GET, path)).await?;
-    output.print(&health, || well.to_owned())?;
+    output.print(&health, || healthy.to_owned())?;
     Ok(ExitCode::SUCCESS)
 }

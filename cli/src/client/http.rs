@@ -1,4 +1,4 @@
-//! One server, asked over HTTP. A problem becomes a failure that says what the server said.
+//! An HTTP client for one server. A problem response becomes a failure with the server's detail and slug.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::failure::Failure;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server.
+/// A server, by its base URL, with a client for it.
 pub(crate) struct Server {
     base: String,
     client: Client,
 }
 
 impl Server {
-    /// A server by its base URL.
+    /// Creates a client for a base URL without a slash at its end.
     pub(crate) fn new(base: String) -> Result<Self, Failure> {
-        // The first to set the process's cryptography wins; there is only one.
+        // It fails if a provider is already installed, and this process has only one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client =
             Client::builder().timeout(TIMEOUT).user_agent(concat!("bespeak/", env!("CARGO_PKG_VERSION")));
         if is_loopback(&base) {
-            // No proxy reaches what is on this machine.
+            // A proxy cannot reach this machine's loopback address.
             client = client.no_proxy();
         }
         let client =
@@ -31,39 +31,43 @@ impl Server {
         Ok(Self { base, client })
     }
 
-    /// A request to a path of the server.
+    /// Starts a request for a path of the server.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
     }
 
-    /// Sends a request and reads the JSON of a success.
+    /// Sends a request and returns the JSON body of a successful response.
+    ///
+    /// # Errors
+    /// The server cannot be reached, refused the request, or is not a Bespeak server.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
         let response = request.send().await.map_err(|error| {
             Failure::caused(
-                format!("{} cannot be asked; is `bespeak serve` running there?", self.base),
+                format!("{} cannot be reached; is `bespeak serve` running there?", self.base),
                 &error,
             )
         })?;
         if response.status().is_success() {
             return response.json().await.map_err(|error| {
-                Failure::caused(format!("{} answered something that is not Bespeak's", self.base), &error)
+                Failure::caused(format!("{} did not return JSON; is it a Bespeak server?", self.base), &error)
             });
         }
         Err(refusal(response).await)
     }
 }
 
+/// The failure for a response that is not a success.
 async fn refusal(response: Response) -> Failure {
     let status = response.status();
     let body = response.text().await.unwrap_or_default();
     let problem: Value = serde_json::from_str(&body).unwrap_or_default();
     match (problem["type"].as_str().map(str::to_owned), problem["detail"].as_str().map(str::to_owned)) {
         (Some(slug), Some(detail)) => {
-            let hint = problem["nextReleaseAt"].as_str().map(|at| format!("; the next hold ends at {at}"));
+            let hint = problem["nextReleaseAt"].as_str().map(|at| format!("; the next hold expires at {at}"));
             let message = format!("{detail}{} ({slug}, {})", hint.unwrap_or_default(), status.as_u16());
             Failure::refused(message, problem)
         }
-        _ => Failure::new(format!("the server answered {status}")),
+        _ => Failure::new(format!("the server returned {status}")),
     }
 }
 
@@ -73,7 +77,7 @@ fn is_loopback(base: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// An id as a path segment.
+/// Percent-encodes an id, so that it is one segment of a path.
 pub fn segment(id: &str) -> String {
     percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

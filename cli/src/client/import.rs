@@ -1,4 +1,5 @@
-//! `bespeak stock import`: a CSV file of any size, sent in parts that the server takes, line numbers kept.
+//! `bespeak stock import`: sends a CSV file of any size in parts that the server accepts. Line numbers in the report are those
+//! of the file.
 
 use std::{
     collections::HashMap,
@@ -19,11 +20,11 @@ use crate::{
     output::{Output, table},
 };
 
-/// Lines per request: far below the server's 4 MiB, and progress is seen.
+/// Lines per request: far below the server's limit of 4 MiB, and often enough to show progress.
 const LINES_PER_PART: u64 = 5_000;
-/// Bytes per request, where lines are long.
+/// Bytes per request, for files with long lines.
 const BYTES_PER_PART: usize = 1024 * 1024;
-/// How many refused or changed lines are shown; all of them are in the JSON.
+/// How many refused or changed lines the text shows. The JSON has all of them.
 const LINES_SHOWN: usize = 50;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ struct Line {
     problem: Option<String>,
 }
 
-/// Whole lines, and how many come before them in the file.
+/// A part of the file: whole lines, and how many lines of the file come before them.
 struct Part {
     lines_before: u64,
     lines: u64,
@@ -77,12 +78,12 @@ pub(super) async fn import(output: Output, args: ImportArgs) -> Result<ExitCode,
             let done = if args.dry_run {
                 "nothing was changed".to_owned()
             } else {
-                format!("lines up to {} were imported", part.lines_before)
+                format!("the first {} lines were imported", part.lines_before)
             };
             failure.after(&done)
         })?;
         let answer: Report = serde_json::from_value(answer)
-            .map_err(|error| Failure::caused("the server's report is not understood", &error))?;
+            .map_err(|error| Failure::caused("the server's report cannot be parsed", &error))?;
         report.add(answer, part.lines_before);
         progress.inc(part.lines);
     }
@@ -102,8 +103,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure::caused(format!("{} cannot be read", path.display()), &error))
 }
 
-/// Cuts a file between lines. An id that stood in an earlier part is refused here, as the server refuses one that stood
-/// earlier in the same part; its line is sent empty, so that the numbers stay right.
+/// Splits a file between lines. The server refuses an id that it has seen earlier in the same request; an id of an earlier part
+/// is refused here. Its line is sent empty, so that the line numbers in the server's report stay correct.
 fn split(csv: &[u8]) -> (Vec<Part>, Vec<Line>) {
     let mut parts: Vec<Part> = Vec::new();
     let mut repeated = Vec::new();

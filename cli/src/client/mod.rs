@@ -1,4 +1,4 @@
-//! The commands that talk to a running server.
+//! The client commands: each sends requests to a running server and prints the responses.
 
 mod health;
 mod http;

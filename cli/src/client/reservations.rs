@@ -1,4 +1,4 @@
-//! `bespeak reserve|commit|release|extend|cancel|show`.
+//! `bespeak reserve`, `commit`, `release`, `extend`, `cancel` and `show`.
 
 use std::process::ExitCode;
 

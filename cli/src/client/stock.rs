@@ -1,4 +1,4 @@
-//! `bespeak stock check|list|set`.
+//! `bespeak stock check`, `list` and `set`.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::{
     output::{Output, card, table},
 };
 
-/// Resources per request of a list.
+/// How many resources one request of a list returns.
 const PAGE: usize = 1_000;
 
 pub(super) async fn check(output: Output, args: CheckArgs) -> Result<ExitCode, Failure> {
@@ -80,7 +80,7 @@ fn resource_card(resource: &Value) -> String {
     ])
 }
 
-/// A JSON value without quotes.
+/// A JSON value as text; a string without its quotes.
 pub(super) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! What `bespeak lab` is told.
+//! The options of `bespeak lab`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,45 +6,45 @@ use bespeak::dispatch::Strategy;
 use clap::Args;
 
 use super::{scenario::Name, strategy::compared};
-use crate::args::duration;
+use crate::duration::duration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LabArgs {
-    /// Only this scenario; again for more; all where not given
+    /// Run only this scenario; repeat it for several [default: all]
     #[arg(long = "scenario", value_name = "NAME")]
     pub(super) scenarios: Vec<Name>,
-    /// Only this strategy; again for more; all where not given: lanes, conditional, pessimistic, optimistic, shedlock,
-    /// redlock, and unguarded, which oversells
+    /// Run only this strategy; repeat it for several [default: all]. One of lanes, conditional, pessimistic, optimistic,
+    /// shedlock, redlock, and unguarded, which oversells
     #[arg(long = "strategy", value_name = "NAME", value_parser = compared)]
     pub(super) strategies: Vec<Strategy>,
-    /// For how long arrivals are measured in each run, such as 10s; the soak takes six times as long
+    /// How long arrivals are measured in each run, such as 10s; the soak takes six times as long
     #[arg(long, default_value = "10s", value_parser = positive)]
     pub(super) duration: Duration,
-    /// Start a MySQL server and three Redis nodes for the occasion (in Docker, or of this machine), and stop them at the end
+    /// Start a MySQL server and three Redis nodes (in Docker, or installed on this machine), and stop them at the end
     #[arg(long, conflicts_with_all = ["database_url", "redis_urls"])]
     pub(super) provide: bool,
-    /// A MySQL or MariaDB server, by an account that may create databases: mysql://USER:PASSWORD@HOST:PORT. Databases named
-    /// `bespeak_lab_..` are made on it and dropped [env: BESPEAK_LAB_DATABASE_URL]
+    /// A MySQL or MariaDB server with an account that may create databases: mysql://USER:PASSWORD@HOST:PORT. The lab creates
+    /// databases named bespeak_lab_.. and drops them [env: BESPEAK_LAB_DATABASE_URL]
     #[arg(long, value_name = "URL")]
     pub(super) database_url: Option<String>,
-    /// Independent Redis nodes for the strategy redlock, three or more, separated by commas [env: BESPEAK_LAB_REDIS_URLS]
+    /// Three or more independent Redis nodes for the strategy redlock, separated by commas [env: BESPEAK_LAB_REDIS_URLS]
     #[arg(long, value_name = "URLS")]
     pub(super) redis_urls: Option<String>,
-    /// Where the report goes, again for another: a page, or Markdown where the name ends with .md
+    /// The file of the report; repeat it for several. Markdown if the name ends with .md, otherwise an HTML page
     #[arg(long = "report", value_name = "FILE", default_value = "bespeak-lab.html")]
     pub(super) reports: Vec<PathBuf>,
 }
 
-/// What serves in the lab, in a process of its own: see `subject.rs`.
+/// The options of a server under test, which runs in its own process: see `subject.rs`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SubjectArgs {
-    /// Also one that no setting chooses, because it oversells
+    /// The strategy; also one that no setting chooses, because it oversells
     #[arg(value_parser = any)]
     pub(super) strategy: Strategy,
 }
 
 fn any(name: &str) -> Result<Strategy, String> {
-    Strategy::named(name).ok_or_else(|| "there is no such strategy".to_owned())
+    Strategy::named(name).ok_or_else(|| "is not a strategy".to_owned())
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

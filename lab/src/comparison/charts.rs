@@ -1,4 +1,4 @@
-//! The charts of the lab's page, as SVG text.
+//! Draws the charts of the page as SVG.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -18,7 +18,7 @@ const ROW: i32 = 26;
 const HEAD: i32 = 30;
 const LABELS: i32 = 108;
 const PANEL: i32 = 198;
-/// Room for the figure behind a bar.
+/// The width of the figure to the right of a bar.
 const FIGURE: i32 = 92;
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(0x17, 0x20, 0x2b);
@@ -29,7 +29,7 @@ const GOOD: RGBColor = RGBColor(0x1b, 0x7f, 0x4d);
 
 type Drawn = Result<String, Box<dyn Error>>;
 
-/// The same strategy has the same colour everywhere.
+/// The colour of a strategy, the same in all charts.
 pub(super) fn color(strategy: &str) -> RGBColor {
     match strategy {
         "lanes" => GOOD,
@@ -42,18 +42,18 @@ pub(super) fn color(strategy: &str) -> RGBColor {
     }
 }
 
-/// A bar, what is said of it, and how it is painted.
+/// A bar with its figure and its colour.
 struct Bar {
     value: f64,
-    /// A darker part of it, where there is one.
+    /// The value of a darker part at the beginning of the bar; 0 for none.
     part: f64,
     figure: String,
     color: RGBColor,
 }
 
-/// One scenario at a glance: a row for each strategy; throughput, response time, duplicates, waits side by side.
+/// One scenario at a glance: a row for each strategy with throughput, response times, duplicates and waits side by side.
 pub(super) fn at_a_glance(rows: &[&Figures]) -> Drawn {
-    /// Its title, what its longest bar stands for if not for the highest value, and its bars.
+    /// The title of a panel, the value of a bar of full length (the highest value if `None`), and its bars.
     type Panel = (&'static str, Option<f64>, fn(&Figures) -> Bar);
     let panels: [Panel; 4] = [
         ("requests/s", None, |figures| Bar {
@@ -74,7 +74,7 @@ pub(super) fn at_a_glance(rows: &[&Figures]) -> Drawn {
             figure: thousands(figures.duplicates as f64),
             color: if figures.duplicates == 0 { GOOD } else { BAD },
         }),
-        // Of all attempts: one in a hundred must not look like all of them.
+        // On a scale of all attempts, so that one wait in a hundred does not look like all of them.
         ("waited for a lock", Some(1.0), |figures| Bar {
             value: figures.waited_share,
             part: 0.0,
@@ -98,7 +98,7 @@ pub(super) fn at_a_glance(rows: &[&Figures]) -> Drawn {
     })
 }
 
-/// Duplicates of the frozen holder, alone and guarded.
+/// The duplicates of the frozen holders, with the lock alone and with the store's guard.
 pub(super) fn frozen(rows: &[Frozen]) -> Drawn {
     let height = HEAD + ROW * rows.len() as i32 + 8;
     drawn(height, |area| {
@@ -124,7 +124,7 @@ pub(super) fn frozen(rows: &[Frozen]) -> Drawn {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// Bars in a column of their own, as long as their share of `longest`, or of the highest of them.
+/// Draws bars in one column. Their lengths are shares of `longest`, or of the highest value.
 fn draw_bars(
     area: &Area<'_>,
     x: i32,
@@ -150,7 +150,7 @@ fn draw_bars(
     Ok(())
 }
 
-/// Which share of the answers came within which time: one line for each strategy, the time on a logarithmic axis.
+/// The cumulative distribution of response times: one line for each strategy, on a logarithmic time axis.
 pub(super) fn distribution(rows: &[&Figures]) -> Drawn {
     let times = || rows.iter().flat_map(|figures| figures.distribution.iter().map(|(_, ms)| *ms));
     let slowest = times().fold(1.0, f64::max) * 1.2;
@@ -167,7 +167,7 @@ pub(super) fn distribution(rows: &[&Figures]) -> Drawn {
         chart
             .configure_mesh()
             .x_desc("response time, ms (logarithmic)")
-            .y_desc("share of answers")
+            .y_desc("share of responses")
             .x_label_formatter(&|value| ms(*value))
             .y_label_formatter(&|share| format!("{:.0} %", share * 100.0))
             .label_style((FONT, 14).into_font().color(&SOFT))
@@ -175,7 +175,7 @@ pub(super) fn distribution(rows: &[&Figures]) -> Drawn {
             .bold_line_style(LINE)
             .light_line_style(WHITE)
             .draw()?;
-        // The first is what the others are compared with: it is drawn above them.
+        // In reverse order, so that the line of the first strategy lies above the others.
         for figures in rows.iter().rev() {
             let width = if figures.strategy == "lanes" { 3 } else { 2 };
             let line = figures.distribution.iter().map(|(share, ms)| (ms.max(fastest), *share));
@@ -196,14 +196,14 @@ fn drawn(height: i32, draw: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn Error>>
     Ok(svg)
 }
 
-/// 1, 2 and 5 of every power of ten: more would write over one another.
+/// 1, 2 and 5 times every power of ten. The labels of more ticks would overlap.
 fn ticks(from: f64, to: f64) -> Vec<f64> {
     let powers = (-2..7).map(|power| 10_f64.powi(power));
     let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * power));
     all.filter(|tick| (from..=to).contains(tick)).collect()
 }
 
-/// Milliseconds as somebody reads them: `0.8`, `12`, `3,400`.
+/// Milliseconds with as many digits as matter: `0.8`, `12`, `3,400`.
 pub(super) fn ms(value: f64) -> String {
     if value < 9.95 { format!("{value:.1}") } else { thousands(value) }
 }

@@ -1,4 +1,4 @@
-//! What the figures were measured on. A figure without it says nothing.
+//! Describes the machine, the build and the servers of a lab. Figures mean nothing without them.
 
 use std::{fs, net::IpAddr, process::Command};
 
@@ -7,29 +7,31 @@ use serde::Serialize;
 use super::servers::Servers;
 use bespeak_cli::Failure;
 
+/// The environment of a lab.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Environment {
     pub(super) at: String,
     pub(super) version: &'static str,
-    /// Of the source that this program was built from, where that is still there.
+    /// The commit of the source folder that this program was built from, if the folder still exists.
     pub(super) commit: Option<String>,
     /// `release` or `debug`.
     pub(super) profile: &'static str,
-    /// Shared by servers and load generator.
+    /// The cores of this machine, which servers and load generator share.
     pub(super) cores: usize,
     pub(super) cpu: String,
     pub(super) kernel: String,
     pub(super) database: String,
-    /// The host that the database's URL names.
+    /// The host in the database's URL.
     pub(super) database_host: String,
-    /// The settings that decide whether a COMMIT is on disk when it is answered.
+    /// The settings that decide whether a COMMIT is on disk when the server acknowledges it.
     pub(super) database_durability: String,
-    /// None where no strategy needed it.
+    /// The version and number of Redis nodes. `None` if no strategy needs Redis.
     pub(super) redis: Option<String>,
 }
 
 impl Environment {
+    /// Describes this machine and the servers.
     pub(super) async fn describe(servers: &Servers) -> Result<Self, Failure> {
         let version = servers.database.version().await?;
         Ok(Self {
@@ -39,7 +41,7 @@ impl Environment {
             profile: if cfg!(debug_assertions) { "debug" } else { "release" },
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             cpu: cpu(),
-            kernel: format!("{} {}", std::env::consts::OS, said("uname", &["-r"]).unwrap_or_default()),
+            kernel: format!("{} {}", std::env::consts::OS, output_of("uname", &["-r"]).unwrap_or_default()),
             database_host: servers.database.host().to_owned(),
             database: if version.contains("MariaDB") { version } else { format!("MySQL {version}") },
             database_durability: servers.database.durability().await?,
@@ -47,7 +49,7 @@ impl Environment {
         })
     }
 
-    /// In lines, for the page and the terminal.
+    /// The environment as lines of text, for all forms of the report.
     pub(super) fn lines(&self) -> Vec<String> {
         let commit = self.commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
         let (shared_by, place) = if is_loopback(&self.database_host) {
@@ -74,21 +76,22 @@ fn cpu() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map(|(_, name)| name.trim().to_owned());
-    // Apple's are named here.
+    // On macOS.
     model
-        .or_else(|| said("sysctl", &["-n", "machdep.cpu.brand_string"]))
+        .or_else(|| output_of("sysctl", &["-n", "machdep.cpu.brand_string"]))
         .unwrap_or_else(|| "an unknown CPU".to_owned())
 }
 
 fn commit() -> Option<String> {
     let source = env!("CARGO_MANIFEST_DIR");
-    let commit = said("git", &["-C", source, "rev-parse", "--short", "HEAD"])?;
-    let changed = said("git", &["-C", source, "status", "--porcelain", "--untracked-files=no"]).is_some();
+    let commit = output_of("git", &["-C", source, "rev-parse", "--short", "HEAD"])?;
+    let changed =
+        output_of("git", &["-C", source, "status", "--porcelain", "--untracked-files=no"]).is_some();
     Some(if changed { format!("{commit} with changes") } else { commit })
 }
 
-/// What a program says; nothing where it fails or has nothing to say.
-fn said(program: &str, arguments: &[&str]) -> Option<String> {
+/// The output of a program. `None` if the program fails or prints nothing.
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output =
         Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|text| !text.is_empty())

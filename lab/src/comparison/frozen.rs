@@ -1,8 +1,9 @@
-//! The frozen holder: a process that holds locks is stopped until they have run out, others take them, and it goes on where it
-//! was. Kleppmann's example (<https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>), done with SIGSTOP.
+//! The frozen holder: a process that holds locks is stopped until their leases have expired and others have acquired them, and
+//! then continues. It is Kleppmann's example
+//! (<https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>), done with SIGSTOP.
 //!
-//! Never: a look into the process. It is stopped at a time of nobody's choosing while it sells many vehicles at once, so that
-//! some of its transactions are between what they read and what they write; again, where none was.
+//! Never: a hook inside the process. It is stopped at a random moment while it sells many vehicles at once, so that some of its
+//! transactions are between their read and their write. If none was, it is stopped again.
 
 use std::{
     sync::{
@@ -12,38 +13,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bespeak::{dispatch::Strategy, store::mysql::Scratch};
+use bespeak::dispatch::Strategy;
 use bespeak_lab::load::{Connection, Target};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    scratch::ScratchDatabase,
     servers::Servers,
     strategy::{alone, lease},
     subject::Subject,
     trial::{define, hold, on_a_database, reserve},
 };
-use bespeak_cli::Failure;
+use bespeak_cli::{Failure, counted};
 
-/// Sold at once: more than a server has transactions under way.
+/// Vehicles that are sold at once: more than a server has transactions in flight.
 const VEHICLES: u64 = 48;
 const UNITS: u64 = 1_000_000;
-/// How long locks are leased: the shorter, the sooner others have them.
+/// The lease of the locks. It is short, so that a round does not take long.
 const LEASE: Duration = Duration::from_millis(2_000);
-/// How often the holder is stopped before it is said that no oversell was seen.
+/// How often the holder is stopped before the lab reports that it saw no unit sold twice.
 const ROUNDS_MAX: u32 = 8;
-/// How often at least where none must be.
+/// How often the holder is stopped with the store's guard, where no unit may be sold twice.
 const ROUNDS_GUARDED: u32 = 4;
-/// How many the other process sells of each vehicle meanwhile.
+/// How many units of each vehicle the other process sells while the holder is stopped.
 const SOLD_MEANWHILE: u32 = 2;
-/// How long it may take for that. A vehicle whose row the frozen process has locked cannot be sold, and need not be.
+/// How long the other process may take. It cannot sell a vehicle whose row the frozen process has locked, and need not.
 const MEANWHILE_MAX: Duration = Duration::from_secs(7);
-/// How long the holder may take until it sells, and to end what it was doing when it goes on.
+/// How long the holder may take until it sells, and to finish its requests when it continues.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause after a refused attempt.
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-/// What became of it.
+/// The result for one strategy, with the store's guard or without it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Frozen {
@@ -52,20 +55,20 @@ pub(super) struct Frozen {
     pub(super) guarded: bool,
     /// How often the holder was stopped.
     pub(super) rounds: u32,
-    /// How long locks were leased.
+    /// The lease of the locks.
     pub(super) lease_ms: u64,
-    /// How long the holder was stopped, the longest time.
+    /// The longest time for which the holder was stopped.
     pub(super) frozen_ms: u64,
-    /// What the others sold meanwhile.
+    /// Units that the other process sold while the holder was stopped.
     pub(super) sold_meanwhile: u64,
-    /// Locks that the holder no longer had when it was done: the lock failed, whatever became of the write.
+    /// Locks that the holder had lost when it finished: the lock failed, whether or not the write was refused.
     pub(super) locks_lost: u64,
-    /// Units that were sold twice, counted in the database.
+    /// Units that were sold twice, counted in the tables.
     pub(super) duplicates: u64,
 }
 
-/// Stops a holder, with the store's guard on or off, until an oversell was seen or there is none to be seen. `None` where the
-/// lab was stopped.
+/// Stops a holder, with the store's guard on or off, until a unit was sold twice or the rounds are used up. `None` if the lab
+/// was stopped.
 pub(super) async fn run(
     servers: &Servers,
     stop: &CancellationToken,
@@ -77,7 +80,7 @@ pub(super) async fn run(
 
 async fn rounds(
     servers: &Servers,
-    database: &Scratch,
+    database: &ScratchDatabase,
     strategy: Strategy,
     guarded: bool,
 ) -> Result<Frozen, Failure> {
@@ -103,7 +106,7 @@ async fn rounds(
         frozen.rounds += 1;
         frozen.frozen_ms = frozen.frozen_ms.max(millis(stopped_for));
         frozen.sold_meanwhile += sold;
-        frozen.duplicates = database.count().await?.duplicates;
+        frozen.duplicates = database.duplicates().await?;
     }
     frozen.locks_lost = holder.locks_lost().await?;
     holder.stop().await;
@@ -111,7 +114,7 @@ async fn rounds(
     Ok(frozen)
 }
 
-/// One stop: how long it was, and what the other process sold meanwhile.
+/// Stops the holder once. Returns how long it was stopped, and how many units the other process sold meanwhile.
 async fn round(
     holder: &Subject,
     other: &Subject,
@@ -134,12 +137,12 @@ async fn round(
         });
     }
     let until = Instant::now() + PATIENCE;
-    // In full swing: everybody was served about twice.
+    // On average, every customer has bought twice: all of them are in mid-sale.
     while sold.load(Ordering::Relaxed) < 2 * VEHICLES {
         if Instant::now() > until {
             return Err(Failure::new(format!(
-                "the holder sold {} units in a minute",
-                sold.load(Ordering::Relaxed)
+                "the holder sold only {} in a minute",
+                counted(sold.load(Ordering::Relaxed), "unit", "units")
             )));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -147,18 +150,18 @@ async fn round(
     holder.freeze()?;
     let stopped = Instant::now();
     let sold_meanwhile = sell_meanwhile(other, vehicles).await?;
-    // What it held has run out in any case.
+    // The leases of all locks that the holder had have expired by then.
     tokio::time::sleep_until((stopped + LEASE * 3 / 2).into()).await;
     selling.store(false, Ordering::Relaxed);
     holder.thaw()?;
     let stopped_for = stopped.elapsed();
     let ended =
         tokio::time::timeout(PATIENCE, async { while customers.join_next().await.is_some() {} }).await;
-    ended.map_err(|error| Failure::caused("the holder does not go on", &error))?;
+    ended.map_err(|error| Failure::caused("the holder does not continue", &error))?;
     Ok((stopped_for, sold_meanwhile))
 }
 
-/// Sells of every vehicle of which that can be done in time; how much.
+/// Sells a few units of every vehicle that can be sold in time. Returns the number of units sold.
 async fn sell_meanwhile(other: &Subject, vehicles: &Arc<[String]>) -> Result<u64, Failure> {
     let until = Instant::now() + MEANWHILE_MAX;
     let mut customers = JoinSet::new();
@@ -169,9 +172,9 @@ async fn sell_meanwhile(other: &Subject, vehicles: &Arc<[String]>) -> Result<u64
         customers.spawn(async move {
             let mut sold = 0;
             while sold < SOLD_MEANWHILE && Instant::now() < until {
-                let asked =
+                let attempt =
                     tokio::time::timeout_at(until.into(), hold(connection, reserve(&vehicles[number])));
-                let Ok((used, held)) = asked.await else { return sold };
+                let Ok((used, held)) = attempt.await else { return sold };
                 let Some(usable) = usable(used, held.is_err(), &target).await else { return sold };
                 connection = usable;
                 if held.is_ok_and(|answer| answer.status == 200) {
@@ -186,7 +189,7 @@ async fn sell_meanwhile(other: &Subject, vehicles: &Arc<[String]>) -> Result<u64
     Ok(customers.join_all().await.into_iter().map(u64::from).sum())
 }
 
-/// The connection, or another where it broke.
+/// The connection, or a new one if it broke.
 async fn usable(connection: Connection, broke: bool, target: &Target) -> Option<Connection> {
     if broke { target.connect().await.ok() } else { Some(connection) }
 }

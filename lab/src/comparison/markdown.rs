@@ -1,17 +1,19 @@
-//! The lab's figures as Markdown, for a repository.
+//! The report as Markdown, for a repository.
 
 use bespeak_lab::load::thousands;
 
-use super::{Lab, charts::ms, report::Sentences};
+use bespeak_cli::counted;
+
+use super::{charts::ms, result::Lab, sentences::Sentences};
 
 pub(super) fn text(lab: &Lab) -> String {
     let mut text = "# The lock lab\n\n".to_owned();
     for line in lab.environment.lines() {
         text += &format!("- {line}\n");
     }
-    text += &format!("- {} s of arrivals in each run, the crowd and the soak aside\n", lab.seconds);
+    text += &format!("- {} s of arrivals in each run, except in the crowd and the soak\n", lab.seconds);
     if lab.interrupted {
-        text += "\n**It was stopped before the end.**\n";
+        text += "\n**The lab was stopped before the end.**\n";
     }
     text += "\n";
     for sentence in Sentences::of(lab).all() {
@@ -36,14 +38,14 @@ pub(super) fn text(lab: &Lab) -> String {
         }
     }
     if !lab.frozen_holder.is_empty() {
-        text += "\n## The frozen holder\n\n| lock | store's guard | stopped | for at most, ms | lease, ms | sold by the other | locks it had lost | sold twice |\n";
+        text += "\n## The frozen holder\n\n| lock | store's guard | stopped | longest stop, ms | lease, ms | sold meanwhile | locks lost | sold twice |\n";
         text += &format!("|{}\n", "---|".repeat(8));
         for holder in &lab.frozen_holder {
             text += &format!(
-                "| {} | {} | {} times | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 holder.strategy,
                 if holder.guarded { "on" } else { "off" },
-                holder.rounds,
+                counted(holder.rounds.into(), "time", "times"),
                 holder.frozen_ms,
                 holder.lease_ms,
                 holder.sold_meanwhile,

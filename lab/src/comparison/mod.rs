@@ -1,6 +1,7 @@
-//! `bespeak lab`: the same load on each locking strategy in turn, and what becomes of a lock whose holder is frozen.
+//! `bespeak lab`: puts the same load on each locking strategy in turn, and shows the effect of a lock holder that is frozen.
 //!
-//! Never: a database that it did not make, or the engine's word for what was sold: duplicates are counted in the tables.
+//! It receives scenarios and strategies, runs each pair against a server process with an empty database, and writes a report.
+//! Never: a database that the lab did not create. Units sold twice are counted in the tables, not reported by the engine.
 //! Next: `trial.rs` for one run, `frozen.rs` for the frozen holder, `report.rs` for the page.
 
 mod args;
@@ -10,7 +11,10 @@ mod frozen;
 mod markdown;
 mod redis;
 mod report;
+mod result;
 mod scenario;
+mod scratch;
+mod sentences;
 mod servers;
 mod strategy;
 mod subject;
@@ -22,55 +26,35 @@ use std::{fs::OpenOptions, path::Path, process::ExitCode, time::Duration};
 use bespeak::dispatch::Strategy;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use args::{LabArgs, SubjectArgs};
-use bespeak_cli::{Failure, Output};
+use bespeak_cli::{Failure, Output, counted};
 use environment::Environment;
 use frozen::Frozen;
+use result::Lab;
 use scenario::{Name, Scenario};
 use servers::Servers;
 use strategy::COMPARED;
 pub(crate) use subject::serve as serve_subject;
 use trial::Figures;
 
-/// The exit code of who was stopped by Ctrl-C, as shells have it.
+/// The exit code after Ctrl-C, by the convention of shells: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
-/// About how long a frozen holder takes.
+/// About how long a step with a frozen holder takes.
 const FROZEN_TAKES: Duration = Duration::from_secs(20);
 
-/// What the lab came to.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Lab {
-    results: Vec<Figures>,
-    frozen_holder: Vec<Frozen>,
-    environment: Environment,
-    /// For how long arrivals were measured in each run, the crowd and the soak aside.
-    seconds: f64,
-    /// Whether it was stopped before the end: then what is there is part of it.
-    interrupted: bool,
-    /// What ended it before its end, if something did: then what is there is part of it.
-    broken: Option<String>,
-    /// Whether nothing was sold twice, nor anything else wrong with the books, wherever they were guarded.
-    passed: bool,
-    /// For the order and the titles of the page.
-    #[serde(skip)]
-    scenarios: Vec<Scenario>,
-}
-
-/// What is to be done, in its order.
+/// A step of the lab. Steps run one after another.
 enum Step {
     Trial(Scenario, Strategy),
     Frozen(Strategy, bool),
 }
 
-/// Runs it; exit code 0 only if nothing that was guarded was oversold.
+/// Runs the lab. The exit code is 0 only if no guarded strategy oversold.
 pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failure> {
-    // The crowd has 2,000 connections.
+    // The crowd has 2,000 connections. If the limit cannot be raised, the server reports the failed ones.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    // A report that cannot be written is found out now, not after the measurements.
+    // A report that cannot be written fails before the measurements, which take many minutes.
     for report in &args.reports {
         can_be_written(report)?;
     }
@@ -80,12 +64,14 @@ pub(crate) async fn run(output: Output, args: LabArgs) -> Result<ExitCode, Failu
         .map(|name| Scenario::of(name, args.duration))
         .collect();
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stopping = stop.clone();
     tokio::spawn(async move {
-        // Where signals cannot be waited for, Ctrl-C ends the program as it always does.
+        // If the signal handler cannot be installed, Ctrl-C ends the program at once, which is its default.
         if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("bespeak: stopping, and reporting what was measured; again to end at once");
-            told.cancel();
+            eprintln!(
+                "bespeak: stopping and reporting the results so far; press Ctrl-C again to end at once"
+            );
+            stopping.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
             std::process::exit(INTERRUPTED.into());
@@ -132,7 +118,7 @@ async fn measure(
     for step in &steps {
         progress.set_message(step.to_string());
         match step.run(servers, stop, &mut lab).await {
-            // Half an hour's figures are not thrown away for the last one.
+            // One step that fails must not discard the figures of all others.
             Err(failure) if !lab.results.is_empty() => {
                 lab.broken = Some(format!("{step}: {}", failure.message()));
                 break;
@@ -152,7 +138,7 @@ async fn measure(
     Ok(lab)
 }
 
-/// Each scenario for all strategies, so that what is compared is measured within a minute or two.
+/// All strategies of a scenario follow each other, so that the figures that are compared are measured within a few minutes.
 fn steps(scenarios: &[Scenario], strategies: &[Strategy]) -> Vec<Step> {
     let trials = scenarios
         .iter()
@@ -195,20 +181,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-impl Figures {
-    /// Whether the books came out as this strategy must leave them.
-    fn is_right(&self) -> bool {
-        self.strategy == Strategy::Unguarded.as_str() || (self.duplicates == 0 && self.findings == 0)
-    }
-}
-
-impl Frozen {
-    fn is_right(&self) -> bool {
-        !self.guarded || self.duplicates == 0
-    }
-}
-
-/// Opens it as it would be written, and leaves in it what an earlier run has left there.
+/// Opens a report for writing without changing its contents, which may be those of an earlier run.
 fn can_be_written(report: &Path) -> Result<(), Failure> {
     let opened = OpenOptions::new().append(true).create(true).open(report);
     opened.map(drop).map_err(|error| unwritable(report, &error))
@@ -222,6 +195,7 @@ fn unwritable(report: &Path, error: &std::io::Error) -> Failure {
     Failure::caused(format!("{} cannot be written", report.display()), error)
 }
 
+/// The values without repetitions, or all values if none is given.
 fn all_if_none<T: Copy + PartialEq>(named: &[T], all: &[T]) -> Vec<T> {
     let mut chosen: Vec<T> = Vec::new();
     for one in if named.is_empty() { all } else { named } {
@@ -237,7 +211,8 @@ fn bar(output: Output, steps: &[Step]) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let takes: Duration = steps.iter().map(Step::takes).sum();
-    eprintln!("bespeak: {} runs, which take about {} s", steps.len(), takes.as_secs());
+    let runs = counted(steps.len() as u64, "run", "runs");
+    eprintln!("bespeak: {runs}, about {} s", takes.as_secs());
     let bar = ProgressBar::with_draw_target(Some(steps.len() as u64), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg}") {
         bar.set_style(style);

@@ -1,7 +1,7 @@
-//! What a Redis node calls itself. One question in its protocol's plainest form
+//! Reads the version of a Redis node, with the simplest form of its protocol
 //! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>, "inline commands").
 //!
-//! Never: a key. What the strategies do with Redis is `shared/src/lock/`'s.
+//! Never: a key. The locks themselves are in `shared/core/src/lock/`.
 
 use std::time::Duration;
 
@@ -11,16 +11,18 @@ use tokio::{
     net::TcpStream,
 };
 
+/// How long a node may take to reply.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// More than a node says of its server.
+/// More than the length of a node's reply to `INFO server`.
 const ANSWER_MAX: usize = 64 << 10;
 
-/// Such as `Redis 7.0.15`; `None` where it cannot be asked like this, as over TLS.
+/// The version of a node, such as `Redis 7.0.15`. `None` if the node cannot be reached in this way, as over TLS.
 pub(super) async fn version(url: &str) -> Option<String> {
     let url = url::Url::parse(url).ok().filter(|url| url.scheme() == "redis")?;
     tokio::time::timeout(PATIENCE, ask(&url)).await.ok()?
 }
 
+/// Logs in if the URL has a password, and returns the version in the reply to `INFO server`.
 async fn ask(url: &url::Url) -> Option<String> {
     let mut node = TcpStream::connect((url.host_str()?, url.port().unwrap_or(6379))).await.ok()?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -30,10 +32,10 @@ async fn ask(url: &url::Url) -> Option<String> {
         node.write_all(format!("*3\r\n{}", words.concat()).as_bytes()).await.ok()?;
     }
     node.write_all(b"INFO server\r\nQUIT\r\n").await.ok()?;
-    let mut said = Vec::new();
-    node.take(ANSWER_MAX as u64).read_to_end(&mut said).await.ok()?;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let mut reply = Vec::new();
+    node.take(ANSWER_MAX as u64).read_to_end(&mut reply).await.ok()?;
+    let reply = String::from_utf8_lossy(&reply).into_owned();
+    let field = |name: &str| reply.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let valkey = field("valkey_version:").map(|version| format!("Valkey {version}"));
     valkey.or_else(|| field("redis_version:").map(|version| format!("Redis {version}")))
 }

@@ -1,15 +1,15 @@
-//! The lab's page: one file that needs no network.
+//! The report as an HTML page: one file that loads nothing from the network.
 
 use bespeak_lab::load::thousands;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    Lab,
     charts::{self, ms},
+    result::Lab,
     scenario::Scenario,
-    trial::Figures,
+    sentences::Sentences,
 };
-use bespeak_cli::Failure;
+use bespeak_cli::{Failure, counted};
 
 const STYLE: &str = "
 :root{color-scheme:light;--ink:#17202b;--soft:#5c6773;--line:#dde2e8;--good:#1b7f4d;--bad:#b3261e}
@@ -26,7 +26,7 @@ svg{max-width:100%;height:auto;display:block}
 .key{color:var(--soft);font-size:13px}.key i{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin:0 .3rem 0 .9rem}
 ";
 
-/// Why a lock alone is not enough, and who said so.
+/// Sources that say why a lock alone is not enough.
 const SOURCES: [(&str, &str); 3] = [
     (
         "Martin Kleppmann, How to do distributed locking",
@@ -38,13 +38,6 @@ const SOURCES: [(&str, &str); 3] = [
     ),
     ("ShedLock's README", "https://github.com/lukas-krecan/ShedLock"),
 ];
-
-impl Lab {
-    /// The runs of a scenario, in their order.
-    pub(super) fn of(&self, scenario: &str) -> Vec<&Figures> {
-        self.results.iter().filter(|run| run.scenario == scenario).collect()
-    }
-}
 
 /// The whole page.
 pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
@@ -67,8 +60,8 @@ pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
             }
             body {
                 h1 { "The lock lab " (verdict(lab)) }
-                p.soft { "The same load on each strategy in turn, on a database of its own each time, over HTTP." }
-                @if lab.interrupted { p.red { "It was stopped before the end: this is what was measured until then." } }
+                p.soft { "The same load over HTTP on each strategy in turn, each time with an empty database." }
+                @if lab.interrupted { p.red { "The lab was stopped before the end. This page has the results until then." } }
                 (tiles(lab))
                 @for sentence in sentences.all() { p { (sentence) } }
                 (key(lab))
@@ -76,15 +69,15 @@ pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
                 (frozen)
                 h2 { "All figures" }
                 (table(lab))
-                h2 { "How to read them" }
+                h2 { "How to read the figures" }
                 p.soft {
-                    "Arrivals are open-loop: they come at set times whatever the answers, and a response time counts from when the \
-                     request should have been sent. Each vehicle has plenty of units, so that every arrival is a write, but in the \
-                     crowd. Requests per second are those answered 200 or 409; failed is everything else, and what was not \
-                     sent within the length of the run after its end. Units sold twice are counted in the database: what is held and \
-                     committed of a vehicle, beyond its total less what is available. Waited for a lock is the number of waits \
-                     for row locks, as InnoDB counts them, and for distributed locks, per attempt; the queue of a lane is \
-                     none."
+                    "Arrivals are open-loop: requests are due at set times, whatever the responses, and a response time counts from \
+                     the time when the request was due. Except in the crowd, each vehicle has plenty of units, so that every arrival is \
+                     a write. Requests per second are those with status 200 or 409. All others count as failed, and so do requests that \
+                     were not sent within the length of the run after its end. Units sold twice are counted in the database: the held \
+                     and committed units of a vehicle beyond its total minus its available units. Waited for a lock is the number of \
+                     waits for row locks, as InnoDB counts them, and for distributed locks, per attempt. Waiting in the queue of a lane \
+                     does not count."
                 }
                 h2 { "Environment" }
                 @for line in lab.environment.lines() { p.soft { (line) } }
@@ -97,7 +90,7 @@ pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
 fn verdict(lab: &Lab) -> Markup {
     html! {
         @if lab.results.is_empty() && lab.frozen_holder.is_empty() { span.verdict.bad { "nothing was measured" } }
-        @else if lab.broken.is_some() { span.verdict.bad { "it was not finished" } }
+        @else if lab.broken.is_some() { span.verdict.bad { "the lab did not finish" } }
         @else if lab.passed { span.verdict.good { "no guarded strategy oversold" } }
         @else { span.verdict.bad { "a guarded strategy oversold" } }
     }
@@ -111,12 +104,12 @@ fn tiles(lab: &Lab) -> Markup {
     let alone: u64 = lab.frozen_holder.iter().filter(|run| !run.guarded).map(|run| run.duplicates).sum();
     html! {
         div.tiles {
-            (tile(guarded, "units sold twice by guarded strategies, in all runs"))
+            (tile(guarded, "units sold twice by guarded strategies, all runs"))
             @if lab.results.iter().any(|run| run.strategy == "unguarded") {
-                (tile(unguarded, "units sold twice with no guard at all"))
+                (tile(unguarded, "units sold twice without any guard"))
             }
             @if !lab.frozen_holder.is_empty() {
-                (tile(alone, "units sold twice by locks alone, their holder frozen"))
+                (tile(alone, "units sold twice by locks alone while their holder was frozen"))
             }
         }
     }
@@ -175,20 +168,20 @@ fn frozen(lab: &Lab) -> Result<Markup, Failure> {
     Ok(html! {
         h2 { "The frozen holder" }
         p.soft {
-            "Two processes share the vehicles. One is stopped (SIGSTOP) in mid-sale while it holds locks of " (lease_ms) " ms; the other \
-             takes them over when they have run out, and sells; then the first goes on where it was. Stopped " (stopped)
-            " times, for up to " (longest) " ms."
+            "Two processes sell the same vehicles. One is stopped (SIGSTOP) in mid-sale while it holds locks with a lease of "
+            (lease_ms) " ms. When the leases have expired, the other acquires the locks and sells. Then the first continues where it was \
+             stopped. It was stopped " (counted(stopped.into(), "time", "times")) ", for up to " (longest) " ms."
         }
         (drawn)
         p {
-            "A process that is stopped while it holds a lock does not know, when it goes on, that its time is over and that others have \
-             sold meanwhile: it writes what it had computed before, and the storage must refuse that, by fencing ("
-            (source(0)) "). "
-            "Neither lock claims otherwise: the documentation of Redlock says “you should implement fencing tokens” and \
-             not to assume that a lock is kept for as long as its owner is alive (" (source(1)) "), and ShedLock warns that where \
-             work takes longer than lockAtMostFor, “more than one process will effectively hold the lock” (" (source(2)) "). "
-            "Bespeak's store is what fences: with its guard on, a write that was decided on what is no longer so is refused, the same \
-             stops sell nothing twice, and the lock is what it can be, an optimisation."
+            "A process that was stopped while it held a lock does not know, when it continues, that its lease has expired and that \
+             others have sold in the meantime. It writes the result that it computed before, and the storage must refuse that write by \
+             fencing (" (source(0)) "). "
+            "Neither lock claims otherwise. The documentation of Redlock says “you should implement fencing tokens”, and not to \
+             assume that a lock is kept for as long as its owner is alive (" (source(1)) "). ShedLock warns that if work takes longer than \
+             lockAtMostFor, “more than one process will effectively hold the lock” (" (source(2)) "). "
+            "Bespeak's store does the fencing. With its guard on, a write that was decided on outdated state is refused, the same stops \
+             sell nothing twice, and the lock is only an optimisation."
         }
     })
 }
@@ -219,60 +212,6 @@ fn table(lab: &Lab) -> Markup {
             }
         }
     }
-}
-
-/// What the figures say, in words.
-pub(super) struct Sentences(Vec<String>);
-
-impl Sentences {
-    pub(super) fn of(lab: &Lab) -> Self {
-        let mut said: Vec<String> =
-            lab.scenarios.iter().filter_map(|scenario| compared(lab, scenario)).collect();
-        said.extend(lab.results.iter().filter(|run| !run.is_right()).map(|run| {
-            format!(
-                "{} under {} left the books wrong: {} units sold twice, {} other findings.",
-                run.strategy, run.scenario, run.duplicates, run.findings
-            )
-        }));
-        said.extend(lab.broken.iter().map(|what| format!("It could not be finished: {what}")));
-        let unguarded = || lab.results.iter().filter(|run| run.strategy == "unguarded");
-        if unguarded().next().is_some() && unguarded().all(|run| run.duplicates == 0) {
-            said.push("The load was too light to make the unguarded strategy oversell: it proves nothing about the others.".to_owned());
-        }
-        let unseen = lab.frozen_holder.iter().filter(|holder| !holder.guarded && holder.duplicates == 0);
-        said.extend(unseen.map(|holder| {
-            format!(
-                "{} alone sold nothing twice, although its holder was stopped {} times: none of its transactions was caught between what it \
-                 read and what it wrote. Run it again.",
-                holder.strategy, holder.rounds
-            )
-        }));
-        Self(said)
-    }
-
-    pub(super) fn all(self) -> Vec<String> {
-        self.0
-    }
-}
-
-/// Whether lanes are ahead in a scenario, or who is.
-fn compared(lab: &Lab, scenario: &Scenario) -> Option<String> {
-    let runs: Vec<_> = lab.of(scenario.name).into_iter().filter(|run| run.strategy != "unguarded").collect();
-    let lanes = runs.iter().find(|run| run.strategy == "lanes")?;
-    let others = || runs.iter().filter(|run| run.strategy != "lanes");
-    let quickest = others().min_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms))?;
-    let busiest = others().max_by(|a, b| a.requests_per_second.total_cmp(&b.requests_per_second))?;
-    let told = format!(
-        "{}: lanes {}/s, p99 {} ms; of the others at best {}/s ({}), p99 {} ms ({})",
-        scenario.title,
-        thousands(lanes.requests_per_second),
-        ms(lanes.p99_ms),
-        thousands(busiest.requests_per_second),
-        busiest.strategy,
-        ms(quickest.p99_ms),
-        quickest.strategy
-    );
-    Some(format!("{told}."))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]

@@ -1,21 +1,24 @@
-//! What is done to each strategy: who arrives when, and wants what.
+//! The scenarios: how many requests arrive at what times, and what each of them does.
 
 use std::time::Duration;
 
 use bespeak_lab::load::OpenLoop;
 use clap::ValueEnum;
 
-/// Connections of those who arrive at a rate: more wait for an answer at once only where the server has long lost.
+/// Connections of the scenarios with a rate. A server that keeps the rate never needs so many at once.
 const CONNECTIONS: usize = 512;
-/// The crowd, and what it is after.
+/// The number of buyers in the crowd, and the units that they compete for.
 const CROWD: u32 = 2_000;
 const CROWD_UNITS: u64 = 100;
-/// Enough of each vehicle that it is never sold out, so that every arrival is a write.
+/// Units of each vehicle: so many that no vehicle sells out and every arrival is a write.
 const PLENTY: u64 = 1_000_000;
+/// The shortest time that late requests may still be sent after the end.
 const LATE_MIN: Duration = Duration::from_secs(10);
+/// Arrivals per second of the soak, and how many times longer than the others it runs.
 const SOAK_RATE: u32 = 200;
 const SOAK_TIMES: u32 = 6;
 
+/// The name of a scenario on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
     /// 100 arrivals a second, one vehicle
@@ -36,25 +39,26 @@ pub(crate) enum Name {
     /// 1,000 arrivals a second over 100 vehicles
     #[value(name = "fleet-1000")]
     Fleet1000,
-    /// 2,000 people at once for 100 units of one vehicle
+    /// 2,000 buyers at once for 100 units of one vehicle
     Crowd,
-    /// 200 customers a second over 100 vehicles, who hold and then commit or give back, six times as long
+    /// 200 customers a second over 100 vehicles; each holds, then commits or releases; six times as long
     Soak,
 }
 
-/// What one attempt is.
+/// What one arrival does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
+    /// It holds a unit.
     Hold,
-    /// Hold, then commit, or release every third.
+    /// It holds a unit, then commits the hold; every third releases it.
     HoldThenEnd,
 }
 
-/// A scenario as it is run.
+/// A scenario with the length of its runs.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// For people, such as `1,000/s, one vehicle`.
+    /// The title in reports, such as `1,000/s, one vehicle`.
     pub(super) title: &'static str,
     pub(super) vehicles: u64,
     pub(super) units: u64,
@@ -63,6 +67,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
+    /// The scenario of a name, with runs of a duration.
     pub(super) fn of(name: Name, duration: Duration) -> Self {
         let at_rate = |name, title, vehicles, per_second| Self {
             name,
@@ -75,8 +80,8 @@ impl Scenario {
                 connections: CONNECTIONS,
                 warm_up: (duration / 4).min(Duration::from_secs(2)),
                 duration,
-                // Who is too slow by as much as the run took is not waited for: what is left counts as failed. A short run is
-                // given more: a busy machine alone makes it late by that.
+                // A server that is still busy after another length of the run has lost: the remaining requests count as failed.
+                // A short run gets more time, because a busy machine alone can delay it by as much.
                 late_max: duration.max(LATE_MIN),
             },
         };
@@ -94,7 +99,7 @@ impl Scenario {
                 units: CROWD_UNITS,
                 attempt: Attempt::Hold,
                 load: OpenLoop {
-                    // All of them within a millisecond, each on a connection of its own.
+                    // All buyers arrive within a millisecond, each on its own connection.
                     per_second: CROWD * 1_000,
                     connections: CROWD as usize,
                     warm_up: Duration::ZERO,
@@ -111,7 +116,7 @@ impl Scenario {
         }
     }
 
-    /// About how long a run of it takes, in which nothing is late.
+    /// About how long a run takes if no request is late.
     pub(super) fn takes(&self) -> Duration {
         self.load.warm_up + self.load.duration + Duration::from_secs(2)
     }

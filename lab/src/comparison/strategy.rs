@@ -1,10 +1,10 @@
-//! What is compared, of all the strategies that the configuration knows.
+//! The strategies that the lab compares.
 
 use std::time::Duration;
 
 use bespeak::{dispatch::Strategy, lock::LockKind};
 
-/// What the lab runs, in the order of its tables.
+/// The compared strategies, in the order of the report.
 pub(super) const COMPARED: [Strategy; 7] = [
     Strategy::Lanes,
     Strategy::Conditional,
@@ -15,14 +15,14 @@ pub(super) const COMPARED: [Strategy; 7] = [
     Strategy::Unguarded,
 ];
 
-/// The strategy of that name, of those that are compared.
+/// Parses the name of a compared strategy.
 pub(super) fn compared(name: &str) -> Result<Strategy, String> {
     Strategy::named(name)
         .filter(|strategy| COMPARED.contains(strategy))
         .ok_or_else(|| format!("must be one of {}", COMPARED.map(Strategy::as_str).join(", ")))
 }
 
-/// The same lock without the store's guard; none where there is no lock.
+/// The strategy with the same lock but without the store's guard. `None` for a strategy without a lock.
 pub(super) fn alone(strategy: Strategy) -> Option<Strategy> {
     match strategy.lock()? {
         LockKind::Database => Some(Strategy::ShedlockAlone),
@@ -30,7 +30,7 @@ pub(super) fn alone(strategy: Strategy) -> Option<Strategy> {
     }
 }
 
-/// The setting by which locks last so long.
+/// The setting for locks with this lease.
 pub(super) fn lease(lasts: Duration) -> (&'static str, String) {
     ("BESPEAK_LOCK_LEASE_MS", lasts.as_millis().to_string())
 }

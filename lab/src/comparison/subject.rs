@@ -1,7 +1,8 @@
-//! A server under test: this program again, as a process of its own, so that it can be frozen and costs no other's time.
+//! A server under test: this program again in its own process, so that the server can be frozen and shares no threads with the
+//! load generator.
 //!
-//! Never: a server that outlives the lab. It ends when its standard input does; and where it is frozen just then, the system
-//! wakes and ends it, because it leads a process group that nobody is left to look after.
+//! Never: a server that outlives the lab. It ends when its standard input is closed. If it is frozen at that time, the kernel
+//! continues it and hangs it up, because it leads a process group that is orphaned and has a stopped member.
 
 use std::{
     io::{BufRead, BufReader},
@@ -21,26 +22,28 @@ use hyper::{Method, body::Bytes};
 use super::args::SubjectArgs;
 use bespeak_cli::{Failure, Output, Server};
 
+/// How long a server may take until it prints its address.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a server may take to stop before it is killed.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// A server under test; killed when dropped.
+/// A server under test. It is killed when this value is dropped.
 pub(super) struct Subject {
     process: Killed,
     pub(super) target: Target,
 }
 
-/// A process that is killed when this is dropped, also while nobody knows yet where it serves.
+/// A child process that is killed when this value is dropped, also before it has printed its address.
 struct Killed(Child);
 
 impl Subject {
-    /// Starts one on a free port, on an empty database or one that another of them has made its own.
+    /// Starts a server on a free port, with an empty database or one that another server under test has migrated.
     pub(super) async fn start(strategy: Strategy, settings: &[(&str, String)]) -> Result<Self, Failure> {
         let failed = |error| Failure::caused("a server for the lab cannot be started", &error);
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
-            // What is compared is compared with the settings' defaults.
+            // Strategies are compared with the defaults of all other settings.
             if name.to_string_lossy().starts_with("BESPEAK_") {
                 command.env_remove(name);
             }
@@ -52,14 +55,14 @@ impl Subject {
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Ctrl-C is for the lab, which then ends this.
+            // In its own process group, it does not receive the terminal's Ctrl-C. The lab receives it and stops the server.
             .process_group(0);
         let mut process = Killed(command.spawn().map_err(failed)?);
-        let said = process.0.stdout.take();
+        let stdout = process.0.stdout.take();
         let first_line = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
-            // What cannot be read is a server that ended, which has said why on standard error.
-            let _ = said.map(|said| BufReader::new(said).read_line(&mut line));
+            // If there is no line, the server has ended and has written why to standard error.
+            let _ = stdout.map(|stdout| BufReader::new(stdout).read_line(&mut line));
             line
         });
         let url = tokio::time::timeout(STARTS_WITHIN, first_line).await;
@@ -72,12 +75,12 @@ impl Subject {
         Ok(Self { process, target })
     }
 
-    /// `kill -STOP`: it does nothing more until [`Subject::thaw`].
+    /// Freezes the process (SIGSTOP) until [`Subject::thaw`].
     pub(super) fn freeze(&self) -> Result<(), Failure> {
         self.signal("STOP")
     }
 
-    /// `kill -CONT`: it goes on where it was.
+    /// Lets the process continue (SIGCONT).
     pub(super) fn thaw(&self) -> Result<(), Failure> {
         self.signal("CONT")
     }
@@ -95,28 +98,28 @@ impl Subject {
         self.target.connect().await.map_err(|error| Failure::caused("the server under test is gone", &error))
     }
 
-    /// The sum of a counter of its own, all labels together; 0 where it was never counted.
+    /// The sum of one of the server's counters over all labels; 0 if the server has not counted anything yet.
     pub(super) async fn metric(&self, name: &str) -> Result<f64, Failure> {
-        let asked = self.connect().await?.send(Method::GET, "/metrics", &[], Bytes::new()).await;
-        let answer = asked.map_err(|error| Failure::caused("the metrics cannot be read", &error))?;
+        let response = self.connect().await?.send(Method::GET, "/metrics", &[], Bytes::new()).await;
+        let answer = response.map_err(|error| Failure::caused("the metrics cannot be read", &error))?;
         let text = String::from_utf8_lossy(&answer.body);
         let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// How often a command had to wait for a distributed lock.
+    /// How many commands had to wait for a distributed lock.
     pub(super) async fn waits_for_distributed_locks(&self) -> Result<f64, Failure> {
         self.metric("bespeak_lock_waits_total").await
     }
 
-    /// How many distributed locks ended before it was done with what they were for.
+    /// How many distributed locks expired before the command that held them was finished.
     pub(super) async fn locks_lost(&self) -> Result<u64, Failure> {
         let lost = self.metric("bespeak_lock_lost_total").await?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
         Ok(lost as u64)
     }
 
-    /// Lets it finish what it accepted, and end.
+    /// Lets the server finish accepted commands and end. A server that takes too long is killed.
     pub(super) async fn stop(mut self) {
         drop(self.process.0.stdin.take());
         let deadline = Instant::now() + STOPS_WITHIN;
@@ -128,22 +131,23 @@ impl Subject {
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It may have ended already; there is nothing more to do about it.
+        // Both fail if the process has already ended, which is what they are for.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Serves until standard input ends; says where in one line.
+/// Serves until standard input is closed. Prints the server's URL in one line.
 pub(crate) async fn serve(output: Output, args: SubjectArgs) -> Result<ExitCode, Failure> {
     let config = Config::parse(&Values::from_environment())?.with_strategy(args.strategy);
     telemetry::start_logs(&config.log, config.log_format)
         .map_err(|error| Failure::usage(format!("BESPEAK_LOG={:?} is not valid: {error}", config.log)))?;
     let server = Server::start(&config).await?;
     output.print(&format!("http://{}", server.address), || format!("http://{}", server.address))?;
-    let hung_up = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
-    // However its input ends, so does this.
-    let _ = hung_up.await;
+    let input_closed =
+        tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    // An error while reading ends the server like the end of the input.
+    let _ = input_closed.await;
     server.stop().await;
     Ok(ExitCode::SUCCESS)
 }

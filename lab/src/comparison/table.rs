@@ -1,9 +1,9 @@
-//! The lab's figures for the terminal.
+//! The report as tables for the terminal.
 
 use bespeak_lab::load::thousands;
 use comfy_table::{Attribute, Cell, CellAlignment, Color};
 
-use super::{Lab, charts::ms, report::Sentences};
+use super::{charts::ms, result::Lab, sentences::Sentences};
 use bespeak_cli::table;
 
 const HEADER: [&str; 12] = [
@@ -13,7 +13,7 @@ const HEADER: [&str; 12] = [
 
 pub(super) fn text(lab: &Lab) -> String {
     let mut header = HEADER.to_vec();
-    // Last, where the eye stops.
+    // The most important column is the last one, where the eye stops.
     header.push("duplicates");
     let mut figures = table(&header);
     for scenario in &lab.scenarios {

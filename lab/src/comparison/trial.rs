@@ -1,4 +1,4 @@
-//! One run: a strategy under a scenario, on a server of its own and a database of its own, and what its books say afterwards.
+//! One run: a strategy under a scenario, on a new server process and a new database, with an audit of the books afterwards.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use bespeak::{
     app::{Access, open_store},
     config::{Config, Values},
     dispatch::Strategy,
-    store::{Audit, mysql::Scratch},
+    store::Audit,
 };
 use bespeak_lab::load::{Answer, Connection, OpenRun, TargetError, open_loop};
 use hyper::{Method, StatusCode, body::Bytes};
@@ -20,39 +20,40 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     scenario::{Attempt, Scenario},
+    scratch::ScratchDatabase,
     servers::Servers,
     subject::Subject,
 };
 use bespeak_cli::Failure;
 
-/// The shares of answers at which response times are kept for the chart of their distribution.
+/// The quantiles of the response times that the chart of their distribution shows.
 const SHARES: [f64; 26] = [
     0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8,
     0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0,
 ];
 
-/// How long each vehicle may take to be put on sale.
+/// How long the definition of a vehicle may take, retries included.
 const DEFINE_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a run came to.
+/// The figures of one run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Figures {
     pub(super) strategy: &'static str,
     pub(super) scenario: &'static str,
-    /// Units that were sold twice, counted in the database.
+    /// Units that were sold twice, counted in the tables.
     pub(super) duplicates: u64,
-    /// What else the audit of the books found wrong: of the events, of reservations of several items, of winners.
+    /// Other findings of the audit: about events, reservations of several items, and winners.
     pub(super) findings: u64,
-    /// Answered 200.
+    /// Responses with status 200.
     pub(super) accepted: u64,
-    /// Answered 409: sold out.
+    /// Responses with status 409: sold out.
     pub(super) refused: u64,
-    /// Answered anything else, or not at all, or not sent in time.
+    /// Requests with another status, without a response, or not sent in time.
     pub(super) failed: u64,
-    /// Those by what they were.
+    /// The failed requests by status or by error.
     pub(super) failures: BTreeMap<String, u64>,
-    /// Failed of all, 0 to 1.
+    /// The share of failed requests, 0 to 1.
     pub(super) failure_rate: f64,
     /// Accepted and refused, per second.
     pub(super) requests_per_second: f64,
@@ -61,20 +62,20 @@ pub(super) struct Figures {
     pub(super) p95_ms: f64,
     pub(super) p99_ms: f64,
     pub(super) max_ms: f64,
-    /// Waits for a row lock or for a distributed lock, per attempt; 1 at the most.
+    /// Waits for a row lock or for a distributed lock, per attempt; at most 1.
     pub(super) waited_share: f64,
-    /// 99 of 100 requests were handed to a connection as soon after they were due.
+    /// 99 of 100 requests were handed to a connection within this time after they were due.
     pub(super) lateness_p99_ms: f64,
-    /// Shares of answers, and the response times that they were within, in milliseconds.
+    /// Quantiles (0 to 1) and their response times in milliseconds.
     #[serde(skip)]
     pub(super) distribution: Vec<(f64, f64)>,
 }
 
-/// Does some work on an empty database, and drops that, whatever becomes of the work; `None` where the work was stopped.
+/// Creates a database, does some work on it, and drops it whatever becomes of the work. `None` if the lab was stopped.
 pub(super) async fn on_a_database<T>(
     servers: &Servers,
     stop: &CancellationToken,
-    work: impl AsyncFnOnce(&Scratch) -> Result<T, Failure>,
+    work: impl AsyncFnOnce(&ScratchDatabase) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
     let database = servers.database.create().await?;
     let done = stop.run_until_cancelled(work(&database)).await;
@@ -84,7 +85,7 @@ pub(super) async fn on_a_database<T>(
     Ok(done)
 }
 
-/// Runs it; `None` where it was stopped.
+/// Runs a strategy under a scenario. `None` if the lab was stopped.
 pub(super) async fn run(
     servers: &Servers,
     stop: &CancellationToken,
@@ -96,7 +97,7 @@ pub(super) async fn run(
         tokio::time::timeout(patience(scenario), measured).await.unwrap_or_else(|_late| {
             let scenario = scenario.name;
             Err(Failure::new(format!(
-                "{strategy} under {scenario} is stuck: neither answers nor failures come any more"
+                "{strategy} under {scenario} is stuck: neither responses nor failures arrive any more"
             )))
         })
     })
@@ -105,7 +106,7 @@ pub(super) async fn run(
 
 async fn measure(
     servers: &Servers,
-    database: &Scratch,
+    database: &ScratchDatabase,
     strategy: Strategy,
     scenario: &Scenario,
 ) -> Result<Figures, Failure> {
@@ -117,11 +118,11 @@ async fn measure(
     let row_waits = database.server().row_lock_waits().await?.saturating_sub(row_waits);
     let lock_waits = subject.waits_for_distributed_locks().await? - lock_waits;
     subject.stop().await;
-    let counted = database.count().await?;
+    let duplicates = database.duplicates().await?;
     let audit = audit(database).await?;
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let waits = row_waits as f64 + lock_waits;
-    Ok(figures(strategy, scenario, &run, waits, counted.duplicates, &audit))
+    Ok(figures(strategy, scenario, &run, waits, duplicates, &audit))
 }
 
 fn figures(
@@ -145,7 +146,7 @@ fn figures(
         strategy: strategy.as_str(),
         scenario: scenario.name,
         duplicates,
-        // A unit that was sold twice is one of duplicates already.
+        // Findings about I1 are units sold twice, which `duplicates` counts.
         findings: audit.findings.iter().filter(|finding| finding.invariant != "I1").count() as u64,
         accepted,
         refused,
@@ -164,7 +165,7 @@ fn figures(
     }
 }
 
-/// Puts vehicles on sale.
+/// Defines vehicles with a number of units each, and returns their ids.
 pub(super) async fn define(subject: &Subject, count: u64, units: u64) -> Result<Arc<[String]>, Failure> {
     let mut connection = subject.connect().await?;
     let mut vehicles = Vec::new();
@@ -175,18 +176,14 @@ pub(super) async fn define(subject: &Subject, count: u64, units: u64) -> Result<
         loop {
             let body = body.clone();
             let answer = connection.send(Method::POST, "/api/v1/resources", &[], body).await;
-            let answer =
-                answer.map_err(|error| Failure::caused("a vehicle cannot be put on sale", &error))?;
+            let answer = answer.map_err(|error| Failure::caused("a vehicle cannot be defined", &error))?;
             if answer.status.is_success() {
                 break;
             }
-            // 503 says: come again.
+            // 503 is temporary: retry.
             if answer.status != StatusCode::SERVICE_UNAVAILABLE || Instant::now() > until {
                 let why = String::from_utf8_lossy(&answer.body).into_owned();
-                return Err(Failure::new(format!(
-                    "a vehicle cannot be put on sale: {} {why}",
-                    answer.status
-                )));
+                return Err(Failure::new(format!("a vehicle cannot be defined: {} {why}", answer.status)));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -202,7 +199,7 @@ async fn attempts(
 ) -> Result<OpenRun, Failure> {
     let attempt = scenario.attempt;
     let step = move |connection: Connection, _: usize, number: u64| {
-        // Spread over the vehicles without a pattern, the same in every run.
+        // A pseudo-random vehicle, the same for the same request number in every run.
         let vehicle = fastrand::Rng::with_seed(number).usize(..vehicles.len());
         let body = reserve(&vehicles[vehicle]);
         async move {
@@ -225,19 +222,19 @@ async fn attempts(
         .map_err(|error| Failure::caused("the server under test cannot be reached", &error))
 }
 
-/// The body of a hold of one unit that outlives any run.
+/// The body of a request that holds one unit for longer than any run.
 pub(super) fn reserve(vehicle: &str) -> Bytes {
     json!({"resourceId": vehicle, "quantity": 1, "ttlSeconds": 3600}).to_string().into()
 }
 
-/// Holds a unit under a key of its own.
+/// Sends a reservation with a new idempotency key.
 pub(super) async fn hold(connection: Connection, body: Bytes) -> (Connection, Result<Answer, TargetError>) {
     let key = format!("{:032x}", fastrand::u128(..));
     connection.post("/api/v1/reserve", &[("idempotency-key", &key)], body).await
 }
 
-/// The audit of `bespeak verify`.
-async fn audit(database: &Scratch) -> Result<Audit, Failure> {
+/// Audits the books, as `bespeak verify` does.
+async fn audit(database: &ScratchDatabase) -> Result<Audit, Failure> {
     let url = database.url();
     let values =
         Values::collect(|name| (name == "BESPEAK_DATABASE_URL").then(|| url.clone()), |_| None::<String>);
@@ -253,7 +250,7 @@ fn whole(count: u64) -> f64 {
     count as f64
 }
 
-/// How long a run may take before it counts as stuck: what is late and what nobody answers has its limits inside it.
+/// How long a run may take before it counts as stuck. Late requests and missing responses have shorter limits within it.
 fn patience(scenario: &Scenario) -> Duration {
     scenario.takes() + scenario.load.late_max + Duration::from_secs(120)
 }

@@ -1,4 +1,4 @@
-//! Closed loop: a fixed number of connections, each asking again when it was answered. Measures throughput.
+//! Closed loop: a fixed number of connections, each sending its next request after the last response. Measures throughput.
 
 use std::{
     sync::Arc,
@@ -11,22 +11,22 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use crate::load::{Answer, Connection, Recorder, Summary, Target, TargetError};
 
-/// How to load.
+/// The parameters of a closed loop.
 #[derive(Clone, Debug)]
 pub struct ClosedLoop {
-    /// Connections, each with one request under way.
+    /// The number of connections, each with one request in flight.
     pub connections: usize,
-    /// How long to warm up, uncounted.
+    /// The time before responses are counted.
     pub warm_up: Duration,
-    /// How long to count.
+    /// The time for which responses are counted.
     pub duration: Duration,
 }
 
-/// Loads `target`. For each connection `step` is called again and again with the connection, its number and the turn; it
-/// sends what it wants and returns the answer to count.
+/// Puts load on `target`. `step` is called for each request with a connection, the connection's number, and the number of the
+/// request on that connection. It sends a request and returns the connection with the response to count.
 ///
 /// # Errors
-/// A connection cannot be opened. Requests that fail later are counted, and end their connection's turn.
+/// A connection cannot be opened at the start. A request that fails later is counted, and its connection is opened again.
 pub async fn closed_loop<F, Fut>(target: &Target, load: &ClosedLoop, step: F) -> Result<Summary, TargetError>
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
@@ -77,7 +77,7 @@ where
 }
 
 impl Connection {
-    /// Sends a POST, and gives the connection back with the answer: the shape that [`closed_loop`] wants.
+    /// Sends a POST request, and returns the connection with the response, as [`closed_loop`] expects it from a step.
     pub async fn post(
         mut self,
         path: &str,

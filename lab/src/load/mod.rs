@@ -1,8 +1,8 @@
-//! HTTP load, and what it measured: open loop (arrivals at set times, whatever the answers) and closed loop (each
-//! connection asks again when it was answered).
+//! Puts HTTP load on a server and measures response times: open loop (requests are due at set times, whatever the responses)
+//! and closed loop (each connection sends its next request after the response to the last one).
 //!
-//! Open-loop response times count from when a request should have been sent, so a server that stalls cannot hide it
-//! ("coordinated omission", Gil Tene). Never: anything of Bespeak's rules; this crate knows HTTP and clocks.
+//! Open-loop response times count from the time when a request was due, so a server that stalls cannot hide it ("coordinated
+//! omission", Gil Tene). Never: knowledge of Bespeak's rules; this module knows HTTP and clocks.
 
 mod closed;
 mod open;

@@ -1,4 +1,5 @@
-//! Open loop: requests at set times, whatever the answers. Measures response times at a rate, and whether it is kept.
+//! Open loop: requests are due at set times, whatever the responses. Measures response times at a rate, and whether the server
+//! keeps the rate.
 
 use std::{
     sync::{
@@ -13,54 +14,54 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::load::{Answer, Connection, Recorder, Summary, Target, TargetError};
 
-/// How to load.
+/// The parameters of an open loop.
 #[derive(Clone, Debug)]
 pub struct OpenLoop {
-    /// Requests per second, at even distances; at least 1.
+    /// Requests per second, evenly spaced; at least 1.
     pub per_second: u32,
-    /// Connections, each with at most one request under way. A request whose time comes while all are busy waits for one,
-    /// and its response time has begun.
+    /// The number of connections, each with at most one request in flight. A request that is due while all are busy waits for
+    /// one, and its response time includes the wait.
     pub connections: usize,
-    /// How long to warm up, uncounted.
+    /// The time before requests are counted.
     pub warm_up: Duration,
-    /// For how long requests are due that count.
+    /// The time for which due requests are counted.
     pub duration: Duration,
-    /// How long after the end requests that are late by then may still be sent; the others count as not sent.
+    /// How long after the end late requests may still be sent. The remaining ones count as not sent in time.
     pub late_max: Duration,
 }
 
-/// What an open loop measured.
+/// The results of an open loop.
 #[derive(Clone, Debug)]
 pub struct OpenRun {
-    /// Answers, their times counted from when their requests were due.
+    /// The responses, with times counted from when their requests were due.
     pub answers: Recorder,
-    /// How late each request was handed to whoever sends it: the generator's own fault, and a server's whose answers kept
+    /// How late each request was handed to a connection. The cause is the generator itself, or a server whose responses kept
     /// all connections busy.
     pub lateness: Recorder,
-    /// From when requests counted until the last answer to one.
+    /// The time from the first counted request to the last response to a counted request.
     pub elapsed: Duration,
 }
 
 impl OpenRun {
-    /// Its answers summed up.
+    /// A summary of the responses.
     pub fn summary(&self) -> Summary {
         self.answers.summary(self.elapsed)
     }
 }
 
 impl OpenLoop {
-    /// When the request of this number is due, from the start.
+    /// The time from the start at which the request with this number is due.
     fn due(&self, number: u64) -> Duration {
         Duration::from_nanos(number.saturating_mul(1_000_000_000) / u64::from(self.per_second.max(1)))
     }
 }
 
-/// Loads `target`. `step` is called for each request with a connection, the connection's number and the request's; it sends
-/// what it wants and returns the answer to count. Requests are counted by when they were due, and their response times from
-/// then on; the rate is that of their answers, until the last of them.
+/// Puts load on `target`. `step` is called for each request with a connection, the connection's number, and the number of the
+/// request. It sends a request and returns the connection with the response to count. The rate is that of the responses, until
+/// the last of them.
 ///
 /// # Errors
-/// A connection cannot be opened. Requests that fail later are counted, and end their connection's turn.
+/// A connection cannot be opened at the start. A request that fails later is counted, and its connection is opened again.
 pub async fn open_loop<F, Fut>(target: &Target, load: &OpenLoop, step: F) -> Result<OpenRun, TargetError>
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
@@ -77,7 +78,7 @@ where
         due: Semaphore::new(0),
     });
     let ticking = Arc::downgrade(&arrivals);
-    // A timer of the runtime is late by up to a millisecond; a thread that sleeps is not.
+    // The runtime's timers are late by up to a millisecond, a sleeping thread much less.
     thread::spawn(move || tick(&ticking));
     let step = Arc::new(step);
     let mut tasks = JoinSet::new();
@@ -99,28 +100,28 @@ where
     Ok(OpenRun { answers: all.answers, lateness: all.lateness, elapsed })
 }
 
-/// What one connection, or all of them, counted.
+/// The results of one connection, or of all of them.
 #[derive(Default)]
 struct Served {
     answers: Recorder,
     lateness: Recorder,
-    /// When, from the start, the last request that counts was answered.
+    /// The time from the start to the last response to a counted request.
     last: Duration,
 }
 
-/// The requests: how many are due, and which is the next.
+/// The schedule: how many requests are due, and the number of the next one.
 struct Arrivals {
     load: OpenLoop,
     started: Instant,
     next: AtomicU64,
-    /// A permit for each that is due and not taken; at the end, one more for each connection, which finds nothing.
+    /// A permit for each request that is due and not yet taken. At the end, each connection gets one more and finds no request.
     due: Semaphore,
 }
 
 impl Arrivals {
     /// Waits until a request is due, and takes it; `None` after the last.
     async fn take(&self) -> Option<(u64, Duration)> {
-        // Nobody closes it.
+        // The semaphore is never closed.
         self.due.acquire().await.ok()?.forget();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let due = self.load.due(number);
@@ -132,7 +133,7 @@ impl Arrivals {
     }
 }
 
-/// Makes requests due, until the last one is or nobody waits for them any more.
+/// Releases requests when they are due, until the last one, or until no connection waits for them any more.
 fn tick(arrivals: &Weak<Arrivals>) {
     let mut made = 0;
     while let Some(arrivals) = arrivals.upgrade() {
@@ -153,7 +154,7 @@ fn tick(arrivals: &Weak<Arrivals>) {
     }
 }
 
-/// One connection's part.
+/// Sends the requests of one connection.
 async fn serve<F, Fut>(
     arrivals: Arc<Arrivals>,
     target: Target,
@@ -208,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers each request after so long.
+    /// Starts a server that responds to each request after this time.
     async fn slow(takes: Duration) -> Target {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_request_is_sent_once_and_waiting_for_a_connection_counts() {
+    async fn every_request_is_sent_once_and_the_wait_for_a_connection_counts() {
         let load = OpenLoop {
             per_second: 100,
             connections: 1,
@@ -247,7 +248,7 @@ mod tests {
         .await
         .unwrap()
         .summary();
-        // One connection answers 20 a second: what is due at the end of half a second has waited for two.
+        // One connection gets 20 responses a second: the request that is due at the end of half a second waits for two.
         assert_eq!(sent.load(Ordering::Relaxed), 50);
         assert_eq!((summary.answers, summary.counts["200"]), (40, 40));
         assert!(summary.max_ms > 1_900.0, "{summary:?}");
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_too_late_is_not_sent_and_counts_as_failed() {
+    async fn requests_that_are_too_late_are_not_sent_and_count_as_failed() {
         let load = OpenLoop {
             per_second: 100,
             connections: 1,
@@ -266,11 +267,11 @@ mod tests {
         let target = slow(Duration::from_millis(100)).await;
         let run =
             open_loop(&target, &load, |connection, _, _| connection.post("/", &[], "{}")).await.unwrap();
-        // Of 40 that are due, at most one can be sent every tenth of a second, until half a second has passed.
+        // Of 40 due requests, at most one can be sent every tenth of a second, until half a second has passed.
         let (sent, late) = (run.answers.count_of("200"), run.answers.count_of("not sent in time"));
         assert_eq!(sent + late, 40, "{:?}", run.answers);
         assert!((1..=6).contains(&sent), "{:?}", run.answers);
-        // And it is told how late those were that were sent.
+        // The lateness of the sent requests is recorded.
         assert!(sent == 1 || run.lateness.quantile_ms(1.0) > 80.0, "{:?}", run.lateness);
     }
 }

@@ -1,39 +1,39 @@
-//! Response times and counts.
+//! Records response times and counts of responses.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest response time that is told apart, in microseconds: ten minutes.
+/// The longest response time that is recorded, in microseconds: ten minutes. Longer ones count as this.
 const MICROS_MAX: u64 = 600_000_000;
 
-/// Collects answers. One per task, merged at the end.
+/// Collects response times and statuses. Each task has its own recorder; they are merged at the end.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     micros: Histogram<u64>,
     counts: BTreeMap<String, u64>,
 }
 
-/// What was measured, in milliseconds.
+/// A summary of a run. Times are in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Answers, whatever their status.
+    /// The number of responses with any status.
     pub answers: u64,
-    /// How many of each status; requests that got no answer under what went wrong.
+    /// The number of responses by status, and of requests without a response by error.
     pub counts: BTreeMap<String, u64>,
-    /// Mean response time.
+    /// The mean response time.
     pub mean_ms: f64,
-    /// Half of the answers were as fast.
+    /// The response time of the 50th percentile.
     pub p50_ms: f64,
-    /// 95 of 100 were as fast.
+    /// The response time of the 95th percentile.
     pub p95_ms: f64,
-    /// 99 of 100 were as fast.
+    /// The response time of the 99th percentile.
     pub p99_ms: f64,
-    /// The slowest.
+    /// The longest response time.
     pub max_ms: f64,
-    /// Answers per second of the whole run.
+    /// Responses per second over the whole run.
     pub requests_per_second: f64,
 }
 
@@ -44,7 +44,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// An empty one; three significant digits.
+    /// An empty recorder with three significant digits.
     #[expect(clippy::missing_panics_doc)]
     pub fn new() -> Self {
         #[expect(clippy::expect_used, reason = "constant bounds that the histogram accepts")]
@@ -52,16 +52,16 @@ impl Recorder {
         Self { micros, counts: BTreeMap::new() }
     }
 
-    /// Counts an answer.
+    /// Records a response and its time.
     pub fn answered(&mut self, status: u16, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(MICROS_MAX);
         self.micros.saturating_record(micros.max(1));
         self.count(&status.to_string());
     }
 
-    /// Counts a request that got no answer.
-    pub fn failed(&mut self, what: &str) {
-        self.count(what);
+    /// Counts a request without a response, by its error.
+    pub fn failed(&mut self, error: &str) {
+        self.count(error);
     }
 
     fn count(&mut self, name: &str) {
@@ -73,26 +73,26 @@ impl Recorder {
         }
     }
 
-    /// Adds what another collected.
+    /// Adds the contents of another recorder.
     pub fn merge(&mut self, other: &Self) {
-        // The bounds are the same, so every value fits.
+        // Both histograms have the same bounds, so every value fits.
         let _ = self.micros.add(&other.micros);
         for (name, count) in &other.counts {
             *self.counts.entry(name.clone()).or_default() += count;
         }
     }
 
-    /// How many of a status were counted.
+    /// The count of a status or an error.
     pub fn count_of(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// The response time below which `quantile` (0 to 1) of the answers were, in milliseconds.
+    /// The response time at a quantile (0 to 1), in milliseconds.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         ms(self.micros.value_at_quantile(quantile))
     }
 
-    /// Sums up a run that took `elapsed`.
+    /// The summary of a run that took `elapsed`.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     pub fn summary(&self, elapsed: Duration) -> Summary {
         Summary {
@@ -113,7 +113,7 @@ fn ms(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// `1234567.8` as `1,234,568`.
+/// A number without decimals and with separators, such as `1,234,568` for `1234567.8`.
 pub fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

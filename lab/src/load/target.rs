@@ -1,4 +1,4 @@
-//! Where the load goes, and one connection to it.
+//! The server under load, and a connection to it.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use tokio_rustls::{
 };
 use url::Url;
 
-/// Why a request got no answer, or a target cannot be one.
+/// Why a target is not valid, or why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// No base URL that can be loaded.
+    /// The text is not a base URL.
     #[error("{url:?} is not a base URL such as http://127.0.0.1:8080")]
     Url {
-        /// What was given.
+        /// The text.
         url: String,
     },
     /// TLS cannot be set up, or the server's certificate is not trusted.
@@ -32,7 +32,7 @@ pub enum TargetError {
     /// The connection cannot be opened.
     #[error("cannot connect")]
     Connect(#[from] std::io::Error),
-    /// The connection broke, or what came over it is no HTTP.
+    /// The connection broke, or the server does not speak HTTP.
     #[error("the request failed")]
     Http(#[from] hyper::Error),
     /// The path or body cannot be sent.
@@ -40,7 +40,7 @@ pub enum TargetError {
     Request(#[from] http::Error),
 }
 
-/// A server, by its base URL: `http` or `https`, any path prefix.
+/// A server, by its base URL with `http` or `https` and any path prefix.
 #[derive(Clone)]
 pub struct Target {
     host: String,
@@ -50,12 +50,12 @@ pub struct Target {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// The headers.
+    /// The response's headers.
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
@@ -73,7 +73,7 @@ impl Target {
     /// Parses a base URL.
     ///
     /// # Errors
-    /// It is none, or TLS cannot be set up for it.
+    /// The text is not a base URL, or TLS cannot be set up for it.
     pub fn new(base: &str) -> Result<Self, TargetError> {
         let wrong = || TargetError::Url { url: base.to_owned() };
         let url = Url::parse(base).map_err(|_| wrong())?;
@@ -98,7 +98,7 @@ impl Target {
     /// Opens a connection.
     ///
     /// # Errors
-    /// Nobody listens, or TLS fails.
+    /// The server cannot be reached, or TLS fails.
     pub async fn connect(&self) -> Result<Connection, TargetError> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
@@ -121,16 +121,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the connection; what breaks it reaches the sender.
+    // The task ends with the connection. An error that breaks it reaches the sender.
     tokio::spawn(connection);
     Ok(sender)
 }
 
 impl Connection {
-    /// Sends a request and reads its whole answer. A body is JSON unless a header says otherwise.
+    /// Sends a request and reads the whole response. A body is JSON unless a header says otherwise.
     ///
     /// # Errors
-    /// The connection broke: open another.
+    /// The connection broke and cannot be used again.
     pub async fn send(
         &mut self,
         method: Method,

@@ -1,4 +1,4 @@
-//! The seller's side: opens the sale, and reads the books back over the API when it is over.
+//! The seller: defines the resource before the sale, and checks the server's books over the API afterwards.
 
 use bespeak_lab::load::{Answer, Connection, Target};
 use hyper::{Method, body::Bytes};
@@ -7,24 +7,24 @@ use serde_json::{Value, json};
 
 use bespeak_cli::{Failure, segment};
 
-/// How often the books are read again where they moved meanwhile.
+/// How often the books are read if they change while they are read.
 const READS_MAX: u32 = 5;
 
-/// What the server's books say after the sale.
+/// The server's books after the sale.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Books {
-    /// Units in all.
+    /// The resource's total.
     pub(crate) total: u64,
-    /// Units that the server says are available.
+    /// The resource's available units.
     pub(crate) available: u64,
     /// Units of winners' reservations that are HELD.
     pub(crate) held: u64,
     /// Units of winners' reservations that are COMMITTED.
     pub(crate) committed: u64,
-    /// Whether available + held + committed = total.
+    /// Whether available + held + committed = total, and every reservation has the status that its buyer received.
     pub(crate) balance: bool,
-    /// What does not add up.
+    /// The inconsistencies.
     pub(crate) problems: Vec<String>,
 }
 
@@ -36,15 +36,15 @@ impl Books {
     }
 }
 
-/// A reservation that a buyer was told they have.
+/// A reservation that a buyer received.
 #[derive(Clone, Debug)]
 pub(crate) struct Winner {
     pub(crate) token: String,
-    /// The status that the buyer was last told.
+    /// The last status that the buyer received.
     pub(crate) status: String,
 }
 
-/// Puts the units on sale. A resource that is there already is touched only if nothing of it is in use.
+/// Defines the resource. An existing resource is changed only if all of its units are available.
 pub(crate) async fn open(target: &Target, resource: &str, stock: u64) -> Result<(), Failure> {
     let mut connection = connect(target).await?;
     let path = format!("/api/v1/resources/{}", segment(resource));
@@ -54,7 +54,7 @@ pub(crate) async fn open(target: &Target, resource: &str, stock: u64) -> Result<
         let (available, total) = (known["availableStock"].as_u64(), known["totalStock"].as_u64());
         if available != total {
             return Err(Failure::usage(format!(
-                "{resource} is in use: {} of {} are available; name another --resource",
+                "{resource} is in use: {} of {} units are available; choose another --resource",
                 available.unwrap_or(0),
                 total.unwrap_or(0)
             )));
@@ -65,8 +65,8 @@ pub(crate) async fn open(target: &Target, resource: &str, stock: u64) -> Result<
     Ok(())
 }
 
-/// Reads the resource and every winner's reservation back; again where something moved meanwhile, such as a hold whose
-/// time was up.
+/// Reads the resource and every winner's reservation. Starts again if the resource changed meanwhile, such as by a hold that
+/// expired.
 pub(crate) async fn read(target: &Target, resource: &str, winners: &[Winner]) -> Result<Books, Failure> {
     let mut connection = connect(target).await?;
     let path = format!("/api/v1/resources/{}", segment(resource));
@@ -104,7 +104,9 @@ async fn read_once(
             _ => {}
         }
         if status != winner.status && !(winner.status == "HELD" && status == "EXPIRED") {
-            books.problems.push(format!("{} was told {} and is {status}", winner.token, winner.status));
+            books
+                .problems
+                .push(format!("{} is {status}, but its buyer received {}", winner.token, winner.status));
         }
     }
     if books.available + books.held + books.committed != books.total {
@@ -125,7 +127,7 @@ async fn send(
     body: Bytes,
 ) -> Result<Answer, Failure> {
     let sent = connection.send(method, path, &[], body).await;
-    sent.map_err(|error| Failure::caused(format!("{path} got no answer"), &error))
+    sent.map_err(|error| Failure::caused(format!("{path} got no response"), &error))
 }
 
 async fn ask(connection: &mut Connection, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
@@ -135,7 +137,7 @@ async fn ask(connection: &mut Connection, method: Method, path: &str, body: Byte
         return Ok(json);
     }
     let detail = json["detail"].as_str().unwrap_or("no details");
-    Err(Failure::new(format!("{path} was answered {}: {detail}", answer.status)))
+    Err(Failure::new(format!("{path} failed with {}: {detail}", answer.status)))
 }
 
 fn json_of(answer: &Answer) -> Value {

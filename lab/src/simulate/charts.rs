@@ -1,4 +1,4 @@
-//! The charts of a report, as SVG text.
+//! Draws the charts of the page as SVG.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -10,7 +10,7 @@ use std::error::Error;
 
 use plotters::prelude::*;
 
-use super::{Sale, crowd::Answered};
+use super::{crowd::Answered, sale::Sale};
 
 const SIZE: (u32, u32) = (880, 300);
 const ACCEPTED: RGBColor = RGBColor(0x1b, 0x7f, 0x4d);
@@ -19,7 +19,7 @@ const FONT: (&str, u32) = ("sans-serif", 15);
 
 type Drawn = Result<String, Box<dyn Error>>;
 
-/// How many answers took how long: accepted above refused, in bins of equal width up to the slowest.
+/// A histogram of response times up to the slowest response: accepted above refused.
 pub(super) fn distribution(sale: &Sale) -> Drawn {
     const BINS: usize = 60;
     let slowest = sale.answers.iter().map(|answer| ms(answer.took)).fold(1.0, f64::max);
@@ -33,7 +33,7 @@ pub(super) fn distribution(sale: &Sale) -> Drawn {
     stacked(&bins, slowest, highest, "response time, ms", "buyers")
 }
 
-/// How many answers came when: accepted above refused, over the whole sale.
+/// A histogram of the times of the responses over the whole sale: accepted above refused.
 pub(super) fn over_time(sale: &Sale) -> Drawn {
     const BINS: usize = 100;
     let answered = |answer: &Answered| (answer.arrived + answer.took).as_secs_f64();
@@ -44,10 +44,10 @@ pub(super) fn over_time(sale: &Sale) -> Drawn {
         if answer.accepted { bin.0 += 1 } else { bin.1 += 1 }
     }
     let highest = bins.iter().map(|(accepted, refused)| accepted + refused).max().unwrap_or(1).max(1);
-    stacked(&bins, end, highest, "seconds after the start", "answers")
+    stacked(&bins, end, highest, "seconds after the start", "responses")
 }
 
-/// Every buyer as a point: when they arrived, and how long they waited.
+/// Each buyer as a point: arrival time and response time.
 pub(super) fn waits(sale: &Sale) -> Drawn {
     let end = sale.answers.iter().map(|answer| answer.arrived.as_secs_f64()).fold(0.001, f64::max);
     let slowest = sale.answers.iter().map(|answer| ms(answer.took)).fold(1.0, f64::max);

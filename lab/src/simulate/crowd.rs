@@ -1,4 +1,4 @@
-//! The buyers: each arrives at a time of their own, whatever the answers to the others, and wants their units.
+//! The buyers: each arrives at a planned time, whatever the responses to the others, and tries to hold units.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +17,9 @@ use bespeak_cli::{Failure, Output};
 
 use crate::args::SimulateArgs;
 
-/// How many connections are being opened at once.
+/// How many connections are opened at the same time.
 const CONNECTING: usize = 128;
-/// From when all are connected to the first arrival.
+/// The time between the last connection and the first arrival.
 const RUN_UP: Duration = Duration::from_millis(100);
 
 /// A buyer before the sale.
@@ -30,17 +30,17 @@ struct Buyer {
     key: String,
 }
 
-/// One answer to one buyer, for the charts.
+/// The response to one buyer, for the charts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
-    /// When the request should have been sent, after the start.
+    /// The time when the request was due, from the start.
     pub(crate) arrived: Duration,
-    /// From then to the answer.
+    /// The time from then to the response.
     pub(crate) took: Duration,
     pub(crate) accepted: bool,
 }
 
-/// What the buyers saw.
+/// The results of all buyers.
 pub(super) struct Ran {
     pub(super) elapsed: Duration,
     pub(super) accepted: u64,
@@ -60,7 +60,7 @@ pub(super) struct Crowd {
     timeout: Duration,
 }
 
-/// What one buyer saw.
+/// The result of one buyer.
 struct Bought {
     arrives: Duration,
     reserve: Result<(u16, Duration), String>,
@@ -71,7 +71,7 @@ struct Bought {
 }
 
 impl Crowd {
-    /// Plans the arrivals: uniformly random over the ramp, decided by the seed.
+    /// Plans the arrivals: uniformly distributed over the ramp, and determined by the seed.
     pub(super) fn new(args: &SimulateArgs, resource: &str, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut plan: Vec<_> = (0..args.users)
@@ -82,13 +82,13 @@ impl Crowd {
         Self {
             plan,
             body: body.to_string().into(),
-            // A sale of the same seed is a new sale: its keys must not replay the last one's.
+            // A second sale with the same seed must not replay the reservations of the first.
             key_prefix: format!("simulate-{:016x}", fastrand::u64(..)),
             timeout: args.timeout,
         }
     }
 
-    /// Connects everybody, then lets them arrive.
+    /// Connects all buyers, then lets them arrive.
     pub(super) async fn run(&self, output: Output, target: &Target) -> Result<Ran, Failure> {
         let buyers = self.connect(output, target).await?;
         let progress = bar(output, "selling", buyers.len());
@@ -138,7 +138,7 @@ impl Crowd {
     }
 }
 
-/// One buyer's visit. Response times count from when each request should have been sent.
+/// Lets one buyer reserve, and commit if planned. Response times count from the time when a request was due.
 async fn buy(mut buyer: Buyer, start: Instant, body: Bytes, timeout: Duration) -> Bought {
     let due = start + buyer.arrives;
     let mut bought = Bought {
@@ -197,7 +197,7 @@ async fn ask(
     match tokio::time::timeout(timeout, connection.send(Method::POST, path, headers, body)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_elapsed) => Err(format!("no answer within {} s", timeout.as_secs())),
+        Err(_elapsed) => Err(format!("no response within {} s", timeout.as_secs())),
     }
 }
 

@@ -1,69 +1,33 @@
-//! `bespeak simulate`: a flash sale against any server, and whether its books balance afterwards.
+//! `bespeak simulate`: runs a flash sale against a server, and checks that the server's books balance afterwards.
+//!
+//! It knows the server only through its HTTP API. Next: `crowd.rs` for the buyers, `books.rs` for the check.
 
 mod books;
 mod charts;
 mod crowd;
 mod report;
+mod sale;
+mod temporary;
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use bespeak::config::{Config, Values};
 use bespeak_lab::load::{Summary, Target, TargetError};
-use serde::Serialize;
 
 use crate::args::SimulateArgs;
-use bespeak_cli::{Failure, Output, Server, card, table};
-use books::Books;
-use crowd::{Answered, Crowd};
+use bespeak_cli::{Failure, Output, Server, card, counted, table};
+use crowd::Crowd;
+use sale::{Environment, Sale, buyers, units};
+use temporary::TemporaryFolder;
 
-/// What a flash sale came to.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Sale {
-    pub(crate) server: String,
-    pub(crate) embedded: bool,
-    pub(crate) resource: String,
-    pub(crate) seed: u64,
-    pub(crate) users: u32,
-    pub(crate) stock: u64,
-    pub(crate) quantity: u64,
-    pub(crate) ramp_ms: u64,
-    pub(crate) elapsed_ms: u64,
-    /// Buyers who got units.
-    pub(crate) accepted: u64,
-    /// Buyers who were told that it is sold out.
-    pub(crate) refused: u64,
-    /// Buyers who got anything else, by what it was.
-    pub(crate) errors: BTreeMap<String, u64>,
-    /// How many can win: no more than there are buyers, no more than the stock allows.
-    pub(crate) winners_expected: u64,
-    pub(crate) reserve: Summary,
-    pub(crate) commit: Option<Summary>,
-    pub(crate) books: Books,
-    /// Whether winners are as many as can be, nothing else went wrong and the books balance.
-    pub(crate) passed: bool,
-    /// When it was run, and on what.
-    pub(crate) environment: Environment,
-    #[serde(skip)]
-    pub(crate) answers: Vec<Answered>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Environment {
-    pub(crate) version: &'static str,
-    pub(crate) at: String,
-    pub(crate) cores: usize,
-    pub(crate) os: String,
-}
-
-/// Runs a flash sale; exit code 0 only if it passed.
+/// Runs a flash sale. The exit code is 0 only if the sale passed.
 pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, Failure> {
-    // Each buyer has a connection, and an embedded server the other end of it; the hard limit bounds it.
+    // Each connection takes one file descriptor, and another one if the server is in this process.
     let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     let needed = u64::from(args.users) * if args.server.is_some() { 1 } else { 2 } + 100;
     if descriptors < needed {
         return Err(Failure::usage(format!(
-            "{} users need {needed} open files, {descriptors} are allowed: raise the limit (ulimit -n {needed}) or lower --users",
+            "{} users need {needed} open files, but the limit is {descriptors}: raise it (ulimit -n {needed}) or lower --users",
             args.users
         )));
     }
@@ -71,10 +35,10 @@ pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, 
     finish(output, &args, simulate(output, &args, server, false).await?)
 }
 
-/// Runs a sale against a server of its own, with a database of its own that goes when it is over.
+/// Runs a sale against a server in this process, with a temporary database.
 async fn on_embedded(output: Output, args: SimulateArgs) -> Result<ExitCode, Failure> {
-    let folder =
-        tempfile::tempdir().map_err(|error| Failure::caused("no folder for the database", &error))?;
+    let folder = TemporaryFolder::create()
+        .map_err(|error| Failure::caused("no folder for the database can be created", &error))?;
     let database = format!("sqlite://{}", folder.path().join("simulate.db").display());
     let values = Values::collect(
         |name| match name {
@@ -149,7 +113,7 @@ fn finish(output: Output, args: &SimulateArgs, sale: Sale) -> Result<ExitCode, F
 fn text(sale: &Sale) -> String {
     let errors: u64 = sale.errors.values().sum();
     let counts = card(&[
-        ("sale", format!("{} buyers, {} units of {}", sale.users, sale.stock, sale.resource)),
+        ("sale", format!("{}, {} of {}", buyers(sale), units(sale), sale.resource)),
         ("accepted", sale.accepted.to_string()),
         ("refused", sale.refused.to_string()),
         ("errors", errors.to_string()),
@@ -170,7 +134,11 @@ fn text(sale: &Sale) -> String {
         sale.errors.iter().map(|(what, count)| format!("{count} x {what}")).collect();
     wrong.extend(sale.books.problems.iter().cloned());
     if sale.accepted != sale.winners_expected {
-        wrong.push(format!("{} winners, {} expected", sale.accepted, sale.winners_expected));
+        wrong.push(format!(
+            "{}, {} expected",
+            counted(sale.accepted, "winner", "winners"),
+            sale.winners_expected
+        ));
     }
     let verdict = if sale.passed { "passed".to_owned() } else { format!("FAILED: {}", wrong.join("; ")) };
     format!(
@@ -180,7 +148,7 @@ fn text(sale: &Sale) -> String {
     )
 }
 
-/// `200 x 100, 409 x 1900`: what was answered, and how often.
+/// The number of responses by status, such as `200 x 100, 409 x 1900`.
 fn counts_of(summary: &Summary) -> String {
     summary.counts.iter().map(|(what, count)| format!("{what} x {count}")).collect::<Vec<_>>().join(", ")
 }

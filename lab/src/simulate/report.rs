@@ -1,10 +1,13 @@
-//! The HTML report: one file that needs no network.
+//! The report as an HTML page: one file that loads nothing from the network.
 
 use bespeak_lab::load::Summary;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Sale, charts};
-use bespeak_cli::Failure;
+use super::{
+    charts,
+    sale::{Sale, buyers, units},
+};
+use bespeak_cli::{Failure, counted};
 
 const STYLE: &str = "
 :root{color-scheme:light;--ink:#17202b;--soft:#5c6773;--line:#dde2e8;--good:#1b7f4d;--bad:#b3261e}
@@ -35,11 +38,11 @@ pub(super) fn html(sale: &Sale) -> Result<String, Failure> {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width";
-                title { "Flash sale: " (sale.users) " buyers, " (sale.stock) " units" }
+                title { "Flash sale: " (buyers(sale)) ", " (units(sale)) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1 { "Flash sale: " (sale.users) " buyers, " (sale.stock) " units " (verdict(sale.passed)) }
+                h1 { "Flash sale: " (buyers(sale)) ", " (units(sale)) " " (verdict(sale.passed)) }
                 p {
                     (sale.resource) " on " (sale.server) @if sale.embedded { " (embedded server)" }
                     ", ramp " (seconds(sale.ramp_ms)) " s, seed " (sale.seed)
@@ -48,25 +51,25 @@ pub(super) fn html(sale: &Sale) -> Result<String, Failure> {
                     (tile(&sale.accepted.to_string(), &format!("accepted of {} possible", sale.winners_expected)))
                     (tile(&sale.refused.to_string(), "refused: sold out"))
                     (tile(&errors.to_string(), "errors"))
-                    (tile(&format!("{:.0}", sale.reserve.requests_per_second), "answers per second"))
+                    (tile(&format!("{:.0}", sale.reserve.requests_per_second), "responses per second"))
                     (tile(&format!("{:.1} ms", sale.reserve.p99_ms), "p99 response time"))
                 }
                 h2 { "Books" }
                 p { (sale.books.text()) ": " @if sale.books.balance { "they balance." } @else { b { "they do not balance." } } }
                 (problems(sale))
                 h2 { "Response times" }
-                p { "In milliseconds, counted from when a request should have been sent." }
+                p { "In milliseconds, from the time when a request was due." }
                 (times(sale))
                 (key())
                 (distribution)
-                h2 { "Answers over time" }
+                h2 { "Responses over time" }
                 (over_time)
                 h2 { "Each buyer's wait" }
                 (waits)
                 h2 { "Environment" }
                 p {
                     "Bespeak " (sale.environment.version) ", " (sale.environment.at) ", " (sale.environment.os) ", "
-                    (sale.environment.cores) " cores shared by buyers" @if sale.embedded { " and server" } "."
+                    (counted(sale.environment.cores as u64, "core", "cores")) " shared by buyers" @if sale.embedded { " and server" } "."
                 }
             }
         }
@@ -110,7 +113,7 @@ fn times(sale: &Sale) -> Markup {
     };
     html! {
         table {
-            tr { th { "" } th { "answers" } th { "mean" } th { "p50" } th { "p95" } th { "p99" } th { "max" } }
+            tr { th { "" } th { "responses" } th { "mean" } th { "p50" } th { "p95" } th { "p99" } th { "max" } }
             (row("reserve", &sale.reserve))
             @if let Some(commit) = &sale.commit { (row("commit", commit)) }
         }

@@ -1,15 +1,15 @@
-//! Points at which tests stop a process, to kill it just there. Nothing at all where the feature `failpoints` is off.
+//! Points at which tests stop a process, to kill it there. Without the feature `failpoints` they do nothing.
 //!
-//! Never: in a release. `BESPEAK_TEST_FAILPOINT` names a point; who reaches it says so on standard error and goes no further;
-//! or, where `BESPEAK_TEST_FAILPOINT_UNTIL` names a file, until that is there. With `:panic` after its name, the first who
-//! reaches it panics, and the others go on.
+//! `BESPEAK_TEST_FAILPOINT` names a point. A task that reaches it prints a line on standard error and waits: for
+//! ever, or, if `BESPEAK_TEST_FAILPOINT_UNTIL` names a file, until that file exists. With `:panic` after the name,
+//! the first task that reaches the point panics, and later ones continue. Never: in a release.
 
 #![cfg_attr(
     not(feature = "failpoints"),
-    expect(clippy::unused_async, reason = "a point that is not there does not wait")
+    expect(clippy::unused_async, reason = "a disabled point does not wait")
 )]
 
-/// Goes no further where this point is the one that the environment names.
+/// Waits or panics if the environment names this point.
 pub(crate) async fn reach(point: &str) {
     #[cfg(feature = "failpoints")]
     match std::env::var("BESPEAK_TEST_FAILPOINT")

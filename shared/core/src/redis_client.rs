@@ -1,13 +1,14 @@
-//! How Redis is connected to, whatever it is asked for.
+//! Opens Redis clients: the TCP and TLS settings that every use of Redis shares.
 
 use std::time::Duration;
 
 use redis::{Client, IntoConnectionInfo, RedisResult, io::tcp::TcpSettings};
 
-/// A client of this node, whose connections send at once what they are given, and break where what they sent is not
-/// acknowledged for so long. Without that a node that vanished (its machine, a firewall's state) takes minutes to be noticed.
+/// A client of a node. Its connections send without delay, and break when sent data is not acknowledged for
+/// `unheard_for`. Without that limit, a node that vanished (its machine, or a firewall's state) would be noticed only
+/// after minutes.
 pub(crate) fn open(url: &str, unheard_for: Duration) -> RedisResult<Client> {
-    // The first to set the process's cryptography wins; there is only one, and `rediss` needs it.
+    // `rediss` needs a process-wide provider of cryptography. Every caller installs the same, so a failure is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tcp = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]

@@ -1,16 +1,16 @@
-//! URLs that may hold a password, and how they are shown.
+//! URLs that may contain a password, and their display without it.
 
 use std::fmt;
 
-/// A URL with its password hidden; other text as it is.
+/// Hides the password of a URL; returns other text unchanged.
 pub fn without_password(text: &str) -> String {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
-            // A URL that has a password can have another.
+            // Cannot fail for a URL that has a password.
             let _ = url.set_password(Some("***"));
             url.to_string()
         }
-        // A password with characters that should have been escaped makes it no URL, or one of another host.
+        // A password with unescaped characters makes the text an invalid URL, or a URL with another host.
         _ => match (text.find("://"), text.rfind('@')) {
             (Some(scheme), Some(at)) if scheme + 3 <= at => {
                 format!("{}***{}", &text[..scheme + 3], &text[at..])
@@ -20,12 +20,13 @@ pub fn without_password(text: &str) -> String {
     }
 }
 
-/// A URL that may hold a password. Clients connect with it; `Debug` hides the password.
+/// A URL that may contain a password. It dereferences to the whole text, for clients that connect; `Debug` hides the
+/// password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// Wraps a URL; does not check it.
+    /// Wraps a URL without checking it.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }

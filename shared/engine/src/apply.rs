@@ -1,19 +1,65 @@
 //! The rules: what each command does to the books at an instant.
 //!
-//! Business refusals are values. A command that is refused changes nothing (I12): every rule first decides, then
-//! changes. What must hold before and after is asserted in debug builds.
+//! Refusals are values. A command that is refused changes nothing (I12), because every rule decides first and changes
+//! afterwards. Debug builds assert what must hold before and after a change.
 
 use super::{
     Accepted, Change, Command, Define, Event, EventType, Extend, Item, Outcome, Refusal, Reservation,
-    Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet,
+    Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet, movement::Movement,
 };
 
-/// Applies one command at `now` and says what became of it.
+/// Applies one command to the working set at `now`, and returns its outcome.
 ///
-/// `now` must not be earlier than the instant at which the last of the set's records was locked: it is read from the
-/// database's clock in a statement of its own after the last lock.
+/// The set must hold every record that the command names and that exists, and every reservation under the command's
+/// idempotency key. `now` must not be earlier than the instant at which the last of the set's records was locked: a
+/// store reads it from the database's clock, in a statement of its own, after the last lock.
+///
+/// # Examples
+/// ```
+/// use bespeak_engine::{
+///     Accepted, Command, Define, IdempotencyKey, Item, Items, Limits, Refusal, ReserveDraft, ResourceId, Token,
+///     WorkingSet, apply,
+/// };
+///
+/// let now = "2026-01-01T12:00:00Z".parse()?;
+/// let limits = Limits::default();
+/// let room = ResourceId::new("resourceId", "room-101")?;
+/// let mut set = WorkingSet::new();
+///
+/// let define = Define { resource_id: room.clone(), total: 3, fulfilment: None };
+/// apply(&mut set, &Command::Define(define), now).expect("nothing is in use");
+///
+/// let reserve = |key: &str, token: u128| {
+///     let item = Item { resource_id: room.clone(), quantity: limits.quantity("quantity", 2)? };
+///     let draft = ReserveDraft {
+///         items: Items::new(vec![item], &limits)?,
+///         ttl: limits.ttl("ttlSeconds", Some(60))?,
+///         holder: None,
+///         metadata: None,
+///         key: IdempotencyKey::new(key)?,
+///     };
+///     let token = Token::from_uuid(uuid::Uuid::from_u128(token));
+///     Ok::<_, bespeak_engine::Violation>(Command::Reserve(draft.with_token(token)))
+/// };
+/// let held = apply(&mut set, &reserve("order-17", 1)?, now);
+/// assert!(matches!(held, Ok(Accepted::Reservation { .. })));
+///
+/// // One unit is left, and a refusal is a value.
+/// let refused = apply(&mut set, &reserve("order-18", 2)?, now);
+/// assert!(matches!(refused, Err(Refusal::OutOfStock { requested: 2, available: 1, .. })));
+///
+/// // The store writes what changed: a new resource, a new reservation and its event.
+/// let changes = set.into_changes();
+/// assert_eq!((changes.created_resources.len(), changes.events.len()), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn apply(set: &mut WorkingSet, command: &Command, now: Timestamp) -> Outcome {
-    match command {
+    debug_assert!(
+        set.is_balanced(command),
+        "{command:?} names a resource with more available than its total"
+    );
+    let events = set.event_count();
+    let outcome = match command {
         Command::Define(define) => apply_define(set, define, now),
         Command::Reserve(reserve) => apply_reserve(set, reserve, now),
         Command::Commit(token) => commit(set, *token, now),
@@ -21,7 +67,13 @@ pub fn apply(set: &mut WorkingSet, command: &Command, now: Timestamp) -> Outcome
         Command::Extend(extend) => apply_extend(set, extend, now),
         Command::Cancel(token) => cancel(set, *token, now),
         Command::Expire(token) => expire(set, *token, now),
-    }
+    };
+    debug_assert!(outcome.is_ok() || set.event_count() == events, "I12: a refused command wrote an event");
+    debug_assert!(
+        set.is_balanced(command),
+        "I1: {command:?} left a resource with more available than its total"
+    );
+    outcome
 }
 
 fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Outcome {
@@ -73,12 +125,13 @@ fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Out
     accepted(reservation, Change::Changed)
 }
 
-/// What a reserve is told whose key bears a reservation already.
+/// The outcome of a reserve command whose idempotency key already has a reservation: a replay, or a refusal if the
+/// request is a different one.
 pub fn replay(earlier: &Reservation, command: &Reserve, now: Timestamp) -> Outcome {
     if earlier.fingerprint != command.fingerprint {
         return Err(Refusal::KeyReused);
     }
-    // The same token: this very command made it, in an attempt whose COMMIT was not answered.
+    // The same token: this very command made the reservation, in an earlier attempt whose COMMIT was not answered.
     let change = if earlier.token == command.token { Change::Changed } else { Change::Replayed };
     accepted(earlier.clone().as_of(now), change)
 }
@@ -102,7 +155,7 @@ fn apply_define(set: &mut WorkingSet, command: &Define, now: Timestamp) -> Outco
     if (resource.total, resource.fulfilment) == (command.total, fulfilment) {
         return Ok(Accepted::Resource { resource: resource.clone(), change: ResourceChange::Unchanged });
     }
-    // Lowering the total takes units away just as a hold does: overdue holds are given back first where they must be.
+    // Lowering the total takes units away just as a hold does, so overdue holds are expired first if they are needed.
     let taken_away = resource.total.saturating_sub(command.total);
     let (previous_total, available, in_use) = (resource.total, resource.available, resource.in_use());
     let expiring = match cover(set, &[Want { id: &command.resource_id, units: taken_away }], now) {
@@ -219,7 +272,7 @@ fn accepted(reservation: Reservation, change: Change) -> Outcome {
     Ok(Accepted::Reservation { reservation, change })
 }
 
-/// Changes a reservation, with its version, its time and its event.
+/// Changes a reservation, increments its version, and records its event.
 fn change(
     set: &mut WorkingSet,
     token: Token,
@@ -240,7 +293,7 @@ fn change_status(set: &mut WorkingSet, token: Token, to: Status, kind: EventType
     change(set, token, kind, now, |reservation| reservation.status = to)
 }
 
-/// Ends a reservation that takes stock, and returns its units.
+/// Ends a reservation that takes stock, and returns its units to their resources.
 fn give_back(set: &mut WorkingSet, token: Token, to: Status, kind: EventType, now: Timestamp) -> Outcome {
     let outcome = change_status(set, token, to, kind, now);
     if let Ok(Accepted::Reservation { reservation, .. }) = &outcome {
@@ -268,22 +321,22 @@ fn expire_within(
     }
 }
 
-/// Units of a resource that a command must find.
+/// Units of a resource that a command needs.
 struct Want<'a> {
     id: &'a ResourceId,
     units: u64,
 }
 
-/// The first resource, by id, of which there are too few units even with every overdue hold given back.
-struct Short {
+/// The first resource, by id, that has too few units even if every overdue hold is expired.
+struct Shortfall {
     id: ResourceId,
     wanted: u64,
     reachable: u64,
 }
 
-/// Chooses the overdue holds to expire, oldest first, so that every want is met; none where enough is available.
-/// Changes nothing but the set's note of what fell short.
-fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Vec<Token>, Short> {
+/// Chooses which overdue holds to expire, oldest first, so that every want is met; returns none if enough is
+/// available. Changes only the set's record of which resources fell short.
+fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Vec<Token>, Shortfall> {
     let available =
         |set: &WorkingSet, id: &ResourceId| set.resource(id).map_or(0, |resource| resource.available);
     let mut missing: Vec<(usize, u64)> = wanted
@@ -315,69 +368,14 @@ fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Ve
     }
     missing.retain(|(n, still)| given[*n] < *still);
     for (n, _) in &missing {
-        set.note_short(wanted[*n].id);
+        set.record_shortfall(wanted[*n].id);
     }
     match missing.first() {
         None => Ok(expiring),
-        Some((n, _)) => Err(Short {
+        Some((n, _)) => Err(Shortfall {
             id: wanted[*n].id.clone(),
             wanted: wanted[*n].units,
             reachable: available(set, wanted[*n].id) + given[*n],
         }),
-    }
-}
-
-/// The units that one command moves. Edges compare `available` before the command with `available` after it, so an
-/// overdue unit that is sold on by the same command is no edge.
-struct Movement {
-    before: Vec<(ResourceId, u64)>,
-}
-
-impl Movement {
-    fn new() -> Self {
-        Self { before: Vec::new() }
-    }
-
-    fn touch(&mut self, set: &WorkingSet, id: &ResourceId) {
-        if !self.before.iter().any(|(touched, _)| touched == id)
-            && let Some(resource) = set.resource(id)
-        {
-            self.before.push((id.clone(), resource.available));
-        }
-    }
-
-    fn take(&mut self, set: &mut WorkingSet, items: &[Item]) {
-        for item in items {
-            self.touch(set, &item.resource_id);
-            if let Some(resource) = set.resource_mut(&item.resource_id) {
-                debug_assert!(
-                    item.quantity.units() <= resource.available,
-                    "oversold: {item:?} of {resource:?}"
-                );
-                resource.available -= item.quantity.units();
-            }
-        }
-    }
-
-    fn give(&mut self, set: &mut WorkingSet, items: &[Item]) {
-        for item in items {
-            self.touch(set, &item.resource_id);
-            debug_assert!(set.resource(&item.resource_id).is_some(), "{item:?} is not in the working set");
-            if let Some(resource) = set.resource_mut(&item.resource_id) {
-                resource.available += item.quantity.units();
-                debug_assert!(resource.available <= resource.total, "gave back too much: {resource:?}");
-            }
-        }
-    }
-
-    fn finish(self, set: &mut WorkingSet, now: Timestamp) {
-        for (id, before) in self.before {
-            let Some(resource) = set.resource_mut(&id) else { continue };
-            resource.version += 1;
-            resource.updated_at = now;
-            if let Some(edge) = Event::edge(before, resource) {
-                set.push_event(edge);
-            }
-        }
     }
 }

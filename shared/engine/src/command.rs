@@ -1,114 +1,47 @@
-//! What can be asked of the engine. A command is complete when it exists: parsed, merged, with its token drawn.
+//! Commands: everything that the engine can do. A command is complete when it exists: parsed, merged, with its token
+//! drawn.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-use super::{
-    Fingerprint, Fulfilment, Holder, IdempotencyKey, Item, Limits, Metadata, ResourceId, Token, Ttl,
-    Violation,
-};
+use super::{Fingerprint, Fulfilment, Holder, IdempotencyKey, Items, Metadata, ResourceId, Token, Ttl};
 use crate::trace::TraceContext;
 
-/// The items of a reservation: at least one, in id order, each resource once. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(description = "The items of a reservation: at least one, in id order, each resource once.")]
-pub struct Items(#[schemars(length(min = 1))] Arc<[Item]>);
-
-impl Items {
-    /// Merges items of one resource and sorts them by id.
-    ///
-    /// # Errors
-    /// No items, or more than the limit (counted before merging), or a merged quantity past the limit.
-    pub fn new(items: Vec<Item>, limits: &Limits) -> Result<Self, Violation> {
-        if items.is_empty() || items.len() > limits.items_max {
-            return Err(Violation::new(
-                "items",
-                format!("must be 1 to {} items, were {}", limits.items_max, items.len()),
-            ));
-        }
-        let merged = Self::merge(items)?;
-        for item in &merged[..] {
-            if item.quantity.units() > limits.quantity_max {
-                return Err(Violation::new(
-                    "quantity",
-                    format!("of {} must be at most {} in all", item.resource_id, limits.quantity_max),
-                ));
-            }
-        }
-        Ok(merged)
-    }
-
-    /// Items that were stored: whatever the limits are today.
-    pub fn from_stored(items: Vec<Item>) -> Result<Self, Violation> {
-        if items.is_empty() {
-            return Err(Violation::new("items", "must not be empty"));
-        }
-        Self::merge(items)
-    }
-
-    fn merge(mut items: Vec<Item>) -> Result<Self, Violation> {
-        items.sort_by(|a, b| a.resource_id.cmp(&b.resource_id));
-        let mut merged: Vec<Item> = Vec::with_capacity(items.len());
-        for item in items {
-            match merged.last_mut().filter(|last| last.resource_id == item.resource_id) {
-                Some(last) => {
-                    let units = last.quantity.units() + item.quantity.units();
-                    last.quantity = super::Quantity::new("quantity", units)?;
-                }
-                None => merged.push(item),
-            }
-        }
-        Ok(Self(merged.into()))
-    }
-}
-
-impl Deref for Items {
-    type Target = [Item];
-
-    fn deref(&self) -> &[Item] {
-        &self.0
-    }
-}
-
-/// Take units for a while, all or nothing.
+/// Takes units for a while: all of the items or none.
 #[derive(Clone, Debug)]
 pub struct Reserve {
-    /// The token that the reservation will bear.
+    /// The token of the new reservation.
     pub token: Token,
-    /// What to take.
+    /// The items to take.
     pub items: Items,
-    /// For how long.
+    /// How long the hold lasts.
     pub ttl: Ttl,
-    /// On whose behalf.
+    /// The customer on whose behalf the units are held.
     pub holder: Option<Holder>,
-    /// What to attach.
+    /// Data of the client, attached to the reservation and its events.
     pub metadata: Option<Arc<Metadata>>,
-    /// Under which key.
+    /// The idempotency key of the request.
     pub key: IdempotencyKey,
-    /// The digest of all of the above but token and key.
+    /// The digest of all fields above except the token and the key.
     pub fingerprint: Fingerprint,
 }
 
-/// What a client asked for, before a token was drawn and the fingerprint taken.
+/// The request of a client, before a token was drawn and the fingerprint was taken.
 #[derive(Clone, Debug)]
 pub struct ReserveDraft {
-    /// What to take.
+    /// The items to take.
     pub items: Items,
-    /// For how long.
+    /// How long the hold lasts.
     pub ttl: Ttl,
-    /// On whose behalf.
+    /// The customer on whose behalf the units are held.
     pub holder: Option<Holder>,
-    /// What to attach.
+    /// Data of the client, attached to the reservation and its events.
     pub metadata: Option<Metadata>,
-    /// Under which key.
+    /// The idempotency key of the request.
     pub key: IdempotencyKey,
 }
 
 impl ReserveDraft {
-    /// Completes the command.
+    /// Completes the command with a token, and takes its fingerprint.
     pub fn with_token(self, token: Token) -> Reserve {
         let Self { items, ttl, holder, metadata, key } = self;
         let fingerprint = Fingerprint::of(&items, ttl, holder.as_ref(), metadata.as_ref());
@@ -116,54 +49,55 @@ impl ReserveDraft {
     }
 }
 
-/// Create a resource or change it.
+/// Creates a resource or changes it.
 #[derive(Clone, Debug)]
 pub struct Define {
-    /// The resource.
+    /// The id of the resource.
     pub resource_id: ResourceId,
-    /// How many units there are from now on.
+    /// The number of units from now on.
     pub total: u64,
-    /// What a commit sets off; `None` leaves it as it is (and is [`Fulfilment::None`] for a new resource).
+    /// The action that a commit triggers. `None` leaves it as it is, and means [`Fulfilment::None`] for a new
+    /// resource.
     pub fulfilment: Option<Fulfilment>,
 }
 
-/// Lengthen the TTL of a hold.
+/// Lengthens the TTL of a hold.
 #[derive(Clone, Debug)]
 pub struct Extend {
-    /// The hold.
+    /// The token of the hold.
     pub token: Token,
-    /// Counted from now.
+    /// The new TTL, counted from now.
     pub ttl: Ttl,
-    /// How long the hold may live in all, in seconds from its creation.
+    /// The longest life of a hold, in seconds from its creation.
     pub life_max_seconds: u64,
 }
 
-/// One thing to do, decided by [`apply`](super::apply()).
+/// One command, decided by [`apply`](super::apply()).
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Create a resource or change it.
+    /// Creates a resource or changes it.
     Define(Define),
-    /// Take units for a while.
+    /// Takes units for a while.
     Reserve(Reserve),
-    /// Make a hold final.
+    /// Makes a hold final.
     Commit(Token),
-    /// Give a hold back.
+    /// Gives a hold back.
     Release(Token),
-    /// Lengthen a hold.
+    /// Lengthens a hold.
     Extend(Extend),
-    /// Give a committed reservation back.
+    /// Gives a committed reservation back.
     Cancel(Token),
-    /// Give a hold back whose time is up.
+    /// Gives an overdue hold back.
     Expire(Token),
 }
 
-/// A command, and the trace of the request that gave it: commands of many requests share a transaction, so it is the
-/// command that bears it.
+/// A command with the trace of the request that issued it. Commands of many requests share a transaction, so each
+/// command carries its own trace.
 #[derive(Clone, Debug)]
 pub struct Traced {
-    /// What to do.
+    /// The command.
     pub command: Command,
-    /// Which request wants it; none for what the process does by itself.
+    /// The trace of the request; `None` for commands that the process issues itself, such as expiries.
     pub trace: Option<TraceContext>,
 }
 
@@ -174,7 +108,7 @@ impl From<Command> for Traced {
 }
 
 impl Command {
-    /// The name of the kind, for metrics and logs.
+    /// The name of the kind of command, for metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Define(_) => "define",
@@ -187,7 +121,7 @@ impl Command {
         }
     }
 
-    /// The reservation that it acts on; `None` for those that name resources.
+    /// The token of the reservation that the command acts on; `None` for commands that name resources.
     pub fn token(&self) -> Option<Token> {
         match self {
             Self::Commit(token) | Self::Release(token) | Self::Cancel(token) | Self::Expire(token) => {
@@ -198,7 +132,7 @@ impl Command {
         }
     }
 
-    /// Whether it moves units of the resources of its reservation.
+    /// Whether the command returns units to the resources of its reservation.
     pub fn gives_back(&self) -> bool {
         matches!(self, Self::Release(_) | Self::Cancel(_) | Self::Expire(_))
     }

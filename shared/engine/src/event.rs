@@ -1,4 +1,4 @@
-//! What happened, as data. An event is a snapshot of the record that changed, taken by the command that changed it.
+//! Events as data. An event is a snapshot of the record that changed, taken by the command that changed it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::trace::TraceContext;
 
-/// What kind of thing happened. The names are CloudEvents types, versioned: additive changes keep `v1`.
+/// The type of an event. The names are CloudEvents types with a version: additive changes keep `v1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
     /// A hold was made.
@@ -25,9 +25,9 @@ pub enum EventType {
     Extended,
     /// A committed reservation was given back.
     Cancelled,
-    /// A resource's `available` became 0.
+    /// The `available` of a resource became 0.
     Depleted,
-    /// A resource's `available` left 0.
+    /// The `available` of a resource was 0, and is no longer.
     Restored,
 }
 
@@ -64,7 +64,7 @@ impl EventType {
     }
 }
 
-/// What an event is ordered by: events of one key reach their consumers in the order of their versions.
+/// The ordering key of an event: consumers receive the events of one key in the order of their versions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EventKey {
     /// A reservation's token.
@@ -74,7 +74,7 @@ pub enum EventKey {
 }
 
 impl EventKey {
-    /// The key as text, as the outbox and Kafka bear it.
+    /// The key as text, as the outbox and Kafka store it.
     pub fn text(&self) -> String {
         match self {
             Self::Reservation(token) => token.to_string(),
@@ -83,64 +83,64 @@ impl EventKey {
     }
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What.
+    /// The type.
     pub kind: EventType,
-    /// To what, in which order.
+    /// The ordering key: the reservation or resource that the event is about.
     pub key: EventKey,
-    /// The version of the reservation or resource that the event belongs to: unique per key.
+    /// The version of the reservation or resource after the change; unique for each key.
     pub version: u64,
-    /// When.
+    /// The instant of the change.
     pub at: Timestamp,
-    /// The record after it happened.
+    /// The record after the change.
     pub payload: Payload,
-    /// The trace of the request that caused it.
+    /// The trace of the request that caused the change.
     pub trace: Option<TraceContext>,
 }
 
-/// The `data` of an event. Fields are only ever added within `v1`.
+/// The `data` of an event. Within `v1`, fields are added but never removed or changed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Payload {
     /// A reservation, after the change.
     #[serde(rename_all = "camelCase")]
     Reservation {
-        /// The reservation.
+        /// The token of the reservation.
         token: Token,
-        /// Its version.
+        /// The version of the reservation.
         #[schemars(range(min = 1))]
         version: u64,
-        /// Its status.
+        /// The status after the change.
         status: Status,
-        /// What it takes.
+        /// The items that the reservation takes.
         items: Items,
-        /// On whose behalf.
+        /// The customer on whose behalf it was made.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Holder")]
         holder: Option<Holder>,
-        /// What the client attached.
+        /// The data that the client attached.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Metadata")]
         metadata: Option<Arc<Metadata>>,
-        /// When it was made.
+        /// The instant at which it was made.
         created_at: Timestamp,
-        /// When the hold ends or ended.
+        /// The instant at which the hold ends or ended.
         expires_at: Timestamp,
     },
     /// A resource, after the change.
     #[serde(rename_all = "camelCase")]
     Resource {
-        /// The resource.
+        /// The id of the resource.
         resource_id: ResourceId,
-        /// Its version.
+        /// The version of the resource.
         #[schemars(range(min = 1))]
         version: u64,
-        /// Units available.
+        /// Units that are neither held nor committed.
         #[schemars(range(max = TOTAL_MAX))]
         available_stock: u64,
-        /// Units in all.
+        /// Units in total.
         #[schemars(range(max = TOTAL_MAX))]
         total_stock: u64,
     },
@@ -168,8 +168,8 @@ impl Event {
         }
     }
 
-    /// The edge that a command made, which moved a resource's `available` from `before` to what it is now; none where it
-    /// neither became 0 nor left 0.
+    /// The edge event of a command that moved the `available` of a resource from `before` to its present value;
+    /// `None` if `available` neither became 0 nor left 0.
     pub fn edge(before: u64, resource: &Resource) -> Option<Self> {
         let kind = match (before, resource.available) {
             (1.., 0) => EventType::Depleted,

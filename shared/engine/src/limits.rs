@@ -1,35 +1,12 @@
-//! What one request may ask for, and how a violation is told.
-
-use std::fmt;
+//! The limits of one request.
 
 use serde::Serialize;
 
-use super::{Holder, Quantity, Ttl};
+use super::{Holder, Quantity, Ttl, violation::Violation};
 
-/// A value that is not acceptable: which field, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Violation {
-    /// Where it was: `quantity`, `items[2].resourceId`, `Idempotency-Key`.
-    pub field: String,
-    /// What would be right, as the end of a sentence that starts with the field.
-    pub problem: String,
-}
-
-impl Violation {
-    /// A violation of `field`.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.field, self.problem)
-    }
-}
-
-/// The limits on requests: policy, set by configuration, published in the OpenAPI document. What lies within a type's
-/// own bounds but outside of these is refused at the edge; what is already stored stays valid when they are lowered.
+/// The limits of one request: a policy that is set by configuration and published in the OpenAPI document. A value
+/// within the bounds of its type but outside these limits is refused at the edge. Lowering a limit does not
+/// invalidate what is already stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -37,13 +14,13 @@ pub struct Limits {
     pub quantity_max: u64,
     /// The largest total of a resource, in units.
     pub total_max: u64,
-    /// The TTL of a hold that names none, in seconds.
+    /// The TTL of a hold whose request names none, in seconds.
     pub ttl_default_seconds: u64,
     /// The longest TTL, in seconds.
     pub ttl_max_seconds: u64,
-    /// How long a hold may live in all, extensions included, in seconds from its creation.
+    /// The longest life of a hold, extensions included, in seconds from its creation.
     pub life_max_seconds: u64,
-    /// The most items of one reservation, counted before merging.
+    /// The largest number of items of one reservation, counted before merging.
     pub items_max: usize,
     /// The longest holder, in characters.
     pub holder_length_max: usize,
@@ -67,7 +44,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A quantity within the limits.
+    /// Parses a quantity within the limits.
     pub fn quantity(&self, field: &str, units: u64) -> Result<Quantity, Violation> {
         if (1..=self.quantity_max).contains(&units) {
             Quantity::new(field, units)
@@ -76,7 +53,7 @@ impl Limits {
         }
     }
 
-    /// A total within the limits, in units.
+    /// Checks that a total, in units, is within the limits.
     pub fn total(&self, field: &str, units: u64) -> Result<u64, Violation> {
         if units <= self.total_max {
             Ok(units)
@@ -85,7 +62,7 @@ impl Limits {
         }
     }
 
-    /// A TTL within the limits; the default where none was given.
+    /// Parses a TTL within the limits; `None` gives the default TTL.
     pub fn ttl(&self, field: &str, seconds: Option<u64>) -> Result<Ttl, Violation> {
         let seconds = seconds.unwrap_or(self.ttl_default_seconds);
         if (1..=self.ttl_max_seconds).contains(&seconds) {
@@ -95,7 +72,7 @@ impl Limits {
         }
     }
 
-    /// A holder within the limits.
+    /// Parses a holder within the limits.
     pub fn holder(&self, holder: &str) -> Result<Holder, Violation> {
         if holder.chars().count() > self.holder_length_max {
             return Err(Violation::new(

@@ -1,4 +1,5 @@
-//! What the client attaches to a reservation, and the fingerprint that tells a retry from another request.
+//! The data that a client attaches to a reservation, and the fingerprint that distinguishes a retry from a different
+//! request.
 
 use std::sync::Arc;
 
@@ -6,14 +7,18 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use super::{Holder, Item, Limits, Ttl, limits::Violation};
+use super::{Holder, Item, Limits, Ttl, violation::Violation};
 
-/// A JSON object that travels with a reservation and its events; kept in canonical form (keys sorted, no white space).
+/// A JSON object that a client attaches to a reservation and that its events carry. It is kept in canonical form
+/// (keys sorted, no white space).
 #[derive(Clone, Debug, JsonSchema)]
 pub struct Metadata(#[schemars(with = "serde_json::Map<String, Value>")] Arc<RawValue>);
 
 impl Metadata {
-    /// Puts a JSON object into canonical form. Refuses what is no object, or longer than the limit once canonical.
+    /// Converts a JSON object to canonical form.
+    ///
+    /// # Errors
+    /// The value is not an object, or its canonical form exceeds the limit.
     pub fn new(value: Value, limits: &Limits) -> Result<Self, Violation> {
         if !value.is_object() {
             return Err(Violation::new("metadata", "must be a JSON object"));
@@ -28,10 +33,10 @@ impl Metadata {
         Self::from_canonical(text).map_err(|_| Violation::new("metadata", "must be a JSON object"))
     }
 
-    /// Takes text that this type wrote before.
+    /// Wraps text that this type wrote before.
     ///
     /// # Errors
-    /// Text that is not JSON.
+    /// The text is not JSON.
     pub fn from_canonical(text: String) -> Result<Self, serde_json::Error> {
         Ok(Self(RawValue::from_string(text)?.into()))
     }
@@ -56,8 +61,8 @@ impl Serialize for Metadata {
     }
 }
 
-/// Sorts keys whatever map `serde_json` was built with (its `preserve_order` feature may be switched on by any
-/// crate of a build).
+/// Sorts keys whatever map type `serde_json` was built with: any crate of a build may switch on its feature
+/// `preserve_order`.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -70,9 +75,9 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// A digest of what a reserve command asks for: two requests under one idempotency key are the same request if and
-/// only if their fingerprints are equal. Taken over the parsed command, so white space, the order of items and a
-/// default that was spelt out make no difference.
+/// A digest of the request of a reserve command. Two requests with one idempotency key are the same request if and
+/// only if their fingerprints are equal. The digest is taken over the parsed command, so white space, the order of
+/// items, and a default that was written out make no difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 16]);
 
@@ -101,7 +106,7 @@ impl Fingerprint {
         Self(digest)
     }
 
-    /// A fingerprint that was stored.
+    /// Wraps a fingerprint that was stored.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }

@@ -1,6 +1,6 @@
-//! Who and what a reservation is about: resource ids, tokens, idempotency keys, holders.
+//! The names in a reservation: resource ids, tokens, idempotency keys, holders.
 //!
-//! Each type has private fields and one fallible constructor; behind the edge no string is an id.
+//! Each type has private fields and one fallible constructor. Behind the edge, no plain string serves as an id.
 
 use std::{fmt, sync::Arc};
 
@@ -8,15 +8,15 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::limits::Violation;
+use super::violation::Violation;
 
-/// The id of something countable: 1 to 128 characters of `A-Za-z0-9._:/-`, compared byte by byte.
+/// The id of a resource: 1 to 128 characters of `A-Za-z0-9._:/-`, compared byte by byte.
 ///
-/// No segment between slashes may be empty, `.` or `..`: proxies and URL libraries rewrite such paths,
-/// and a request would then reach another resource than the one it named.
+/// No segment between slashes may be empty, `.` or `..`: proxies and URL libraries rewrite such paths, so a request
+/// would reach a different resource from the one that it named.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
 pub struct ResourceId(
-    // Each segment: only dots and at least three of them, or something else than dots in it.
+    // Each segment: at least three dots and nothing else, or at least one character that is not a dot.
     #[schemars(
         length(min = 1, max = ResourceId::LENGTH_MAX),
         pattern(r"^([.]{3,}|[.]*[A-Za-z0-9_:-][A-Za-z0-9._:-]*)(/([.]{3,}|[.]*[A-Za-z0-9_:-][A-Za-z0-9._:-]*))*$")
@@ -28,7 +28,7 @@ impl ResourceId {
     /// The longest id, in characters (all of them ASCII).
     pub const LENGTH_MAX: usize = 128;
 
-    /// Parses an id. `field` names the place it came from, for the message.
+    /// Parses an id. `field` is the name of the field, for the message.
     pub fn new(field: &str, id: &str) -> Result<Self, Violation> {
         if id.is_empty() || id.len() > Self::LENGTH_MAX {
             return Err(Violation::new(field, "must have 1 to 128 characters"));
@@ -56,14 +56,14 @@ impl ResourceId {
     }
 }
 
-/// The unguessable id of a reservation, and the capability to act on it: a `UUIDv7` (RFC 9562) whose
-/// 74 random bits are all drawn anew for each token.
+/// The unguessable id of a reservation, and the capability to act on it: a `UUIDv7` (RFC 9562) whose 74 random bits
+/// are all drawn afresh for each token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Token(Uuid);
 
 impl Token {
-    /// A token from a UUID that was drawn or read elsewhere.
+    /// Wraps a UUID that was drawn or read elsewhere.
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
@@ -83,8 +83,8 @@ impl Token {
     }
 }
 
-/// What a client sends to make a retry safe: 1 to 255 printable ASCII characters, compared byte by byte
-/// (so that `k` and `k ` differ).
+/// The key that a client sends to make a retry safe: 1 to 255 printable ASCII characters, compared byte by byte (so
+/// `k` and `k ` differ).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey(Arc<str>);
 
@@ -112,8 +112,8 @@ impl IdempotencyKey {
     }
 }
 
-/// The customer on whose behalf a reservation is made, as the client names them: 1 to 128 characters (the
-/// upper bound is configurable), none of them a control character.
+/// The customer on whose behalf a reservation is made, as named by the client: 1 to 128 characters (the upper bound
+/// is configurable), none of them a control character.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Holder(

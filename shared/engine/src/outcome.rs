@@ -1,32 +1,33 @@
-//! What became of a command. A refusal is a value: what a customer may be told, not what an operator must know.
+//! The outcome of a command. A refusal is a value that a customer may see; an error, which only an operator sees, is
+//! not an outcome.
 
 use super::{Reservation, Resource, ResourceId, Status, Timestamp};
 
-/// What became of a command.
+/// The outcome of a command.
 pub type Outcome = Result<Accepted, Refusal>;
 
 /// The command took effect, now or before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// A reservation, after the command.
+    /// The reservation after the command.
     Reservation {
-        /// As it is now; an overdue hold is shown as EXPIRED.
+        /// The reservation as it is now; an overdue hold is shown as EXPIRED.
         reservation: Reservation,
-        /// Whether this command did it.
+        /// Whether this command changed it.
         change: Change,
     },
-    /// A resource, after the command.
+    /// The resource after the command.
     Resource {
-        /// As it is now.
+        /// The resource as it is now.
         resource: Resource,
-        /// Whether this command did it.
+        /// Whether this command changed it.
         change: ResourceChange,
     },
 }
 
 impl Accepted {
-    /// The resources of which units may be available since this command or, where it changed nothing, since an earlier
-    /// attempt at it whose COMMIT was not answered.
+    /// The resources that may have more units since this command or, if it changed nothing, since an earlier attempt
+    /// at it whose COMMIT was not answered.
     pub fn given_back(&self) -> Vec<&ResourceId> {
         match self {
             Self::Reservation { reservation, .. } if !reservation.status.takes_stock() => {
@@ -43,89 +44,89 @@ impl Accepted {
 pub enum Change {
     /// This command changed it.
     Changed,
-    /// It was so already; nothing was written.
+    /// The reservation was in this state already; nothing was written.
     Unchanged,
-    /// An earlier request under the same idempotency key made it; nothing was written.
+    /// An earlier request with the same idempotency key made the reservation; nothing was written.
     Replayed,
 }
 
-/// What a define did.
+/// The effect of a define command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceChange {
     /// The resource is new.
     Created,
-    /// Its total or fulfilment is another now.
+    /// The total or the fulfilment changed.
     Changed {
-        /// The total before.
+        /// The total before the change.
         previous_total: u64,
     },
-    /// It was so already; nothing was written.
+    /// The resource was in this state already; nothing was written.
     Unchanged,
 }
 
 /// The command took no effect, and nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such resource.
+    /// The resource does not exist.
     ResourceNotFound {
-        /// The first missing one, by id.
+        /// The first missing resource, by id.
         resource_id: ResourceId,
     },
     /// Too few units are available.
     OutOfStock {
-        /// The first short resource, by id.
+        /// The first resource with too few units, by id.
         resource_id: ResourceId,
-        /// How many units were asked for.
+        /// The number of units that the command needs.
         requested: u64,
-        /// How many units are available, overdue holds counted as given back.
+        /// The number of units that are available, with overdue holds counted as given back.
         available: u64,
-        /// When the next hold of that resource ends, unless it is committed before: a hint, filled in by the store.
+        /// When the next hold of that resource ends, unless it is committed before: a hint that the store fills in.
         next_release_at: Option<Timestamp>,
     },
-    /// The units are there, but behind more overdue holds than one transaction may expire; the timer is at work on them.
-    /// Told by the store, which alone knows; a client may come again.
+    /// The units exist, but behind more overdue holds than one transaction may expire; the expiry timer works on
+    /// them. Only the store can detect this. The client may retry.
     Backlogged {
-        /// The resource.
+        /// The id of the resource.
         resource_id: ResourceId,
     },
-    /// The idempotency key belongs to a reservation that asked for something else.
+    /// The idempotency key belongs to a reservation with a different request.
     KeyReused,
-    /// A total below what is held and committed.
+    /// The new total is below what is held and committed.
     StockInUse {
-        /// The resource.
+        /// The id of the resource.
         resource_id: ResourceId,
-        /// The total that was asked for.
+        /// The total that the command would set.
         requested_total: u64,
-        /// Units held or committed, overdue holds not counted.
+        /// Units held or committed; overdue holds are not counted.
         in_use: u64,
     },
-    /// There is no such reservation.
+    /// The reservation does not exist.
     ReservationNotFound,
-    /// The hold's time was up.
+    /// The hold has expired.
     HoldExpired {
-        /// Since when.
+        /// The instant at which it expired.
         expired_at: Timestamp,
     },
-    /// The reservation was committed before.
+    /// The reservation is committed.
     AlreadyCommitted,
-    /// The hold was given back before.
+    /// The hold was given back by its holder.
     AlreadyReleased,
-    /// The reservation was cancelled before.
+    /// The reservation was cancelled.
     AlreadyCancelled,
     /// Only a committed reservation can be cancelled.
     NotCommitted {
-        /// What it is instead.
+        /// The status of the reservation.
         status: Status,
     },
-    /// The hold's time is not up yet.
+    /// The hold has not expired yet.
     NotDue {
-        /// When it will be.
+        /// The instant at which it will expire.
         expires_at: Timestamp,
     },
 }
 
 impl Refusal {
-    /// A stable name: the problem type's slug and the metrics' label.
+    /// A stable name: the slug of the problem type and the label of metrics.
     pub fn slug(&self) -> &'static str {
         match self {
             Self::ResourceNotFound { .. } => "resource-not-found",

@@ -1,4 +1,4 @@
-//! What the books hold: resources and reservations.
+//! The records in the books: resources and reservations.
 
 use std::{fmt, sync::Arc};
 
@@ -6,15 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fingerprint, Holder, IdempotencyKey, Items, Metadata, Quantity, ResourceId, Timestamp, Token,
-    limits::Violation,
+    Fingerprint, Holder, IdempotencyKey, Items, Metadata, ResourceId, Timestamp, Token, violation::Violation,
 };
 
-/// What a commit of a resource sets off.
+/// The action that a commit of a resource triggers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Fulfilment {
-    /// Nothing.
+    /// No action.
     #[default]
     None,
     /// A SmartKey is issued for the reservation.
@@ -40,23 +39,23 @@ impl Fulfilment {
     }
 }
 
-/// Something countable. `available + held + committed = total` at every instant (I1), where `held` counts holds until
-/// their expiry was written.
+/// A resource: something countable. `available + held + committed = total` at every instant (I1), where `held`
+/// includes an overdue hold until its expiry is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Its id.
+    /// The id.
     pub id: ResourceId,
-    /// How many units there are.
+    /// The number of units in total.
     pub total: u64,
-    /// How many of them are neither held nor committed.
+    /// The number of units that are neither held nor committed.
     pub available: u64,
-    /// 1 at creation, one more with each command that moved its units or changed it.
+    /// The version: 1 at creation, incremented by each command that moves units or changes the resource.
     pub version: u64,
-    /// What a commit sets off.
+    /// The action that a commit triggers.
     pub fulfilment: Fulfilment,
-    /// When it was created.
+    /// The instant of its creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The instant of its last change.
     pub updated_at: Timestamp,
 }
 
@@ -68,17 +67,7 @@ impl Resource {
     }
 }
 
-/// A resource and how many units of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Item {
-    /// The resource.
-    pub resource_id: ResourceId,
-    /// How many units.
-    pub quantity: Quantity,
-}
-
-/// Where a reservation is in its life.
+/// The status of a reservation.
 ///
 /// `HELD --commit--> COMMITTED --cancel--> CANCELLED`, `HELD --release--> RELEASED`, `HELD --TTL--> EXPIRED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +79,7 @@ pub enum Status {
     Committed,
     /// Given back by its holder.
     Released,
-    /// Given back by itself, at the end of its TTL.
+    /// Given back at the end of its TTL.
     Expired,
     /// Given back after it was committed.
     Cancelled,
@@ -128,40 +117,41 @@ impl fmt::Display for Status {
     }
 }
 
-/// A reservation of one or more items, under one token. Cheap to clone: its parts are shared.
+/// A reservation of one or more items under one token. Cheap to clone, because its parts are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// Its id, and the capability to act on it.
+    /// The id, and the capability to act on the reservation.
     pub token: Token,
-    /// What it takes: merged, in id order, never empty.
+    /// The items: merged, in id order, never empty.
     pub items: Items,
-    /// Where it is in its life, as written. A HELD that is overdue is EXPIRED to its readers: see [`Self::as_of`].
+    /// The status as written. Readers see a HELD reservation that is overdue as EXPIRED: see [`Self::as_of`].
     pub status: Status,
-    /// On whose behalf it was made.
+    /// The customer on whose behalf it was made.
     pub holder: Option<Holder>,
-    /// What the client attached.
+    /// The data that the client attached.
     pub metadata: Option<Arc<Metadata>>,
-    /// The key that it was made under.
+    /// The idempotency key of the request that made it.
     pub key: IdempotencyKey,
-    /// What was asked for under that key.
+    /// The fingerprint of that request.
     pub fingerprint: Fingerprint,
-    /// 1 at creation, one more with each change.
+    /// The version: 1 at creation, incremented by each change.
     pub version: u64,
-    /// When it was made.
+    /// The instant of its creation.
     pub created_at: Timestamp,
-    /// When the hold ends. Kept after that as a record.
+    /// The instant at which the hold ends. It is kept afterwards as a record.
     pub expires_at: Timestamp,
-    /// When it last changed.
+    /// The instant of its last change.
     pub updated_at: Timestamp,
 }
 
 impl Reservation {
-    /// Whether this is a hold whose time is up: from `expires_at` on, that instant included.
+    /// Whether this is a hold that has expired: at `expires_at` and later.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         self.status == Status::Held && self.expires_at <= now
     }
 
-    /// The reservation as a reader sees it at `now`: an overdue hold is EXPIRED, whether or not that was written yet.
+    /// The reservation as a reader sees it at `now`: an overdue hold is EXPIRED, whether or not its expiry is written
+    /// yet.
     #[must_use]
     pub fn as_of(mut self, now: Timestamp) -> Self {
         if self.is_overdue(now) {

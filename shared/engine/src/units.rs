@@ -1,16 +1,16 @@
-//! How much and how long: quantities, totals, times to live.
+//! Quantities, totals and times to live.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::limits::Violation;
+use super::violation::Violation;
 
 /// The largest total of a resource, in units: 2^53 - 1, the largest integer that every JSON client reads exactly
 /// (RFC 8259, section 6).
 pub const TOTAL_MAX: u64 = (1 << 53) - 1;
 
-/// How many units of a resource an item takes: 1 to [`TOTAL_MAX`]; what one request may ask for is bounded by
-/// [`Limits`](super::Limits).
+/// The number of units of a resource in an item: 1 to [`TOTAL_MAX`]. [`Limits`](super::Limits) bounds it further for
+/// one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(description = "How many units of a resource an item takes.")]
@@ -32,8 +32,8 @@ impl Quantity {
     }
 }
 
-/// How long a hold lives when nobody acts on it: whole seconds, at least 1. The lower bound is what lets the expiry
-/// timer find every hold of every process in time (see `expiry.rs`).
+/// How long a hold lives if nothing ends it before: whole seconds, at least 1. Because of this lower bound the expiry
+/// timer finds every hold of every process in time (see `background/expiry.rs` of the crate `bespeak`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ttl(u32);

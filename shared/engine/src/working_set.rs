@@ -1,15 +1,15 @@
-//! The slice of the books that a batch of commands needs, and what the commands changed in it.
+//! The slice of the books that a batch of commands needs, and the changes that the commands make to it.
 //!
-//! A store fills it (resources and reservations under lock), [`apply`](super::apply()) changes it, and
-//! [`WorkingSet::into_changes`] says what to write. It must hold everything that the commands name and that exists:
-//! what it lacks, does not exist.
+//! A store fills the set with locked resources and reservations, [`apply`](super::apply()) changes it, and
+//! [`WorkingSet::into_changes`] returns the changes to write. The set must hold every existing record that the
+//! commands name: a record that the set lacks does not exist for the rules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Event, IdempotencyKey, Reservation, Resource, ResourceId, Status, Timestamp, Token};
+use super::{Command, Event, IdempotencyKey, Reservation, Resource, ResourceId, Status, Timestamp, Token};
 use crate::trace::TraceContext;
 
-/// See the module.
+/// The records of one batch. See the module.
 #[derive(Debug, Default)]
 pub struct WorkingSet {
     resources: BTreeMap<ResourceId, Entry<Resource>>,
@@ -21,7 +21,7 @@ pub struct WorkingSet {
     cause: Option<TraceContext>,
 }
 
-/// A record, and what of it the store has. `stored` is `None` for one that is new.
+/// A record with its stored version. `stored` is `None` for a new record.
 #[derive(Debug)]
 struct Entry<T> {
     record: T,
@@ -32,43 +32,43 @@ struct Entry<T> {
 #[derive(Clone, Copy, Debug)]
 struct Stored {
     version: u64,
-    /// Of a reservation.
+    /// Only for a reservation.
     status: Option<Status>,
-    /// Of a resource.
+    /// Only for a resource.
     available: u64,
 }
 
-/// What a batch changed, in lock order: resources by id, reservations by token. Events are in the order in which the
+/// The changes of a batch in lock order: resources by id, reservations by token. Events are in the order in which the
 /// commands caused them.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Resources that are new.
+    /// New resources.
     pub created_resources: Vec<Resource>,
     /// Resources that changed.
     pub updated_resources: Vec<ResourceUpdate>,
-    /// Reservations that are new.
+    /// New reservations.
     pub created_reservations: Vec<Reservation>,
     /// Reservations that changed.
     pub transitions: Vec<Transition>,
-    /// What happened.
+    /// The events of the changes.
     pub events: Vec<Event>,
 }
 
 /// A resource that changed.
 #[derive(Debug)]
 pub struct ResourceUpdate {
-    /// As it is now.
+    /// The resource after the change.
     pub resource: Resource,
     /// The version that the change was decided on.
     pub from_version: u64,
-    /// What was available then.
+    /// The units that were available at that version.
     pub from_available: u64,
 }
 
 /// A reservation that changed.
 #[derive(Debug)]
 pub struct Transition {
-    /// As it is now.
+    /// The reservation after the change.
     pub reservation: Reservation,
     /// The status that the change was decided on.
     pub from_status: Status,
@@ -88,19 +88,19 @@ impl Changes {
 }
 
 impl WorkingSet {
-    /// An empty set.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a resource as the store has it.
+    /// Adds a resource as stored.
     pub fn add_resource(&mut self, resource: Resource) {
         debug_assert!(resource.available <= resource.total, "{resource:?}");
         let stored = Some(Stored { version: resource.version, status: None, available: resource.available });
         self.resources.insert(resource.id.clone(), Entry { record: resource, stored, dirty: false });
     }
 
-    /// Adds a reservation as the store has it: one that a command names, or one that bears a command's key.
+    /// Adds a reservation as stored: one that a command names, or one that has a command's idempotency key.
     pub fn add_reservation(&mut self, reservation: Reservation) {
         debug_assert!(!reservation.items.is_empty(), "{reservation:?}");
         let stored =
@@ -109,36 +109,36 @@ impl WorkingSet {
         self.reservations.insert(reservation.token, Entry { record: reservation, stored, dirty: false });
     }
 
-    /// Says that a reservation of this set may be expired by a hold or a define that falls short. It must be under
-    /// lock, and so must all its resources be.
+    /// Offers a reservation of this set to be expired by a hold or a define that falls short. The reservation and all
+    /// its resources must be locked.
     pub fn offer_overdue(&mut self, token: Token) {
         if let Some(entry) = self.reservations.get(&token) {
             self.overdue.insert((entry.record.expires_at, token));
         }
     }
 
-    /// Says which request the commands that follow are of: their events bear its trace.
+    /// Sets the trace of the request that issued the commands that follow; their events carry it.
     pub fn caused_by(&mut self, trace: Option<TraceContext>) {
         self.cause = trace;
     }
 
-    /// A resource of the set.
+    /// Returns a resource of the set.
     pub fn resource(&self, id: &ResourceId) -> Option<&Resource> {
         self.resources.get(id).map(|entry| &entry.record)
     }
 
-    /// A reservation of the set.
+    /// Returns a reservation of the set.
     pub fn reservation(&self, token: Token) -> Option<&Reservation> {
         self.reservations.get(&token).map(|entry| &entry.record)
     }
 
-    /// The reservation that bears a key.
+    /// Returns the reservation that has an idempotency key.
     pub fn reservation_by_key(&self, key: &IdempotencyKey) -> Option<&Reservation> {
         self.keys.get(key).and_then(|token| self.reservation(*token))
     }
 
-    /// Resources for want of which some command was refused. If the store has overdue holds of these that the set does
-    /// not, the batch must be run again with them.
+    /// The resources for want of which some command was refused. If the store has overdue holds of these resources
+    /// that the set does not have, the batch must run again with them.
     pub fn short(&self) -> &BTreeSet<ResourceId> {
         &self.short
     }
@@ -153,7 +153,7 @@ impl WorkingSet {
             .min()
     }
 
-    /// What the commands changed.
+    /// Returns the changes of the commands.
     pub fn into_changes(self) -> Changes {
         let mut changes = Changes { events: self.events, ..Changes::default() };
         for entry in self.resources.into_values().filter(|entry| entry.dirty) {
@@ -179,11 +179,29 @@ impl WorkingSet {
         changes
     }
 
+    /// The number of events so far.
+    pub(super) fn event_count(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether the resources that a command names have at most their total available (I1). For assertions.
+    pub(super) fn is_balanced(&self, command: &Command) -> bool {
+        let is_balanced = |id| self.resource(id).is_none_or(|resource| resource.available <= resource.total);
+        match command {
+            Command::Define(define) => is_balanced(&define.resource_id),
+            Command::Reserve(reserve) => reserve.items.iter().all(|item| is_balanced(&item.resource_id)),
+            _ => {
+                let reservation = command.token().and_then(|token| self.reservation(token));
+                reservation.is_none_or(|found| found.items.iter().all(|item| is_balanced(&item.resource_id)))
+            }
+        }
+    }
+
     pub(super) fn overdue(&self) -> impl Iterator<Item = Token> + '_ {
         self.overdue.iter().map(|(_, token)| *token)
     }
 
-    pub(super) fn note_short(&mut self, id: &ResourceId) {
+    pub(super) fn record_shortfall(&mut self, id: &ResourceId) {
         if !self.short.contains(id) {
             self.short.insert(id.clone());
         }
@@ -203,7 +221,7 @@ impl WorkingSet {
         debug_assert!(before.is_none(), "a token was drawn twice");
     }
 
-    /// A resource, to be changed.
+    /// Returns a resource, to be changed.
     pub(super) fn resource_mut(&mut self, id: &ResourceId) -> Option<&mut Resource> {
         self.resources.get_mut(id).map(|entry| {
             entry.dirty = true;
@@ -211,7 +229,7 @@ impl WorkingSet {
         })
     }
 
-    /// A reservation, to be changed.
+    /// Returns a reservation, to be changed.
     pub(super) fn reservation_mut(&mut self, token: Token) -> Option<&mut Reservation> {
         self.reservations.get_mut(&token).map(|entry| {
             entry.dirty = true;

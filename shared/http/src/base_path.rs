@@ -1,9 +1,9 @@
-//! What stands in front of the API's own paths: a stage, a base-path mapping, the mount of a proxy.
+//! The prefix in front of the API's own paths: a stage, a base-path mapping, or the mount of a proxy.
 
 use axum::http::{Request, Uri, uri::PathAndQuery};
 
-/// The request with `prefix` (such as `/booking`, without a slash at its end) taken off its path, if it begins with it.
-/// Others are left as they are, so that a health check needs no prefix.
+/// Removes `prefix` (such as `/booking`, without a slash at its end) from the path of the request. A path without the
+/// prefix stays as it is, so a health check needs no prefix.
 pub fn strip<B>(mut request: Request<B>, prefix: &str) -> Request<B> {
     let Some(rest) = request.uri().path_and_query().and_then(|whole| whole.as_str().strip_prefix(prefix))
     else {
@@ -12,11 +12,11 @@ pub fn strip<B>(mut request: Request<B>, prefix: &str) -> Request<B> {
     let rest = match rest.chars().next() {
         Some('/') => rest.to_owned(),
         None | Some('?') => format!("/{rest}"),
-        // Another path that begins with the same letters.
+        // The prefix ends within a segment, as `/prod` does in `/production`: this is another path.
         Some(_) => return request,
     };
     let mut parts = request.uri().clone().into_parts();
-    // What is left of a path and query is one.
+    // The rest of a valid path and query is valid, so this does not fail.
     let Ok(rest) = PathAndQuery::try_from(rest) else { return request };
     parts.path_and_query = Some(rest);
     if let Ok(uri) = Uri::from_parts(parts) {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_taken_off_and_nothing_else() {
+    fn only_a_whole_prefix_is_removed() {
         let stripped = |uri: &str| {
             let request = Request::builder().uri(uri).body(()).unwrap();
             strip(request, "/prod").uri().to_string()

@@ -1,4 +1,6 @@
-//! Reads a request's body: its type, its size, its time, its JSON. What is wrong is told with the field's path.
+//! Reads the body of a request: checks its media type, size and time, and parses its JSON.
+//!
+//! A value that is not valid becomes a problem with the path of its field.
 
 use std::{fmt, marker::PhantomData};
 
@@ -13,9 +15,9 @@ use serde::{
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{problem::Problem, router::Api};
+use crate::{problem::Problem, state::Api};
 
-/// A JSON body. Unknown fields are the type's business: it must deny them.
+/// A JSON body. `T` itself must deny unknown fields.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
@@ -23,14 +25,14 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         if !media_type(request.headers()).is_some_and(|given| is_json(&given)) {
-            return Err(Problem::unsupported("application/json"));
+            return Err(Problem::unsupported_media_type("application/json"));
         }
         let bytes = read(request, api.http.body_bytes_max, api).await?;
         parse::<Object<T>>(&bytes).map(|Object(value)| Self(value))
     }
 }
 
-/// A JSON object. (A derived type also takes an array of its fields in order, which no client means.)
+/// A JSON object. On its own, a derived type also accepts an array of its fields in order, which would hide mistakes.
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 
@@ -54,7 +56,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A CSV body.
+/// A CSV body, not parsed yet.
 pub(crate) struct CsvBody(pub(crate) Bytes);
 
 impl FromRequest<Api> for CsvBody {
@@ -62,13 +64,13 @@ impl FromRequest<Api> for CsvBody {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         if media_type(request.headers()).as_deref() != Some("text/csv") {
-            return Err(Problem::unsupported("text/csv"));
+            return Err(Problem::unsupported_media_type("text/csv"));
         }
         read(request, api.http.import_bytes_max, api).await.map(Self)
     }
 }
 
-/// The type and subtype in lower case, without parameters.
+/// The media type in lower case, without parameters.
 fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next()?.trim().to_ascii_lowercase())
@@ -79,29 +81,30 @@ fn is_json(media_type: &str) -> bool {
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
+/// Reads a whole body of at most `bytes_max` bytes. An announced length that is too large is refused at once.
 async fn read(request: Request, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > bytes_max as u64) {
-        return Err(Problem::too_large(bytes_max));
+        return Err(Problem::body_too_large(bytes_max));
     }
     let body: Body = request.into_body();
     let whole = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(api.http.request_timeout, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(bytes_max)),
-        Ok(Err(_cut_off)) => Err(Problem::malformed("the body ended before it was complete")),
-        Err(_elapsed) => Err(Problem::too_slow(api.http.request_timeout.as_secs())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
+        Ok(Err(_cut_off)) => Err(Problem::malformed_body("the body ended before it was complete")),
+        Err(_elapsed) => Err(Problem::body_too_slow(api.http.request_timeout.as_secs())),
     }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // The path of an error costs time to keep, so it is looked for only when there is an error.
+    // Tracking the path of a field costs time, so a body is parsed with it only after an error.
     serde_json::from_slice(bytes).map_err(|error| {
         if !error.is_data() {
-            return Problem::malformed(format!("the body is not JSON: {error}"));
+            return Problem::malformed_body(format!("the body is not JSON: {error}"));
         }
         let deserializer = &mut serde_json::Deserializer::from_slice(bytes);
         match serde_path_to_error::deserialize::<_, T>(deserializer) {
@@ -120,13 +123,14 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The field that serde misses or met twice, which is not on the path of its error.
+/// The field that serde reports as missing or duplicate. It is not on the path of the error.
 fn named_field(detail: &str) -> Option<String> {
     let named =
         detail.strip_prefix("missing field `").or_else(|| detail.strip_prefix("duplicate field `"))?;
     named.split('`').next().map(str::to_owned)
 }
 
+/// Cuts serde's position, which counts in the raw body, off the message.
 fn without_position(detail: &str) -> String {
     detail.rsplit_once(" at line ").map_or(detail, |(head, _)| head).to_owned()
 }

@@ -1,4 +1,4 @@
-//! Import of many resources from CSV. A line that is wrong is refused by its number; the others are imported.
+//! The import of many resources from CSV. A line that is not valid is refused by its number; the others are imported.
 
 use std::collections::HashMap;
 
@@ -17,71 +17,73 @@ use utoipa::ToSchema;
 
 use crate::{
     body::CsvBody,
-    problem::{Problem, ProblemBody},
-    router::Api,
+    problem::{Problem, problems},
+    query,
+    state::Api,
 };
 
 const HEADER: [&[u8]; 2] = [b"resource_id", b"total_stock"];
 
-/// What an import did, or would do.
+/// What an import changed, or would change.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ImportReport {
-    /// Whether nothing was written.
+    /// Whether this was a dry run, which writes nothing.
     dry_run: bool,
-    /// New resources.
+    /// The number of new resources.
     created: u64,
-    /// Resources with another total than before.
+    /// The number of resources whose total changed.
     changed: u64,
-    /// Resources that were so already.
+    /// The number of resources that had this total before.
     unchanged: u64,
-    /// Lines that were refused.
+    /// The number of lines that were refused.
     refused: u64,
-    /// Every line but the unchanged, in order.
+    /// Every line except those of unchanged resources, in order.
     lines: Vec<ImportLine>,
 }
 
-/// What became of a line.
+/// The result of one line.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ImportLine {
-    /// Its number in the body, from 1; comments and empty lines count.
+    /// The number of the line in the body, from 1, counting comments and empty lines.
     line: u64,
     /// `created`, `changed` or `refused`.
     result: &'static str,
-    /// The resource, where the line names one.
+    /// The resource, if the line names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_id: Option<String>,
-    /// The total that the line gives.
+    /// The total that the line sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     total_stock: Option<u64>,
-    /// The total before.
+    /// The total before the import.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_total_stock: Option<u64>,
-    /// Why it was refused.
+    /// Why the line was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
 
-/// A line that is fit to be imported.
+/// A valid line.
 struct Line {
     number: u64,
     define: Define,
 }
 
+problems!(
+    ImportProblems: BodyTooLarge("Send the lines in several requests."),
+    InvalidValue,
+    Unavailable("Some lines may have been imported. Importing them again changes nothing.")
+);
+
 /// Create and change many resources.
 ///
-/// CSV with the columns `resource_id,total_stock`, that header being optional; lines that start with `#` are comments.
-/// A line that is wrong is refused, by its number, and the others are imported.
+/// The body is CSV with the columns `resource_id,total_stock`. A header line with these names is optional, and lines
+/// that start with `#` are comments. A line that is not valid is refused by its number, and the others are imported.
 #[utoipa::path(post, path = "/api/v1/resources/import", tag = "resources",
-    params(("dryRun" = Option<bool>, Query, description = "Say what would happen, and write nothing")),
+    params(("dryRun" = Option<bool>, Query, description = "Report what the import would change, and write nothing")),
     request_body(content = String, content_type = "text/csv"),
-    responses(
-        (status = 200, body = ImportReport),
-        (status = 413, body = ProblemBody, content_type = "application/problem+json", description = "body-too-large: send it in parts"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable; parts may have been imported, and importing them again changes nothing"),
-    ))]
+    responses((status = 200, body = ImportReport), ImportProblems))]
 pub(crate) async fn import(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
@@ -92,9 +94,9 @@ pub(crate) async fn import(
     let lines = parse(&csv, api.app.limits(), &mut report);
     let (numbers, defines): (Vec<_>, Vec<_>) =
         lines.into_iter().map(|line| (line.number, line.define)).unzip();
-    let asked: Vec<_> = defines.iter().map(|define| (define.resource_id.clone(), define.total)).collect();
+    let requested: Vec<_> = defines.iter().map(|define| (define.resource_id.clone(), define.total)).collect();
     let results = api.app.import(defines, mode).await?;
-    for ((number, (id, total)), result) in numbers.into_iter().zip(asked).zip(results) {
+    for ((number, (id, total)), result) in numbers.into_iter().zip(requested).zip(results) {
         report.add(number, &id, total, result);
     }
     report.lines.sort_by_key(|line| line.line);
@@ -103,21 +105,26 @@ pub(crate) async fn import(
 
 fn mode(query: Option<&str>) -> Result<CommitMode, Problem> {
     let mut mode = CommitMode::Commit;
-    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+    for (name, value) in query::parameters(query) {
         mode = match (&*name, &*value) {
             ("dryRun", "true") => CommitMode::DryRun,
             ("dryRun", "false") => CommitMode::Commit,
-            ("dryRun", _) => return Err(Problem::invalid("dryRun", "dryRun must be true or false")),
-            (other, _) => {
-                return Err(Problem::invalid(other, format!("unknown parameter {other:?}; known is dryRun")));
+            ("dryRun", value) => {
+                return Err(Problem::invalid(
+                    "dryRun",
+                    format!("dryRun must be true or false, got {value:?}"),
+                ));
             }
+            (other, _) => return Err(query::unknown(other, "dryRun")),
         };
     }
     Ok(mode)
 }
 
-/// Parses line by line, not as one CSV document: an id or a number has no line break in it, and so one unbalanced quote
-/// spoils one line, and each line keeps its number.
+/// Parses the valid lines, and refuses the others in the report.
+///
+/// Each line is parsed by itself, not as a part of one CSV document. Ids and numbers contain no line breaks, so this
+/// loses nothing, an unbalanced quote affects only its own line, and each line keeps its number.
 fn parse(csv: &[u8], limits: &Limits, report: &mut ImportReport) -> Vec<Line> {
     let csv = csv.strip_prefix(b"\xef\xbb\xbf").unwrap_or(csv);
     let mut lines = Vec::new();
@@ -135,7 +142,7 @@ fn parse(csv: &[u8], limits: &Limits, report: &mut ImportReport) -> Vec<Line> {
         match record.map_err(|problem| (None, problem)).and_then(|record| parse_line(&record, limits)) {
             Ok(define) => {
                 if let Some(earlier) = seen.insert(define.resource_id.clone(), number) {
-                    let problem = format!("{} stands on line {earlier} already", define.resource_id);
+                    let problem = format!("{} is on line {earlier} already", define.resource_id);
                     report.refuse(number, Some(define.resource_id.to_string()), problem);
                 } else {
                     lines.push(Line { number, define });
@@ -147,14 +154,14 @@ fn parse(csv: &[u8], limits: &Limits, report: &mut ImportReport) -> Vec<Line> {
     lines
 }
 
-/// The fields of one line.
+/// Splits one line into its fields.
 fn fields(line: &[u8]) -> Result<ByteRecord, String> {
     let mut reader =
         ReaderBuilder::new().has_headers(false).buffer_capacity(line.len()).trim(Trim::All).from_reader(line);
     let mut record = ByteRecord::new();
     match reader.read_byte_record(&mut record) {
         Ok(_) if line.iter().fold(false, |open, byte| open ^ (*byte == b'"')) => {
-            Err("has a quote without its counterpart".to_owned())
+            Err("the line has an opening quote without a closing quote".to_owned())
         }
         Ok(_) => Ok(record),
         Err(error) => Err(error.to_string()),
@@ -164,9 +171,13 @@ fn fields(line: &[u8]) -> Result<ByteRecord, String> {
 fn parse_line(record: &ByteRecord, limits: &Limits) -> Result<Define, (Option<String>, String)> {
     let [id, total] = [record.get(0), record.get(1)];
     let (Some(id), Some(total), 2) = (id, total, record.len()) else {
-        return Err((None, format!("must be resource_id,total_stock; has {} fields", record.len())));
+        let fields = if record.len() == 1 { "field" } else { "fields" };
+        return Err((
+            None,
+            format!("the line must be resource_id,total_stock, got {} {fields}", record.len()),
+        ));
     };
-    let id = std::str::from_utf8(id).map_err(|_| (None, "resource_id is not UTF-8".to_owned()))?;
+    let id = std::str::from_utf8(id).map_err(|_| (None, "resource_id must be UTF-8".to_owned()))?;
     let wrong = |problem: String| (Some(id.to_owned()), problem);
     let resource_id = ResourceId::new("resource_id", id).map_err(|violation| wrong(violation.to_string()))?;
     let total = std::str::from_utf8(total)
@@ -178,6 +189,7 @@ fn parse_line(record: &ByteRecord, limits: &Limits) -> Result<Define, (Option<St
 }
 
 impl ImportReport {
+    /// Adds a line that was refused.
     fn refuse(&mut self, line: u64, resource_id: Option<String>, problem: String) {
         self.refused += 1;
         self.lines.push(ImportLine {
@@ -190,6 +202,7 @@ impl ImportReport {
         });
     }
 
+    /// Adds a line that the store has handled.
     fn add(&mut self, line: u64, id: &ResourceId, total: u64, result: Result<Defined, Refusal>) {
         let (result, previous_total_stock) = match result {
             Ok(Defined { change: ResourceChange::Unchanged, .. }) => {
@@ -205,7 +218,9 @@ impl ImportReport {
                 ("changed", Some(previous_total))
             }
             Err(Refusal::StockInUse { in_use, .. }) => {
-                let problem = format!("{in_use} are held or committed; the total cannot be {total}");
+                let problem = format!(
+                    "total_stock must be at least {in_use}, which is the number of units held or committed; got {total}"
+                );
                 return self.refuse(line, Some(id.to_string()), problem);
             }
             Err(refusal) => return self.refuse(line, Some(id.to_string()), refusal.slug().to_owned()),

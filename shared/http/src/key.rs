@@ -1,4 +1,4 @@
-//! The idempotency key: bare, or a quoted Structured-Field string (draft-ietf-httpapi-idempotency-key-header).
+//! The header `Idempotency-Key`: bare, or a quoted Structured-Field string (draft-ietf-httpapi-idempotency-key-header).
 
 use axum::http::HeaderMap;
 use bespeak::engine::IdempotencyKey;
@@ -8,15 +8,15 @@ use crate::problem::Problem;
 
 pub(crate) const HEADER: &str = "idempotency-key";
 
-/// The key of a request that must have one.
+/// Parses the idempotency key, which the request must have.
 pub(crate) fn required(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let mut values = headers.get_all(HEADER).iter();
     let Some(value) = values.next() else {
-        return Err(Problem::key("idempotency-key-missing", "the header Idempotency-Key is required"));
+        return Err(Problem::key_missing());
     };
-    let malformed = |detail: &str| Problem::key("idempotency-key-malformed", detail);
+    let malformed = |detail: &str| Problem::key_malformed(detail);
     if values.next().is_some() {
-        return Err(malformed("the header Idempotency-Key must be sent once"));
+        return Err(malformed("the header Idempotency-Key must be sent only once"));
     }
     let text = value.to_str().map_err(|_| malformed("the key must be printable ASCII"))?.trim();
     let key = if text.starts_with('"') {
@@ -25,7 +25,7 @@ pub(crate) fn required(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
         })?;
         match item.bare_item {
             BareItem::String(string) => string.as_str().to_owned(),
-            _ => return Err(malformed("the key must be a string")),
+            _ => return Err(malformed("the key must be a Structured-Field string (RFC 9651)")),
         }
     } else {
         text.to_owned()

@@ -1,6 +1,7 @@
-//! The HTTP API, as an [`axum::Router`] over a [`bespeak::app::App`], and the connections that carry it.
+//! The HTTP API, as an [`axum::Router`] over a [`bespeak::app::App`], and the listener that serves it.
 //!
-//! Never: rules. A handler parses, asks the app, and answers; what a refusal is in HTTP stands in `problem.rs` alone.
+//! Never: rules. A handler parses a request, calls the app and answers; `problem/` alone decides which status a refusal
+//! has. Next: `routes.rs` for the paths, `router.rs` for the layers around them.
 
 mod base_path;
 mod body;
@@ -15,10 +16,13 @@ mod query;
 mod reservations;
 mod resources;
 mod router;
+mod routes;
+mod state;
 mod views;
 mod webhooks;
 
 pub use base_path::strip;
 pub use listener::serve;
-pub use openapi::document;
+pub use problem::{ProblemType, problem_types};
 pub use router::router;
+pub use routes::document;

@@ -1,16 +1,33 @@
-//! The API's description: generated from the handlers, with the limits that this configuration sets.
+//! The OpenAPI document, apart from its operations: the head, the configured limits, and what all operations share.
+//!
+//! Receives the operations that `utoipa` derives from the handlers, and returns the whole document as JSON.
 
 use bespeak::{engine::Limits, http_options::HttpOptions};
 use serde_json::{Value, json};
-use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, tag::TagBuilder};
+use utoipa::{
+    IntoResponses,
+    openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, tag::TagBuilder},
+};
 
-use crate::{observe::REQUEST_ID_LENGTH_MAX, router::described};
+use crate::{
+    observe::REQUEST_ID_LENGTH_MAX,
+    problem::{ProblemBody, problems},
+};
 
-const DESCRIPTION: &str = "Holds limited stock for a while, then commits, releases or expires it, without ever \
-overselling.\n\nErrors are problem details (RFC 9457); `type` is a stable name. An idempotency key is remembered for as \
-long as its reservation is kept: committed ones for ever; released, expired and cancelled ones for at least 72 hours.";
+problems!(EveryOperation: InternalError, Unavailable, ExpiryBacklog);
+problems!(
+    EveryOperationWithABody: MalformedBody,
+    RequestTimeout,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    InvalidValue
+);
 
-/// The part that no handler describes.
+const DESCRIPTION: &str = "Holds limited stock for a while, then commits, releases or expires it, and never \
+oversells.\n\nErrors are problem details (RFC 9457), whose `type` is a stable name. An idempotency key is stored for as long as its \
+reservation: without limit if it is committed, and for at least 72 hours if it is released, expired or cancelled.";
+
+/// The head of the document: the part that no handler describes.
 pub(crate) fn head() -> OpenApi {
     let tag =
         |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
@@ -25,16 +42,17 @@ pub(crate) fn head() -> OpenApi {
         )
         .tags(Some([
             tag("reservations", "Hold, commit, release, extend, cancel"),
-            tag("resources", "What there is"),
-            tag("webhooks", "Who is told of what happened"),
+            tag("resources", "Define, import, show and list resources"),
+            tag("webhooks", "Send events to HTTP endpoints"),
             tag("operations", "Health and metrics"),
         ]))
+        .components(Some(ComponentsBuilder::new().schema_from::<ProblemBody>().build()))
         .build()
 }
 
-/// The whole document, as JSON.
-pub fn document(limits: &Limits, http: &HttpOptions) -> Value {
-    let mut document = json!(described().into_openapi());
+/// The whole document, as JSON: the operations with the configured limits and with the responses that all share.
+pub(crate) fn complete(document: OpenApi, limits: &Limits, http: &HttpOptions) -> Value {
+    let mut document = json!(document);
     let mut set = |schema: &str, property: &str, constraints: Value| {
         let pointer = format!("/components/schemas/{schema}/properties/{property}");
         let target = document.pointer_mut(&pointer).and_then(Value::as_object_mut);
@@ -62,7 +80,7 @@ pub fn document(limits: &Limits, http: &HttpOptions) -> Value {
     set("ReserveRequest", "metadata", json!({"x-max-bytes": limits.metadata_bytes_max}));
     add_common_responses(&mut document);
     document["components"]["headers"]["X-Request-Id"] = json!({
-        "description": "The request's id, as the client sent it or as it was given one; log lines have it.",
+        "description": "The id of the request, from the client or drawn by the server. Log lines contain it.",
         "schema": {"type": "string"},
     });
     document["components"]["parameters"] = tracing_headers();
@@ -76,14 +94,9 @@ pub fn document(limits: &Limits, http: &HttpOptions) -> Value {
     document
 }
 
-/// Adds what every operation, or every one with a body, may answer.
+/// Adds the problems that every operation, or every one with a body, can answer. A status that an operation describes
+/// itself stays as it is.
 fn add_common_responses(document: &mut Value) {
-    let problem = |description: &str| {
-        let schema = json!({"$ref": "#/components/schemas/Problem"});
-        json!({"description": description, "content": {"application/problem+json": {"schema": schema}}})
-    };
-    let retry_after =
-        json!({"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}});
     let operations = document["paths"]
         .as_object_mut()
         .into_iter()
@@ -94,48 +107,39 @@ fn add_common_responses(document: &mut Value) {
         let has_body = !operation["requestBody"].is_null();
         add_tracing(operation);
         let Some(responses) = operation["responses"].as_object_mut() else { continue };
-        let mut common = vec![("500", "internal-error"), ("503", "unavailable, expiry-backlog")];
+        let mut common = EveryOperation::responses();
         if has_body {
-            common.extend([
-                ("400", "malformed-body"),
-                ("408", "request-timeout"),
-                ("413", "body-too-large"),
-                ("415", "unsupported-media-type"),
-                ("422", "invalid-value"),
-            ]);
+            common.extend(EveryOperationWithABody::responses());
         }
-        for (status, description) in common {
-            responses.entry(status).or_insert_with(|| problem(description));
+        for (status, response) in common {
+            responses.entry(status).or_insert_with(|| json!(response));
         }
-        for (status, response) in responses.iter_mut() {
-            let description = response["description"].as_str().unwrap_or_default();
-            if status == "503" || description.contains("Retry-After") {
-                response["headers"] = retry_after.clone();
-            }
+        for response in responses.values_mut() {
             response["headers"]["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
         }
     }
 }
 
-/// The headers by which any request may say what it belongs to.
+/// The optional request headers of every operation: the request id and the trace context.
 fn tracing_headers() -> Value {
     let header = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema});
     json!({
         "RequestId": header(
             "X-Request-Id",
-            "A name for this request, which its answer and its log lines bear. What is longer or not printable is \
-                ignored; a request without one is given one.",
+            "An id for this request, which the answer and the log lines repeat. An id that is longer or not \
+                printable is ignored, and a request without one gets one.",
             json!({"type": "string", "maxLength": REQUEST_ID_LENGTH_MAX, "pattern": "^[!-~]+$"}),
         ),
         "Traceparent": header(
             "traceparent",
-            "The trace that this request belongs to (W3C Trace Context); its events bear it. A malformed one is \
-                ignored; where there is none, `X-Amzn-Trace-Id` is taken, else a trace is begun.",
+            "The trace of this request (W3C Trace Context), which its events carry. A malformed one is ignored. \
+                Without it, `X-Amzn-Trace-Id` is used, and without either, a new trace begins.",
             json!({"type": "string", "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}),
         ),
     })
 }
 
+/// Adds references to the headers of [`tracing_headers`].
 fn add_tracing(operation: &mut Value) {
     if operation["parameters"].is_null() {
         operation["parameters"] = json!([]);

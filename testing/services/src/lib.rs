@@ -1,7 +1,8 @@
-//! The servers that tests, benchmarks and the lab need, and proxies to hurt them with.
+//! The servers that tests, benchmarks and the lab need, and proxies that inject faults in front of them.
 //!
-//! Never: part of the product, or of its binary; a server that outlives the process that started it.
-//! Next: [`Mysql`], [`Kafka`] and [`Redis`] are where servers come from, [`Proxy`] and [`Switch`] what stands in front of them, `process.rs` what ends it.
+//! Never: part of the product or of its binary; a server that outlives the process that started it.
+//! Next: [`Mysql`], [`Kafka`], [`Redis`] and [`Aws`] start servers, [`Proxy`] and [`Switch`] stand in front of them,
+//! `origin.rs` kills and freezes them, `process.rs` ends them.
 
 mod aws;
 mod connections;
@@ -12,6 +13,7 @@ mod installed;
 mod kafka;
 mod lambda;
 mod mysql;
+mod origin;
 mod port;
 mod process;
 mod prometheus;
@@ -25,7 +27,7 @@ pub use error::ServiceError;
 pub use kafka::Kafka;
 pub use lambda::{Failure, Function, Invocation};
 pub use mysql::Mysql;
-pub use process::Process;
+use process::Process;
 pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use redis::Redis;

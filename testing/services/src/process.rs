@@ -1,7 +1,9 @@
-//! A server as a process that ends with the process that started it, even when that is killed with `kill -9`.
+//! A server as a process that ends with the process that started it, even if that process is killed with `kill -9`.
 //!
-//! Never: a server outside its watchdog, or a folder that stays. The watchdog is a shell that reads orders from a pipe: when
-//! our end of the pipe is gone, for whatever reason, it kills the server and removes its folder. Next: `mysql/binary.rs`.
+//! Each server is the child of a watchdog, a shell that reads commands from a pipe. When this process ends
+//! for any reason, the system closes the pipe, and the watchdog kills the server and removes its folder.
+//!
+//! Never: a server without a watchdog; a folder that stays. Next: `mysql/binary.rs`.
 
 use std::{
     ffi::OsString,
@@ -18,8 +20,14 @@ use tokio::sync::mpsc;
 
 use crate::ServiceError;
 
-/// Orders in, replies out, one word a line. The server is the shell's own child, so that its pid cannot be another's until
-/// the shell has waited for it; `jobs` is how a shell notices that a child ended.
+/// The default time that a server has until it answers. Recovery after a crash takes time.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The number of ports that are tried, because a free port may be taken before the server binds it.
+pub(crate) const PORT_ATTEMPTS: usize = 5;
+
+/// The watchdog reads one command a line and writes one reply a line. The server is the shell's own child, so
+/// the system cannot give its pid to another process before the shell has waited for it. `jobs` makes the
+/// shell notice that a child has ended.
 const WATCHDOG: &str = r#"
 folder=$1 log=$2
 shift 2
@@ -27,8 +35,8 @@ server=
 end() {
     [ -z "$server" ] || { kill -9 "$server"; wait "$server"; server=; } 2>/dev/null
 }
-while read -r order; do
-    case $order in
+while read -r command; do
+    case $command in
         start) "$@" </dev/null >"$log" 2>&1 & server=$!; echo "$server" ;;
         check)
             jobs >/dev/null 2>&1
@@ -42,13 +50,15 @@ end
 for try in 1 2 3 4 5; do rm -rf -- "$folder" && break; sleep 1; done
 "#;
 
-/// A server process with a folder of its own; killed, and the folder removed, when this is dropped or its process ends.
+/// A server process with its own folder. When it is dropped, or when this process ends, the server is killed
+/// and the folder is removed.
 ///
-/// Ctrl-C does not reach it. Not tied to a Tokio runtime: it may be started in one and used in another.
+/// Ctrl-C does not reach the server. The value is not tied to a Tokio runtime: it may be started in one and
+/// used in another.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     watchdog: Child,
-    orders: Option<ChildStdin>,
+    commands: Option<ChildStdin>,
     replies: mpsc::UnboundedReceiver<String>,
     program: PathBuf,
     log: PathBuf,
@@ -57,8 +67,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process to be started, and from now on a watchdog over `folder`.
-    pub fn new(folder: TempDir, program: &Path, arguments: &[OsString]) -> Result<Self, ServiceError> {
+    /// Starts the watchdog over `folder`. [`Process::start`] starts the server.
+    pub(crate) fn new(folder: TempDir, program: &Path, arguments: &[OsString]) -> Result<Self, ServiceError> {
         let log = folder.path().join("log");
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "watchdog"])
@@ -69,76 +79,77 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // The terminal's Ctrl-C is for us; the pipe tells the watchdog.
+            // The terminal sends Ctrl-C to this process only; the watchdog reacts when the pipe closes.
             .process_group(0)
             .spawn()
             .map_err(ServiceError::io("starting a shell (sh)"))?;
-        let orders = watchdog.stdin.take();
+        let commands = watchdog.stdin.take();
         let (sender, replies) = mpsc::unbounded_channel();
         if let Some(stdout) = watchdog.stdout.take() {
             std::thread::spawn(move || {
                 let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-                // Fails when nobody waits for replies any more.
+                // Sending fails when the `Process` has been dropped.
                 lines.map(|line| sender.send(line)).find(Result::is_err)
             });
         }
-        Ok(Self { watchdog, orders, replies, program: program.to_owned(), log, pid: None, folder })
+        Ok(Self { watchdog, commands, replies, program: program.to_owned(), log, pid: None, folder })
     }
 
-    /// Starts it; does not wait until it is of use (see [`Process::until_ready`]). It must not run already.
-    pub async fn start(&mut self) -> Result<(), ServiceError> {
+    /// Starts the server, which must not be running, and returns before it answers (see [`Process::wait_until_ready`]).
+    pub(crate) async fn start(&mut self) -> Result<(), ServiceError> {
         debug_assert!(self.pid.is_none(), "started twice");
-        let pid = self.order("start").await?;
+        let pid = self.send("start").await?;
         self.pid = pid.parse().ok();
         Ok(())
     }
 
-    /// The process id of the server, while it was not killed.
-    pub fn pid(&self) -> Option<u32> {
+    /// The server's process id, from [`Process::start`] until [`Process::kill`].
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// The folder that goes when this goes.
-    pub fn folder(&self) -> &Path {
+    /// The folder that is removed with this value.
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Whether it runs.
-    pub async fn is_running(&mut self) -> bool {
-        self.order("check").await.is_ok_and(|reply| reply == "running")
+    /// Whether the server is running.
+    pub(crate) async fn is_running(&mut self) -> bool {
+        self.send("check").await.is_ok_and(|reply| reply == "running")
     }
 
-    /// `kill -9`, and waits until it is gone. The folder stays.
-    pub async fn kill(&mut self) -> Result<(), ServiceError> {
-        self.order("kill").await?;
+    /// Kills the server with `kill -9` and waits until it is gone. The folder stays.
+    pub(crate) async fn kill(&mut self) -> Result<(), ServiceError> {
+        self.send("kill").await?;
         self.pid = None;
         Ok(())
     }
 
-    /// `kill -STOP`: it does nothing more until [`Process::thaw`]. It can be killed as it is.
-    pub async fn freeze(&mut self) -> Result<(), ServiceError> {
-        self.order("freeze").await.map(|_| ())
+    /// Stops the server with `kill -STOP` until [`Process::thaw`]. A frozen server can be killed.
+    pub(crate) async fn freeze(&mut self) -> Result<(), ServiceError> {
+        self.send("freeze").await.map(|_| ())
     }
 
-    /// `kill -CONT`: it goes on where it was.
-    pub async fn thaw(&mut self) -> Result<(), ServiceError> {
-        self.order("thaw").await.map(|_| ())
+    /// Continues a frozen server with `kill -CONT`.
+    pub(crate) async fn thaw(&mut self) -> Result<(), ServiceError> {
+        self.send("thaw").await.map(|_| ())
     }
 
-    /// Waits until `probe` has something.
+    /// Calls `probe` until it returns a value.
     ///
     /// # Errors
-    /// [`ServiceError::NotStarted`] when the server ended, `late` of the log's end when it takes longer than `patience`.
-    pub async fn until_ready<T, Fut>(
+    /// [`ServiceError::NotStarted`] if the server has ended. After `timeout`, the error that `timed_out`
+    /// makes of the end of the log.
+    pub(crate) async fn wait_until_ready<T, Fut>(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         mut probe: impl FnMut() -> Fut,
-        late: impl FnOnce(String) -> ServiceError,
+        timed_out: impl FnOnce(String) -> ServiceError,
     ) -> Result<T, ServiceError>
     where
         Fut: Future<Output = Option<T>>,
     {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(ready) = probe().await {
                 return Ok(ready);
@@ -147,14 +158,14 @@ impl Process {
                 return Err(self.not_started());
             }
             if Instant::now() > deadline {
-                return Err(late(self.log_end()));
+                return Err(timed_out(self.log_end()));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// What the server said last: the end of its log since it was started.
-    pub fn log_end(&self) -> String {
+    /// The last lines of the server's log since it was started.
+    pub(crate) fn log_end(&self) -> String {
         const LINES: usize = 20;
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -166,10 +177,11 @@ impl Process {
         ServiceError::NotStarted { command: self.program.display().to_string(), log: self.log_end() }
     }
 
-    /// One order, one reply. Not cancel-safe: whoever stops waiting leaves a reply to the next order.
-    async fn order(&mut self, order: &str) -> Result<String, ServiceError> {
-        if let Some(orders) = &mut self.orders {
-            writeln!(orders, "{order}").map_err(ServiceError::io("telling the watchdog of a server"))?;
+    /// Sends one command and returns its reply. Not cancel-safe: a dropped call leaves its reply to the next command.
+    async fn send(&mut self, command: &str) -> Result<String, ServiceError> {
+        if let Some(commands) = &mut self.commands {
+            writeln!(commands, "{command}")
+                .map_err(ServiceError::io("writing to the watchdog of a server"))?;
         }
         self.replies.recv().await.ok_or_else(|| self.not_started())
     }
@@ -177,9 +189,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The end of the pipe is the order to kill the server and to remove the folder.
-        self.orders = None;
-        // It fails only if somebody else waited for it, and then it is gone.
+        // Closing the pipe makes the watchdog kill the server and remove the folder.
+        self.commands = None;
+        // Waiting fails only if the watchdog was waited for before, and then it has ended.
         let _ = self.watchdog.wait();
     }
 }
@@ -189,8 +201,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_process_is_killed_started_again_and_leaves_nothing() {
-        // Given a process in a folder with something in it
+    async fn a_process_can_be_killed_and_restarted_and_leaves_nothing_behind() {
+        // Given a process in a folder with a file
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_owned();
         fs::write(path.join("data"), "kept").unwrap();
@@ -198,11 +210,11 @@ mod tests {
         process.start().await.unwrap();
         assert!(process.is_running().await);
         let first = process.pid();
-        // When it is killed, then it is gone, and its folder is not
+        // When it is killed, then it is gone and its folder stays
         process.kill().await.unwrap();
         assert!(!process.is_running().await);
         assert!(path.join("data").exists());
-        // When it is started again and dropped, then nothing stays
+        // When it is started again and dropped, then process and folder are gone
         process.start().await.unwrap();
         assert!(process.is_running().await);
         let second = process.pid().unwrap().to_string();
@@ -210,17 +222,17 @@ mod tests {
         drop(process);
         assert!(!path.exists());
         let found = Command::new("sh").args(["-c", r#"kill -0 "$0""#, &second]).output().unwrap();
-        assert!(!found.status.success(), "{second} still runs");
+        assert!(!found.status.success(), "{second} is still running");
     }
 
     #[tokio::test]
-    async fn a_process_that_ends_at_once_says_what_it_said_last() {
-        let said = ["-c".into(), "echo the port is taken; exit 1".into()];
-        let mut process = Process::new(TempDir::new().unwrap(), Path::new("sh"), &said).unwrap();
+    async fn the_error_of_a_process_that_ends_at_once_contains_its_log() {
+        let script = ["-c".into(), "echo the port is taken; exit 1".into()];
+        let mut process = Process::new(TempDir::new().unwrap(), Path::new("sh"), &script).unwrap();
         process.start().await.unwrap();
-        let patience = Duration::from_secs(20);
-        let late = |log| panic!("still runs: {log}");
-        let error = process.until_ready(patience, async || None::<()>, late).await.unwrap_err();
+        let timeout = Duration::from_secs(20);
+        let timed_out = |log| panic!("still running: {log}");
+        let error = process.wait_until_ready(timeout, async || None::<()>, timed_out).await.unwrap_err();
         assert!(error.to_string().contains("the port is taken"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
-//! A TCP proxy that knows nothing of what it forwards, to make any server unreachable, or far away, without touching it.
+//! A TCP proxy that makes any server unreachable or slow without touching it.
 //!
-//! Never: a look into the bytes; what depends on them is `proxy/`'s. Threads and blocking sockets, as there: a gate serves
-//! clients of any runtime, or none.
+//! It uses threads and blocking sockets, so its clients may use any async runtime or none.
+//! Never: a look at the forwarded bytes; faults that depend on them are injected by `proxy/`.
 
 use std::{
     io::{self, Read, Write},
@@ -18,26 +18,25 @@ use std::{
 use crate::{
     connections::{Connections, lock},
     port,
+    process::PORT_ATTEMPTS,
 };
 
 const BUFFER: usize = 64 << 10;
-/// How much a client may have under way; then it has to wait.
+/// The limit of chunks in flight per client. A client that sends more has to wait.
 const CHUNKS_MAX: usize = 1024;
-/// How often a port is tried when the one that was free is not any more.
-const TRIES: usize = 5;
 
-/// A TCP proxy on a port of 127.0.0.1 that stays its own while it is closed. It is open when it starts.
+/// A TCP proxy on a port of 127.0.0.1, which keeps the same port while it is off. A new switch is on: it forwards.
 ///
-/// Dropping it closes everything.
+/// Dropping it closes all connections.
 #[derive(Debug)]
 pub struct Switch {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// Present while the gate is open.
+    /// The accepting thread, while the switch is on.
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What all connections know.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Shared {
     target: SocketAddr,
@@ -47,14 +46,14 @@ struct Shared {
     connections: Connections,
 }
 
-/// What a client has sent, and when it was read.
+/// Bytes of a client, with the time at which they were read.
 struct Chunk {
     read_at: Instant,
     bytes: Vec<u8>,
 }
 
 impl Switch {
-    /// Starts one in front of `target`. A server that is not there is noticed by whoever connects: the gate hangs up.
+    /// Starts a switch in front of `target`. If no server listens there, the switch closes each new connection.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = bind()?;
         let address = listener.local_addr()?;
@@ -69,32 +68,33 @@ impl Switch {
         Ok(Self { address, shared, acceptor: Mutex::new(Some(acceptor)) })
     }
 
-    /// Where it listens while it is open.
+    /// The address at which the switch listens while it is on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Refuses new connections and cuts all that are open, on both sides, as if the server were gone. What was on its way is
-    /// lost. When this returns nobody is connected any more.
-    pub fn close(&self) {
+    /// Refuses new connections and closes both sides of all open ones, as if the server were gone. Bytes in
+    /// flight are lost. All connections are closed when this returns.
+    pub fn turn_off(&self) {
         let mut acceptor = lock(&self.acceptor);
         let Some(running) = acceptor.take() else { return };
         self.shared.closing.store(true, Ordering::Release);
         while !running.is_finished() {
-            // It waits for a connection. When none can be had it has just ended, or it will be tried again.
+            // The thread waits for a connection. If connecting fails, the thread has just ended, or the loop
+            // tries again.
             let _ = TcpStream::connect(self.address);
             thread::sleep(Duration::from_millis(1));
         }
-        // It does not panic; if it did, there is nothing left to end.
+        // The thread does not panic, and if it did, it would have ended as well.
         let _ = running.join();
         self.shared.connections.close_all();
     }
 
-    /// Accepts connections again after [`Switch::close`], at the same address.
+    /// Accepts connections again after [`Switch::turn_off`], at the same address.
     ///
     /// # Errors
-    /// The port was taken meanwhile.
-    pub fn open(&self) -> io::Result<()> {
+    /// Another program has bound the port meanwhile.
+    pub fn turn_on(&self) -> io::Result<()> {
         let mut acceptor = lock(&self.acceptor);
         if acceptor.is_none() {
             let listener = TcpListener::bind(self.address)?;
@@ -104,8 +104,8 @@ impl Switch {
         Ok(())
     }
 
-    /// Lets everything that clients send reach the server so much later: the round-trip time that is added. Any number of
-    /// requests may be under way.
+    /// Delays all bytes from clients to the server, and so adds `latency` to each round trip. Requests in
+    /// flight are delayed together, not one after the other.
     pub fn set_latency(&self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.shared.latency_nanos.store(nanos, Ordering::Relaxed);
@@ -114,30 +114,32 @@ impl Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        self.close();
+        self.turn_off();
     }
 }
 
-/// On a port that no outgoing connection is given while the gate is closed.
+/// Binds a port that the system does not assign to outgoing connections while the switch is off.
 fn bind() -> io::Result<TcpListener> {
-    let mut tried = 1;
+    let mut attempts = 1;
     loop {
         match TcpListener::bind(("127.0.0.1", port::free()?)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tried < TRIES => tried += 1,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts < PORT_ATTEMPTS => {
+                attempts += 1;
+            }
             bound => return bound,
         }
     }
 }
 
-/// Accepts until the gate closes; the listener goes with the thread.
+/// Accepts connections in a thread until the switch is turned off. The listener is closed with the thread.
 fn accept(listener: TcpListener, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let shared = shared.clone();
-    thread::Builder::new().name("gate".to_owned()).spawn(move || {
+    thread::Builder::new().name("switch".to_owned()).spawn(move || {
         for client in listener.incoming() {
             if shared.closing.load(Ordering::Acquire) {
                 return;
             }
-            // A client that is gone already, or too many open files: the next may do better.
+            // Accepting fails if the client is gone already or too many files are open. The next client may succeed.
             if let Ok(client) = client {
                 admit(client, &shared);
             }
@@ -145,15 +147,15 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) -> io::Result<JoinHandle<
     })
 }
 
-/// Begins to forward, in threads that end with the connection.
+/// Forwards a connection, in threads that end with it.
 fn admit(client: TcpStream, shared: &Arc<Shared>) {
     let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
-    // Known before the server is, so that it can be closed while it waits for it.
-    let Ok(known) = client.try_clone() else { return };
-    shared.connections.opened(number, known);
+    // Registered before the server is connected, so that the client can be closed while it waits for that.
+    let Ok(side) = client.try_clone() else { return };
+    shared.connections.add(number, side);
     let shared = shared.clone();
     thread::spawn(move || {
-        // What fails is one side or the other that has gone; then the other goes as well.
+        // An error means that one side is gone; then the other side is closed as well.
         let _ = forward(number, client, &shared);
         shared.connections.close(number);
     });
@@ -163,7 +165,7 @@ fn forward(number: u64, mut client: TcpStream, shared: &Arc<Shared>) -> io::Resu
     let mut server = TcpStream::connect(shared.target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    shared.connections.joined(number, server.try_clone()?);
+    shared.connections.add_server(number, server.try_clone()?);
     let (sender, queue) = mpsc::sync_channel(CHUNKS_MAX);
     let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
     let writer = shared.clone();
@@ -192,7 +194,7 @@ fn write(mut server: TcpStream, queue: Receiver<Chunk>, latency_nanos: &AtomicU6
         thread::sleep(due.saturating_duration_since(Instant::now()));
         server.write_all(&bytes)?;
     }
-    // The client has said all that it had to say; it may still wait for answers.
+    // The client has closed its sending side and may still wait for responses.
     server.shutdown(Shutdown::Write)
 }
 
@@ -202,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that sends back what it is sent, until the test ends.
+    /// A server that sends back all bytes, until the test ends.
     fn echo() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -214,20 +216,20 @@ mod tests {
         address
     }
 
-    fn connect(gate: &Switch) -> TcpStream {
-        let stream = TcpStream::connect(gate.address()).unwrap();
+    fn connect(switch: &Switch) -> TcpStream {
+        let stream = TcpStream::connect(switch.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     }
 
-    fn comes_back(stream: &mut TcpStream, bytes: &[u8]) {
+    fn assert_echoed(stream: &mut TcpStream, bytes: &[u8]) {
         let mut got = vec![0; bytes.len()];
         stream.write_all(bytes).unwrap();
         stream.read_exact(&mut got).unwrap();
         assert_eq!(got, bytes);
     }
 
-    /// The other side has hung up.
+    /// Whether the other side has closed the connection.
     fn is_closed(stream: &mut TcpStream) -> bool {
         match stream.read(&mut [0]) {
             Ok(length) => length == 0,
@@ -236,40 +238,40 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_refuses_and_cuts_and_opens_at_the_same_address() {
-        let gate = Switch::start(echo()).unwrap();
-        let mut clients = [connect(&gate), connect(&gate)];
+    fn a_switch_that_is_off_refuses_connections_and_comes_back_at_the_same_address() {
+        let switch = Switch::start(echo()).unwrap();
+        let mut clients = [connect(&switch), connect(&switch)];
         for _ in 0..3 {
             for client in &mut clients {
-                comes_back(client, b"hello");
+                assert_echoed(client, b"hello");
             }
-            // When it closes, then whoever was connected is cut, and nobody gets in
-            gate.close();
-            gate.close();
+            // When it is turned off, then open connections are closed and new ones refused
+            switch.turn_off();
+            switch.turn_off();
             assert!(clients.iter_mut().all(is_closed));
-            let refused = TcpStream::connect(gate.address()).unwrap_err();
+            let refused = TcpStream::connect(switch.address()).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-            // When it opens, then new connections are forwarded
-            gate.open().unwrap();
-            gate.open().unwrap();
-            clients = [connect(&gate), connect(&gate)];
+            // When it is turned on, then new connections are forwarded
+            switch.turn_on().unwrap();
+            switch.turn_on().unwrap();
+            clients = [connect(&switch), connect(&switch)];
         }
         for client in &mut clients {
-            comes_back(client, b"again");
+            assert_echoed(client, b"again");
         }
-        // When it is dropped, then it is closed
-        let address = gate.address();
-        drop(gate);
+        // When it is dropped, then it is off
+        let address = switch.address();
+        drop(switch);
         assert!(clients.iter_mut().all(is_closed));
         assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     }
 
     #[test]
-    fn latency_is_added_once_to_what_is_under_way_together() {
+    fn latency_is_added_once_to_requests_in_flight_together() {
         const LATENCY: Duration = Duration::from_millis(100);
-        let gate = Switch::start(echo()).unwrap();
-        let mut client = connect(&gate);
-        gate.set_latency(LATENCY);
+        let switch = Switch::start(echo()).unwrap();
+        let mut client = connect(&switch);
+        switch.set_latency(LATENCY);
         let started = Instant::now();
         for _ in 0..20 {
             client.write_all(b"hello").unwrap();
@@ -282,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_has_said_all_still_gets_its_answer() {
-        let gate = Switch::start(echo()).unwrap();
-        let mut client = connect(&gate);
+    fn a_client_that_closes_its_sending_side_still_gets_the_response() {
+        let switch = Switch::start(echo()).unwrap();
+        let mut client = connect(&switch);
         client.write_all(b"all").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut got = Vec::new();
@@ -293,10 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_gone_is_a_client_that_is_cut() {
+    fn connections_are_closed_if_no_server_listens() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let gate = Switch::start(listener.local_addr().unwrap()).unwrap();
+        let switch = Switch::start(listener.local_addr().unwrap()).unwrap();
         drop(listener);
-        assert!(is_closed(&mut connect(&gate)));
+        assert!(is_closed(&mut connect(&switch)));
     }
 }

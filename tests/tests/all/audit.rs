@@ -1,21 +1,22 @@
-//! The audit finds what somebody, or a defect, did to the books: each kind, by its id, and nothing in books that are in
-//! order.
+//! The audit finds each kind of damage to the books by the id of its invariant, and reports nothing about consistent books.
 
-use bespeak_tests::{Api, Books, bespeak, each_store};
+use bespeak_tests::{Api, Books, Client, bespeak, each_store};
 use serde_json::json;
 
 each_store!(
     each_kind_of_damage_is_found,
     the_schema_itself_refuses_an_oversell,
     verify_reports_damage_and_exits_with_1,
+    the_harness_audits_dropped_books,
 );
 
-/// Books with a bit of everything; returns the token of a committed reservation.
+/// Books with reservations in every state; returns the token of a committed one.
 async fn sold(books: Books) -> (Api, String) {
     let api = Api::start(books).await;
     api.stock("seat", 2).await;
     api.stock("car", 9).await;
-    let both = json!({"items": [{"resourceId": "seat", "quantity": 2}, {"resourceId": "car", "quantity": 3}], "ttlSeconds": 600});
+    let items = json!([{"resourceId": "seat", "quantity": 2}, {"resourceId": "car", "quantity": 3}]);
+    let both = json!({"items": items, "ttlSeconds": 600});
     let first = api.reserve("1", &both).await.json()["token"].as_str().expect("a token").to_owned();
     api.act("release", &first).await;
     let second = api.hold("2", "seat", 2).await;
@@ -40,7 +41,8 @@ async fn each_kind_of_damage_is_found(books: Books) {
         ("I3", "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at)
             SELECT event_id, shard, event_key, key_version + 1, 'bespeak.reservation.expired.v1', payload, created_at
             FROM outbox WHERE type = 'bespeak.reservation.released.v1'"),
-        ("I3", "UPDATE outbox SET type = 'bespeak.reservation.cancelled.v1' WHERE type = 'bespeak.reservation.extended.v1'"),
+        ("I3", "UPDATE outbox SET type = 'bespeak.reservation.cancelled.v1'
+            WHERE type = 'bespeak.reservation.extended.v1'"),
         ("I7", "DELETE FROM outbox WHERE type = 'bespeak.reservation.committed.v1'"),
         ("I7", "DELETE FROM outbox WHERE type = 'bespeak.reservation.held.v1' AND id > 1"),
         ("I7", "DELETE FROM outbox"),
@@ -51,6 +53,7 @@ async fn each_kind_of_damage_is_found(books: Books) {
     ];
     for (invariant, damage) in cases {
         let (api, _) = sold(books.another().await).await;
+        api.books.expect_damage();
         api.books.tamper(damage).await;
         let audit = api.books.audit().await;
         assert!(audit.findings.iter().any(|finding| finding.invariant == invariant), "{damage}: {audit:#?}");
@@ -69,6 +72,7 @@ async fn verify_reports_damage_and_exits_with_1(books: Books) {
     let environment = [("BESPEAK_DATABASE_URL", url.as_str())];
     let clean = bespeak(&["verify"], &environment).await;
     assert_eq!((clean.code, clean.out.contains("in order")), (0, true), "{clean:?}");
+    api.books.expect_damage();
     api.books.tamper("DELETE FROM outbox WHERE type = 'bespeak.reservation.committed.v1'").await;
     let broken = bespeak(&["verify"], &environment).await;
     assert_eq!(broken.code, 1);
@@ -79,4 +83,19 @@ async fn verify_reports_damage_and_exits_with_1(books: Books) {
     let missing = bespeak(&["verify"], &[("BESPEAK_DATABASE_URL", "sqlite:///nowhere/at-all.db")]).await;
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains("BESPEAK_DATABASE_URL"), "{}", missing.err);
+}
+
+/// The harness audits the books of every test that ends well: a test that oversells cannot pass.
+async fn the_harness_audits_dropped_books(books: Books) {
+    const OVERSELL: &str =
+        "UPDATE resources SET available = available + 1, total = total + 2 WHERE id = 'car'";
+    let (api, _) = sold(books).await;
+    let Api { books, .. } = api;
+    books.tamper(OVERSELL).await;
+    let dropped = tokio::task::spawn_blocking(move || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(books)))
+    });
+    let panic = dropped.await.expect("caught").expect_err("the audit fails the test");
+    let message = panic.downcast_ref::<String>().expect("text");
+    assert!(message.contains("the test left damaged books") && message.contains("I1"), "{message}");
 }

@@ -1,5 +1,5 @@
-//! The conformance suite: on every back end, and what can differ between guards under every guard that must keep the books
-//! in order.
+//! The conformance suite of the store: the whole of it on every back end, and the part that can differ between guards under
+//! every guard that must keep the books consistent.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Everything that must hold, seen from outside. One binary, so that it is linked once.
+//! The integration tests. They are one binary, so that it is linked only once.
 #![allow(clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "tests fail by panicking")]
 
 mod api;
@@ -8,6 +8,7 @@ mod cli;
 mod conformance;
 mod coordination;
 mod deploy;
+mod docs;
 mod event_log;
 mod events;
 mod faults;
@@ -22,6 +23,7 @@ mod openapi;
 mod problems;
 mod races;
 mod retention;
+mod tidy;
 mod tracing;
 mod webhooks;
 mod wire;

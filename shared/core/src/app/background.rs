@@ -1,14 +1,14 @@
-//! Background tasks, in one place for every kind of process: a server starts them all and lets them run; a function that is
-//! frozen between invocations takes the same parts and runs each until its time is over.
+//! Background tasks, in one place for every kind of process. A server starts them all and lets them run; a function,
+//! which is frozen between invocations, builds the same parts and runs each of them until its time is over.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{App, EventsError, events::EventPipeline};
+use super::{App, EventPipelineError, events::EventPipeline};
 use crate::{
     background::{Expiry, Purger, RunUntil},
     config::Config,
     coordination::SoldOutChannel,
-    delivery::{Dispatcher, DispatcherOptions},
+    delivery::{Dispatcher, DispatcherOptions, NoWebhooksClient},
     dispatch::{DispatchError, Strategy},
     events::{
         EventLog, Publisher,
@@ -24,15 +24,18 @@ use crate::{
 pub enum StartError {
     /// The configuration of events cannot work.
     #[error(transparent)]
-    Events(#[from] EventsError),
+    Events(#[from] EventPipelineError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] DispatchError),
+    /// An endpoint is configured, and this build cannot deliver to it.
+    #[error("BESPEAK_WEBHOOK_URL is set, but {0}")]
+    Webhooks(#[from] NoWebhooksClient),
 }
 
 impl App {
-    /// Starts every background task of a server: the event pipeline, the sold-out channel, the expiry timer, the purge and
-    /// the webhook dispatcher. They run until [`App::stop`].
+    /// Starts every background task of a server: the event pipeline, the sold-out channel, the expiry timer, the
+    /// purge and the webhook dispatcher. They run until [`App::stop`].
     ///
     /// If no broker answers yet, the event pipeline starts as soon as one does; until then events wait in the outbox.
     ///
@@ -60,8 +63,8 @@ impl App {
         self.tasks.spawn(async move { purger.run(RunUntil::Stopped, stop).await });
     }
 
-    /// Starts to share through Redis what is sold out, if a Redis is configured. Only lanes refuse from memory, and a SQLite
-    /// file has only one process, so nothing is started for other strategies or for SQLite.
+    /// Starts to share through Redis what is sold out, if a Redis is configured. Only lanes refuse from memory, and a
+    /// SQLite file has only one process, so nothing is started for other strategies or for SQLite.
     pub fn start_sold_out_channel(&self, config: &Config) {
         let is_useful =
             config.strategy == Strategy::Lanes && matches!(config.database, DatabaseUrl::Mysql(_));
@@ -75,8 +78,8 @@ impl App {
     /// Starts the event pipeline: the relay and the consumer, as far as the configuration gives them to this process.
     ///
     /// # Errors
-    /// The configuration cannot work, whatever the brokers do: see [`EventsError`].
-    pub async fn start_events(&self, config: &Config) -> Result<(), EventsError> {
+    /// The configuration cannot work, whatever the brokers do: see [`EventPipelineError`].
+    pub async fn start_events(&self, config: &Config) -> Result<(), EventPipelineError> {
         let pipeline = EventPipeline {
             store: self.database.clone(),
             written: self.dispatch.written(),
@@ -91,27 +94,31 @@ impl App {
         Ok(())
     }
 
-    /// What ends overdue holds.
+    /// Builds the part that ends overdue holds.
     pub fn sweep(&self) -> Expiry {
         Expiry::new(self.database.clone(), self.dispatch.clone()).counted_as(ExpiryPath::Sweep)
     }
 
-    /// What forgets what is old.
+    /// Builds the part that deletes records past their retention.
     pub fn purger(&self) -> Purger {
         Purger::new(self.database.clone(), self.dispatch.clone(), self.retention)
     }
 
-    /// What delivers webhooks; attempts under way have `grace` to end when it is told to stop.
-    pub fn dispatcher(&self, grace: Duration) -> Dispatcher {
-        let options = DispatcherOptions { grace, ..DispatcherOptions::default() };
-        Dispatcher::new(self.database.clone(), self.webhooks.sender(), options)
-    }
-
-    /// The way into the event log, whose topics are there when this returns. To be kept: it holds connections.
+    /// Builds the part that delivers webhooks. When it stops, attempts in flight have `grace` to end.
     ///
     /// # Errors
-    /// No broker answers, or the configuration cannot be right.
-    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventsError> {
+    /// This build cannot deliver webhooks.
+    pub fn dispatcher(&self, grace: Duration) -> Result<Dispatcher, NoWebhooksClient> {
+        let options = DispatcherOptions { grace, ..DispatcherOptions::default() };
+        Ok(Dispatcher::new(self.database.clone(), self.webhooks.sender()?, options))
+    }
+
+    /// Connects to the event log, and makes sure that its topics exist. The caller should keep the publisher, because
+    /// it holds connections.
+    ///
+    /// # Errors
+    /// No broker answers, or the configuration cannot work.
+    pub async fn publisher(&self, config: &Config) -> Result<Arc<dyn Publisher>, EventPipelineError> {
         match &config.events {
             EventLog::Embedded => {
                 let deliveries = self.webhooks_due();
@@ -127,21 +134,21 @@ impl App {
                 Ok(Arc::new(KafkaPublisher::new(kafka, &config.events_source)?))
             }
             #[cfg(not(feature = "kafka"))]
-            EventLog::Kafka(_) => Err(EventsError::NoKafka),
+            EventLog::Kafka(_) => Err(EventPipelineError::NoKafka),
         }
     }
 
-    /// What publishes the outbox.
+    /// Builds the part that publishes the outbox.
     pub fn relay(&self, publisher: Arc<dyn Publisher>) -> Relay {
         Relay::new(self.database.clone(), publisher, RelayOptions::default())
     }
 
-    /// What wakes the relay: commits of this process that wrote events.
+    /// Wakes the relay: notified after commits of this process that wrote events.
     pub fn events_written(&self) -> Arc<tokio::sync::Notify> {
         self.dispatch.written()
     }
 
-    /// How much awaits publication. Cancel-safe.
+    /// Counts the events that await publication. Cancel-safe.
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.dispatch.read(self.database.backlog()).await
     }

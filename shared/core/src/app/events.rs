@@ -1,4 +1,4 @@
-//! Wires the event pipeline: which publisher the relay has, and who consumes.
+//! Wires the event pipeline: the publisher of the relay, and the consumer.
 
 use std::sync::Arc;
 #[cfg(feature = "kafka")]
@@ -13,32 +13,32 @@ use crate::{
     events::{
         EventLog, KafkaOptions, Publisher,
         dead_letter::DeadLetterQueue,
-        embedded::{Embedded, Letters},
-        relay::{Relay, RelayOptions, Relayed},
+        embedded::{DatabaseDeadLetters, Embedded},
+        relay::{Relay, RelayOptions, RelayTotals},
     },
     store::Database,
 };
 
-/// How long until brokers that did not answer are asked again.
+/// How long to wait between attempts to reach brokers that did not answer.
 #[cfg(feature = "kafka")]
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+const TOPIC_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the event pipeline cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum EventsError {
-    /// The topic is not as it must be.
+pub enum EventPipelineError {
+    /// The topic does not have the shape that the configuration demands.
     #[cfg(feature = "kafka")]
     #[error(transparent)]
     Topic(#[from] crate::events::kafka::TopicError),
-    /// librdkafka refuses the configuration.
+    /// librdkafka rejects the configuration.
     #[cfg(feature = "kafka")]
-    #[error("Kafka's client cannot be made of this configuration: {0}")]
+    #[error("the Kafka client rejects this configuration: {0}")]
     Client(#[from] rdkafka::error::KafkaError),
-    /// This build cannot log in so.
+    /// This build does not have the configured login.
     #[cfg(all(feature = "kafka", not(feature = "msk-iam")))]
     #[error("BESPEAK_KAFKA_LOGIN=msk-iam is not in this build: build it with the feature msk-iam")]
     NoMskIam,
-    /// This build has no Kafka.
+    /// This build does not have Kafka.
     #[cfg(not(feature = "kafka"))]
     #[error(
         "BESPEAK_EVENTS_URL names Kafka, which this build does not have: build it with the feature kafka"
@@ -46,30 +46,30 @@ pub enum EventsError {
     NoKafka,
 }
 
-/// Where the dead letters of a configuration are.
+/// Opens the dead letters of a configuration: in the database, or in Kafka's topic of dead letters.
 ///
 /// # Errors
-/// Kafka's client cannot be made.
+/// Kafka's client cannot be made from the configuration.
 pub fn dead_letters(
     config: &Config,
     store: &Arc<dyn Database>,
-) -> Result<Arc<dyn DeadLetterQueue>, EventsError> {
+) -> Result<Arc<dyn DeadLetterQueue>, EventPipelineError> {
     match &config.events {
-        EventLog::Embedded => Ok(Arc::new(Letters::new(store.clone(), Arc::default()))),
+        EventLog::Embedded => Ok(Arc::new(DatabaseDeadLetters::new(store.clone(), Arc::default()))),
         #[cfg(feature = "kafka")]
         EventLog::Kafka(kafka) => {
             Ok(Arc::new(crate::events::kafka::TopicDeadLetters::new(kafka, store.clone())?))
         }
         #[cfg(not(feature = "kafka"))]
-        EventLog::Kafka(_) => Err(EventsError::NoKafka),
+        EventLog::Kafka(_) => Err(EventPipelineError::NoKafka),
     }
 }
 
-/// Refuses a login that this build does not have.
+/// Rejects a login that this build does not have.
 #[cfg(all(feature = "kafka", not(feature = "msk-iam")))]
-pub(super) fn can_log_in(kafka: &KafkaOptions) -> Result<(), EventsError> {
+pub(super) fn can_log_in(kafka: &KafkaOptions) -> Result<(), EventPipelineError> {
     match kafka.security.login {
-        Some(crate::events::Login::MskIam { .. }) => Err(EventsError::NoMskIam),
+        Some(crate::events::Login::MskIam { .. }) => Err(EventPipelineError::NoMskIam),
         _ => Ok(()),
     }
 }
@@ -94,13 +94,17 @@ impl EventPipeline {
     fn relay(
         &self,
         publisher: Arc<dyn Publisher>,
-    ) -> impl Future<Output = RunReport<Relayed>> + Send + use<> {
+    ) -> impl Future<Output = RunReport<RelayTotals>> + Send + use<> {
         let relay = Relay::new(self.store.clone(), publisher, RelayOptions::default());
         relay.run(RunUntil::Stopped, self.written.clone(), self.stop.clone())
     }
 
     #[cfg(feature = "kafka")]
-    pub(super) async fn start_kafka(self, config: &Config, kafka: &KafkaOptions) -> Result<(), EventsError> {
+    pub(super) async fn start_kafka(
+        self,
+        config: &Config,
+        kafka: &KafkaOptions,
+    ) -> Result<(), EventPipelineError> {
         use crate::events::{
             consume::Consumer,
             kafka::{KafkaConsumer, KafkaPublisher, TopicDeadLetters, TopicError, ensure_topics},
@@ -115,10 +119,10 @@ impl EventPipeline {
         let letters = Arc::new(TopicDeadLetters::new(kafka, self.store.clone())?);
         let consumer = Consumer::new(self.store.clone(), &kafka.group, letters, self.deliveries.clone());
         let consumer = Arc::new(consumer);
-        let there = match ensure_topics(kafka).await {
+        let topics_exist = match ensure_topics(kafka).await {
             Ok(()) => true,
             Err(error @ TopicError::Unavailable { .. }) => {
-                tracing::error!(reason = %error, "no broker answers yet; events wait in the outbox until one does");
+                tracing::error!(reason = %error, "no broker answers; events wait in the outbox until one does");
                 false
             }
             Err(error) => return Err(error.into()),
@@ -126,7 +130,7 @@ impl EventPipeline {
         let (relays, consumes, kafka) = (config.relay, config.consumer, kafka.clone());
         let tasks = self.tasks.clone();
         tasks.clone().spawn(async move {
-            if !there && !self.topics_in_time(&kafka).await {
+            if !topics_exist && !self.wait_for_topics(&kafka).await {
                 return;
             }
             if relays {
@@ -138,23 +142,23 @@ impl EventPipeline {
             match KafkaConsumer::new(&kafka, consumer) {
                 Ok(member) => drop(tasks.spawn(member.run(self.stop.clone()))),
                 Err(error) => {
-                    tracing::error!(%error, "Kafka's consumer cannot be made of this configuration");
+                    tracing::error!(%error, "the Kafka consumer rejects this configuration");
                 }
             }
         });
         Ok(())
     }
 
-    /// Waits until the topics are there; whether they are, or the process is to stop.
+    /// Waits until the topics exist. Returns whether they do; `false` means that the process is shutting down.
     #[cfg(feature = "kafka")]
-    async fn topics_in_time(&self, kafka: &KafkaOptions) -> bool {
+    async fn wait_for_topics(&self, kafka: &KafkaOptions) -> bool {
         use crate::events::kafka::{TopicError, ensure_topics};
 
-        let mut said = false;
+        let mut logged = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return false,
-                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = tokio::time::sleep(TOPIC_RETRY_INTERVAL) => {}
             }
             let ensured = tokio::select! {
                 () = self.stop.cancelled() => return false,
@@ -166,9 +170,9 @@ impl EventPipeline {
                     return true;
                 }
                 Err(TopicError::Unavailable { .. }) => {}
-                Err(error) if !said => {
-                    said = true;
-                    tracing::error!(reason = %error, "events are not published until this is mended");
+                Err(error) if !logged => {
+                    logged = true;
+                    tracing::error!(reason = %error, "events are not published until this is fixed");
                 }
                 Err(_) => {}
             }
@@ -177,7 +181,7 @@ impl EventPipeline {
 
     #[cfg(not(feature = "kafka"))]
     #[expect(clippy::unused_async, reason = "as with Kafka")]
-    pub(super) async fn start_kafka(self, _: &Config, _: &KafkaOptions) -> Result<(), EventsError> {
-        Err(EventsError::NoKafka)
+    pub(super) async fn start_kafka(self, _: &Config, _: &KafkaOptions) -> Result<(), EventPipelineError> {
+        Err(EventPipelineError::NoKafka)
     }
 }

@@ -1,12 +1,13 @@
-//! Wires the parts: the one place where back ends are named, and what triggers (HTTP, commands, schedules) call.
+//! Wires the parts: names the back ends, and offers the calls that triggers (HTTP, commands, schedules) make.
 //!
-//! Never: rules, SQL, HTTP. Next: `app/webhooks.rs` for what it does about webhooks, `app/chores.rs` for processes that are
-//! frozen between invocations.
+//! Never: rules, SQL, HTTP. Next: `app/open.rs` for the back ends, `app/background.rs` for background tasks,
+//! `app/webhooks.rs` for the calls about webhooks, `app/reply.rs` for the replies.
 
 mod background;
 mod events;
 mod open;
 mod reply;
+mod start_telemetry;
 mod webhooks;
 
 use std::{
@@ -18,7 +19,7 @@ pub use open::{Access, create_database, open_locks, open_store};
 pub use reply::{Booked, Defined, Rejected, Reply, ReserveRefusal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::{NoContext, Uuid};
-pub use webhooks::Tested;
+pub use webhooks::WebhookTest;
 
 use webhooks::Webhooks;
 
@@ -33,21 +34,44 @@ use crate::{
         Token, Ttl,
     },
     lock::{LockCounts, Locks},
-    secret_url::SecretUrl,
     store::{CommitMode, Database, Page, StoreError},
     telemetry,
 };
 
-/// Commands per transaction of an import: others wait no longer for it than for a full lane.
+/// Commands in one transaction of an import. Other commands wait for it no longer than for a full lane.
 const IMPORT_BATCH: usize = 500;
-/// How often the metrics ask the database.
+/// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
 pub use background::StartError;
-pub use events::{EventsError, dead_letters};
+pub use events::{EventPipelineError, dead_letters};
 use reply::{booked, defined};
+pub use start_telemetry::{TelemetryError, start_telemetry};
 
-/// A running engine.
+/// A running engine: the entry point of servers, functions and commands.
+///
+/// # Examples
+/// ```no_run
+/// use bespeak::{
+///     app::{Access, App, open_store},
+///     config::{Config, Values},
+///     engine::{Define, ResourceId},
+/// };
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::parse(&Values::from_environment())?;
+/// let store = open_store(&config, Access::Serve).await?;
+/// store.migrate().await?;
+/// let app = App::start(store, &config);
+/// app.start_background(&config).await?;
+///
+/// let room = ResourceId::new("resourceId", "room-101")?;
+/// let defined = app.define(Define { resource_id: room.clone(), total: 3, fulfilment: None }).await;
+/// println!("{defined:?}, {:?}", app.resource(&room).await?);
+/// app.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct App {
     database: Arc<dyn Database>,
     webhooks: Webhooks,
@@ -63,22 +87,21 @@ pub struct App {
 }
 
 impl App {
-    /// Starts an engine on migrated books.
+    /// Starts an engine on books that are migrated already. Starts no background task: see [`App::start_background`].
     pub fn start(database: Arc<dyn Database>, config: &Config) -> Self {
         telemetry::set_build_info(config.database.scheme());
         let locks = open_locks(database.clone(), config);
         let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
         let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
-        let fleet = &config.coordination;
-        let shared_through = |url: &SecretUrl| RedisNode::new(url, fleet.timeout);
-        let redis = fleet.redis_url.as_ref().map(shared_through);
-        let limiter = |rate| RateLimiter::new(rate, fleet.scope.clone(), redis.clone());
+        let coordination = &config.coordination;
+        let redis = RedisNode::from_options(coordination);
+        let limiter = |rate| RateLimiter::new(rate, coordination.scope.clone(), redis.clone());
         let app = Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),
             database,
             dispatch,
             locks,
-            rate_limiter: fleet.rate_limit.map(limiter),
+            rate_limiter: coordination.rate_limit.map(limiter),
             redis,
             limits: config.limits.clone(),
             retention: config.retention,
@@ -90,13 +113,13 @@ impl App {
         app
     }
 
-    /// What one request may ask for.
+    /// The limits of one request.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry does not
-    /// count against the limit. Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry
+    /// does not count against the limit. Cancel-safe: see [`Dispatch::submit`].
     pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Reply<Booked, ReserveRefusal> {
         let allowed = match &self.rate_limiter {
             Some(limiter) => {
@@ -117,8 +140,8 @@ impl App {
         })
     }
 
-    /// Holds units, or finds the reservation that its key made, however often its holder asks. Cancel-safe: see
-    /// [`Dispatch::submit`].
+    /// Holds units, or returns the reservation that an earlier request with the same idempotency key made.
+    /// Cancel-safe: see [`Dispatch::submit`].
     pub async fn reserve(&self, draft: ReserveDraft) -> Reply<Booked> {
         booked(self.dispatch.submit(Command::Reserve(draft.with_token(draw_token()))).await)
     }
@@ -149,11 +172,12 @@ impl App {
         defined(self.dispatch.submit(Command::Define(define)).await)
     }
 
-    /// Creates and changes many resources, some hundred per transaction, and says what became of each; with `DryRun`,
-    /// what would. The transaction under way is finished even if the caller goes away; the rest is not begun.
+    /// Creates and changes many resources, up to 500 in one transaction, and returns the result of each. With
+    /// [`CommitMode::DryRun`] nothing is written. If the caller goes away, the transaction in flight is finished and
+    /// the rest is not begun.
     ///
     /// # Errors
-    /// The store failed; what was imported until then stays.
+    /// The store failed; what was imported before stays.
     pub async fn import(
         &self,
         defines: Vec<Define>,
@@ -179,12 +203,12 @@ impl App {
         self.dispatch.read(self.database.resource(id)).await
     }
 
-    /// A page of resources, in id order. Cancel-safe.
+    /// A page of resources in id order. Cancel-safe.
     pub async fn resources(&self, page: &Page) -> Result<Vec<Resource>, StoreError> {
         self.dispatch.read(self.database.resources(page)).await
     }
 
-    /// A reservation as a customer sees it, with its key where one was issued. Cancel-safe.
+    /// A reservation as a customer sees it, with its SmartKey if one was issued. Cancel-safe.
     pub async fn reservation(
         &self,
         token: Token,
@@ -197,13 +221,13 @@ impl App {
         Ok(Some((reservation, key)))
     }
 
-    /// Whether commands can be served now. Cancel-safe.
+    /// Checks whether commands can be served now. Cancel-safe.
     pub async fn ready(&self) -> Result<(), DispatchError> {
         self.dispatch.ping().await
     }
 
-    /// Brings the metrics up to date: queues and pools as they are now, and what only the database knows; that not more
-    /// often than every five seconds, because counting costs the more the longer the outbox is. Cancel-safe.
+    /// Updates the gauges: queues and pools each time, and the counts of the database at most every five seconds,
+    /// because counting costs more as the outbox grows. Cancel-safe.
     pub async fn refresh_metrics(&self) {
         telemetry::set_queue(self.dispatch.waiting());
         for pool in self.database.pools() {
@@ -222,13 +246,12 @@ impl App {
         self.refresh_webhook_metrics().await;
     }
 
-    /// What became of attempts to take distributed locks; none where the strategy takes no such lock. All that is needed to
-    /// tell how many waited.
+    /// The numbers of attempts to acquire distributed locks; `None` if the strategy uses no such lock.
     pub fn lock_counts(&self) -> Option<LockCounts> {
         self.locks.as_ref().map(|locks| locks.counts())
     }
 
-    /// Lets what was accepted finish, then closes the store.
+    /// Shuts down: accepted commands finish, then the store is closed.
     pub async fn stop(&self) {
         self.background.cancel();
         self.dispatch.stop().await;
@@ -237,15 +260,15 @@ impl App {
     }
 }
 
-/// Draws a token. Every random bit is drawn anew: the counter that most `UUIDv7` generators keep within a millisecond
-/// would let whoever holds one token guess its neighbours.
+/// Draws a token. Every random bit is drawn afresh: most `UUIDv7` generators keep a counter within a millisecond,
+/// with which the owner of one token could guess its neighbours.
 fn draw_token() -> Token {
     Token::from_uuid(draw_uuid())
 }
 
 fn draw_uuid() -> Uuid {
     let now = jiff::Timestamp::now();
-    // Before 1970 the clock is wrong anyhow; the token stays unique and unguessable.
+    // Before 1970 the clock is certainly wrong; the token is still unique and unguessable.
     let seconds = u64::try_from(now.as_second()).unwrap_or(0);
     let nanos = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
     Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanos))

@@ -1,4 +1,4 @@
-//! Opens the back ends that a configuration names. The only place that knows which build has which.
+//! Opens the back ends that a configuration names. Only this file knows which build has which back end.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::{
 /// How the books are opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To serve: created if missing.
+    /// To serve: the database is created if it is missing.
     Serve,
-    /// To maintain them, for example with `bespeak outbox`: must exist.
+    /// To maintain them, for example with `bespeak outbox`: the database must exist.
     Maintain,
-    /// To read them: must exist, nothing is written.
+    /// To read them: the database must exist, and nothing is written.
     Audit,
 }
 
-/// Opens the books that a configuration names; does not migrate them.
+/// Opens the books that a configuration names. Does not migrate them.
 ///
 /// # Errors
 /// The database cannot be opened, or this build has no back end for it.
@@ -82,10 +82,11 @@ fn not_in_this_build(database: &DatabaseUrl) -> StoreError {
     }
 }
 
-/// Creates the database that a configuration names, if it does not exist; returns whether it created one. `SQLite` creates its
-/// file when it is opened to serve.
+/// Creates the database that a configuration names, if it does not exist, and returns whether it was created. SQLite
+/// creates its file when it is opened to serve.
 ///
 /// # Errors
+/// The server is unavailable, or the account may not create databases.
 /// The server is unavailable, or the account may not create databases.
 #[cfg_attr(not(feature = "mysql"), expect(clippy::unused_async, reason = "the same signature as with MySQL"))]
 pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
@@ -98,7 +99,7 @@ pub async fn create_database(config: &Config) -> Result<bool, StoreError> {
     }
 }
 
-/// The locks that a configuration's strategy takes around its transactions. Connects when first asked.
+/// Opens the locks that the strategy of a configuration acquires around its transactions. Connects at the first use.
 pub fn open_locks(database: Arc<dyn Database>, config: &Config) -> Option<Arc<Locks>> {
     let lock: Arc<dyn DistributedLock> = match config.strategy.lock()? {
         LockKind::Database => Arc::new(DatabaseLock::new(database)),

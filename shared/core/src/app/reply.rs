@@ -1,4 +1,4 @@
-//! What a trigger gets for a command: a result, a refusal that the customer may see, or a failure for the operator.
+//! The reply to a trigger's command: a result, a refusal that the customer may see, or a failure for the operator.
 
 use crate::{
     coordination::Limited,
@@ -13,9 +13,9 @@ pub type Reply<T, R = Refusal> = Result<T, Rejected<R>>;
 /// Why a command had no effect.
 #[derive(Clone, Debug)]
 pub enum Rejected<R = Refusal> {
-    /// The rules refuse it. Repeating the command gives the same refusal until something else changes.
+    /// The rules refuse the command. Repeating it gives the same refusal until something else changes.
     Refused(R),
-    /// It failed; the customer may retry, and the operator must know.
+    /// The command failed. The customer may retry it, and the operator must know.
     Failed(DispatchError),
 }
 
@@ -30,16 +30,16 @@ impl<R, E: Into<DispatchError>> From<E> for Rejected<R> {
 pub enum ReserveRefusal {
     /// The engine refuses.
     Engine(Refusal),
-    /// The holder made too many requests; the engine was not reached.
+    /// The holder made too many requests; the command did not reach the engine.
     RateLimited(Limited),
 }
 
-/// A reservation, and whether an earlier request under the same key made it.
+/// A reservation, and whether an earlier request with the same idempotency key made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booked {
     /// The reservation as it is now.
     pub reservation: Reservation,
-    /// Whether this is the answer to a retry.
+    /// Whether this is the reply to a retry.
     pub replayed: bool,
 }
 
@@ -48,11 +48,11 @@ pub struct Booked {
 pub struct Defined {
     /// The resource as it is now.
     pub resource: Resource,
-    /// What was done.
+    /// The effect of the command.
     pub change: ResourceChange,
 }
 
-/// The reply about a reservation.
+/// Turns the outcome of a command into a reply about a reservation.
 pub(super) fn booked(outcome: Result<Outcome, DispatchError>) -> Reply<Booked> {
     match outcome? {
         Ok(Accepted::Reservation { reservation, change }) => {
@@ -63,7 +63,7 @@ pub(super) fn booked(outcome: Result<Outcome, DispatchError>) -> Reply<Booked> {
     }
 }
 
-/// The reply about a resource.
+/// Turns the outcome of a command into a reply about a resource.
 pub(super) fn defined(outcome: Result<Outcome, DispatchError>) -> Reply<Defined> {
     match outcome? {
         Ok(Accepted::Resource { resource, change }) => Ok(Defined { resource, change }),
@@ -72,7 +72,8 @@ pub(super) fn defined(outcome: Result<Outcome, DispatchError>) -> Reply<Defined>
     }
 }
 
-/// The engine answers every command in kind, so anything else is the outcome of another caller's command.
+/// The error of an outcome of the wrong kind. The engine returns an outcome of the command's own kind, so another
+/// kind belongs to the command of another caller.
 fn mixed_up(about: &dyn std::fmt::Display) -> StoreError {
     debug_assert!(false, "the outcome about {about} reached another caller");
     StoreError::Corrupt { what: format!("the outcome about {about} reached another caller") }

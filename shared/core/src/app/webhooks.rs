@@ -1,6 +1,7 @@
-//! What triggers ask about webhooks.
+//! The calls that triggers make about webhooks.
 //!
-//! Never: when something is sent (that is `webhooks/deliver.rs`), what an endpoint's change means (`webhooks/records.rs`).
+//! Never: when something is sent (see `delivery/dispatcher.rs`) or what the change of an endpoint means (see
+//! `webhooks/records.rs`).
 
 use std::{
     sync::{Arc, OnceLock},
@@ -10,10 +11,10 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{App, Rejected, Reply, draw_uuid};
+use super::{App, Rejected, Reply, StartError, draw_uuid};
 use crate::{
     background::RunUntil,
-    delivery::{Dispatcher, DispatcherOptions, Message, Received, Sender, SenderOptions},
+    delivery::{Dispatcher, DispatcherOptions, Message, NoWebhooksClient, Received, Sender, SenderOptions},
     dispatch::DispatchError,
     engine::{Timestamp, Violation},
     store::{
@@ -27,25 +28,26 @@ use crate::{
     },
 };
 
-/// Deliveries per transaction, where many are changed or deleted.
+/// Deliveries in one transaction, if many are changed or deleted.
 const STEP: u32 = 500;
 
-/// What a receiver said to a test.
+/// The result of a test delivery.
 #[derive(Clone, Debug)]
-pub struct Tested {
-    /// The event that was sent: `webhook-id`.
+pub struct WebhookTest {
+    /// The id of the test event, which was sent as `webhook-id`.
     pub event_id: Uuid,
-    /// What came of it.
+    /// The response of the receiver, or why there was none.
     pub received: Received,
-    /// How long that took.
+    /// The duration of the attempt.
     pub took: Duration,
 }
 
-/// The parts of an engine that are about webhooks.
+/// The parts of an engine that concern webhooks.
 pub(super) struct Webhooks {
     store: Arc<dyn WebhookStore>,
     config: WebhookOptions,
-    /// Made when something is sent for the first time: reading what the machine trusts takes a while.
+    /// Made when something is sent for the first time, because loading the machine's trusted certificates takes a
+    /// while.
     sender: OnceLock<Arc<Sender>>,
     due: Arc<Notify>,
 }
@@ -55,39 +57,51 @@ impl Webhooks {
         Self { store, config: config.clone(), sender: OnceLock::new(), due: Arc::default() }
     }
 
-    pub(super) fn sender(&self) -> Arc<Sender> {
+    pub(super) fn sender(&self) -> Result<Arc<Sender>, NoWebhooksClient> {
+        if let Some(sender) = self.sender.get() {
+            return Ok(sender.clone());
+        }
         let options = SenderOptions { allow_private: self.config.allow_private, ..SenderOptions::default() };
-        self.sender.get_or_init(|| Arc::new(Sender::new(options))).clone()
+        let sender = Arc::new(Sender::new(options)?);
+        Ok(self.sender.get_or_init(|| sender).clone())
     }
 }
 
 impl App {
-    /// Makes the endpoint of the environment as the configuration has it, and starts the task that delivers.
+    /// Stores the endpoint of the environment as configured, and starts the task that delivers webhooks.
     ///
     /// # Errors
-    /// The database is away.
-    pub async fn start_webhooks(&self) -> Result<(), DispatchError> {
+    /// The database is unavailable, or the configuration has an endpoint and this build has no client to deliver with.
+    pub async fn start_webhooks(&self) -> Result<(), StartError> {
+        let sender = match self.webhooks.sender() {
+            Ok(sender) => sender,
+            Err(absent) if self.webhooks.config.endpoint.is_some() => return Err(absent.into()),
+            Err(absent) => {
+                tracing::warn!("this process delivers no webhooks: {absent}");
+                return Ok(self.configure_webhooks().await?);
+            }
+        };
         self.configure_webhooks().await?;
-        let (store, sender) = (self.webhooks.store.clone(), self.webhooks.sender());
+        let store = self.webhooks.store.clone();
         let dispatcher = Dispatcher::new(store, sender, DispatcherOptions::default());
         let (due, stop) = (self.webhooks.due.clone(), self.background.clone());
         self.tasks.spawn(dispatcher.run(RunUntil::Stopped, due, stop));
         Ok(())
     }
 
-    /// Makes the endpoint of the environment as the configuration has it. Cancel-safe: what was begun is finished.
+    /// Stores the endpoint of the environment as configured. Cancel-safe: a transaction that has begun is finished.
     pub async fn configure_webhooks(&self) -> Result<(), DispatchError> {
         let wanted = self.webhooks.config.endpoint.clone();
-        self.ask_webhooks(async move |store| store.configure_endpoint(wanted.as_ref()).await).await
+        self.run_webhook_transaction(async move |store| store.configure_endpoint(wanted.as_ref()).await).await
     }
 
-    /// What wakes the task that delivers: whoever enqueued deliveries calls `notify_one` once they are committed. Nothing
-    /// rests on it but how soon they are sent.
+    /// Wakes the task that delivers webhooks. Code that enqueues deliveries calls `notify_one` after they are
+    /// committed; a missed notification only delays them.
     pub fn webhooks_due(&self) -> Arc<Notify> {
         self.webhooks.due.clone()
     }
 
-    /// Parses where an endpoint listens; refuses addresses that are never sent to.
+    /// Parses the URL of an endpoint, and refuses addresses to which nothing is ever sent.
     pub fn webhook_url(&self, field: &str, text: &str) -> Result<EndpointUrl, Violation> {
         let url = EndpointUrl::parse(field, text)?;
         match url.forbidden().filter(|_| !self.webhooks.config.allow_private) {
@@ -96,7 +110,8 @@ impl App {
         }
     }
 
-    /// Makes an endpoint, with a secret that is drawn where none is given. Cancel-safe: what was begun is finished.
+    /// Creates an endpoint; a secret is drawn if none is given. Cancel-safe: a transaction that has begun is
+    /// finished.
     pub async fn create_webhook(
         &self,
         url: EndpointUrl,
@@ -105,10 +120,10 @@ impl App {
     ) -> Result<Endpoint, DispatchError> {
         let id = EndpointId::from_uuid(draw_uuid());
         let new = NewEndpoint { id, url, filter, secret: secret.unwrap_or_else(draw_secret) };
-        self.ask_webhooks(async move |store| store.create_endpoint(&new).await).await
+        self.run_webhook_transaction(async move |store| store.create_endpoint(&new).await).await
     }
 
-    /// A page of endpoints, in id order. Cancel-safe.
+    /// A page of endpoints in id order. Cancel-safe.
     pub async fn webhooks(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
         self.dispatch.read(self.webhooks.store.endpoints(page)).await
     }
@@ -119,21 +134,24 @@ impl App {
         found.ok_or(Rejected::Refused(WebhookRefusal::NoEndpoint))
     }
 
-    /// Changes an endpoint; gives it as it is afterwards. Cancel-safe: what was begun is finished.
+    /// Changes an endpoint, and returns it as it is afterwards. Cancel-safe: a transaction that has begun is
+    /// finished.
     pub async fn change_webhook(
         &self,
         id: EndpointId,
         change: EndpointChange,
     ) -> Reply<Endpoint, WebhookRefusal> {
-        let goes_on = change == EndpointChange::Enable;
-        let changed = self.ask_webhooks(async move |store| store.change_endpoint(id, &change).await).await?;
-        if goes_on {
+        let is_enabled = change == EndpointChange::Enable;
+        let changed =
+            self.run_webhook_transaction(async move |store| store.change_endpoint(id, &change).await).await?;
+        if is_enabled {
             self.webhooks.due.notify_one();
         }
         changed.ok_or(Rejected::Refused(WebhookRefusal::NoEndpoint))
     }
 
-    /// Replaces an endpoint's secret by a new one; both sign for a while. Cancel-safe: what was begun is finished.
+    /// Replaces the secret of an endpoint by a new one; both sign for the time of `overlap`. Cancel-safe: a
+    /// transaction that has begun is finished.
     pub async fn rotate_webhook(&self, id: EndpointId, overlap: Duration) -> Reply<Endpoint, WebhookRefusal> {
         if id == EndpointId::ENVIRONMENT {
             return Err(Rejected::Refused(WebhookRefusal::FromEnvironment));
@@ -141,14 +159,14 @@ impl App {
         self.change_webhook(id, EndpointChange::Rotate { secret: draw_secret(), overlap }).await
     }
 
-    /// Deletes an endpoint and its deliveries, some hundred per transaction. Cancel-safe: what was begun is finished; where
-    /// the process ends before that, the endpoint is left disabled, and may be deleted again.
+    /// Deletes an endpoint and its deliveries, up to 500 in one transaction. Cancel-safe: it is finished even if the
+    /// caller goes away. If the process ends before that, the endpoint stays disabled and may be deleted again.
     pub async fn delete_webhook(&self, id: EndpointId) -> Reply<(), WebhookRefusal> {
         if id == EndpointId::ENVIRONMENT {
             return Err(Rejected::Refused(WebhookRefusal::FromEnvironment));
         }
         let is_known = self
-            .ask_webhooks(async move |store| {
+            .run_webhook_transaction(async move |store| {
                 loop {
                     match store.delete_endpoint(id, STEP).await? {
                         Deletion::More => {}
@@ -161,9 +179,9 @@ impl App {
         if is_known { Ok(()) } else { Err(Rejected::Refused(WebhookRefusal::NoEndpoint)) }
     }
 
-    /// Sends an endpoint a `bespeak.webhook.test.v1` at once, whether or not it is enabled, and says what came of it. It is
-    /// no delivery: nothing is kept of it, and it is not sent again. Cancel-safe.
-    pub async fn test_webhook(&self, id: EndpointId) -> Reply<Tested, WebhookRefusal> {
+    /// Sends a `bespeak.webhook.test.v1` to an endpoint at once, whether or not it is enabled, and returns the
+    /// result. It is not a delivery: it is neither stored nor retried. Cancel-safe.
+    pub async fn test_webhook(&self, id: EndpointId) -> Reply<WebhookTest, WebhookRefusal> {
         let endpoint = self.webhook(id).await?;
         let (event_id, now) = (draw_uuid(), Timestamp::now());
         let body = serde_json::json!({
@@ -173,11 +191,14 @@ impl App {
         });
         let message = Message { id: event_id, body: body.to_string(), trace: trace::current() };
         let started = Instant::now();
-        let received = self.webhooks.sender().send(&endpoint.receiver(now), &message, now).await;
-        Ok(Tested { event_id, received, took: started.elapsed() })
+        let received = match self.webhooks.sender() {
+            Ok(sender) => sender.send(&endpoint.receiver(now), &message, now).await,
+            Err(absent) => Received::Nothing { reason: absent.to_string() },
+        };
+        Ok(WebhookTest { event_id, received, took: started.elapsed() })
     }
 
-    /// A page of an endpoint's deliveries, the newest first. Cancel-safe.
+    /// A page of the deliveries of an endpoint, the newest first. Cancel-safe.
     pub async fn webhook_deliveries(&self, page: DeliveryPage) -> Reply<Vec<Delivery>, WebhookRefusal> {
         let found = self.dispatch.read(self.webhooks.store.deliveries(page)).await?;
         if found.is_empty() {
@@ -186,13 +207,15 @@ impl App {
         Ok(found)
     }
 
-    /// Makes a delivery pending again, whatever it was. Cancel-safe: what was begun is finished.
+    /// Makes a delivery pending again, whatever its status. Cancel-safe: a transaction that has begun is finished.
     pub async fn redeliver_webhook(
         &self,
         endpoint: EndpointId,
         delivery: DeliveryId,
     ) -> Reply<Delivery, WebhookRefusal> {
-        let found = self.ask_webhooks(async move |store| store.redeliver(endpoint, delivery).await).await?;
+        let found = self
+            .run_webhook_transaction(async move |store| store.redeliver(endpoint, delivery).await)
+            .await?;
         self.webhooks.due.notify_one();
         if let Some(delivery) = found {
             return Ok(delivery);
@@ -201,8 +224,8 @@ impl App {
         Err(Rejected::Refused(WebhookRefusal::NoDelivery))
     }
 
-    /// Makes all deliveries pending again whose events happened from `from` until before `to`, some hundred per
-    /// transaction; says how many. Cancel-safe: what was begun is finished.
+    /// Makes all deliveries pending again whose events happened from `from` until before `to`, up to 500 in one
+    /// transaction, and returns how many. Cancel-safe: it is finished even if the caller goes away.
     pub async fn replay_webhook(
         &self,
         endpoint: EndpointId,
@@ -212,7 +235,7 @@ impl App {
         self.webhook(endpoint).await?;
         let due = self.webhooks.due.clone();
         let replayed = self
-            .ask_webhooks(async move |store| {
+            .run_webhook_transaction(async move |store| {
                 let mut page = ReplayPage { endpoint, from, to, after: None, limit: STEP };
                 let mut deliveries = 0;
                 loop {
@@ -235,22 +258,22 @@ impl App {
         }
     }
 
-    /// Asks the store something in a task of its own, which goes on where the caller goes away. A failure is logged here.
-    async fn ask_webhooks<T, F>(
+    /// Runs a transaction on webhooks in a task of its own, which continues if the caller goes away. Logs a failure.
+    async fn run_webhook_transaction<T, F>(
         &self,
-        question: impl FnOnce(Arc<dyn WebhookStore>) -> F,
+        transaction: impl FnOnce(Arc<dyn WebhookStore>) -> F,
     ) -> Result<T, DispatchError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let asked = self.tasks.spawn(question(self.webhooks.store.clone())).await;
-        let Ok(answer) = asked else { return Err(DispatchError::Panicked) };
-        Ok(self.dispatch.read(async { answer }).await?)
+        let ended = self.tasks.spawn(transaction(self.webhooks.store.clone())).await;
+        let Ok(result) = ended else { return Err(DispatchError::Panicked) };
+        Ok(self.dispatch.read(async { result }).await?)
     }
 }
 
-/// A new secret, from a cryptographic generator.
+/// Draws a secret from a cryptographic generator.
 fn draw_secret() -> Secret {
     Secret::from_key(rand::random())
 }

@@ -1,8 +1,9 @@
-//! Ends holds on time when nobody asks for their units: the timer beside expiry on demand.
+//! The expiry timer: ends holds on time if no reservation needs their units. A reservation that does expires them
+//! itself.
 //!
-//! A step expires what is due and says when to come back; the loop around it sleeps until then. It looks again at least
-//! every half second, which is shorter than the shortest TTL, so it sees the holds of other processes before they are
-//! due, and a lone hold is expired within milliseconds of its time.
+//! A step expires due holds and returns when to take the next; the loop sleeps until then. It reads the database at
+//! least every half second, which is shorter than the shortest TTL, so it sees the holds of other processes before
+//! they are due, and a single hold is expired within milliseconds of its time.
 
 use std::{
     collections::HashSet,
@@ -21,50 +22,50 @@ use crate::{
     telemetry::{self, ExpiryPath},
 };
 
-/// Half of the shortest TTL ([`crate::engine::Ttl`] is at least a second).
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Holds per step: they share the lanes with customers.
+/// The longest time between two steps: half of the shortest TTL ([`crate::engine::Ttl`] is at least a second).
+const POLL: Duration = Duration::from_millis(500);
+/// The most holds per step, since expiries share the lanes with customers.
 const HOLDS_PER_STEP: u32 = 256;
 
-/// When a full queue is tried again.
-const QUEUE_FULL_AGAIN: Duration = Duration::from_millis(10);
+/// The pause after a step that found a full queue.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Holds that it expired.
+pub struct ExpiryStep {
+    /// Holds that were expired.
     pub expired: u64,
-    /// When to take the next.
+    /// When to take the next step.
     pub next_at: Instant,
 }
 
-/// The timer.
+/// The expiry timer.
 pub struct Expiry {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
-    /// Holds whose expiry failed by themselves, which must not stand in the way of others.
+    /// Holds whose own expiry failed. They are skipped, so that they do not block others.
     set_aside: HashSet<Token>,
     path: ExpiryPath,
 }
 
 impl Expiry {
-    /// A timer over a store, whose expiries go the way of all commands.
+    /// A timer over a store. It submits expiries to the dispatch, like all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
         Self { store, dispatch, set_aside: HashSet::new(), path: ExpiryPath::Timer }
     }
 
-    /// Counts what it expires under another path than [`ExpiryPath::Timer`].
+    /// Counts expired holds under another path than [`ExpiryPath::Timer`] in the metrics.
     #[must_use]
     pub fn counted_as(mut self, path: ExpiryPath) -> Self {
         self.path = path;
         self
     }
 
-    /// Expires holds that are due. Not cancel-safe: what it had begun goes on.
+    /// Expires due holds. Not cancel-safe: expiries that were submitted go on.
     ///
     /// # Errors
-    /// The database is away, or the process is stopping.
-    pub async fn step(&mut self) -> Result<Step, DispatchError> {
+    /// The database is unavailable, or the process is shutting down.
+    pub async fn step(&mut self) -> Result<ExpiryStep, DispatchError> {
         let read_at = Instant::now();
         let limit = HOLDS_PER_STEP.saturating_add(u32::try_from(self.set_aside.len()).unwrap_or(u32::MAX));
         let due = self.dispatch.read(self.store.due(limit)).await?;
@@ -79,30 +80,31 @@ impl Expiry {
         while let Some(outcome) = commands.join_next().await {
             match outcome {
                 Ok((_, Ok(Ok(Accepted::Reservation { change: Change::Changed, .. })))) => expired += 1,
-                // Somebody else was first: that is what it means to be one of several.
+                // Another process or a customer was faster, which is normal with several processes.
                 Ok((_, Ok(_))) => {}
                 Ok((_, Err(DispatchError::Full))) => full = true,
-                // It would meet the others too, and is over some time: none of them is to blame.
-                Ok((_, Err(error))) if error.meets_others() => failure = Some(error),
+                // A failure that every command would meet, such as an outage. The holds are not at fault.
+                Ok((_, Err(error))) if error.affects_whole_batch() => failure = Some(error),
                 Ok((token, Err(_logged))) => {
                     self.set_aside.insert(token);
                 }
                 Err(_panicked) => failure = Some(DispatchError::Panicked),
             }
         }
-        // Only now: nothing of the step is under way any more.
+        // Return the failure only now, when no expiry of this step is in flight any more.
         if let Some(error) = failure {
             return Err(error);
         }
         telemetry::count_expired(self.path, expired);
-        let until_next = due.next.map_or(LOOK_AGAIN, |next| {
-            Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO)
-        });
-        let next_in = if full { QUEUE_FULL_AGAIN } else { until_next.min(LOOK_AGAIN) };
-        Ok(Step { expired, next_at: read_at + next_in })
+        let until_next = due
+            .next
+            .map_or(POLL, |next| Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO));
+        let next_in = if full { QUEUE_FULL_PAUSE } else { until_next.min(POLL) };
+        Ok(ExpiryStep { expired, next_at: read_at + next_in })
     }
 
-    /// Takes steps, and says how many holds they expired. Failures were logged where they were met.
+    /// Takes steps until `until` or `stop` ends the run, and returns the number of expired holds. The dispatch logs
+    /// failures.
     pub async fn run(mut self, until: RunUntil, stop: CancellationToken) -> RunReport<u64> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {
@@ -121,7 +123,7 @@ impl Expiry {
                     if until == RunUntil::Idle {
                         return report;
                     }
-                    Instant::now() + LOOK_AGAIN
+                    Instant::now() + POLL
                 }
             };
             tokio::select! {

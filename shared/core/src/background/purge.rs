@@ -1,6 +1,7 @@
-//! Forgets what is old: small steps with pauses between them, so that customers do not notice.
+//! The purge: deletes records past their retention, in small steps with pauses, so that customers do not notice it.
 //!
-//! A step says whether more is left; the loop around it paces them. What may be forgotten is `store/purge.rs`'s to say.
+//! A pass goes through events, inbox, reservations, deliveries and locks. Each step returns whether the pass goes on;
+//! the loop paces the steps. `store/purge.rs` decides which records may be deleted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,137 +15,139 @@ use crate::{
     telemetry,
 };
 
-/// Records per step.
+/// The most records per step.
 const STEP: u32 = 500;
-/// Between two steps, while there is more.
+/// The pause between two steps of a pass.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Between two passes.
+/// The pause between two passes.
 const PASS_EVERY: Duration = Duration::from_secs(60 * 60);
-/// How long locks are remembered after their end: longer than the clock of a database ever goes back, since who forgot a lock
-/// numbers its grants from there. As Redis does.
+/// The retention of locks after their end. It must be longer than the clock of a database can ever jump back, because
+/// a lock without a row takes its next fencing number from the clock. Redis keeps its counters as long.
 const LOCKS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// After a step that failed.
-const AGAIN: Duration = Duration::from_secs(5);
+/// The pause after a failed step.
+const BACK_OFF: Duration = Duration::from_secs(5);
 
-/// For how long things are kept.
+/// How long records are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Reservations that were released, expired or cancelled, since then; and with them their idempotency keys.
+    /// Reservations, after their release, expiry or cancellation; their idempotency keys are deleted with them.
     pub reservations: Duration,
-    /// Published events, since their publication.
+    /// Published events, after their publication.
     pub events: Duration,
-    /// Which events were applied, since then.
+    /// Inbox rows, after the event was applied.
     pub inbox: Duration,
-    /// Webhook deliveries, since they were made or given up.
+    /// Webhook deliveries, after they succeeded or were given up.
     pub deliveries: Duration,
 }
 
-/// Where a pass is.
+/// The position of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum At {
+enum Phase {
     Events,
     Inbox,
     Reservations(Option<Token>),
     Deliveries,
-    /// Behind the row of this name.
+    /// After the lock of this name.
     Locks(Option<String>),
 }
 
-/// The task that forgets.
+/// A task that purges.
 pub struct Purger {
     store: Arc<dyn Database>,
     dispatch: Arc<Dispatch>,
     retention: Retention,
-    at: At,
+    phase: Phase,
     /// Whether a step of this pass was taken.
     begun: bool,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Records that are gone now.
+pub struct PurgeStep {
+    /// Records that were deleted.
     pub deleted: u64,
-    /// Whether the pass goes on.
+    /// Whether the pass has further steps.
     pub more: bool,
 }
 
 impl Purger {
-    /// One that stands at the beginning of a pass.
+    /// A purger at the beginning of a pass.
     pub fn new(store: Arc<dyn Database>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
-        Self { store, dispatch, retention, at: At::Events, begun: false }
+        Self { store, dispatch, retention, phase: Phase::Events, begun: false }
     }
 
-    /// Takes the next step of a pass: events first, because a reservation goes only after its events. Not cancel-safe.
+    /// Takes the next step of the pass. Events come first, because a reservation is deleted only after its events. Not
+    /// cancel-safe.
     ///
     /// # Errors
-    /// The database is away; the step may be taken again.
-    pub async fn step(&mut self) -> Result<Step, DispatchError> {
+    /// The database is unavailable; the step may be retried.
+    pub async fn step(&mut self) -> Result<PurgeStep, DispatchError> {
         self.begun = true;
         let step = self.next_step().await?;
         self.begun = step.more;
         Ok(step)
     }
 
-    async fn next_step(&mut self) -> Result<Step, DispatchError> {
-        match &self.at {
-            At::Events => {
+    async fn next_step(&mut self) -> Result<PurgeStep, DispatchError> {
+        match &self.phase {
+            Phase::Events => {
                 let purged = self
                     .dispatch
                     .run_maintenance(self.store.purge_events(self.retention.events, STEP))
                     .await?;
                 telemetry::count_purged("events", purged.deleted);
                 if purged.deleted < u64::from(STEP) {
-                    self.at = At::Inbox;
+                    self.phase = Phase::Inbox;
                 }
-                Ok(Step { deleted: purged.deleted, more: true })
+                Ok(PurgeStep { deleted: purged.deleted, more: true })
             }
-            At::Inbox => {
+            Phase::Inbox => {
                 let purged =
                     self.dispatch.run_maintenance(self.store.purge_inbox(self.retention.inbox, STEP)).await?;
                 telemetry::count_purged("inbox", purged.deleted);
                 if purged.deleted < u64::from(STEP) {
-                    self.at = At::Reservations(None);
+                    self.phase = Phase::Reservations(None);
                 }
-                Ok(Step { deleted: purged.deleted, more: true })
+                Ok(PurgeStep { deleted: purged.deleted, more: true })
             }
-            At::Reservations(after) => {
+            Phase::Reservations(after) => {
                 let purge = self.store.purge_reservations(self.retention.reservations, *after, STEP);
                 let purged = self.dispatch.run_maintenance(purge).await?;
                 telemetry::count_purged("reservations", purged.deleted);
-                self.at = purged.next.map_or(At::Deliveries, |token| At::Reservations(Some(token)));
-                Ok(Step { deleted: purged.deleted, more: true })
+                self.phase = purged.next.map_or(Phase::Deliveries, |token| Phase::Reservations(Some(token)));
+                Ok(PurgeStep { deleted: purged.deleted, more: true })
             }
-            At::Deliveries => {
+            Phase::Deliveries => {
                 let purge = self.store.purge_deliveries(self.retention.deliveries, STEP);
                 let deleted = self.dispatch.run_maintenance(purge).await?;
                 telemetry::count_purged("deliveries", deleted);
                 if deleted < u64::from(STEP) {
-                    self.at = At::Locks(None);
+                    self.phase = Phase::Locks(None);
                 }
-                Ok(Step { deleted, more: true })
+                Ok(PurgeStep { deleted, more: true })
             }
-            At::Locks(after) => {
+            Phase::Locks(after) => {
                 let purge = self.store.purge_leases(LOCKS_KEPT, after.as_deref(), STEP);
                 let purged = self.dispatch.run_maintenance(purge).await?;
                 telemetry::count_purged("locks", purged.deleted);
                 let more = purged.next.is_some();
-                self.at = if more { At::Locks(purged.next) } else { At::Events };
-                Ok(Step { deleted: purged.deleted, more })
+                self.phase = if more { Phase::Locks(purged.next) } else { Phase::Events };
+                Ok(PurgeStep { deleted: purged.deleted, more })
             }
         }
     }
 
-    /// Takes steps, and says how many records are gone. Failures were logged where they were met; the pass goes on later.
+    /// Takes steps until `until` or `stop` ends the run, and returns the number of deleted records. The dispatch logs
+    /// failures; after one, the pass continues where it was.
     pub async fn run(&mut self, until: RunUntil, stop: CancellationToken) -> RunReport<u64> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {
             let pause = match self.step().await {
-                Ok(Step { deleted, more }) => {
+                Ok(PurgeStep { deleted, more }) => {
                     report.total += deleted;
                     report.failure = None;
                     match (more, until) {
-                        // Nobody else's time is taken by a step that found nothing.
+                        // A step that found nothing took no time from others, so it needs no pause.
                         (true, RunUntil::Idle) if deleted == 0 => continue,
                         (true, _) => PAUSE,
                         (false, RunUntil::Idle) => return report,
@@ -156,7 +159,7 @@ impl Purger {
                     if until == RunUntil::Idle {
                         return report;
                     }
-                    AGAIN
+                    BACK_OFF
                 }
             };
             tokio::select! {
@@ -167,8 +170,8 @@ impl Purger {
         report
     }
 
-    /// Whether it stands at the beginning of a pass: the last one, if there was one, went through.
+    /// Whether the purger is at the beginning of a pass, so that the last pass, if any, is complete.
     pub fn is_at_beginning(&self) -> bool {
-        self.at == At::Events && !self.begun
+        self.phase == Phase::Events && !self.begun
     }
 }

@@ -1,30 +1,30 @@
-//! How long a background task goes on: for ever in a server, until its work is done in a function that is frozen between its
-//! invocations. Every task that is a step in a loop takes it.
+//! How long a background task runs: until shutdown in a server, until its work is done in a function that is frozen
+//! between invocations. Every task that repeats a step takes a [`RunUntil`] and returns a [`RunReport`].
 
 use std::time::{Duration, SystemTime};
 
-/// When a task returns.
+/// The condition on which a background task returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunUntil {
-    /// When it is told to stop. Failures are retried meanwhile.
+    /// It is cancelled. Failures are retried until then.
     Stopped,
-    /// When there is nothing left to do, or it failed, or it is told to stop.
+    /// There is nothing left to do, a step failed, or it is cancelled.
     Idle,
 }
 
-/// What a background task did until it returned.
+/// The result of a background task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunReport<T> {
     /// The sum of all steps.
     pub total: T,
-    /// Why its last step failed, where it did.
+    /// The reason if the last step failed.
     pub failure: Option<String>,
 }
 
-/// How much time there is until the deadline of an invocation.
+/// The time until the deadline of a Lambda invocation.
 ///
-/// The Runtime API tells an instant. The emulator of `cargo lambda watch` tells a span instead (600,000 ms), which read as an
-/// instant lies in 1970.
+/// The Runtime API sends the deadline as an instant. The emulator of `cargo lambda watch` sends a time span instead
+/// (600,000 ms), which, read as an instant, lies in 1970.
 pub fn time_until(deadline: SystemTime) -> Duration {
     const DECADE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
     match deadline.duration_since(SystemTime::UNIX_EPOCH) {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_an_instant_or_from_the_emulator_a_span() {
+    fn a_deadline_is_an_instant_or_a_span_from_the_emulator() {
         let minute = Duration::from_secs(60);
         let left = time_until(SystemTime::now() + minute);
         assert!(left <= minute && left > minute / 2, "{left:?}");

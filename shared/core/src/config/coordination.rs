@@ -1,4 +1,4 @@
-//! Parses the settings of what processes share through Redis besides locks: the sold-out channel and the rate limit.
+//! Parses the settings of coordination through Redis, apart from locks: the sold-out channel and the rate limit.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     store::DatabaseUrl,
 };
 
-/// Parses them. Redis is the first of the lock nodes.
+/// Parses the settings. Coordination uses the first of the Redis nodes.
 pub(super) fn options(
     values: &Values,
     database: &DatabaseUrl,
@@ -23,8 +23,9 @@ pub(super) fn options(
     })
 }
 
-/// Two databases may have resources of the same name, and what is sold out in one need not be in the other. So whoever
-/// reaches a database by another name shares nothing with those who do not.
+/// The prefix of keys and channels for one database. Two databases may have resources of the same name, and a
+/// resource that is sold out in one need not be sold out in the other, so processes share hints only if their URLs
+/// name the same database in the same way.
 fn scope(values: &Values, database: &DatabaseUrl) -> Result<String, ConfigError> {
     const PREFIX: &str = "BESPEAK_REDIS_PREFIX";
     let prefix = values.text(PREFIX);
@@ -63,7 +64,7 @@ fn rate(values: &Values) -> Result<Option<Rate>, ConfigError> {
         let seconds = units.checked_mul(seconds).filter(|seconds| (1..=24 * 60 * 60).contains(seconds))?;
         Some(Rate { requests, per: Duration::from_secs(seconds) })
     });
-    let expected =
-        "none, or requests (1 to 1000000) and in how long (1s to 24h), such as 20/1s, 300/5m or 1000/1h";
+    let expected = "none, or a number of requests (1 to 1000000) and a time (1s to 24h), such as 20/1s, 300/5m \
+                    or 1000/1h";
     parsed.map(Some).ok_or_else(|| values.error(NAME, expected))
 }

@@ -1,9 +1,9 @@
-//! Parses the settings of events: which event log, and how to connect to Kafka.
+//! Parses the settings of events: the event log, and the connection to Kafka.
 
 use super::{ConfigError, Values};
 use crate::events::{EventLog, KafkaOptions, Login, Security};
 
-/// The topic where the URL names none.
+/// The topic if the URL names none.
 const TOPIC: &str = "bespeak.events";
 
 pub(super) fn log(values: &Values) -> Result<EventLog, ConfigError> {
@@ -22,7 +22,7 @@ pub(super) fn log(values: &Values) -> Result<EventLog, ConfigError> {
     };
     let topic = if topic.is_empty() { TOPIC } else { topic };
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    // Room for the suffix of dead letters: Kafka's names have at most 249 characters.
+    // Leaves room for the suffix of the dead-letter topic: Kafka's names have at most 249 characters.
     if !servers.split(',').all(is_server) || !topic.chars().all(legal) || topic.len() > 240 {
         return Err(wrong());
     }
@@ -48,7 +48,7 @@ pub(super) fn log(values: &Values) -> Result<EventLog, ConfigError> {
     })))
 }
 
-/// What events say they come from.
+/// Parses the CloudEvents `source` of events.
 pub(super) fn source(values: &Values) -> Result<String, ConfigError> {
     const NAME: &str = "BESPEAK_EVENTS_SOURCE";
     let source = values.text(NAME);
@@ -58,8 +58,17 @@ pub(super) fn source(values: &Values) -> Result<String, ConfigError> {
     Ok(source.to_owned())
 }
 
+/// How a build without the feature `kafka-tls` gets what a setting asks for.
+const NEEDS_KAFKA_TLS: &str = "this build of Kafka's client has no OpenSSL; use a released binary or image, \
+     `cargo install --path cli`, or build with `--features kafka-tls`";
+
 fn security(values: &Values) -> Result<Security, ConfigError> {
+    // Without the feature `kafka` there is no client at all, which is another error.
+    let lacks_tls = cfg!(all(feature = "kafka", not(feature = "kafka-tls")));
     let tls = values.choice("BESPEAK_KAFKA_TLS", &[("false", false), ("true", true)])?;
+    if tls && lacks_tls {
+        return Err(values.error("BESPEAK_KAFKA_TLS", format!("false: {NEEDS_KAFKA_TLS}")));
+    }
     let ca_file = Some(values.text("BESPEAK_KAFKA_CA_FILE").to_owned()).filter(|file| !file.is_empty());
     if ca_file.is_some() && !tls {
         return Err(values.error("BESPEAK_KAFKA_CA_FILE", "empty, unless BESPEAK_KAFKA_TLS is true"));
@@ -74,6 +83,10 @@ fn security(values: &Values) -> Result<Security, ConfigError> {
             ("msk-iam", "msk-iam"),
         ],
     )?;
+    // SCRAM hashes with OpenSSL; PLAIN does not, and MSK IAM is refused below, because it needs TLS.
+    if mechanism.starts_with("SCRAM") && lacks_tls {
+        return Err(values.error("BESPEAK_KAFKA_LOGIN", format!("none or plain: {NEEDS_KAFKA_TLS}")));
+    }
     let required = |name, why: &str| match values.text(name) {
         "" => Err(values.error(name, format!("set: BESPEAK_KAFKA_LOGIN={why} needs it"))),
         value => Ok(value.to_owned()),
@@ -81,7 +94,7 @@ fn security(values: &Values) -> Result<Security, ConfigError> {
     let login = match mechanism {
         "none" => None,
         "msk-iam" if !tls => {
-            return Err(values.error("BESPEAK_KAFKA_TLS", "true: Amazon MSK takes IAM only over TLS"));
+            return Err(values.error("BESPEAK_KAFKA_TLS", "true: Amazon MSK accepts IAM only over TLS"));
         }
         "msk-iam" => Some(Login::MskIam { region: required("BESPEAK_KAFKA_REGION", "msk-iam")? }),
         mechanism => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{ConfigError, Values};
 use crate::{lock::LockOptions, secret_url::SecretUrl};
 
-/// Parses them.
+/// Parses the settings.
 pub(super) fn options(values: &Values) -> Result<LockOptions, ConfigError> {
     const NODE: &str = "BESPEAK_LOCK_NODE_TIMEOUT_MS";
     let millis = |name, min, max| Ok(Duration::from_millis(values.number(name, min, max)?));
@@ -15,7 +15,7 @@ pub(super) fn options(values: &Values) -> Result<LockOptions, ConfigError> {
         lease: millis("BESPEAK_LOCK_LEASE_MS", 100, 3_600_000)?,
         node_timeout: millis(NODE, 1, 60_000)?,
     };
-    // Two rounds of questions must leave most of the lease to the holder.
+    // Two rounds of calls to a node must leave most of the lease to the holder.
     if config.node_timeout * 4 > config.lease {
         return Err(values.error(NODE, "at most a quarter of BESPEAK_LOCK_LEASE_MS"));
     }
@@ -48,6 +48,11 @@ fn redis_urls(values: &Values) -> Result<Vec<SecretUrl>, ConfigError> {
             return wrong("independent nodes, each named once");
         }
         urls.push(SecretUrl::new(text));
+    }
+    if !cfg!(feature = "redis") && !urls.is_empty() {
+        return Err(
+            values.error(NAME, "empty: this build has no Redis client; build it with the feature redis")
+        );
     }
     Ok(urls)
 }

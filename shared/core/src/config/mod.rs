@@ -1,6 +1,8 @@
-//! The configuration: one table of settings, each an environment variable and a flag of `bespeak serve`.
+//! The configuration: one table of settings, each of which is an environment variable and a flag of `bespeak serve`.
 //!
-//! A wrong value is one line that names the variable, the value and what would be right. Never: defaults anywhere else.
+//! The error of an invalid value is one line with the variable, the value and what would be right. Never: a default
+//! anywhere else. Next: `settings.rs` for the table, `values.rs` for where values come from, and one file for each
+//! group of settings.
 
 mod coordination;
 mod events;
@@ -32,49 +34,49 @@ use crate::{
 /// The parsed configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// Where the books are.
+    /// The URL of the database.
     pub database: DatabaseUrl,
-    /// How many connections serve reads.
+    /// The number of connections that serve reads.
     pub read_connections: u32,
-    /// How many connections write, at most; `SQLite` has one.
+    /// The largest number of connections that write; SQLite has one.
     pub write_connections: u32,
-    /// How concurrent reservations are kept apart.
+    /// The strategy that keeps concurrent reservations apart.
     pub strategy: Strategy,
-    /// How distributed locks are taken, by strategies that take any.
+    /// The options of distributed locks, for strategies that use them.
     pub locks: LockOptions,
-    /// What processes share through Redis besides locks.
+    /// The options of coordination through Redis, apart from locks.
     pub coordination: CoordinationOptions,
-    /// How many lanes.
+    /// The number of lanes.
     pub lanes: usize,
-    /// How many commands one transaction takes at the most.
+    /// The largest number of commands in one transaction.
     pub lane_batch: usize,
-    /// How many commands may wait, per lane.
+    /// The largest number of waiting commands: per lane, or in total for strategies without lanes.
     pub lane_queue: usize,
-    /// What one request may ask for.
+    /// The limits of one request.
     pub limits: Limits,
-    /// For how long things are kept.
+    /// How long records are kept.
     pub retention: Retention,
-    /// Where events go.
+    /// The event log.
     pub events: EventLog,
-    /// What events say they come from: the CloudEvents `source`.
+    /// The CloudEvents `source` of events.
     pub events_source: String,
     /// Whether this process relays events from the outbox.
     pub relay: bool,
-    /// Whether this process applies what the event log delivers.
+    /// Whether this process applies the events of the event log.
     pub consumer: bool,
-    /// Who is told of events.
+    /// The options of webhooks.
     pub webhooks: WebhookOptions,
-    /// How long a scheduled function goes on that was not told so by its event.
+    /// How long a scheduled function runs, if its event does not say so.
     pub cron_until: RunUntil,
-    /// What HTTP accepts.
+    /// The options of HTTP.
     pub http: HttpOptions,
-    /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
+    /// The filter of log lines, in the notation of `tracing_subscriber::EnvFilter`.
     pub log: String,
-    /// How they are written.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Where spans are exported to.
+    /// The options of the export of spans; `None` if spans are not exported.
     pub otlp: Option<OtlpOptions>,
 }
 
@@ -82,7 +84,7 @@ impl Config {
     /// Parses the settings.
     ///
     /// # Errors
-    /// The first value that is not valid, in the order of the table.
+    /// A value that is invalid.
     pub fn parse(values: &Values) -> Result<Self, ConfigError> {
         let listen = values.text("BESPEAK_LISTEN");
         let listen = listen
@@ -92,6 +94,10 @@ impl Config {
             .map_err(|invalid| values.error("BESPEAK_DATABASE_URL", invalid.expected))?;
         let strategy = strategy::strategy(values)?;
         let locks = locks::options(values)?;
+        if strategy == Strategy::Redlock && !cfg!(feature = "redis") {
+            let expected = "another: this build has no Redis client; build it with the feature redis";
+            return Err(values.error("BESPEAK_STRATEGY", expected));
+        }
         if strategy == Strategy::Redlock && locks.redis_urls.is_empty() {
             return Err(
                 values.error("BESPEAK_REDIS_URLS", "set for the strategy redlock: the URLs of its nodes")
@@ -127,8 +133,9 @@ impl Config {
         })
     }
 
-    /// The same with another strategy, of which no setting need know: for the lock lab, which runs every one of them, also
-    /// those that oversell. Not for `serve`.
+    /// Replaces the strategy, including by one that no setting accepts. Only for the lock lab, which runs every
+    /// strategy, also those that oversell.
+    #[cfg(feature = "lab")]
     #[must_use]
     pub fn with_strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }
@@ -148,11 +155,13 @@ struct Lanes {
     write_connections: u32,
 }
 
-/// How many lanes and write connections there are, which depends on the database and the strategy.
+/// Parses the numbers of lanes and of write connections, which depend on the database and the strategy.
 fn lanes(values: &Values, database: &DatabaseUrl, strategy: Strategy) -> Result<Lanes, ConfigError> {
     let (lanes, write_connections) = match database {
         DatabaseUrl::Sqlite(_) if !strategy.is_of_sqlite() => {
-            return Err(values.error("BESPEAK_STRATEGY", "lanes or pessimistic with SQLite"));
+            let expected =
+                "lanes or pessimistic with SQLite, or shedlock or redlock with BESPEAK_EXPERIMENTAL=true";
+            return Err(values.error("BESPEAK_STRATEGY", expected));
         }
         // SQLite has one writer, so a second lane would only wait for the first.
         DatabaseUrl::Sqlite(_) => (values.size_or("BESPEAK_LANES", 1, 1, 1)?, 1),

@@ -1,9 +1,9 @@
-//! Parses the settings of span export.
+//! Parses the settings of the export of spans.
 
 use super::{ConfigError, Values};
 use crate::{secret_url::SecretUrl, telemetry::OtlpOptions};
 
-/// Parses them; `None` if nothing is exported.
+/// Parses the settings; `None` if spans are not exported.
 pub(super) fn options(values: &Values) -> Result<Option<OtlpOptions>, ConfigError> {
     const RATIO: &str = "BESPEAK_OTLP_SAMPLE_RATIO";
     const ENDPOINT: &str = "BESPEAK_OTLP_ENDPOINT";

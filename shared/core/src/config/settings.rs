@@ -1,26 +1,27 @@
-//! The table of settings.
+//! The table of settings. The help texts are the source of the page of settings and of
+//! `bespeak serve --help`.
 
 use crate::secret_url::without_password;
 
-/// One setting.
+/// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The environment variable.
+    /// The name of the environment variable.
     pub name: &'static str,
-    /// The value where nobody sets it.
+    /// The value if the setting is absent.
     pub default: &'static str,
-    /// What it means, its unit and its range.
+    /// The meaning, the unit and the range, for users.
     pub help: &'static str,
-    /// Whether it may hold a password, which is never shown.
+    /// Whether it may contain a password, which is never shown.
     pub secret: bool,
-    /// Whether it is a secret as a whole, of which nothing is shown.
+    /// Whether the whole value is secret, so that nothing of it is shown.
     pub opaque: bool,
-    /// Whether `bespeak serve` has it as a flag; the others are for clients.
+    /// Whether `bespeak serve` has it as a flag; the other settings are for client commands.
     pub of_server: bool,
 }
 
 impl Setting {
-    /// A value of this setting as anybody may see it.
+    /// A value of this setting with its secret hidden.
     pub(super) fn without_secret(&self, value: &str) -> String {
         match (self.opaque, self.secret) {
             (true, _) if value.is_empty() => String::new(),
@@ -30,7 +31,7 @@ impl Setting {
         }
     }
 
-    /// The flag of `bespeak serve`, without its dashes: `BESPEAK_LANE_QUEUE` is `lane-queue`.
+    /// The flag of `bespeak serve`, without its dashes: the flag of `BESPEAK_LANE_QUEUE` is `lane-queue`.
     pub fn flag(&self) -> String {
         self.name.trim_start_matches("BESPEAK_").to_ascii_lowercase().replace('_', "-")
     }
@@ -40,210 +41,281 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
     Setting { name, default, help, secret: false, opaque: false, of_server: true }
 }
 
-/// Every setting, in the order in which `bespeak config` prints them.
+/// All settings, in the order in which `bespeak config` prints them.
 pub const SETTINGS: &[Setting] = &[
-    setting("BESPEAK_LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 takes a free one"),
+    setting("BESPEAK_LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 chooses a free port"),
     Setting {
         secret: true,
         ..setting(
             "BESPEAK_DATABASE_URL",
             "sqlite://bespeak.db",
-            "Where the books are: sqlite://FILE (created if missing) or mysql://USER:PASSWORD@HOST:PORT/DATABASE",
+            "URL of the database: sqlite://FILE (created if missing; one machine) or \
+             mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL or MariaDB; any number of processes)",
         )
     },
-    setting("BESPEAK_READ_CONNECTIONS", "4", "Database connections that serve reads (1 to 1000)"),
+    setting(
+        "BESPEAK_READ_CONNECTIONS",
+        "4",
+        "Database connections for reads (1 to 1000); raise it if bespeak_pool_wait_seconds of the pool \
+         readers grows",
+    ),
     setting(
         "BESPEAK_WRITE_CONNECTIONS",
         "16",
-        "Database connections that write, at most (1 to 1000); SQLite has one",
+        "Largest number of database connections for writes (1 to 1000), at least BESPEAK_LANES; SQLite \
+         always has one",
     ),
     setting(
         "BESPEAK_STRATEGY",
         "lanes",
-        "How reservations are kept apart: lanes (waiting commands share a transaction), or one transaction each: pessimistic \
-         (row lock), conditional (the update is the guard) or optimistic (version check); experimental, inside a distributed \
-         lock: shedlock (a lease in the database) or redlock (BESPEAK_REDIS_URLS)",
+        "How concurrent reservations are kept apart: lanes (waiting commands share a transaction), or \
+         one transaction per command with pessimistic (row lock), conditional (the update checks the \
+         stock) or optimistic (version check). shedlock (a lease in the database) and redlock \
+         (BESPEAK_REDIS_URLS) add a distributed lock around the transaction and need \
+         BESPEAK_EXPERIMENTAL. SQLite has all but conditional and optimistic",
     ),
-    setting("BESPEAK_EXPERIMENTAL", "false", "Whether experimental strategies may be chosen: true or false"),
+    setting(
+        "BESPEAK_EXPERIMENTAL",
+        "false",
+        "Allows the experimental strategies shedlock and redlock, on any database: true or false",
+    ),
     Setting {
         opaque: true,
         ..setting(
             "BESPEAK_REDIS_URLS",
             "",
-            "Redis nodes, comma-separated: redis://[USER][:PASSWORD@]HOST:PORT[/DB], or rediss:// for TLS; several \
-             independent ones make a Redlock quorum; empty for none",
+            "Redis nodes, comma-separated: redis://[USER][:PASSWORD@]HOST:PORT[/DB], or rediss:// for \
+             TLS; empty for none. The first node is used for hints and rate limits; several independent \
+             nodes form the quorum of the strategy redlock",
         )
     },
     setting(
         "BESPEAK_REDIS_TIMEOUT_MS",
         "20",
-        "How long a request waits for the first Redis node, in ms (1 to 1000); then it goes on without",
+        "How long a request waits for the first Redis node, in milliseconds (1 to 1000); after that it \
+         continues without Redis",
     ),
     setting(
         "BESPEAK_REDIS_PREFIX",
         "bespeak",
-        "What keys and channels of gate and rate limit begin with; another one for each deployment on the same Redis",
+        "Prefix of Redis keys and channels (1 to 64 characters of A-Za-z0-9._:-); use a different one \
+         for each deployment that shares a Redis",
     ),
     setting(
         "BESPEAK_RATE_LIMIT_PER_HOLDER",
         "none",
-        "How often a holder may ask for units, such as 20/1s, 300/5m or 1000/1h; more is answered 429",
+        "Largest number of reserve requests of one holder in a time (1 to 1000000 requests in 1s to \
+         24h), such as 20/1s, 300/5m or 1000/1h; further requests get 429. none for no limit",
     ),
     setting(
         "BESPEAK_LOCK_TIMEOUT_MS",
         "2000",
-        "How long a command waits for its distributed locks before it is answered 503, in ms (1 to 60000)",
+        "How long a command waits for its distributed locks before it gets 503, in milliseconds (1 to \
+         60000); only for shedlock and redlock",
     ),
     setting(
         "BESPEAK_LOCK_LEASE_MS",
         "10000",
-        "How long a distributed lock outlives a holder that is gone, in ms (100 to 3600000)",
+        "How long a distributed lock stays locked after its holder disappeared, in milliseconds (100 to \
+         3600000); only for shedlock and redlock",
     ),
     setting(
         "BESPEAK_LOCK_NODE_TIMEOUT_MS",
         "200",
-        "How long one Redis node is waited for, in ms (at most a quarter of BESPEAK_LOCK_LEASE_MS)",
+        "How long redlock waits for one Redis node, in milliseconds (at most a quarter of \
+         BESPEAK_LOCK_LEASE_MS)",
     ),
-    setting("BESPEAK_LANES", "auto", "Lanes (1 to 256); auto is 8, and 1 for SQLite, which has one writer"),
-    setting("BESPEAK_LANE_BATCH", "512", "Commands that one transaction takes at the most (1 to 10000)"),
-    setting("BESPEAK_LANE_QUEUE", "8192", "Commands that may wait; more are answered 503 (1 to 1000000)"),
+    setting(
+        "BESPEAK_LANES",
+        "auto",
+        "Lanes, each of which runs one transaction at a time (1 to 256, at most \
+         BESPEAK_WRITE_CONNECTIONS); auto is 8, and 1 for SQLite, which has one writer",
+    ),
+    setting(
+        "BESPEAK_LANE_BATCH",
+        "512",
+        "Largest number of commands in one transaction of a lane (1 to 10000)",
+    ),
+    setting(
+        "BESPEAK_LANE_QUEUE",
+        "8192",
+        "Commands that may wait in each lane (1 to 1000000); further commands get 503. For strategies \
+         without lanes it bounds all waiting commands together",
+    ),
     setting(
         "BESPEAK_EVENTS_URL",
         "embedded:",
-        "Where events go: embedded: (to the consumer of the same process) or kafka://HOST:PORT[,HOST:PORT..][/TOPIC]",
+        "Event log: embedded: (events are applied in the same process) or \
+         kafka://HOST:PORT[,HOST:PORT..][/TOPIC]; the default topic is bespeak.events",
     ),
-    setting("BESPEAK_EVENTS_SOURCE", "/bespeak", "What events say they come from: the CloudEvents source"),
+    setting("BESPEAK_EVENTS_SOURCE", "/bespeak", "CloudEvents source of all events: a URI reference"),
     setting(
         "BESPEAK_EVENTS_PARTITIONS",
         "12",
-        "Partitions of the topic (1 to 10000): created with so many, and refused with another number",
+        "Partitions of the topic (1 to 10000): a missing topic is created with this number, and a topic \
+         with another number is rejected",
     ),
     setting(
         "BESPEAK_EVENTS_REPLICAS",
         "auto",
-        "Copies of the topic when it is created (1 to 100); auto leaves that to the broker",
+        "Replicas of the topic if it is created (1 to 100); auto leaves the number to the broker",
     ),
-    setting("BESPEAK_EVENTS_COMPRESSION", "lz4", "How batches of events are compressed: lz4, zstd or none"),
-    setting("BESPEAK_CONSUMER_GROUP", "bespeak", "Kafka's consumer group, and the name of its inbox"),
-    setting("BESPEAK_RELAY", "on", "Whether this process relays events from the outbox: on or off"),
+    setting("BESPEAK_EVENTS_COMPRESSION", "lz4", "Compression of batches of events: lz4, zstd or none"),
+    setting(
+        "BESPEAK_CONSUMER_GROUP",
+        "bespeak",
+        "Kafka consumer group, and the name of its inbox (1 to 64 characters of A-Za-z0-9._-)",
+    ),
+    setting(
+        "BESPEAK_RELAY",
+        "on",
+        "Whether this process publishes events from the outbox: on or off. At least one process needs it",
+    ),
     setting(
         "BESPEAK_CONSUMER",
         "on",
-        "Whether this process applies what Kafka delivers: on or off (with embedded: the relay does so)",
+        "Whether this process applies events from Kafka: on or off. With embedded: the relay applies \
+         them",
     ),
-    setting("BESPEAK_KAFKA_TLS", "false", "Whether brokers are spoken to over TLS: true or false"),
+    setting("BESPEAK_KAFKA_TLS", "false", "Use TLS for connections to brokers: true or false"),
     setting(
         "BESPEAK_KAFKA_CA_FILE",
         "",
-        "A PEM file of certificates to trust, instead of the system's; empty for the system's",
+        "PEM file of certificates to trust instead of the system certificates; empty for the system \
+         certificates. Needs BESPEAK_KAFKA_TLS",
     ),
     setting(
         "BESPEAK_KAFKA_LOGIN",
         "none",
-        "How to log in to brokers: none, scram-sha-512, scram-sha-256, plain or msk-iam",
+        "Authentication with brokers: none, scram-sha-512, scram-sha-256, plain or msk-iam (needs TLS \
+         and BESPEAK_KAFKA_REGION)",
     ),
-    setting("BESPEAK_KAFKA_USERNAME", "", "The name to log in with"),
-    Setting { opaque: true, ..setting("BESPEAK_KAFKA_PASSWORD", "", "The password to log in with") },
-    setting("BESPEAK_KAFKA_REGION", "", "The AWS region of the cluster, for msk-iam"),
+    setting("BESPEAK_KAFKA_USERNAME", "", "User name for scram-sha-512, scram-sha-256 and plain"),
+    Setting {
+        opaque: true,
+        ..setting("BESPEAK_KAFKA_PASSWORD", "", "Password for scram-sha-512, scram-sha-256 and plain")
+    },
+    setting("BESPEAK_KAFKA_REGION", "", "AWS region of the cluster, for msk-iam"),
     setting(
         "BESPEAK_CRON_UNTIL",
         "deadline",
-        "How long an invocation of relay-cron by its schedule goes on: deadline (until shortly before it) or idle (until \
-         nothing is left to do)",
+        "How long a scheduled invocation of relay-cron runs: deadline (until shortly before its time \
+         limit) or idle (until nothing is left to do)",
     ),
     setting(
         "BESPEAK_HTTP_BASE_PATH",
         "",
-        "A path in front of the API's own that is stripped, such as /booking: a base-path mapping or a proxy's mount",
+        "Path prefix that is removed from request paths, such as /booking, if a gateway or proxy mounts \
+         the API under a path; empty for none",
     ),
-    setting("BESPEAK_QUANTITY_MAX", "1000000", "Largest quantity of one item, in units"),
     setting(
-        "BESPEAK_TOTAL_MAX",
-        "9007199254740991",
-        "Largest total of a resource, in units (2^53 - 1 at most)",
+        "BESPEAK_QUANTITY_MAX",
+        "1000000",
+        "Largest quantity of one item of a reservation, in units (1 to 2^53 - 1)",
     ),
-    setting("BESPEAK_TTL_DEFAULT_SECONDS", "300", "TTL of a hold that names none, in seconds"),
-    setting("BESPEAK_TTL_MAX_SECONDS", "86400", "Longest TTL, in seconds"),
-    setting("BESPEAK_LIFE_MAX_SECONDS", "172800", "Longest life of a hold, extensions included, in seconds"),
-    setting("BESPEAK_ITEMS_MAX", "32", "Most items of one reservation (1 to 1000)"),
+    setting("BESPEAK_TOTAL_MAX", "9007199254740991", "Largest total of a resource, in units (1 to 2^53 - 1)"),
+    setting(
+        "BESPEAK_TTL_DEFAULT_SECONDS",
+        "300",
+        "TTL of a hold whose request names none, in seconds (at most BESPEAK_TTL_MAX_SECONDS)",
+    ),
+    setting(
+        "BESPEAK_TTL_MAX_SECONDS",
+        "86400",
+        "Longest TTL that a request may name, in seconds (at most 366 days)",
+    ),
+    setting(
+        "BESPEAK_LIFE_MAX_SECONDS",
+        "172800",
+        "Longest life of a hold, extensions included, in seconds (at least BESPEAK_TTL_MAX_SECONDS, at \
+         most 366 days)",
+    ),
+    setting("BESPEAK_ITEMS_MAX", "32", "Largest number of items of one reservation (1 to 1000)"),
     setting("BESPEAK_HOLDER_LENGTH_MAX", "128", "Longest holder, in characters (1 to 128)"),
     setting(
         "BESPEAK_METADATA_BYTES_MAX",
         "4096",
-        "Longest metadata, in bytes of JSON (at most 524288: an event bears it)",
+        "Largest metadata of a reservation, in bytes of JSON (2 to 524288); every event of the \
+         reservation carries it",
     ),
     setting(
         "BESPEAK_RETENTION_HOURS",
         "168",
-        "How long released, expired and cancelled reservations are kept, and with them their idempotency keys, in hours (at \
-         least 72); committed ones are kept for ever",
+        "How long released, expired and cancelled reservations are kept, with their idempotency keys, in \
+         hours (at least 72); committed reservations are kept for ever",
     ),
     setting(
         "BESPEAK_EVENT_RETENTION_HOURS",
         "24",
-        "How long published events are kept, in hours (at most BESPEAK_RETENTION_HOURS)",
+        "How long published events are kept in the outbox, in hours (1 to BESPEAK_RETENTION_HOURS)",
     ),
     setting(
         "BESPEAK_INBOX_RETENTION_HOURS",
         "192",
-        "How long a consumer remembers which events it has applied, in hours: longer than the topic keeps them",
+        "How long a consumer remembers which events it has applied, in hours (at least \
+         BESPEAK_EVENT_RETENTION_HOURS); choose a longer time than the retention of the topic",
     ),
     setting(
         "BESPEAK_WEBHOOK_URL",
         "",
-        "A URL that is told of every event, signed with BESPEAK_WEBHOOK_SECRET; empty for none. More endpoints are made over \
-         HTTP",
+        "URL that receives every event as a webhook, signed with BESPEAK_WEBHOOK_SECRET; empty for none. \
+         The HTTP API manages further endpoints",
     ),
     Setting {
         opaque: true,
         ..setting(
             "BESPEAK_WEBHOOK_SECRET",
             "",
-            "What deliveries to BESPEAK_WEBHOOK_URL are signed with: whsec_ and the base64 of 24 to 64 random bytes",
+            "Secret that signs the deliveries to BESPEAK_WEBHOOK_URL: whsec_ and the base64 of 24 to 64 \
+             random bytes",
         )
     },
     setting(
         "BESPEAK_WEBHOOK_ALLOW_PRIVATE",
         "false",
-        "Whether webhooks may be sent to addresses that the internet cannot reach, such as 127.0.0.1 or 10.0.0.1: true or false",
+        "Whether webhooks may be sent to addresses that are not reachable from the internet, such as \
+         127.0.0.1 or 10.0.0.1: true or false",
     ),
     setting(
         "BESPEAK_WEBHOOK_RETENTION_HOURS",
         "168",
-        "How long webhook deliveries are kept once they were made or given up, in hours",
+        "How long webhook deliveries are kept after they were delivered or given up, in hours (at least \
+         1)",
     ),
-    setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes"),
-    setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest import, in bytes"),
+    setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes (1024 to 16777216)"),
+    setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest body of an import, in bytes (1024 to 67108864)"),
     setting(
         "BESPEAK_REQUEST_TIMEOUT_SECONDS",
         "10",
-        "How long a client may take to send a request, in seconds",
+        "How long a client may take to send a request, in seconds (1 to 300)",
     ),
     setting(
         "BESPEAK_LOG",
         "info",
         "Which log lines are written: error, warn, info, debug, trace, or target=level,..",
     ),
-    setting("BESPEAK_LOG_FORMAT", "text", "How they are written: text or json"),
+    setting("BESPEAK_LOG_FORMAT", "text", "Format of log lines: text or json"),
     Setting {
         secret: true,
         ..setting(
             "BESPEAK_OTLP_ENDPOINT",
             "",
-            "Where spans go by OpenTelemetry's protocol over HTTP, such as http://127.0.0.1:4318; empty for nowhere",
+            "Base URL of a collector that receives spans by OTLP over HTTP, such as \
+             http://127.0.0.1:4318; empty to export none",
         )
     },
     setting(
         "BESPEAK_OTLP_SAMPLE_RATIO",
         "1",
-        "Which part of the traces that begin here is exported (0 to 1); of others, those that their callers sample",
+        "Share of the traces that begin in this process that is exported (0 to 1); traces that a caller \
+         began follow the sampling of the caller",
     ),
     Setting {
         of_server: false,
         ..setting(
             "BESPEAK_SERVER_URL",
             "http://127.0.0.1:8080",
-            "The server that client commands talk to (OPENRESERVE_SERVER_URL is honoured too)",
+            "Server that the client commands connect to (OPENRESERVE_SERVER_URL is accepted too)",
         )
     },
 ];

@@ -1,13 +1,13 @@
-//! Parses which strategy keeps concurrent reservations apart.
+//! Parses the strategy that keeps concurrent reservations apart.
 
 use super::{ConfigError, Values};
 use crate::dispatch::Strategy;
 
-/// Parses it.
+/// Parses the setting.
 pub(super) fn strategy(values: &Values) -> Result<Strategy, ConfigError> {
     const NAME: &str = "BESPEAK_STRATEGY";
-    let served = Strategy::ALL.map(|strategy| (strategy.as_str(), strategy));
-    let served: Vec<_> = served.into_iter().filter(|(_, strategy)| strategy.may_serve()).collect();
+    let served = Strategy::ALL.iter().copied().filter(|strategy| strategy.may_serve());
+    let served: Vec<_> = served.map(|strategy| (strategy.as_str(), strategy)).collect();
     let strategy = values.choice(NAME, &served)?;
     let experimental = values.choice("BESPEAK_EXPERIMENTAL", &[("true", true), ("false", false)])?;
     if strategy.is_experimental() && !experimental {

@@ -10,7 +10,7 @@ fn refusal(name: &'static str, value: &str) -> String {
 }
 
 #[test]
-fn the_defaults_are_valid_and_are_the_documented_limits() {
+fn defaults_are_valid_and_equal_the_documented_limits() {
     let config = Config::parse(&Values::collect(|_| None, |_| None)).expect("valid");
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.strategy, Strategy::Lanes);
@@ -19,14 +19,17 @@ fn the_defaults_are_valid_and_are_the_documented_limits() {
 }
 
 #[test]
-fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be_right() {
+fn an_invalid_value_is_reported_in_one_line_with_variable_value_and_expectation() {
     assert_eq!(
         refusal("BESPEAK_LANE_QUEUE", "many"),
         r#"BESPEAK_LANE_QUEUE="many" is not valid: must be a whole number from 1 to 1000000"#
     );
     assert_eq!(
         refusal("BESPEAK_STRATEGY", "optimism"),
-        r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic or shedlock or redlock"#
+        concat!(
+            r#"BESPEAK_STRATEGY="optimism" is not valid: must be lanes or conditional or pessimistic or optimistic"#,
+            " or shedlock or redlock"
+        )
     );
     assert!(refusal("BESPEAK_LISTEN", "8080").contains("such as 127.0.0.1:8080"));
     assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("must survive"));
@@ -39,7 +42,7 @@ fn a_wrong_value_is_one_line_that_names_the_variable_the_value_and_what_would_be
 }
 
 #[test]
-fn a_strategy_with_a_distributed_lock_is_asked_for_twice_and_those_of_the_lab_never_serve() {
+fn strategies_with_a_lock_need_the_experimental_setting_and_those_of_the_lab_never_serve() {
     let with = |strategy: &'static str, redis: &'static str| {
         Values::collect(
             |asked| match asked {
@@ -68,7 +71,7 @@ fn a_strategy_with_a_distributed_lock_is_asked_for_twice_and_those_of_the_lab_ne
     assert!(wrong.contains("URL 2 of them is not") && !wrong.contains("hunter2"), "{wrong}");
     assert!(refused("lanes", "redis://a,redis://a:6379/1").contains("each named once"));
     for strategy in Strategy::ALL {
-        assert_eq!(Strategy::named(strategy.as_str()), Some(strategy));
+        assert_eq!(Strategy::named(strategy.as_str()), Some(*strategy));
         if !strategy.may_serve() {
             assert!(refused(strategy.as_str(), "redis://a").contains("is not valid: must be lanes or"));
         }
@@ -81,7 +84,7 @@ fn a_password_is_never_shown() {
     assert!(!refusal("BESPEAK_DATABASE_URL", "mysql://bespeak:hunter2@db/").contains("hunter2"));
     let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_DATABASE_URL").expect("known");
     assert_eq!(values("BESPEAK_DATABASE_URL", url).shown(setting).0, "mysql://bespeak:***@db/bespeak");
-    // With a character that should have been escaped.
+    // A password with a character that should have been escaped.
     for character in ['#', '/', '?', '@', ':'] {
         let url = format!("mysql://bespeak:hunter2{character}x@db/bespeak");
         let shown = values("BESPEAK_DATABASE_URL", &url).shown(setting).0;
@@ -126,7 +129,7 @@ fn a_webhook_has_a_url_and_a_secret_that_is_never_shown() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+fn a_flag_wins_over_the_environment_and_the_environment_over_the_default() {
     let both = Values::collect(
         |name| (name == "BESPEAK_ITEMS_MAX").then(|| "3".to_owned()),
         |name| matches!(name, "BESPEAK_ITEMS_MAX" | "BESPEAK_LANE_BATCH").then(|| "5".to_owned()),
@@ -136,7 +139,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
 }
 
 #[test]
-fn a_misspelt_variable_is_named_with_what_it_may_have_meant() {
+fn a_misspelt_variable_is_reported_with_the_probable_setting() {
     let found =
         unknown_variables(["BESPEAK_LANE_QUEU", "BESPEAK_SERVICE_HOST", "BESPEAK_LANES", "PATH"].into_iter());
     assert_eq!(
@@ -149,7 +152,7 @@ fn a_misspelt_variable_is_named_with_what_it_may_have_meant() {
 }
 
 #[test]
-fn a_rate_is_so_many_in_so_long() {
+fn a_rate_is_a_number_of_requests_and_a_time() {
     let rate = |text: &str| {
         let config = Config::parse(&values("BESPEAK_RATE_LIMIT_PER_HOLDER", text)).expect("valid");
         config.coordination.rate_limit.map(|rate| (rate.requests, rate.per.as_secs()))
@@ -169,7 +172,7 @@ fn a_rate_is_so_many_in_so_long() {
 }
 
 #[test]
-fn processes_of_one_database_share_and_no_others() {
+fn only_processes_of_the_same_database_share_a_scope() {
     let scope = |url: &'static str, prefix: &'static str| {
         let values = Values::collect(
             |asked| match asked {
@@ -183,7 +186,7 @@ fn processes_of_one_database_share_and_no_others() {
     };
     let here = scope("mysql://ann:one@db:3306/books", "shop");
     assert!(here.starts_with("shop:") && !here.contains("one"), "{here}");
-    assert_eq!(here, scope("mysql://bob:two@db/books", "shop"), "whoever logs in, and however it is written");
+    assert_eq!(here, scope("mysql://bob:two@db/books", "shop"), "another account, and the default port");
     for other in ["mysql://ann:one@db:3307/books", "mysql://ann:one@db/other", "mysql://ann:one@db2/books"] {
         assert_ne!(here, scope(other, "shop"), "{other}");
     }

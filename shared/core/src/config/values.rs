@@ -1,18 +1,18 @@
-//! The text of the settings, where each came from, and the error for one that is not valid.
+//! The text of the settings, the source of each value, and the error of an invalid value.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::{SETTINGS, Setting};
 use crate::secret_url::without_password;
 
-/// A value that stops the start.
+/// An invalid value, which stops the start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// The variable.
+    /// The name of the environment variable.
     pub name: &'static str,
-    /// What it was set to; secrets hidden.
+    /// Its value, with secrets hidden.
     pub value: String,
-    /// What would be right.
+    /// What would be right, as the end of a sentence that starts with "must be".
     pub expected: String,
 }
 
@@ -22,14 +22,14 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody set it.
+    /// The table of settings.
     Default,
-    /// The environment.
+    /// An environment variable.
     Environment,
-    /// A flag.
+    /// A flag of the command.
     Flag,
 }
 
@@ -43,13 +43,13 @@ impl fmt::Display for Source {
     }
 }
 
-/// The text of every setting, not yet parsed.
+/// The text of every setting, not parsed yet.
 #[derive(Clone, Debug)]
 pub struct Values(BTreeMap<&'static str, (String, Source)>);
 
 impl Values {
-    /// Collects the settings: what `flag` gives wins over what `environment` gives, and that over the default. Both are
-    /// asked by variable name.
+    /// Collects the settings. A value from `flag` wins over one from `environment`, which wins over the default. Both
+    /// functions receive the name of the variable.
     pub fn collect(
         flag: impl Fn(&str) -> Option<String>,
         environment: impl Fn(&str) -> Option<String>,
@@ -66,20 +66,20 @@ impl Values {
         Self(SETTINGS.iter().map(|setting| (setting.name, value(setting))).collect())
     }
 
-    /// The settings of the process's environment.
+    /// Collects the settings from the environment of the process.
     pub fn from_environment() -> Self {
         Self::collect(|_| None, |name| std::env::var(name).ok())
     }
 
-    /// The settings of the process's environment, and where nobody set them, what this program takes for its defaults
-    /// instead of the table's.
+    /// Collects the settings from the environment of the process. For settings that are absent there, `defaults` wins
+    /// over the table.
     pub fn from_environment_or(defaults: &[(&str, &str)]) -> Self {
         let default =
             |name: &str| defaults.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
         Self::collect(|_| None, |name| std::env::var(name).ok().or_else(|| default(name)))
     }
 
-    /// A setting's text and where it came from, its password hidden.
+    /// The text of a setting with its password hidden, and the source of the value.
     pub fn shown(&self, setting: &Setting) -> (String, Source) {
         let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
         (setting.without_secret(&value), source)
@@ -110,7 +110,7 @@ impl Values {
         usize::try_from(number).map_err(|_| self.error(name, "smaller on this machine"))
     }
 
-    /// A size, or what `auto` stands for.
+    /// Parses a size; the value `auto` means `auto`.
     pub(super) fn size_or(
         &self,
         name: &'static str,
@@ -142,11 +142,12 @@ impl Values {
     }
 }
 
-/// Variables that start with `BESPEAK_` and are no setting, each with the setting that it may have meant.
+/// Returns the variables that start with `BESPEAK_` and are not settings, each with the setting that was probably
+/// meant.
 pub fn unknown_variables<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(String, Option<&'static str>)> {
     names
         .filter(|name| name.starts_with("BESPEAK_"))
-        // What tests and the lock lab are told.
+        // Variables of tests and of the lock lab.
         .filter(|name| !name.starts_with("BESPEAK_TEST_") && !name.starts_with("BESPEAK_LAB_"))
         .filter(|name| SETTINGS.iter().all(|setting| setting.name != *name))
         .map(|name| {

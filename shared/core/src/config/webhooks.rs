@@ -1,9 +1,9 @@
-//! Parses the settings of webhooks: the endpoint of the environment, and which addresses are allowed.
+//! Parses the settings of webhooks: the endpoint of the environment, and the allowed addresses.
 
 use super::{ConfigError, Values};
 use crate::webhooks::{Configured, EndpointUrl, Secret, WebhookOptions};
 
-/// Parses them.
+/// Parses the settings.
 pub(super) fn options(values: &Values) -> Result<WebhookOptions, ConfigError> {
     let (url, secret) = ("BESPEAK_WEBHOOK_URL", "BESPEAK_WEBHOOK_SECRET");
     let allow_private =
@@ -12,9 +12,9 @@ pub(super) fn options(values: &Values) -> Result<WebhookOptions, ConfigError> {
         "an http or https URL without user, password or fragment, such as https://example.com/webhooks";
     let endpoint = match (values.text(url), values.text(secret)) {
         ("", "") => None,
-        ("", _) => return Err(values.error(url, "set where BESPEAK_WEBHOOK_SECRET is")),
+        ("", _) => return Err(values.error(url, "set if BESPEAK_WEBHOOK_SECRET is set")),
         (_, "") => {
-            return Err(values.error(secret, "set where BESPEAK_WEBHOOK_URL is: see `bespeak config`"));
+            return Err(values.error(secret, "set if BESPEAK_WEBHOOK_URL is set: see `bespeak config`"));
         }
         (text, key) => Some(Configured {
             url: EndpointUrl::parse(url, text).map_err(|_| values.error(url, right_url))?,

@@ -1,8 +1,9 @@
-//! One Redis node, asked through a circuit breaker.
+//! A Redis node behind a circuit breaker.
 //!
-//! The breaker is the connection: while there is one that works, calls go over it, each for as long as the time-out at most.
-//! When it breaks, or calls wait for it too often or too long, there is none, and calls end at once without an answer; a task looks every
-//! second whether Redis is back (half-open), whether or not somebody calls. No call waits for that, nor for a connection.
+//! The connection is the breaker. While there is one (closed), every call uses it and waits for at most the time-out.
+//! When it breaks, or when too many calls time out or are slow, it is dropped (open), and calls return at once
+//! without an answer. Meanwhile a background task probes Redis every second, whether or not there are calls, and
+//! restores the connection when Redis answers quickly (half-open). No call ever waits for a probe or a connection.
 //!
 //! Never: an error that reaches a customer, a password in a log.
 
@@ -15,146 +16,153 @@ use std::{
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::time::{sleep, timeout};
 
+use super::CoordinationOptions;
 use crate::{
     redis_client,
-    telemetry::{self, RedisCall, RedisResult as Counted},
+    telemetry::{self, RedisCall, RedisResult as CallResult},
 };
 
-/// No more calls are made where more than this share of the last ones was not answered in time: some three in a row, or every
-/// other one.
+/// The breaker opens when more than this share of the recent calls timed out: about three in a row, or every other
+/// call.
 const TIMEOUTS_MAX: f64 = 0.3;
-/// About how many calls that is a share of, the last ones most.
+/// The number of calls that the share averages over, with more weight on the latest.
 const SHARE_OF: f64 = 8.0;
-/// Nor where each of so many calls, the quickest too, took longer than this part of the time-out. The quickest, because a process
-/// that has too much to do finds most answers late whose Redis is as quick as ever.
+/// The breaker also opens when each of `WINDOW` calls, even the quickest, took longer than this part of the time-out.
+/// The quickest is compared because a process that is overloaded reads most answers late, even if Redis is as quick
+/// as ever.
 const WINDOW: u32 = 32;
 const SLOW: f64 = 0.5;
-/// For how long no calls are made then, before somebody looks again.
+/// The pause between two probes while the breaker is open.
 const OPEN_FOR: Duration = Duration::from_secs(1);
-/// How often it is asked then before it counts as slow.
+/// The pings of a probe. If none is answered quickly, Redis counts as slow.
 const PINGS: u32 = 4;
-/// How long a connection may take: nobody waits for it.
+/// The time-out of a connection. No call waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A node, shared by all that ask it.
+/// A node, shared by all its users in this process.
 pub(crate) struct RedisNode {
     url: String,
-    patience: Duration,
+    timeout: Duration,
     state: Mutex<State>,
 }
 
+/// The state of the breaker. `number` counts connections: the result of a call changes the state only if the call was
+/// made on the current connection, so that late results of an old connection cannot open a breaker that has just
+/// closed.
 enum State {
-    /// Calls are made.
-    Closed { connection: MultiplexedConnection, number: u64, seen: Seen },
-    /// None are, and a task looks whether they may be again.
-    Open { number: u64, looking: bool },
+    /// Calls are made on this connection.
+    Closed { connection: MultiplexedConnection, number: u64, calls: CallStats },
+    /// No calls are made. `probing` says whether a task probes already, so that there is at most one.
+    Open { number: u64, probing: bool },
 }
 
-/// How the last calls went.
+/// The statistics of recent calls.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// The share that was not answered in time, 0 to 1.
+struct CallStats {
+    /// The share of calls that timed out, 0 to 1, as an exponential moving average.
     timeouts: f64,
-    /// Calls of the present window, and how long the quickest of them took.
-    calls: u32,
+    /// The calls of the current window, and the duration of the quickest.
+    in_window: u32,
     quickest: Option<Duration>,
 }
 
-impl Seen {
-    /// Notes a call and how long it took, `None` where it was not answered in time; says why no more should be made, if so.
-    fn note(&mut self, took: Option<Duration>, patience: Duration) -> Option<String> {
+impl CallStats {
+    /// Records a call and its duration, `None` if it timed out. Returns the reason if the breaker must open.
+    fn record(&mut self, took: Option<Duration>, limit: Duration) -> Option<String> {
         self.timeouts += (f64::from(u8::from(took.is_none())) - self.timeouts) / SHARE_OF;
         if self.timeouts > TIMEOUTS_MAX {
-            return Some(format!("too many calls without an answer within {patience:?}"));
+            return Some(format!("too many calls without an answer within {limit:?}"));
         }
-        let took = took.unwrap_or(patience);
+        let took = took.unwrap_or(limit);
         let quickest = self.quickest.map_or(took, |quickest| quickest.min(took));
-        (self.quickest, self.calls) = (Some(quickest), self.calls + 1);
-        if self.calls < WINDOW {
+        (self.quickest, self.in_window) = (Some(quickest), self.in_window + 1);
+        if self.in_window < WINDOW {
             return None;
         }
-        (self.quickest, self.calls) = (None, 0);
-        (quickest > patience.mul_f64(SLOW))
+        (self.quickest, self.in_window) = (None, 0);
+        (quickest > limit.mul_f64(SLOW))
             .then(|| format!("each of {WINDOW} calls took {quickest:.1?} or longer"))
     }
 }
 
 impl RedisNode {
-    /// A node that is waited for so long. It is connected to when it is first asked or looked for.
-    pub(crate) fn new(url: &str, patience: Duration) -> Arc<Self> {
-        telemetry::set_breaker(true);
-        let state = State::Open { number: 0, looking: false };
-        Arc::new(Self { url: url.to_owned(), patience, state: Mutex::new(state) })
+    /// The node that the options name, if they name one. The first call, or [`Self::connect_early`], starts to connect.
+    pub(crate) fn from_options(options: &CoordinationOptions) -> Option<Arc<Self>> {
+        let url = options.redis_url.as_ref()?.to_string();
+        telemetry::set_open_breaker(true);
+        let state = State::Open { number: 0, probing: false };
+        Some(Arc::new(Self { url, timeout: options.timeout, state: Mutex::new(state) }))
     }
 
-    /// What names it to the client.
+    /// The URL, which may contain a password.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// How long it is waited for.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    /// The time-out of a call.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
-    /// Asks; `None` where there is no answer in time, or Redis is not asked at present. Cancel-safe.
-    pub(super) async fn ask<T, Answer>(
+    /// Makes a call. `None` if it failed or timed out, or if the breaker is open. Cancel-safe.
+    pub(super) async fn call<T, Answer>(
         self: &Arc<Self>,
         call: RedisCall,
-        question: impl FnOnce(MultiplexedConnection) -> Answer,
+        make: impl FnOnce(MultiplexedConnection) -> Answer,
     ) -> Option<T>
     where
         Answer: Future<Output = RedisResult<T>>,
     {
         let Some((connection, number)) = self.connection() else {
-            telemetry::count_redis_call(call, Counted::Skipped, None);
+            telemetry::count_redis_call(call, CallResult::Skipped, None);
             return None;
         };
-        let asked = Instant::now();
-        let answer = timeout(self.patience, question(connection)).await;
-        let took = asked.elapsed();
+        let began = Instant::now();
+        let answer = timeout(self.timeout, make(connection)).await;
+        let took = began.elapsed();
         let (answer, result) = match answer {
-            Ok(Ok(answer)) => (Some(answer), Counted::Ok),
+            Ok(Ok(answer)) => (Some(answer), CallResult::Ok),
             Ok(Err(error)) => {
-                self.failed(number, &error);
-                (None, Counted::Failed)
+                self.record_error(number, &error);
+                (None, CallResult::Failed)
             }
-            Err(_) => (None, Counted::TimedOut),
+            Err(_) => (None, CallResult::TimedOut),
         };
-        self.note(number, (result != Counted::TimedOut).then_some(took));
+        self.record_call(number, (result != CallResult::TimedOut).then_some(took));
         telemetry::count_redis_call(call, result, Some(took));
         answer
     }
 
-    /// Has it looked for, so that it is connected before it is needed.
-    pub(crate) fn look(self: &Arc<Self>) {
-        self.look_after(Duration::ZERO, &mut self.state());
+    /// Starts to connect, so that there is a connection before the first call.
+    pub(crate) fn connect_early(self: &Arc<Self>) {
+        self.probe_after(Duration::ZERO, &mut self.state());
     }
 
-    /// The connection, and which it is; none while the breaker is open.
+    /// The current connection and its number; `None` while the breaker is open.
     fn connection(self: &Arc<Self>) -> Option<(MultiplexedConnection, u64)> {
         let mut state = self.state();
         if let State::Closed { connection, number, .. } = &*state {
             return Some((connection.clone(), *number));
         }
-        self.look_after(Duration::ZERO, &mut state);
+        // Usually a task probes already; the first call ever starts it.
+        self.probe_after(Duration::ZERO, &mut state);
         None
     }
 
-    /// Has a task look for it, unless one does.
-    fn look_after(self: &Arc<Self>, pause: Duration, state: &mut State) {
-        if let State::Open { looking, .. } = state
-            && !*looking
+    /// Starts a task that probes until Redis answers, unless there is one or the breaker is closed.
+    fn probe_after(self: &Arc<Self>, pause: Duration, state: &mut State) {
+        if let State::Open { probing, .. } = state
+            && !*probing
         {
-            *looking = true;
-            tokio::spawn(Self::look_until_it_answers(Arc::downgrade(self), pause));
+            *probing = true;
+            // The task holds no strong reference, so that it ends when the last user of the node is gone.
+            tokio::spawn(Self::probe_until_it_answers(Arc::downgrade(self), pause));
         }
     }
 
-    async fn look_until_it_answers(node: Weak<Self>, mut pause: Duration) {
+    async fn probe_until_it_answers(node: Weak<Self>, mut pause: Duration) {
         loop {
             sleep(pause).await;
-            // Whoever asked it may be gone.
             let Some(node) = node.upgrade() else { return };
             if node.probe().await {
                 return;
@@ -163,81 +171,83 @@ impl RedisNode {
         }
     }
 
-    /// Connects, and closes the breaker if Redis answers as fast as it has to.
+    /// Connects, and closes the breaker if Redis answers quickly enough. Returns whether probing is over.
     async fn probe(&self) -> bool {
-        let asked = Instant::now();
+        let began = Instant::now();
+        // The lock is not held while connecting: calls must be able to see that the breaker is open.
         let probed = self.connect().await;
-        let result = if probed.is_ok() { Counted::Ok } else { Counted::Failed };
-        telemetry::count_redis_call(RedisCall::Probe, result, Some(asked.elapsed()));
+        let result = if probed.is_ok() { CallResult::Ok } else { CallResult::Failed };
+        telemetry::count_redis_call(RedisCall::Probe, result, Some(began.elapsed()));
         let mut state = self.state();
         let State::Open { number, .. } = *state else { return true };
         match probed {
             Ok(connection) => {
                 tracing::info!("Redis answers");
-                telemetry::set_breaker(false);
-                *state = State::Closed { connection, number: number + 1, seen: Seen::default() };
+                telemetry::set_open_breaker(false);
+                // Statistics start afresh: those of the last connection would open the breaker again at once.
+                *state = State::Closed { connection, number: number + 1, calls: CallStats::default() };
                 true
             }
             Err(reason) => {
+                // Number 0 means that there was never a connection. Log that once; a breaker that opens later is
+                // logged there.
                 if number == 0 {
-                    tracing::warn!(reason, "Redis does not answer; each process goes on by itself");
+                    tracing::warn!(reason, "Redis does not answer; each process works without it");
                 }
-                *state = State::Open { number: number.max(1), looking: true };
+                *state = State::Open { number: number.max(1), probing: true };
                 false
             }
         }
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
-        let said = |error: RedisError| error.to_string();
-        // As fast as it must be for the breaker to stay closed.
-        let patience = self.patience.mul_f64(SLOW);
-        let late = |_| format!("no answer within {patience:?}");
+        let text = |error: RedisError| error.to_string();
+        // The same limit that keeps the breaker closed: a Redis that is too slow for calls must not close it.
+        let limit = self.timeout.mul_f64(SLOW);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Ours is around every call.
+            // `call` puts a time-out around every call.
             .set_response_timeout(None);
-        let client = redis_client::open(&self.url, CONNECT_TIMEOUT).map_err(said)?;
+        let client = redis_client::open(&self.url, CONNECT_TIMEOUT).map_err(text)?;
         let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        // It greets the server as well, so the time-out of the connection alone would not do.
+        // The time-out of the connection covers TCP and TLS only; the client also sends commands before it returns.
         let connection = timeout(CONNECT_TIMEOUT, connecting).await;
-        let mut connection = connection.map_err(|_| "no connection".to_owned())?.map_err(said)?;
+        let mut connection = connection.map_err(|_| "no connection".to_owned())?.map_err(text)?;
         let ping = redis::cmd("PING");
-        let mut answered = Err(String::new());
-        // Several times: a busy process may find one answer late.
+        // Several attempts, because a busy process may read one answer late.
         for _ in 0..PINGS {
-            let pong = timeout(patience, ping.query_async::<String>(&mut connection)).await;
-            answered = match pong {
-                Ok(pong) => return pong.map(|_pong| connection).map_err(said),
-                Err(elapsed) => Err(late(elapsed)),
-            };
+            if let Ok(pong) = timeout(limit, ping.query_async::<String>(&mut connection)).await {
+                return pong.map(|_pong| connection).map_err(text);
+            }
         }
-        answered
+        Err(format!("no answer within {limit:?}"))
     }
 
-    fn note(self: &Arc<Self>, of: u64, took: Option<Duration>) {
+    /// Records the duration of a call, and opens the breaker if calls time out or are slow.
+    fn record_call(self: &Arc<Self>, of: u64, took: Option<Duration>) {
         let mut state = self.state();
-        if let State::Closed { number, seen, .. } = &mut *state
+        if let State::Closed { number, calls, .. } = &mut *state
             && *number == of
-            && let Some(reason) = seen.note(took, self.patience)
+            && let Some(reason) = calls.record(took, self.timeout)
         {
-            self.open(&mut state, of, &reason);
+            self.open_breaker(&mut state, of, &reason);
         }
     }
 
-    /// Also what a server says of itself (loading, read-only, no memory) is no reason to go on asking it.
-    fn failed(self: &Arc<Self>, of: u64, error: &RedisError) {
+    /// Opens the breaker after an error. That includes errors that a server answers (it is loading, read-only or out
+    /// of memory), because further calls would fail as well.
+    fn record_error(self: &Arc<Self>, of: u64, error: &RedisError) {
         let mut state = self.state();
         if matches!(&*state, State::Closed { number, .. } if *number == of) {
-            self.open(&mut state, of, &error.to_string());
+            self.open_breaker(&mut state, of, &error.to_string());
         }
     }
 
-    fn open(self: &Arc<Self>, state: &mut State, number: u64, reason: &str) {
-        tracing::warn!(reason, "Redis is not asked for now; each process goes on by itself");
-        telemetry::set_breaker(true);
-        *state = State::Open { number, looking: false };
-        self.look_after(OPEN_FOR, state);
+    fn open_breaker(self: &Arc<Self>, state: &mut State, number: u64, reason: &str) {
+        tracing::warn!(reason, "calls to Redis are suspended; each process works without it");
+        telemetry::set_open_breaker(true);
+        *state = State::Open { number, probing: false };
+        self.probe_after(OPEN_FOR, state);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -249,32 +259,32 @@ impl RedisNode {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(20);
+    const TIMEOUT: Duration = Duration::from_millis(20);
 
-    /// After how many calls no more are made, of those that go like these, again and again.
-    fn gives_up_after(calls: &[Option<u64>]) -> Option<usize> {
-        let mut seen = Seen::default();
+    /// The number of calls after which the breaker opens, if calls take these durations over and over.
+    fn opens_after(calls: &[Option<u64>]) -> Option<usize> {
+        let mut stats = CallStats::default();
         let calls = calls.iter().cycle().take(1_000);
         calls
-            .map(|millis| seen.note(millis.map(Duration::from_millis), PATIENCE))
+            .map(|millis| stats.record(millis.map(Duration::from_millis), TIMEOUT))
             .position(|reason| reason.is_some())
             .map(|n| n + 1)
     }
 
     #[test]
-    fn a_redis_that_is_silent_or_late_is_given_up_and_a_busy_process_gives_up_nothing() {
-        assert_eq!(gives_up_after(&[None]), Some(3), "silent");
-        assert_eq!(gives_up_after(&[Some(1), None]), Some(8), "every other call");
-        assert_eq!(gives_up_after(&[Some(15)]), Some(32), "late each time");
-        assert_eq!(gives_up_after(&[Some(1)]), None, "quick");
-        assert_eq!(gives_up_after(&[Some(9)]), None, "as late as it may be");
+    fn the_breaker_opens_for_a_slow_redis_and_not_for_a_busy_process() {
+        assert_eq!(opens_after(&[None]), Some(3), "silent");
+        assert_eq!(opens_after(&[Some(1), None]), Some(8), "every other call");
+        assert_eq!(opens_after(&[Some(15)]), Some(32), "each call is slow");
+        assert_eq!(opens_after(&[Some(1)]), None, "quick");
+        assert_eq!(opens_after(&[Some(9)]), None, "just quick enough");
         assert_eq!(
-            gives_up_after(&[Some(15), Some(18), Some(12), Some(4)]),
+            opens_after(&[Some(15), Some(18), Some(12), Some(4)]),
             None,
-            "found late by a busy process"
+            "a busy process reads most answers late"
         );
-        let mut now_and_then = vec![Some(1); 15];
-        now_and_then.extend([None, None]);
-        assert_eq!(gives_up_after(&now_and_then), None, "a moment's trouble");
+        let mut occasional = vec![Some(1); 15];
+        occasional.extend([None, None]);
+        assert_eq!(opens_after(&occasional), None, "a short disturbance");
     }
 }

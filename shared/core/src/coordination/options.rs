@@ -1,19 +1,19 @@
-//! What processes share through Redis, and how long they wait for it.
+//! The options of coordination through Redis.
 
 use std::time::Duration;
 
 use super::Rate;
 use crate::secret_url::SecretUrl;
 
-/// What processes share through Redis, and how patiently it is asked.
+/// The options of coordination through Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoordinationOptions {
-    /// The first of the nodes, if there is any.
+    /// The node: the first of the configured nodes, if there is any.
     pub redis_url: Option<SecretUrl>,
-    /// For how long a call of it is waited for.
+    /// The time-out of a call.
     pub timeout: Duration,
-    /// What keys and channels begin with; it has a part that is the database's own.
+    /// The prefix of keys and channels. It contains a part that is specific to the database.
     pub scope: String,
-    /// How often a holder may ask for units.
+    /// The rate limit per holder.
     pub rate_limit: Option<Rate>,
 }

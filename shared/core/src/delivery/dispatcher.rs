@@ -1,7 +1,7 @@
-//! Who sends, and when: claims what is due, attempts it, records how it went.
+//! The dispatcher: claims deliveries that are due, attempts them, and records the results.
 //!
-//! What is promised rests on the claims alone: any number of dispatchers may be at work, and one that dies or freezes costs
-//! a second attempt, never a delivery. Next: [`Dispatcher::step`] for one round, [`Dispatcher::run`] for the loop.
+//! The promises rest on the claims alone. Any number of dispatchers may run, and one that dies or freezes costs a
+//! second attempt, never a delivery. Next: [`Dispatcher::step`] for one round, [`Dispatcher::run`] for the loop.
 
 use std::{
     collections::HashMap,
@@ -21,27 +21,27 @@ use crate::{
     engine::Timestamp,
     store::{
         FailureLog, StoreError, WebhookStore,
-        webhooks::{Attempt, Claimed, Room, Then},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed},
     },
-    telemetry::{self},
+    telemetry,
     webhooks::{DeliveryId, EndpointId},
 };
 
-/// Why an endpoint is disabled that answered 410.
+/// The reason that is stored with an endpoint that was disabled because it answered 410.
 const GONE: &str = "it answered 410 Gone";
 
-/// How a dispatcher works.
+/// The limits and intervals of a dispatcher.
 #[derive(Clone, Debug)]
 pub struct DispatcherOptions {
-    /// Attempts at the same time, at most.
+    /// The most attempts at the same time.
     pub in_all: u32,
-    /// Attempts at one endpoint at the same time, at most: a slow one does not hold up others.
+    /// The most attempts at the same time for one endpoint, so that a slow endpoint does not hold up others.
     pub per_endpoint: u32,
-    /// How long a claim lasts: longer than any attempt, by enough to record it.
+    /// The duration of a claim: longer than any attempt, by enough to record its result.
     pub lease: Duration,
-    /// How often it looks for what is due where nobody wakes it.
+    /// The interval between searches for due deliveries if the dispatcher is not woken.
     pub poll: Duration,
-    /// How long attempts under way may still take when it is told to stop.
+    /// The time that attempts in flight may still take when the dispatcher shuts down.
     pub grace: Duration,
 }
 
@@ -57,24 +57,24 @@ impl Default for DispatcherOptions {
     }
 }
 
-/// What a step did.
+/// The counts of a step or of a whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct DeliveryStep {
     /// Deliveries that were claimed.
     pub claimed: usize,
-    /// Attempts that were answered 2xx.
+    /// Attempts that succeeded.
     pub delivered: usize,
-    /// Attempts that failed and will be made again.
+    /// Attempts that failed and will be retried.
     pub failed: usize,
-    /// Attempts that failed and were the last.
+    /// Attempts that failed and were the last of their delivery.
     pub given_up: usize,
-    /// Attempts that came too late to count: another claim has taken over.
+    /// Attempts whose result was ignored, because another dispatcher had claimed the delivery meanwhile.
     pub superseded: u64,
     /// Endpoints that were disabled.
     pub disabled: u64,
 }
 
-impl std::ops::AddAssign for Step {
+impl std::ops::AddAssign for DeliveryStep {
     fn add_assign(&mut self, other: Self) {
         self.claimed += other.claimed;
         self.delivered += other.delivered;
@@ -85,93 +85,94 @@ impl std::ops::AddAssign for Step {
     }
 }
 
-/// What is attempted now.
+/// An attempt in flight.
 #[derive(Clone, Copy, Debug)]
-struct UnderWay {
+struct InFlightAttempt {
     delivery: DeliveryId,
     claim: i64,
     endpoint: EndpointId,
 }
 
-/// The task that delivers.
+/// A task that delivers webhooks.
 pub struct Dispatcher {
     store: Arc<dyn WebhookStore>,
     sender: Arc<Sender>,
     options: DispatcherOptions,
     tasks: JoinSet<Attempt>,
-    under_way: HashMap<Id, UnderWay>,
-    /// Attempts that ended and are not recorded yet.
+    in_flight: HashMap<Id, InFlightAttempt>,
+    /// Attempts that ended and whose results are not recorded yet.
     ended: Vec<Attempt>,
     failures: FailureLog,
 }
 
 impl Dispatcher {
-    /// One that has nothing under way.
+    /// A dispatcher without attempts in flight.
     pub fn new(store: Arc<dyn WebhookStore>, sender: Arc<Sender>, options: DispatcherOptions) -> Self {
         Self {
             store,
             sender,
             options,
             tasks: JoinSet::new(),
-            under_way: HashMap::new(),
+            in_flight: HashMap::new(),
             ended: Vec::new(),
             failures: FailureLog::default(),
         }
     }
 
-    /// One round: claims what is due and there is room for, makes these attempts, records how they ended. Not cancel-safe:
-    /// what it leaves comes again once its claims have run out.
+    /// Makes one round: claims due deliveries, attempts them, records the results. Not cancel-safe: deliveries of a
+    /// cancelled round are attempted again once their claims have expired.
     ///
     /// # Errors
-    /// The database is away; the round may be made again.
-    pub async fn step(&mut self) -> Result<Step, StoreError> {
+    /// The database is unavailable; the round may be retried.
+    pub async fn step(&mut self) -> Result<DeliveryStep, StoreError> {
         let claimed = self.claim().await?;
         while let Some(joined) = self.tasks.join_next_with_id().await {
-            self.note(joined);
+            self.collect(joined);
         }
-        Ok(Step { claimed, ..self.record().await? })
+        Ok(DeliveryStep { claimed, ..self.record().await? })
     }
 
-    /// Delivers, and says what it did: at once when it is woken, else by and by. At the end attempts under way have a while
-    /// to end, and the claims of those that do not are given back. Failures are logged here.
+    /// Delivers until `until` or `stop` ends the run, and returns the totals. Claims due deliveries at once when
+    /// `wake` is notified, else at intervals. At the end, attempts in flight have a grace period; the claims of those
+    /// that do not end in it are released. Failures are logged here.
     pub async fn run(
         mut self,
         until: RunUntil,
         wake: Arc<Notify>,
         stop: CancellationToken,
-    ) -> RunReport<Step> {
+    ) -> RunReport<DeliveryStep> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {
-            let turn = self.turn(&mut report.total).await;
+            let turn = self.claim_and_record(&mut report.total).await;
             self.failures.observe(&turn);
             report.failure = turn.as_ref().err().map(|error| telemetry::chain(error));
-            let over = self.under_way.is_empty() && matches!(turn, Ok(0));
+            let over = self.in_flight.is_empty() && matches!(turn, Ok(0));
             if until == RunUntil::Idle && (over || turn.is_err()) {
                 break;
             }
             let pause = match &turn {
                 Ok(0) | Err(_) => self.options.poll,
-                // There may be more.
+                // More deliveries may be due.
                 Ok(_) => Duration::ZERO,
             };
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(joined) = self.tasks.join_next_with_id() => self.note(joined),
-                // Where the database is away there is no use in being woken.
+                Some(joined) = self.tasks.join_next_with_id() => self.collect(joined),
+                // While the database is unavailable, waking up early is useless.
                 () = wake.notified(), if turn.is_ok() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        if let Err(error) = self.wind_up(&mut report.total).await {
+        if let Err(error) = self.drain(&mut report.total).await {
             report.failure = Some(telemetry::chain(&error));
         }
         report
     }
 
-    /// Records what has ended, and begins what is due; says how much of that there was.
-    async fn turn(&mut self, did: &mut Step) -> Result<usize, StoreError> {
+    /// Records the attempts that have ended and claims due deliveries. Returns the number of claims.
+    async fn claim_and_record(&mut self, did: &mut DeliveryStep) -> Result<usize, StoreError> {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
-            self.note(joined);
+            self.collect(joined);
         }
         *did += self.record().await?;
         let claimed = self.claim().await?;
@@ -179,63 +180,65 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// Claims what is due and there is room for, and begins to attempt it; says how many that are.
+    /// Claims due deliveries within the free capacity, and starts to attempt them. Returns their number.
     async fn claim(&mut self) -> Result<usize, StoreError> {
-        let room = self.room();
-        if room.in_all == 0 {
+        let capacity = self.capacity();
+        if capacity.in_all == 0 {
             return Ok(0);
         }
-        let claims = self.store.claim_deliveries(&room, self.options.lease).await?;
+        let claims = self.store.claim_deliveries(&capacity, self.options.lease).await?;
         let claimed = claims.len();
         for claim in claims {
-            let under_way =
-                UnderWay { delivery: claim.delivery, claim: claim.claim, endpoint: claim.to.endpoint };
+            let in_flight =
+                InFlightAttempt { delivery: claim.delivery, claim: claim.claim, endpoint: claim.to.endpoint };
             let task = self.tasks.spawn(attempt(self.sender.clone(), claim));
-            self.under_way.insert(task.id(), under_way);
+            self.in_flight.insert(task.id(), in_flight);
         }
         Ok(claimed)
     }
 
-    /// What there is room for. Attempts that are not recorded yet take room as well, so that there are never many.
-    fn room(&self) -> Room {
-        let mut under_way = HashMap::new();
-        let begun = self.under_way.values().map(|attempt| attempt.endpoint);
+    /// The free capacity. Attempts whose results are not recorded yet take part of it as well, which bounds their number
+    /// during an outage of the database.
+    fn capacity(&self) -> ClaimCapacity {
+        let mut in_flight = HashMap::new();
+        let begun = self.in_flight.values().map(|attempt| attempt.endpoint);
         for endpoint in begun.chain(self.ended.iter().map(|attempt| attempt.endpoint)) {
-            *under_way.entry(endpoint).or_insert(0) += 1;
+            *in_flight.entry(endpoint).or_insert(0) += 1;
         }
-        let taken: u32 = under_way.values().sum();
+        let taken: u32 = in_flight.values().sum();
         let in_all = self.options.in_all.saturating_sub(taken);
-        Room { in_all, per_endpoint: self.options.per_endpoint, under_way }
+        ClaimCapacity { in_all, per_endpoint: self.options.per_endpoint, under_way: in_flight }
     }
 
-    /// Notes that an attempt ended. One that panicked comes again once its claim has run out.
-    fn note(&mut self, joined: Result<(Id, Attempt), JoinError>) {
+    /// Collects the result of an attempt that ended. A delivery whose attempt panicked is attempted again once its
+    /// claim has expired.
+    fn collect(&mut self, joined: Result<(Id, Attempt), JoinError>) {
         match joined {
             Ok((task, attempt)) => {
-                self.under_way.remove(&task);
+                self.in_flight.remove(&task);
                 self.ended.push(attempt);
             }
-            // It was told to end, so its claim is to be given back.
+            // The attempt was aborted at shutdown. It stays in flight, so that its claim is released.
             Err(error) if error.is_cancelled() => {}
             Err(error) => {
-                self.under_way.remove(&error.id());
+                self.in_flight.remove(&error.id());
                 tracing::error!("an attempt to deliver a webhook panicked");
             }
         }
     }
 
-    /// Records how attempts ended. Where that fails, they are kept and recorded later.
-    async fn record(&mut self) -> Result<Step, StoreError> {
-        let mut step = Step::default();
+    /// Records the results of attempts. If that fails, the results are kept and recorded later.
+    async fn record(&mut self) -> Result<DeliveryStep, StoreError> {
+        let mut step = DeliveryStep::default();
         if self.ended.is_empty() {
             return Ok(step);
         }
         let recorded = self.store.record_attempts(&self.ended).await?;
         for attempt in std::mem::take(&mut self.ended) {
-            let result = match attempt.then {
-                Then::Delivered => ("delivered", &mut step.delivered),
-                Then::Again { .. } => ("failed", &mut step.failed),
-                Then::GivenUp => ("given_up", &mut step.given_up),
+            let result = match attempt.outcome {
+                AttemptOutcome::Delivered => ("delivered", &mut step.delivered),
+                AttemptOutcome::Retry { .. } => ("failed", &mut step.failed),
+                AttemptOutcome::GivenUp => ("given_up", &mut step.given_up),
             };
             *result.1 += 1;
             telemetry::count_webhook(result.0);
@@ -247,13 +250,14 @@ impl Dispatcher {
         Ok(step)
     }
 
-    async fn wind_up(mut self, did: &mut Step) -> Result<(), StoreError> {
+    /// Gives attempts in flight their grace period, records their results, and releases the claims of the others.
+    async fn drain(mut self, did: &mut DeliveryStep) -> Result<(), StoreError> {
         let end = tokio::time::sleep(self.options.grace);
         tokio::pin!(end);
         loop {
             tokio::select! {
                 joined = self.tasks.join_next_with_id() => match joined {
-                    Some(joined) => self.note(joined),
+                    Some(joined) => self.collect(joined),
                     None => break,
                 },
                 () = &mut end => break,
@@ -261,19 +265,21 @@ impl Dispatcher {
         }
         self.tasks.abort_all();
         while let Some(joined) = self.tasks.join_next_with_id().await {
-            self.note(joined);
+            self.collect(joined);
         }
         let recorded = self.record().await;
         self.failures.observe(&recorded);
-        let left: Vec<_> = self.under_way.values().map(|attempt| (attempt.delivery, attempt.claim)).collect();
-        // Where that fails they come again once their claims have run out.
-        let given_back = self.store.give_back(&left).await;
+        let unfinished: Vec<_> =
+            self.in_flight.values().map(|attempt| (attempt.delivery, attempt.claim)).collect();
+        // If this fails, the deliveries are attempted again once their claims have expired.
+        let given_back = self.store.give_back(&unfinished).await;
         self.failures.observe(&given_back);
         *did += recorded?;
         given_back.map(drop)
     }
 }
 
+/// Makes one attempt, and decides what follows from its result.
 async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
     let started = Instant::now();
     let message = Message { id: claim.event_id, body: claim.payload, trace: claim.trace };
@@ -285,7 +291,7 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
         claim: claim.claim,
         endpoint: claim.to.endpoint,
         error: received.failure(),
-        then: then(&received, attempts, fastrand::f64()),
+        outcome: outcome_of(&received, attempts, fastrand::f64()),
         disables: matches!(received, Received::Answer { status: 410, .. }).then_some(GONE),
         status: match received {
             Received::Answer { status, .. } => Some(status),
@@ -294,26 +300,29 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
     }
 }
 
-/// What comes after so many attempts, of which this was the last. `random` is from 0 to 1.
-fn then(received: &Received, attempts: u32, random: f64) -> Then {
+/// The next state of a delivery after `attempts` attempts, of which `received` is the last result. `random` is from 0
+/// to 1.
+fn outcome_of(received: &Received, attempts: u32, random: f64) -> AttemptOutcome {
     if received.is_success() {
-        return Then::Delivered;
+        return AttemptOutcome::Delivered;
     }
-    let asked = match received {
+    let requested = match received {
         Received::Answer { retry_after, .. } => *retry_after,
         Received::Nothing { .. } => None,
     };
-    next_attempt_in(attempts, random, asked).map_or(Then::GivenUp, |after| Then::Again { after })
+    next_attempt_in(attempts, random, requested)
+        .map_or(AttemptOutcome::GivenUp, |after| AttemptOutcome::Retry { after })
 }
 
-/// An attempt that failed comes again, and the list of deliveries says why it failed. What somebody must look at is logged.
+/// Logs results that an operator may want to act on. A failure that will be retried is only shown in the list of
+/// deliveries.
 fn log(attempt: &Attempt) {
     let (endpoint, delivery) = (attempt.endpoint, attempt.delivery);
     let reason = attempt.error.as_deref().unwrap_or_default();
-    if attempt.then == Then::GivenUp {
+    if attempt.outcome == AttemptOutcome::GivenUp {
         tracing::warn!(%endpoint, %delivery, reason, "a webhook delivery is given up");
     }
     if attempt.disables.is_some() {
-        tracing::warn!(%endpoint, reason, "a webhook endpoint asked to be told no more, and is disabled");
+        tracing::warn!(%endpoint, reason, "a webhook endpoint answered 410 Gone and is disabled");
     }
 }

@@ -1,101 +1,38 @@
-//! One attempt over HTTP: signed, to nobody who may not be reached, not longer than it may take.
+//! Makes one attempt to deliver a webhook over HTTP: signed, guarded against SSRF, and bounded by a time-out.
 //!
-//! No redirects (who moved must say so), no proxies (they would connect where `guard.rs` cannot look), and no more of the
-//! answer than an excerpt.
+//! Receives the receiver and a message; returns the response or the reason for having none. Redirects are not
+//! followed, because a receiver that moves must change its endpoint. Proxies are not used, because they would connect
+//! to addresses that `webhooks/guard.rs` cannot check. Only the beginning of the response is read.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use reqwest::{Client, Response, header, redirect::Policy};
-use uuid::Uuid;
 
-use super::{resolver::GuardedResolver, schedule::retry_after};
+use super::{
+    Message, NoWebhooksClient, Received, SenderOptions, resolver::GuardedResolver, schedule::retry_after,
+};
 use crate::{
     engine::Timestamp,
-    trace::{TRACEPARENT, TraceContext},
+    trace::TRACEPARENT,
     webhooks::{Forbidden, Receiver},
 };
 
-/// How much of an answer is read, in bytes.
+/// The most bytes that are read of a response body.
 const BODY_BYTES_MAX: usize = 4 * 1024;
-/// The longest reason that is kept, in characters.
-const REASON_CHARACTERS_MAX: usize = 250;
 
-/// How attempts are made.
-#[derive(Clone, Debug)]
-pub struct SenderOptions {
-    /// How long one may take, from connecting to the end of the answer.
-    pub timeout: Duration,
-    /// Whether private addresses may be sent to.
-    pub allow_private: bool,
-}
-
-impl Default for SenderOptions {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(15), allow_private: false }
-    }
-}
-
-/// What is sent.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// The event: the same for each attempt.
-    pub id: Uuid,
-    /// The exact body, JSON.
-    pub body: String,
-    /// The trace of the request that caused the event: the header `traceparent`.
-    pub trace: Option<TraceContext>,
-}
-
-/// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// The receiver answered.
-    Answer {
-        /// The status.
-        status: u16,
-        /// How long it asks us to stay away.
-        retry_after: Option<Duration>,
-        /// The beginning of the body.
-        body: String,
-    },
-    /// It did not, or not to the end.
-    Nothing {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl Received {
-    /// Whether the delivery was made: only 2xx says so.
-    pub fn is_success(&self) -> bool {
-        matches!(self, Self::Answer { status: 200..=299, .. })
-    }
-
-    /// What was wrong, in at most 250 characters; `None` where nothing was.
-    pub fn failure(&self) -> Option<String> {
-        match self {
-            _ if self.is_success() => None,
-            Self::Answer { status, .. } if (300..400).contains(status) => {
-                Some(format!("answered {status}, and redirects are not followed"))
-            }
-            Self::Answer { status, .. } => Some(format!("answered {status}")),
-            Self::Nothing { reason } => Some(reason.chars().take(REASON_CHARACTERS_MAX).collect()),
-        }
-    }
-}
-
-/// Makes attempts.
+/// An HTTP client that makes attempts.
 #[derive(Debug)]
 pub struct Sender {
-    /// Or why there is none: without trusted authorities TLS cannot be set up.
+    /// The client, or the reason why there is none: without trusted authorities TLS cannot be set up.
     client: Result<Client, String>,
     options: SenderOptions,
 }
 
 impl Sender {
-    /// Prepares a client.
-    pub fn new(options: SenderOptions) -> Self {
-        // The first to set the process's cryptography wins; there is only one.
+    /// Prepares a client. Cannot fail in a build with the feature `webhooks-client`.
+    pub fn new(options: SenderOptions) -> Result<Self, NoWebhooksClient> {
+        // The first caller installs the process-wide provider. Every caller installs the same, so a failure is
+        // harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(options.timeout)
@@ -108,13 +45,13 @@ impl Sender {
             .user_agent(concat!("bespeak/", env!("CARGO_PKG_VERSION"), " (webhooks)"))
             .build()
             .map_err(|error| format!("the HTTP client cannot be started: {}", innermost(&error)));
-        Self { client, options }
+        Ok(Self { client, options })
     }
 
-    /// Makes one attempt. Cancel-safe, in that nothing of it is left here; the receiver may have got the message.
+    /// Makes one attempt. Cancel-safe: nothing remains here, but the receiver may have got the message.
     pub async fn send(&self, to: &Receiver, message: &Message, now: Timestamp) -> Received {
         let attempt = async {
-            // Names are judged once they are resolved; an address has nothing to resolve.
+            // The resolver checks names. An address in the URL is never resolved, so it is checked here.
             let refused = to.url.forbidden().filter(|_| !self.options.allow_private);
             if let Some(forbidden) = refused {
                 return Err(forbidden.to_string());
@@ -139,10 +76,11 @@ impl Sender {
         attempt.await.unwrap_or_else(|reason| Received::Nothing { reason })
     }
 
-    /// What an operator can act on. The URL is left out: it stands beside this, and may be a capability.
+    /// A reason that helps an operator. It omits the URL, which may be a capability and is shown beside the reason
+    /// anyway.
     fn reason(&self, error: &reqwest::Error) -> String {
         if error.is_timeout() {
-            return format!("no whole answer within {:?}", self.options.timeout);
+            return format!("no complete response within {:?}", self.options.timeout);
         }
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
@@ -151,16 +89,17 @@ impl Sender {
             }
             cause = error.source();
         }
-        let what = if error.is_connect() { "it cannot be connected to" } else { "the connection broke" };
+        let what = if error.is_connect() { "the connection failed" } else { "the connection broke" };
         format!("{what}: {}", innermost(error))
     }
 }
 
-/// Takes the answer apart. Its status decides: a body that breaks off changes nothing.
+/// Reads a response. The status alone decides about success, so a body that breaks off changes nothing.
 async fn read(mut response: Response, now: Timestamp) -> Received {
     let status = response.status().as_u16();
-    let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = asked.filter(|_| matches!(status, 429 | 503)).and_then(|value| retry_after(value, now));
+    let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after =
+        header.filter(|_| matches!(status, 429 | 503)).and_then(|value| retry_after(value, now));
     let mut body = Vec::new();
     while body.len() < BODY_BYTES_MAX
         && let Ok(Some(chunk)) = response.chunk().await
@@ -171,7 +110,7 @@ async fn read(mut response: Response, now: Timestamp) -> Received {
     Received::Answer { status, retry_after, body: String::from_utf8_lossy(&body).into_owned() }
 }
 
-/// The cause of all causes, which names no URL.
+/// The text of the innermost cause, which contains no URL.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(cause) = error.source() {

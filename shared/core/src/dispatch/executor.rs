@@ -1,28 +1,28 @@
-//! Runs one transaction of the store in a task of its own, for every way in which commands are dispatched.
+//! Runs one transaction of the store in a task of its own, for both modes of dispatch.
 //!
-//! The task is never the caller's: a caller that goes away cancels nothing, and a panic reaches no further than the commands
-//! of its transaction. Failures are logged here, once, and what committed is announced here: expiries are counted, the
-//! sold-out memory learns, and the relay is woken. Never: retries, which are the store's, or the grouping of commands, which is
-//! `lane.rs`'s and `unbatched.rs`'s.
+//! The task is never the caller's: a caller that goes away cancels nothing, and a panic affects only the commands of
+//! its transaction. A failure is logged here, once. After a commit, this module counts expiries, updates the sold-out
+//! memory and wakes the relay. Never: retries, which are the store's, or the grouping of commands, which `lane.rs`
+//! and `unbatched.rs` do.
 
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::{DispatchError, SoldOut};
+use super::{error::DispatchError, sold_out::SoldOutMemory};
 use crate::{
     engine::{Outcome, Traced},
     store::{CommitMode, Executed, FailureLog, Store, StoreError},
     telemetry::{self, ExpiryPath, spans},
 };
 
-/// Access to the store, shared by all lanes; cheap to clone.
+/// Access to the store for all lanes; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Executor {
     pub(super) store: Arc<dyn Store>,
     pub(super) tasks: TaskTracker,
-    pub(super) sold_out: Arc<SoldOut>,
+    pub(super) sold_out: Arc<SoldOutMemory>,
     /// Notified after each commit that wrote events.
     pub(super) written: Arc<Notify>,
     pub(super) failures: Arc<FailureLog>,
@@ -50,7 +50,7 @@ impl Executor {
         }
     }
 
-    /// Runs a query in a task of its own, so that a panic reaches only the commands that wait for it.
+    /// Runs a query in a task of its own, so that a panic affects only the commands that wait for the query.
     pub(super) async fn query<T: Send + 'static>(
         &self,
         query: impl Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -62,7 +62,7 @@ impl Executor {
         Ok(self.read(async { result }).await?)
     }
 
-    /// Reads from the store in the caller's task; logs a failure.
+    /// Reads from the store in the caller's task, and logs a failure.
     pub(super) async fn read<T>(
         &self,
         read: impl Future<Output = Result<T, StoreError>>,
@@ -72,7 +72,7 @@ impl Executor {
         read
     }
 
-    /// Runs one transaction in a task of its own. One outcome for each command, in their order.
+    /// Runs one transaction in a task of its own. Returns one outcome for each command, in the same order.
     pub(super) async fn execute(
         &self,
         commands: &Arc<[Traced]>,
@@ -96,7 +96,7 @@ impl Executor {
         if outcomes.len() == commands.len() {
             return Ok(outcomes);
         }
-        // A caller must never receive another caller's outcome, so none of these can be used.
+        // A caller must never receive the outcome of another caller, so none of these outcomes can be used.
         let corrupt: Result<Vec<Outcome>, _> = Err(StoreError::Corrupt {
             what: format!("{} outcomes of {} commands", outcomes.len(), commands.len()),
         });
@@ -104,7 +104,7 @@ impl Executor {
         Ok(corrupt?)
     }
 
-    /// Passes on what a committed transaction found out.
+    /// Passes on the findings of a committed transaction.
     fn announce(&self, executed: &Executed) {
         telemetry::count_expired(ExpiryPath::OnDemand, executed.expired_on_demand);
         self.sold_out.observe(executed);

@@ -1,4 +1,4 @@
-//! One lane: a bounded queue, and the task that runs what waits in it.
+//! A lane: a bounded queue of commands, and the task that runs waiting commands in shared transactions.
 
 use std::{
     collections::HashMap,
@@ -7,29 +7,29 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DispatchError, executor::Executor, on_behalf_of_this_task};
+use super::{error::DispatchError, executor::Executor, routing::traced_by_this_task};
 use crate::{
     engine::{Command, Outcome, Traced, replay},
     store::CommitMode,
     telemetry,
 };
 
-/// A command that waits, and who for.
+/// A waiting command, and the channel for its reply.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) command: Traced,
-    reply: oneshot::Sender<Result<Outcome, DispatchError>>,
+    reply_to: oneshot::Sender<Result<Outcome, DispatchError>>,
 }
 
 impl Job {
-    /// Whether somebody still waits for it.
+    /// Whether the caller still waits for the reply.
     pub(super) fn is_awaited(&self) -> bool {
-        !self.reply.is_closed()
+        !self.reply_to.is_closed()
     }
 
-    pub(super) fn answer(self, outcome: Result<Outcome, DispatchError>) {
-        // A caller that went away meanwhile is told nothing; its retry finds what was done.
-        let _ = self.reply.send(outcome);
+    pub(super) fn reply(self, outcome: Result<Outcome, DispatchError>) {
+        // If the caller went away meanwhile, the reply is lost; a retry of the command finds what was done.
+        let _ = self.reply_to.send(outcome);
     }
 }
 
@@ -43,10 +43,10 @@ impl Queue {
     }
 
     pub(super) async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
-        let (reply, outcome) = oneshot::channel();
-        // The lock is held for as long as a channel takes a message: it never spans an await.
+        let (reply_to, outcome) = oneshot::channel();
+        // The lock is held only while the channel takes one message: it never spans an await.
         let queued = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(queue) => queue.try_send(Job { command: on_behalf_of_this_task(command), reply }),
+            Some(queue) => queue.try_send(Job { command: traced_by_this_task(command), reply_to }),
             None => return Err(DispatchError::Stopping),
         };
         match queued {
@@ -56,7 +56,7 @@ impl Queue {
         }
     }
 
-    /// How many commands wait in it.
+    /// How many commands wait in the queue.
     pub(super) fn waiting(&self) -> usize {
         let queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
@@ -67,7 +67,7 @@ impl Queue {
     }
 }
 
-/// Starts the task of a lane; returns its queue. It ends when all senders are gone and the queue is empty.
+/// Starts the task of a lane, and returns its queue. The task ends when all senders are gone and the queue is empty.
 pub(super) fn start(executor: &Executor, queue: usize, batch: usize) -> mpsc::Sender<Job> {
     let (sender, receiver) = mpsc::channel(queue);
     executor.tasks.spawn(run(executor.clone(), receiver, batch));
@@ -76,9 +76,9 @@ pub(super) fn start(executor: &Executor, queue: usize, batch: usize) -> mpsc::Se
 
 async fn run(executor: Executor, mut queue: mpsc::Receiver<Job>, batch: usize) {
     let mut jobs = Vec::with_capacity(batch);
-    // Takes what waits, at least one; 0 means that the lane was closed and is empty.
+    // Takes all waiting commands, at least one; 0 means that the lane is closed and empty.
     while queue.recv_many(&mut jobs, batch).await > 0 {
-        // Who went away before a transaction began for them is not served.
+        // A command whose caller went away before its transaction began is dropped.
         jobs.retain(Job::is_awaited);
         refuse_from_memory(&executor, &mut jobs).await;
         if !jobs.is_empty() {
@@ -87,9 +87,13 @@ async fn run(executor: Executor, mut queue: mpsc::Receiver<Job>, batch: usize) {
     }
 }
 
-/// Answers the holds of what is known to be sold out, after one unlocked look for all their keys; leaves the others.
+/// Refuses holds of resources that are known to be sold out, after one unlocked query for all their idempotency keys.
+/// Leaves the other commands in `jobs`.
 async fn refuse_from_memory(executor: &Executor, jobs: &mut Vec<Job>) {
-    let covered = |job: &Job| matches!(&job.command.command, Command::Reserve(reserve) if executor.sold_out.covers(reserve));
+    let covered = |job: &Job| match &job.command.command {
+        Command::Reserve(reserve) => executor.sold_out.covers(reserve),
+        _ => false,
+    };
     if !jobs.iter().any(covered) {
         return;
     }
@@ -106,7 +110,7 @@ async fn refuse_from_memory(executor: &Executor, jobs: &mut Vec<Job>) {
         Ok(found) => found,
         Err(error) => {
             for job in candidates {
-                job.answer(Err(error.clone()));
+                job.reply(Err(error.clone()));
             }
             jobs.append(&mut others);
             return;
@@ -128,33 +132,34 @@ async fn refuse_from_memory(executor: &Executor, jobs: &mut Vec<Job>) {
         match outcome {
             Some(outcome) => {
                 refused += u64::from(outcome.is_err());
-                job.answer(Ok(outcome));
+                job.reply(Ok(outcome));
             }
             None => others.push(job),
         }
     }
     telemetry::count_refused_from_memory(refused);
-    telemetry::count_refused_by_gate(from_elsewhere);
+    telemetry::count_refused_from_elsewhere(from_elsewhere);
     jobs.append(&mut others);
 }
 
-/// Runs a batch and answers everybody in it. A command that makes the batch fail is run again alone, so it fails alone.
+/// Runs a batch, and replies to every caller in it. If the batch fails because of one command, each command is run
+/// again alone, so that only the faulty one fails.
 async fn run_and_reply(executor: &Executor, jobs: &mut Vec<Job>) {
-    let (commands, replies): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.command, job.reply)).unzip();
+    let (commands, replies): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.command, job.reply_to)).unzip();
     let commands: Arc<[Traced]> = commands.into();
     match executor.execute(&commands, CommitMode::Commit).await {
         Ok(outcomes) => {
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                // A caller that went away meanwhile is told nothing; its retry finds what was done.
+                // If the caller went away meanwhile, the reply is lost; a retry of the command finds what was done.
                 let _ = reply.send(Ok(outcome));
             }
         }
-        Err(error) if commands.len() == 1 || error.meets_others() => {
+        Err(error) if commands.len() == 1 || error.affects_whole_batch() => {
             for reply in replies {
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        Err(_not_for_all) => {
+        Err(_only_one_command_s_failure) => {
             for (command, reply) in commands.iter().zip(replies) {
                 let alone: Arc<[Traced]> = [command.clone()].into();
                 let outcome = executor

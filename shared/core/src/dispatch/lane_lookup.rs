@@ -1,20 +1,20 @@
-//! Where release, cancel and expire go: to the lane of their reservation's smallest resource.
+//! Routes release, cancel and expire to the lane of the first resource of their reservation.
 //!
-//! Which resource that is never changes, so it is read without a lock, for all that wait in one question. A token that is
-//! not known goes to any lane, which says so under lock.
+//! That resource never changes, so it is read without a lock, in one query for all waiting commands. A command with
+//! an unknown token goes to the first lane, where the engine refuses it under lock.
 
 use tokio::sync::mpsc;
 
 use super::{
-    DispatchError,
+    error::DispatchError,
     executor::Executor,
     lane::{Job, Queue},
-    lane_of,
+    routing::lane_of,
 };
 use crate::engine::Token;
 
-/// Starts the task that finds the lanes; returns its queue. It ends when that is closed, and with it its hold on the
-/// lanes' queues.
+/// Starts the task that finds the lanes, and returns its queue. The task ends when that queue is closed, and then
+/// drops its senders to the lanes.
 pub(super) fn start(executor: &Executor, lanes: Vec<mpsc::Sender<Job>>, queue: usize, batch: usize) -> Queue {
     let (sender, receiver) = mpsc::channel(queue);
     executor.tasks.spawn(run(executor.clone(), receiver, lanes, batch));
@@ -45,7 +45,7 @@ async fn run(
             }
             Err(error) => {
                 for job in jobs.drain(..) {
-                    job.answer(Err(error.clone()));
+                    job.reply(Err(error.clone()));
                 }
             }
         }
@@ -55,7 +55,7 @@ async fn run(
 fn pass_on(lane: &mpsc::Sender<Job>, job: Job) {
     match lane.try_send(job) {
         Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(job)) => job.answer(Err(DispatchError::Full)),
-        Err(mpsc::error::TrySendError::Closed(job)) => job.answer(Err(DispatchError::Stopping)),
+        Err(mpsc::error::TrySendError::Full(job)) => job.reply(Err(DispatchError::Full)),
+        Err(mpsc::error::TrySendError::Closed(job)) => job.reply(Err(DispatchError::Stopping)),
     }
 }

@@ -1,114 +1,53 @@
-//! How commands of concurrent callers reach the store: through lanes, or one per transaction.
+//! Dispatch: how the commands of concurrent callers reach the store, either through lanes or one per transaction.
 //!
-//! A lane is a queue whose waiting commands share one transaction. While it is in flight, what arrives waits and
-//! becomes the next batch; nothing waits on a timer, so an idle lane adds no latency. Whatever happens to a batch, every
-//! caller gets its own outcome or an error: never another's, and never a success that was not committed.
+//! A lane is a queue whose waiting commands share one transaction. While a transaction is in flight, new commands
+//! wait and become the next batch; nothing waits for a timer, so an idle lane adds no latency. Whatever happens to a
+//! batch, every caller receives its own outcome or an error: never the outcome of another caller, and never a success
+//! that was not committed.
 //!
-//! Never: rules, SQL. The task that runs a transaction is never the caller's, so a caller that hangs up cancels nothing.
+//! Never: rules, SQL. The task that runs a transaction is never the caller's, so a caller that hangs up cancels
+//! nothing. Next: `executor.rs` for one transaction, `lane.rs` and `unbatched.rs` for the two modes.
 
+mod error;
 mod executor;
+mod labels;
 mod lane;
 mod lane_lookup;
+mod plan;
+mod routing;
 mod sold_out;
 mod strategy;
 mod unbatched;
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    engine::{Accepted, Change, Command, Outcome, Traced},
-    lock::{LockError, Locks},
+    engine::{Command, Outcome, Traced},
+    lock::Locks,
     store::{CommitMode, Store, StoreError},
-    telemetry, trace,
+    telemetry,
 };
+pub use error::DispatchError;
 use executor::Executor;
+use labels::{label, outcome_label};
 use lane::Queue;
-pub(crate) use sold_out::{Finding, SoldOut, StockHint};
+pub use plan::Plan;
+use routing::{route, traced_by_this_task};
+pub(crate) use sold_out::{Finding, SoldOutMemory, StockHint};
 pub use strategy::Strategy;
 use unbatched::Unbatched;
 
-/// How many imports may be under way or wait for their next transaction.
+/// How many imports may run or wait for their next transaction at the same time.
 const IMPORTS_MAX: usize = 8;
-
-/// Why a command has no outcome.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum DispatchError {
-    /// Too many commands wait already. Nothing was done.
-    #[error("too many commands are waiting")]
-    Full,
-    /// The process is shutting down. Nothing was done.
-    #[error("the process is stopping")]
-    Stopping,
-    /// The store failed. Nothing was done, unless the connection broke at COMMIT: a retry finds out.
-    #[error(transparent)]
-    Store(Arc<StoreError>),
-    /// A distributed lock could not be had. Nothing was done.
-    #[error(transparent)]
-    Lock(Arc<LockError>),
-    /// The transaction's task panicked: a defect. Nothing was done.
-    #[error("the transaction panicked")]
-    Panicked,
-}
-
-impl From<StoreError> for DispatchError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(Arc::new(error))
-    }
-}
-
-impl From<LockError> for DispatchError {
-    fn from(error: LockError) -> Self {
-        Self::Lock(Arc::new(error))
-    }
-}
-
-impl DispatchError {
-    /// Whether the commands of the same batch would meet the same failure if they were run again now: it is an outage, or
-    /// somebody holds a lock for longer than anyone should wait.
-    pub(crate) fn meets_others(&self) -> bool {
-        self.is_outage() || matches!(self, Self::Store(error) if error.is_retryable())
-    }
-
-    /// Whether every other command would meet the same failure.
-    pub(crate) fn is_outage(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_outage(),
-            // Who holds one resource's lock for too long need not hold another's.
-            Self::Lock(error) => matches!(**error, LockError::Store(_) | LockError::NoQuorum { .. }),
-            Self::Full | Self::Stopping => true,
-            Self::Panicked => false,
-        }
-    }
-}
-
-/// How commands share transactions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
-    /// Waiting commands share one.
-    Lanes {
-        /// How many lanes.
-        lanes: usize,
-        /// How many commands one transaction takes at the most.
-        batch: usize,
-    },
-    /// Each command has its own.
-    Unbatched {
-        /// How many run at the same time.
-        at_once: usize,
-    },
-}
 
 /// Runs commands against the store on behalf of concurrent callers.
 #[derive(Debug)]
 pub struct Dispatch {
     mode: Mode,
     executor: Executor,
-    /// Places for imports, running or waiting: they have transactions of their own, beside the lanes.
+    /// Places for imports, running or waiting: an import has transactions of its own, beside the lanes.
     imports: Semaphore,
 }
 
@@ -116,20 +55,21 @@ pub struct Dispatch {
 enum Mode {
     Lanes {
         lanes: Vec<Queue>,
-        /// Takes commands whose lane must be looked up; `None` if there is only one lane.
+        /// The queue of commands whose lane must be looked up; `None` if there is only one lane.
         lookup: Option<Queue>,
     },
     Unbatched(Unbatched),
 }
 
 impl Dispatch {
-    /// Starts it. `queue` bounds how many commands wait: per lane, or in all where each has its own transaction.
+    /// Starts a dispatch without distributed locks. `queue` bounds how many commands may wait: per lane, or in total
+    /// if each command has its own transaction.
     pub fn start(store: Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
         Self::start_with(store, plan, queue, None)
     }
 
-    /// Starts it; commands that have their own transaction take these locks around it, where there are any. What comes in
-    /// batches does not: it rests on the store's guard, as everything does.
+    /// Starts a dispatch. If each command has its own transaction, `locks` are acquired around it. Commands in
+    /// batches take no locks: like everything, they rely on the store's guard.
     pub fn start_with(store: Arc<dyn Store>, plan: Plan, queue: usize, locks: Option<Arc<Locks>>) -> Self {
         debug_assert!(locks.is_none() || matches!(plan, Plan::Unbatched { .. }), "lanes take no locks");
         let executor = Executor::new(store);
@@ -149,7 +89,7 @@ impl Dispatch {
 
     /// Runs a command and waits for its outcome.
     ///
-    /// Cancel-safe: a caller that goes away cancels its command only while that waits in a lane, and nothing else.
+    /// Cancel-safe: a caller that goes away cancels its own command while that waits in a lane, and nothing else.
     pub async fn submit(&self, command: Command) -> Result<Outcome, DispatchError> {
         let name = command.name();
         let outcome = match &self.mode {
@@ -161,12 +101,12 @@ impl Dispatch {
         outcome
     }
 
-    /// Runs commands in a transaction of their own, beside the lanes: for imports, whose batches are ready made.
+    /// Runs a batch of commands in a transaction of its own, beside the lanes. Imports use it.
     ///
     /// Cancel-safe: the transaction is finished even if the caller goes away.
     ///
     /// # Errors
-    /// [`DispatchError::Full`] where too many wait for such transactions already.
+    /// [`DispatchError::Full`] if too many imports run or wait already.
     pub async fn submit_batch(
         &self,
         commands: Vec<Command>,
@@ -174,7 +114,7 @@ impl Dispatch {
     ) -> Result<Vec<Outcome>, DispatchError> {
         let _place = self.imports.try_acquire().map_err(|_| DispatchError::Full)?;
         let names: Vec<_> = commands.iter().map(Command::name).collect();
-        let commands: Arc<[Traced]> = commands.into_iter().map(on_behalf_of_this_task).collect();
+        let commands: Arc<[Traced]> = commands.into_iter().map(traced_by_this_task).collect();
         let outcomes = self.executor.execute(&commands, mode).await?;
         for (name, outcome) in names.into_iter().zip(&outcomes) {
             telemetry::count_command(name, outcome_label(outcome));
@@ -190,17 +130,17 @@ impl Dispatch {
         }
     }
 
-    /// Told of each commit that wrote events: whoever waits for it need not poll.
+    /// Notified after each commit that wrote events, so that the relay need not poll for them.
     pub(crate) fn written(&self) -> Arc<Notify> {
         self.executor.written.clone()
     }
 
-    /// What is known to be sold out: for whoever tells other processes, and learns from them.
-    pub(crate) fn sold_out(&self) -> Arc<SoldOut> {
+    /// The sold-out memory, which the sold-out channel shares with other processes.
+    pub(crate) fn sold_out(&self) -> Arc<SoldOutMemory> {
         self.executor.sold_out.clone()
     }
 
-    /// Reads from the store; a failure is logged here.
+    /// Reads from the store, and logs a failure.
     pub(crate) async fn read<T>(
         &self,
         read: impl Future<Output = Result<T, StoreError>>,
@@ -208,7 +148,7 @@ impl Dispatch {
         self.executor.read(read).await
     }
 
-    /// Runs a step of maintenance, such as purging. Its failures are logged here, apart from those of requests, because no
+    /// Runs a step of maintenance, such as purging. Its failures are logged apart from those of requests, because no
     /// request waits for it.
     pub(crate) async fn run_maintenance<T>(
         &self,
@@ -219,7 +159,7 @@ impl Dispatch {
         Ok(ended?)
     }
 
-    /// Takes and returns the store's write path once. Cancel-safe: what it opens, it closes.
+    /// Acquires and releases the store's write path once. Cancel-safe: a connection that it opens is closed.
     pub(crate) async fn ping(&self) -> Result<(), DispatchError> {
         let store = self.executor.store.clone();
         let Ok(ping) = self.executor.tasks.spawn(async move { store.ping().await }).await else {
@@ -229,63 +169,16 @@ impl Dispatch {
         Ok(ping?)
     }
 
-    /// Lets what is queued finish, and ends. Commands that come later are refused.
+    /// Shuts down: commands in the queue finish, and later commands are refused.
     pub async fn stop(&self) {
         match &self.mode {
-            // The lookup keeps the lanes open until what waits in it was passed on.
+            // The lookup keeps the lanes open until it has passed on its waiting commands.
             Mode::Lanes { lanes, lookup } => lookup.iter().chain(lanes).for_each(Queue::close),
             Mode::Unbatched(unbatched) => unbatched.close(),
         }
         self.executor.tasks.close();
         self.executor.tasks.wait().await;
     }
-}
-
-/// A command of the request whose task this is.
-fn on_behalf_of_this_task(command: Command) -> Traced {
-    Traced { command, trace: trace::current() }
-}
-
-/// The metrics' label for the result of a command.
-fn label(outcome: &Result<Outcome, DispatchError>) -> &'static str {
-    match outcome {
-        Ok(outcome) => outcome_label(outcome),
-        Err(DispatchError::Full) => "overloaded",
-        Err(DispatchError::Stopping) => "stopping",
-        Err(DispatchError::Lock(_)) => "locked",
-        Err(DispatchError::Store(_) | DispatchError::Panicked) => "failed",
-    }
-}
-
-fn outcome_label(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Ok(Accepted::Reservation { change: Change::Replayed, .. }) => "replayed",
-        Ok(_) => "accepted",
-        Err(refusal) => refusal.slug(),
-    }
-}
-
-/// Commands of one resource share a lane, by its smallest id; commit and extend, which lock no resource, share one by
-/// token. Those that give back are looked up first: see `lane_lookup.rs`.
-fn route(command: &Command, lanes: usize) -> usize {
-    match command {
-        Command::Define(define) => lane_of(&define.resource_id, lanes),
-        Command::Reserve(reserve) => {
-            reserve.items.first().map_or(0, |item| lane_of(&item.resource_id, lanes))
-        }
-        Command::Commit(token)
-        | Command::Release(token)
-        | Command::Cancel(token)
-        | Command::Expire(token) => lane_of(token, lanes),
-        Command::Extend(extend) => lane_of(&extend.token, lanes),
-    }
-}
-
-fn lane_of(what: &impl Hash, lanes: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
-    // The remainder is below `lanes`, which is a usize.
-    usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -1,49 +1,55 @@
-//! How concurrent reservations of one resource are kept apart: which strategies there are, and what each is made of.
+//! The strategies that keep concurrent reservations of one resource apart, and what each is made of.
 
 use crate::{lock::LockKind, store::Guard};
 
 /// How concurrent reservations of one resource are kept apart.
 ///
-/// Each is three choices: whether waiting commands share a transaction, what guards a write, and which lock is taken around
-/// it. Those that end in `Alone`, and `Unguarded`, are for the lock lab: no setting chooses them
-/// ([`super::Config::with_strategy`] does), because they oversell.
+/// Each strategy is three choices: whether waiting commands share a transaction, what guards a write, and which lock
+/// is acquired around it. `Unguarded` and the two `Alone` strategies oversell. They exist only with the cargo feature
+/// `lab`, which no production build enables, and no setting selects them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// Row locks, batched: waiting commands share a transaction.
     Lanes,
-    /// The update says what must still be available; one command per transaction.
+    /// The update itself states what must still be available; one command per transaction.
     Conditional,
     /// Row locks, one command per transaction.
     Pessimistic,
-    /// The update says which version it was decided on; one command per transaction.
+    /// The update states the version that it was decided on; one command per transaction.
     Optimistic,
-    /// A lease in the database around a transaction that checks versions all the same.
+    /// A lease in the database around a transaction that checks versions nevertheless.
     Shedlock,
-    /// A lock on a majority of Redis nodes around a transaction that checks versions all the same.
+    /// A lock on a majority of Redis nodes around a transaction that checks versions nevertheless.
     Redlock,
-    /// Nothing: what was read is overwritten. Oversells.
+    /// No guard: a write overwrites what was read. Oversells.
+    #[cfg(feature = "lab")]
     Unguarded,
-    /// A lease in the database, and nothing else. Oversells when a holder freezes past its lease.
+    /// A lease in the database and no other guard. Oversells if a holder freezes past its lease.
+    #[cfg(feature = "lab")]
     ShedlockAlone,
-    /// A lock on a majority of Redis nodes, and nothing else. Oversells when a holder freezes past its lease.
+    /// A lock on a majority of Redis nodes and no other guard. Oversells if a holder freezes past its lease.
+    #[cfg(feature = "lab")]
     RedlockAlone,
 }
 
 impl Strategy {
-    /// All of them, those that may serve first.
-    pub const ALL: [Self; 9] = [
+    /// All strategies of this build, those that may serve first.
+    pub const ALL: &[Self] = &[
         Self::Lanes,
         Self::Conditional,
         Self::Pessimistic,
         Self::Optimistic,
         Self::Shedlock,
         Self::Redlock,
+        #[cfg(feature = "lab")]
         Self::Unguarded,
+        #[cfg(feature = "lab")]
         Self::ShedlockAlone,
+        #[cfg(feature = "lab")]
         Self::RedlockAlone,
     ];
 
-    /// Its name, as in `BESPEAK_STRATEGY` and in reports.
+    /// The name, as in `BESPEAK_STRATEGY` and in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lanes => "lanes",
@@ -52,48 +58,58 @@ impl Strategy {
             Self::Optimistic => "optimistic",
             Self::Shedlock => "shedlock",
             Self::Redlock => "redlock",
+            #[cfg(feature = "lab")]
             Self::Unguarded => "unguarded",
+            #[cfg(feature = "lab")]
             Self::ShedlockAlone => "shedlock-alone",
+            #[cfg(feature = "lab")]
             Self::RedlockAlone => "redlock-alone",
         }
     }
 
-    /// The strategy of that name, for whoever may run any of them.
+    /// Finds a strategy of this build by its name, whether or not it may serve.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|strategy| strategy.as_str() == name)
+        Self::ALL.iter().copied().find(|strategy| strategy.as_str() == name)
     }
 
-    /// What the store guards its writes by.
+    /// The guard of the store's writes.
     pub fn guard(self) -> Guard {
         match self {
             Self::Lanes | Self::Pessimistic => Guard::RowLock,
             Self::Conditional => Guard::Conditional,
             Self::Optimistic | Self::Shedlock | Self::Redlock => Guard::Optimistic,
+            #[cfg(feature = "lab")]
             Self::Unguarded | Self::ShedlockAlone | Self::RedlockAlone => Guard::Unguarded,
         }
     }
 
-    /// The lock that is taken around a transaction.
+    /// The lock that is acquired around a transaction.
     pub fn lock(self) -> Option<LockKind> {
         match self {
-            Self::Shedlock | Self::ShedlockAlone => Some(LockKind::Database),
-            Self::Redlock | Self::RedlockAlone => Some(LockKind::Redlock),
-            Self::Lanes | Self::Conditional | Self::Pessimistic | Self::Optimistic | Self::Unguarded => None,
+            Self::Shedlock => Some(LockKind::Database),
+            Self::Redlock => Some(LockKind::Redlock),
+            Self::Lanes | Self::Conditional | Self::Pessimistic | Self::Optimistic => None,
+            #[cfg(feature = "lab")]
+            Self::ShedlockAlone => Some(LockKind::Database),
+            #[cfg(feature = "lab")]
+            Self::RedlockAlone => Some(LockKind::Redlock),
+            #[cfg(feature = "lab")]
+            Self::Unguarded => None,
         }
     }
 
-    /// Whether it never oversells (I1): nothing else may serve.
+    /// Whether the strategy never oversells (I1). No other strategy may serve.
     pub fn may_serve(self) -> bool {
-        self.guard() != Guard::Unguarded
+        self.guard().prevents_overselling()
     }
 
-    /// Whether it must be asked for twice: it costs more than it gives.
+    /// Whether `BESPEAK_EXPERIMENTAL` must allow the strategy: it costs more than it gives.
     pub fn is_experimental(self) -> bool {
         self.may_serve() && self.lock().is_some()
     }
 
-    /// Whether SQLite has it. It locks the whole file before it reads, so there is nothing else to guard by; the version is
-    /// checked all the same.
+    /// Whether the strategy is available on SQLite. SQLite locks the whole file before it reads, so no other guard is
+    /// needed; the version is checked nevertheless.
     pub fn is_of_sqlite(self) -> bool {
         self.may_serve() && !matches!(self, Self::Conditional | Self::Optimistic)
     }

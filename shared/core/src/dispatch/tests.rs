@@ -1,5 +1,5 @@
-//! Whatever happens to a batch, every caller gets its own outcome or an error. The store here is a stand-in that fails
-//! on command: it is what cannot be asked of a real one.
+//! Whatever happens to a batch, every caller receives its own outcome or an error. The store here is a fake that
+//! fails on demand, in ways that a real store cannot be made to fail.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,8 @@ use crate::{
     store::{Audit, Due, Page, Purged},
 };
 
-/// Answers each command with its own token's time; waits for `gate`; misbehaves for chosen tokens.
+/// Returns an outcome that contains the number of each command's token; waits for `gate`; misbehaves for chosen
+/// tokens.
 struct Fake {
     gate: Semaphore,
     batches: Mutex<Vec<usize>>,
@@ -52,7 +53,7 @@ impl Fake {
     }
 }
 
-/// A refusal that says whose it is.
+/// A refusal that identifies the token of its command.
 fn own(token: Token) -> Outcome {
     let micros = i64::try_from(token.uuid().as_u128()).expect("small");
     Err(Refusal::HoldExpired { expired_at: jiff::Timestamp::from_microsecond(micros).expect("small") })
@@ -154,7 +155,7 @@ async fn as_one_batch(
     let first = submit(dispatch, 1_000);
     until("the first batch", || fake.started.load(Ordering::SeqCst) == 1).await;
     let tasks: Vec<_> = (0..commands).map(|n| submit(dispatch, n)).collect();
-    // Each task queues its command before it first waits.
+    // Each task queues its command before its first await, so these turns are enough for all of them.
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
@@ -168,7 +169,7 @@ async fn as_one_batch(
 }
 
 #[tokio::test]
-async fn what_waits_shares_a_transaction_and_each_gets_its_own_outcome() {
+async fn waiting_commands_share_a_transaction_and_each_gets_its_own_outcome() {
     let (fake, dispatch) = start(Fake::closed(), LANES, 1_000);
     let outcomes = as_one_batch(&fake, &dispatch, 50).await;
     for (n, outcome) in outcomes.into_iter().enumerate() {
@@ -185,21 +186,21 @@ async fn a_command_that_makes_a_batch_fail_fails_alone() {
         for (n, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
                 Ok(outcome) => assert_eq!((outcome, n == 7), (own(token(n)), false), "caller {n}"),
-                Err(_) => assert_eq!(n, 7, "another's failure"),
+                Err(_) => assert_eq!(n, 7, "the failure of another command"),
             }
         }
     }
 }
 
 #[tokio::test]
-async fn an_outage_is_told_to_everybody_at_once() {
+async fn an_outage_fails_all_waiting_commands_at_once() {
     let (fake, dispatch) = start(Fake { outage: true, ..Fake::new() }, LANES, 1_000);
     let tasks: Vec<_> = (0..30).map(|n| submit(&dispatch, n)).collect();
     for task in tasks {
         let error = task.await.expect("no panic").expect_err("an outage");
         assert!(matches!(error, DispatchError::Store(error) if error.is_outage()));
     }
-    assert!(fake.batches().len() <= 30, "nothing is tried again one by one");
+    assert!(fake.batches().len() <= 30, "commands are not retried one by one");
 }
 
 #[tokio::test]
@@ -234,7 +235,7 @@ async fn a_caller_that_goes_away_cancels_its_own_command_and_nothing_else() {
         tokio::task::yield_now().await;
     }
     gone.abort();
-    // The first one's transaction is under way; its caller goes away as well.
+    // The transaction of the first command is in flight; its caller goes away as well.
     first.abort();
     let _ = gone.await;
     fake.gate.add_permits(1 << 20);
@@ -242,12 +243,12 @@ async fn a_caller_that_goes_away_cancels_its_own_command_and_nothing_else() {
     assert_eq!(
         fake.batches(),
         [1, 1],
-        "the transaction under way was finished, the command not begun was not"
+        "the transaction in flight was finished, and the command that had not begun was dropped"
     );
 }
 
 #[tokio::test]
-async fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
+async fn stopping_finishes_accepted_commands_and_refuses_later_ones() {
     for plan in [LANES, Plan::Unbatched { at_once: 16 }] {
         let (fake, dispatch) = start(Fake::closed(), plan, 1_000);
         let tasks: Vec<_> = (0..10).map(|n| submit(&dispatch, n)).collect();

@@ -1,14 +1,14 @@
-//! One command per transaction, so many at once, the others waiting in the order in which they came; in distributed locks, where
-//! the strategy takes any.
+//! One command per transaction. A bounded number runs at the same time, and the others wait in order of arrival. If
+//! the strategy uses distributed locks, they are acquired around each transaction.
 //!
-//! Never: correctness that rests on a lock (I11). It keeps transactions apart that would lose to one another; the store's
-//! guard keeps the books in order.
+//! Never: correctness that depends on a lock (I11). A lock keeps transactions apart that would otherwise conflict;
+//! the store's guard keeps the books consistent.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{DispatchError, executor::Executor, on_behalf_of_this_task};
+use super::{error::DispatchError, executor::Executor, routing::traced_by_this_task};
 use crate::{
     engine::{Command, Outcome, Token, Traced},
     lock::{LockName, Locks},
@@ -21,7 +21,7 @@ pub(super) struct Unbatched {
     queue: usize,
     at_once: usize,
     waiting: Arc<Semaphore>,
-    /// As many as the store has connections: who waits for a connection would do so against a time-out.
+    /// As many as the store has write connections: waiting here has no timeout, waiting for a connection has one.
     running: Arc<Semaphore>,
     locks: Option<Arc<Locks>>,
 }
@@ -39,8 +39,8 @@ impl Unbatched {
             Err(tokio::sync::TryAcquireError::Closed) => return Err(DispatchError::Stopping),
         };
         let (executor, running, locks) = (self.executor.clone(), self.running.clone(), self.locks.clone());
-        let alone: Arc<[Traced]> = [on_behalf_of_this_task(command)].into();
-        // A task of its own keeps the place until the transaction ended, whether or not the caller stays.
+        let alone: Arc<[Traced]> = [traced_by_this_task(command)].into();
+        // A task of its own keeps the place until the transaction has ended, whether or not the caller stays.
         let task = self.executor.tasks.spawn(async move {
             let turn = running.acquire_owned().await;
             let outcome = match &locks {
@@ -65,7 +65,7 @@ impl Unbatched {
     }
 }
 
-/// Runs a command inside the locks of the resources whose stock it changes.
+/// Runs a command while holding the locks of the resources whose stock it changes.
 async fn locked(
     executor: &Executor,
     locks: &Locks,
@@ -84,7 +84,7 @@ async fn locked(
     outcome
 }
 
-/// The locks of the resources whose stock a command changes. Commit and extend change none.
+/// The locks of the resources whose stock a command changes. Commit and extend change no stock.
 async fn names_of(executor: &Executor, command: &Command) -> Result<Vec<LockName>, DispatchError> {
     match command {
         Command::Define(define) => Ok(vec![LockName::of(&define.resource_id)]),
@@ -98,7 +98,7 @@ async fn names_of(executor: &Executor, command: &Command) -> Result<Vec<LockName
     }
 }
 
-/// The items of a reservation never change, so they are read without a lock.
+/// The locks of the items of a reservation. The items never change, so they are read without a lock.
 async fn names_of_items(executor: &Executor, token: Token) -> Result<Vec<LockName>, DispatchError> {
     let reservation = executor.read(executor.store.reservation(token)).await?;
     let items = reservation.iter().flat_map(|reservation| reservation.items.iter());

@@ -1,55 +1,23 @@
-//! Webhook deliveries: one for each endpoint that wants an event, to be made after the transaction.
+//! The effect that enqueues webhook deliveries: one per event and subscribed endpoint, sent after the transaction.
 //!
-//! The body is made here, once, and is what is sent however often it is sent.
+//! The body is encoded here once, and every attempt sends the same bytes.
 
-use std::sync::Arc;
-
-use uuid::Uuid;
-
-use super::{Effect, EffectSet, Effected};
-use crate::{
-    engine::{EventType, Timestamp},
-    envelope::{Incoming, webhook_body},
-    trace::TraceContext,
-    webhooks::EventFilter,
+use super::{
+    records::{NewDelivery, Subscription},
+    set::{Effect, EffectOutcome, EffectSet},
 };
+use crate::envelope::{Incoming, webhook_body};
 
-/// An endpoint that is enabled, and what it wants to be told of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// The endpoint's id.
-    pub endpoint_id: Uuid,
-    /// Which events.
-    pub filter: EventFilter,
-}
-
-/// A delivery to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewDelivery {
-    /// To which endpoint.
-    pub endpoint_id: Uuid,
-    /// Of which event; there is one delivery of an event to an endpoint.
-    pub event_id: Uuid,
-    /// The event's type.
-    pub kind: EventType,
-    /// When it happened.
-    pub event_at: Timestamp,
-    /// What is sent.
-    pub body: Arc<str>,
-    /// The trace of the request that caused the event.
-    pub trace: Option<TraceContext>,
-}
-
-/// The effect.
+/// Enqueues webhook deliveries.
 pub(super) struct WebhookEffect;
 
 impl Effect for WebhookEffect {
-    // A late event is told all the same: it happened, and it bears its version.
-    fn apply(&self, event: &Incoming, set: &mut EffectSet) -> Effected {
+    // A late event is delivered too: it happened, and its version tells the receiver that it is late.
+    fn apply(&self, event: &Incoming, _: [u8; 16], set: &mut EffectSet) -> EffectOutcome {
         let kind = event.kind.as_str();
         let mut wanting = set.subscriptions.iter().filter(|endpoint| endpoint.filter.wants(kind)).peekable();
         if wanting.peek().is_none() {
-            return Effected::Done;
+            return EffectOutcome::Done;
         }
         let body = webhook_body(event);
         let delivery = |endpoint: &Subscription| NewDelivery {
@@ -62,6 +30,6 @@ impl Effect for WebhookEffect {
         };
         let deliveries: Vec<_> = wanting.map(delivery).collect();
         set.deliveries.extend(deliveries);
-        Effected::Done
+        EffectOutcome::Done
     }
 }

@@ -1,27 +1,28 @@
-//! What is published, for those who consume it: the events, their topic, their headers and their data, as an AsyncAPI
-//! document (<https://www.asyncapi.com/docs/reference/specification/v3.0.0>).
+//! Describes the published events for their consumers: topics, headers and data, as an AsyncAPI document
+//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0>).
 //!
-//! Never: a schema that a type could give; those are derived in `schema.rs`. Next: `docs/events/` for what this makes.
+//! Never: a schema that can be derived from a type; `schema.rs` derives those. Next: `docs/events/`, which contains the
+//! generated document.
 
 use serde_json::{Map, Value, json};
 
 use super::schema;
 use crate::engine::EventType;
 
-const DESCRIPTION: &str = "Every change of a reservation, and every edge of a resource's stock, as CloudEvents 1.0 in \
-the Kafka binding's binary mode: attributes are headers, the value is the data, a snapshot of the record after the \
-change.\n\nEvents of one key come in the order of their versions (`ce_keyversion`), and may come again: drop what has \
-no higher version than the last one of its key. A token lets its bearer act on the reservation: whoever reads the \
-topic may.";
+const DESCRIPTION: &str = "Every change of a reservation, and every depletion and restoration of a resource's stock, \
+as CloudEvents 1.0 in the binary mode of the Kafka binding: attributes are headers, and the value is the data, a snapshot \
+of the record after the change.\n\nEvents of one key arrive in the order of their versions (`ce_keyversion`) and may \
+be repeated: drop an event whose version is not higher than the last one of its key. A token lets its bearer act on the \
+reservation, so everyone who can read the topic can do so.";
 
-/// What may change, as the document and `docs/events/README.md` say it.
+/// The rules for changes of the format, as `docs/events/README.md` states them.
 const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1`, they \
 only grow: optional fields, optional headers and new types may be added. Nothing is removed, renamed, or given \
 another meaning or other values, and every field that is always present stays present. Consumers must ignore fields, \
 headers and types that they do not know. Any other change becomes a new type, `.v2`, which is published alongside \
 `.v1` for a period that the changelog announces.";
 
-// Where the configuration names nothing else.
+// The defaults of the configuration.
 const TOPIC: &str = "bespeak.events";
 const PARTITIONS: u32 = 12;
 const DEAD_LETTER_TOPIC: &str = "bespeak.events.dlq";
@@ -29,7 +30,7 @@ const DEAD_LETTER_TOPIC: &str = "bespeak.events.dlq";
 /// The version of the Kafka bindings: <https://github.com/asyncapi/bindings/blob/master/kafka/README.md>.
 const KAFKA_BINDINGS: &str = "0.5.0";
 
-/// The whole document, as JSON.
+/// The AsyncAPI document, as JSON.
 pub fn document() -> Value {
     json!({
         "asyncapi": "3.0.0",
@@ -47,19 +48,19 @@ pub fn document() -> Value {
     })
 }
 
-/// Where all of this is depends on who runs it.
+/// The servers, as templates: the real addresses depend on the installation.
 fn servers() -> Value {
     json!({
         "kafka": {
             "host": "{host}:{port}",
             "protocol": "kafka",
-            "description": "Kafka, or what speaks its protocol.",
+            "description": "Kafka, or another broker that speaks its protocol.",
             "variables": {"host": {"default": "localhost"}, "port": {"default": "9092"}},
         },
         "subscriber": {
             "host": "{host}",
             "protocol": "https",
-            "description": "Whoever asked to be told.",
+            "description": "A webhook endpoint.",
             "variables": {"host": {"default": "example.com"}},
         },
     })
@@ -79,23 +80,23 @@ fn channels() -> Value {
     json!({
         "events": {
             "address": TOPIC,
-            "description": "What happened, keyed by the token of the reservation or the id of the resource. All \
-                events of one key are in one partition. The topic's name and its number of partitions are settings; \
-                here are the defaults.",
+            "description": "Events, keyed by the token of the reservation or the id of the resource. All events of one \
+                key are in one partition. The name of the topic and its number of partitions are settings; the \
+                defaults are shown.",
             "servers": [reference("#/servers/kafka")],
             "messages": types,
             "bindings": kafka(TOPIC, PARTITIONS),
         },
         "deadLetters": {
             "address": DEAD_LETTER_TOPIC,
-            "description": "What could not be consumed, as it came, under its key, with the reason.",
+            "description": "Records that could not be consumed, unchanged and under their key, with the reason.",
             "servers": [reference("#/servers/kafka")],
             "messages": {"DeadLetter": reference("#/components/messages/DeadLetter")},
             "bindings": kafka(DEAD_LETTER_TOPIC, 1),
         },
         "stockNotices": {
             "address": null,
-            "description": "A POST to the URL that a subscriber named, signed by Standard Webhooks.",
+            "description": "A POST to the URL of a webhook endpoint, signed as Standard Webhooks specifies.",
             "servers": [reference("#/servers/subscriber")],
             "messages": {"StockNotice": reference("#/components/messages/StockNotice")},
         },
@@ -108,10 +109,14 @@ fn operations() -> Value {
         json!({"action": action, "channel": channel, "summary": summary})
     };
     json!({
-        "publishEvents": operation("send", "events", "The relay publishes what the outbox holds."),
-        "consumeEvents": operation("receive", "events", "The consumer gives events their effects, each once."),
-        "putAsideDeadLetters": operation("send", "deadLetters", "The consumer puts aside what it can never take."),
-        "tellOfStock": operation("send", "stockNotices", "Subscribers are told that stock ran out or came back."),
+        "publishEvents": operation("send", "events", "The relay publishes the events of the outbox."),
+        "consumeEvents": operation("receive", "events", "The consumer applies the effects of events, each once."),
+        "putAsideDeadLetters": operation("send", "deadLetters", "The consumer stores records that it can never apply."),
+        "tellOfStock": operation(
+            "send",
+            "stockNotices",
+            "Webhook endpoints are notified that stock was depleted or restored.",
+        ),
     })
 }
 
@@ -123,7 +128,7 @@ fn messages() -> Map<String, Value> {
         .collect()
 }
 
-/// What one type of event is.
+/// The message of one type of event.
 fn message(kind: EventType) -> Value {
     let (payload, key) = match kind {
         EventType::Held
@@ -137,12 +142,12 @@ fn message(kind: EventType) -> Value {
     let summary = match kind {
         EventType::Held => "A hold was made.",
         EventType::Committed => "A hold became final.",
-        EventType::Released => "A hold was given back by its holder.",
-        EventType::Expired => "A hold was given back at the end of its TTL.",
-        EventType::Extended => "A hold's TTL was lengthened.",
-        EventType::Cancelled => "A committed reservation was given back.",
-        EventType::Depleted => "A resource's last available unit was taken.",
-        EventType::Restored => "A resource that had no unit available has some again.",
+        EventType::Released => "A hold was released by its holder.",
+        EventType::Expired => "A hold expired at the end of its TTL.",
+        EventType::Extended => "The TTL of a hold was extended.",
+        EventType::Cancelled => "A committed reservation was cancelled.",
+        EventType::Depleted => "The last available unit of a resource was taken.",
+        EventType::Restored => "A resource without available units has some again.",
     };
     let data = data(kind);
     json!({
@@ -160,7 +165,8 @@ fn message(kind: EventType) -> Value {
         "payload": reference(&format!("#/components/schemas/{payload}")),
         "bindings": {
             "kafka": {
-                // Not the bare reference: the official schema takes that for two things at once, and refuses it.
+                // Wrapped in `allOf`: a bare reference matches two alternatives of the official schema, which refuses
+                // that.
                 "key": {"allOf": [reference(&format!("#/components/schemas/{key}"))]},
                 "bindingVersion": KAFKA_BINDINGS,
             },
@@ -169,7 +175,7 @@ fn message(kind: EventType) -> Value {
     })
 }
 
-/// An event that could not be consumed. Nothing is required of what it once was: that may be what is wrong with it.
+/// The message of a record that could not be consumed. Nothing of the original is required, since it may be malformed.
 fn dead_letter() -> Value {
     let whole_number =
         |description: &str| json!({"description": description, "type": "string", "pattern": "^[0-9]+$"});
@@ -188,45 +194,52 @@ fn dead_letter() -> Value {
     json!({
         "name": "DeadLetter",
         "title": "Dead letter",
-        "summary": "An event as it came, with its own headers and why it could not be consumed.",
+        "summary": "A record as it arrived, with its own headers and the reason why it could not be consumed.",
         "headers": {
             "type": "object",
             "properties": {
-                "dlq_reason": {"description": "Why it could not be consumed.", "type": "string"},
-                "dlq_topic": {"description": "The topic that it came from.", "type": "string"},
-                "dlq_partition": whole_number("The partition that it came from."),
-                "dlq_offset": whole_number("Its offset there."),
-                "dlq_attempts": whole_number("How often it was tried."),
-                "dlq_time": {"description": "When it was put aside.", "type": "string", "format": "date-time"},
+                "dlq_reason": {"description": "The reason why the record could not be consumed.", "type": "string"},
+                "dlq_topic": {"description": "The topic of the original record.", "type": "string"},
+                "dlq_partition": whole_number("The partition of the original record."),
+                "dlq_offset": whole_number("The offset of the original record."),
+                "dlq_attempts": whole_number("The number of attempts to consume the record."),
+                "dlq_time": {
+                    "description": "The time at which the record became a dead letter.",
+                    "type": "string",
+                    "format": "date-time",
+                },
                 "dlq_omitted": whole_number(
-                    "Where the value is absent because it is too large for this topic: how many bytes it has.",
+                    "The size of the original value in bytes, if the value is absent because it is too large for \
+                     this topic.",
                 ),
             },
             "required": ["dlq_reason", "dlq_topic", "dlq_partition", "dlq_offset", "dlq_attempts", "dlq_time"],
         },
-        "payload": {"description": "Whatever came."},
+        "payload": {"description": "The original value."},
         "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": KAFKA_BINDINGS}},
         "examples": [{"headers": headers, "payload": committed}],
     })
 }
 
-/// The body of a webhook about stock.
+/// The message of a webhook about stock.
 fn stock_notice() -> Value {
-    let told = json!({
+    let body = json!({
         "type": "STOCK_DEPLETED", "resourceId": "room-101", "value": 0, "timestamp": "2026-01-01T00:00:00Z",
     });
     json!({
         "name": "StockNotice",
-        "title": "Notice of stock",
-        "summary": "A webhook's body: stock ran out, or came back.",
+        "title": "Stock notice",
+        "summary": "The body of a webhook: stock was depleted or restored.",
         "contentType": "application/json",
         "headers": {
-            "description": "As Standard Webhooks has them.",
+            "description": "The headers of Standard Webhooks.",
             "type": "object",
             "properties": {
-                "webhook-id": {"description": "The same whenever this is sent again.", "type": "string"},
+                "webhook-id": {"description": "The id of the event, the same for every attempt.", "type": "string"},
                 "webhook-timestamp": {
-                    "description": "When it was sent, in seconds since 1970.", "type": "string", "pattern": "^[0-9]+$",
+                    "description": "The time of the attempt, in seconds since 1970.",
+                    "type": "string",
+                    "pattern": "^[0-9]+$",
                 },
                 "webhook-signature": {
                     "description": "One or more signatures, space-separated.", "type": "string", "pattern": "^v1",
@@ -240,11 +253,11 @@ fn stock_notice() -> Value {
             "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
         },
         "payload": reference("#/components/schemas/StockNotice"),
-        "examples": [{"payload": told}],
+        "examples": [{"payload": body}],
     })
 }
 
-/// The data of an example.
+/// The data of the example of a type.
 fn data(kind: EventType) -> Value {
     let reservation = |version: u64, status: &str| {
         json!({
@@ -278,7 +291,7 @@ fn data(kind: EventType) -> Value {
     }
 }
 
-/// The headers of an example.
+/// The headers of the example of a type.
 fn headers(kind: EventType, data: &Value) -> Value {
     let subject = if data["token"].is_null() { &data["resourceId"] } else { &data["token"] };
     json!({

@@ -3,7 +3,7 @@
 use super::{CE_TRACEPARENT, Origin, OutboxEvent, Record};
 use crate::trace::TRACEPARENT;
 
-/// The record of an event, as every way into the event log sends it.
+/// Encodes an event as a record. Every publisher sends this record. `source` is the CloudEvents source.
 pub fn record(event: &OutboxEvent, source: &str) -> Record {
     let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
     let mut headers = vec![
@@ -16,7 +16,8 @@ pub fn record(event: &OutboxEvent, source: &str) -> Record {
         header("ce_keyversion", &event.version.to_string()),
         header("content-type", "application/json"),
     ];
-    // Once for those who know the event, once for those who see no more than a message: what passes it on may write its own.
+    // Twice: as an attribute of the event, which nothing changes, and as a header of the message, which a hop that
+    // passes the message on may replace with its own.
     if let Some(trace) = event.trace {
         let traceparent = trace.traceparent();
         headers.push(header(CE_TRACEPARENT, traceparent.as_str()));

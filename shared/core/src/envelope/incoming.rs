@@ -1,4 +1,4 @@
-//! An event as a consumer applies it, decoded from a record of the event log.
+//! An event in the form in which a consumer applies it, decoded from a record of the event log.
 
 use std::sync::Arc;
 
@@ -9,42 +9,42 @@ use crate::{
     trace::TraceContext,
 };
 
-/// An event as a consumer applies it: well-formed, of a type that is known here.
+/// A decoded event: well-formed and of a known type.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// Its id: the same however often it is delivered.
+    /// The id, the same for every delivery of the event.
     pub event_id: Uuid,
-    /// What happened.
+    /// The type of the event.
     pub kind: EventType,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// To what.
+    /// The reservation or resource that changed.
     pub subject: Subject,
-    /// The version of that reservation or resource: unique per subject, and ascending.
+    /// The version of the subject: unique per subject, and ascending.
     pub version: u64,
-    /// The source that it names.
+    /// The CloudEvents source.
     pub source: Arc<str>,
-    /// Its data, as JSON.
+    /// The data, as JSON.
     pub payload: Arc<str>,
-    /// The trace of the request that caused it.
+    /// The trace of the request that caused the event.
     pub trace: Option<TraceContext>,
 }
 
-/// What an event is about, as far as effects need to know.
+/// The subject of an event, with the fields that effects need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A reservation.
     Reservation {
         /// Its token.
         token: Token,
-        /// What it takes.
+        /// The resources of its items.
         resources: Vec<ResourceId>,
     },
     /// A resource.
     Resource {
         /// Its id.
         id: ResourceId,
-        /// Units available.
+        /// The units available after the event.
         available: u64,
     },
 }

@@ -1,32 +1,32 @@
-//! An event as the outbox stores it: what is encoded, and what decides about its publication.
+//! An event as the outbox stores it: the fields that are encoded, and those that decide about its publication.
 
 use uuid::Uuid;
 
 use crate::{engine::Timestamp, trace::TraceContext};
 
-/// An event as the outbox keeps it.
+/// A row of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// Its place in the outbox.
+    /// The position in the outbox.
     pub id: i64,
-    /// Its id in the event log: the same however often it is sent.
+    /// The id of the event, the same for every delivery.
     pub event_id: Uuid,
-    /// The shard of its key, 0 to 63.
+    /// The shard of the key, 0 to 63.
     pub shard: u8,
-    /// What it is ordered by: a token or a resource's id.
+    /// The key within which events are ordered: a token or the id of a resource.
     pub key: String,
-    /// The version of the reservation or resource that it belongs to.
+    /// The version of the reservation or resource.
     pub version: u64,
-    /// Its CloudEvents type.
+    /// The CloudEvents type.
     pub kind: String,
-    /// Its data, as JSON.
+    /// The data, as JSON.
     pub payload: String,
-    /// When it happened.
+    /// The time of the event.
     pub created_at: Timestamp,
-    /// The trace of the request that caused it.
+    /// The trace of the request that caused the event.
     pub trace: Option<TraceContext>,
-    /// How often in a row its key was refused.
+    /// The number of consecutive refusals of the key.
     pub attempts: u32,
-    /// Whether its key failed before, and its time has come.
+    /// Whether the key failed before and its back-off is over.
     pub blocked: bool,
 }

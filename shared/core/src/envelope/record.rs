@@ -1,8 +1,8 @@
-//! A record of the event log, and the event that it is: `CloudEvents` 1.0 in the Kafka binding's binary mode
+//! A record of the event log, and its decoding: `CloudEvents` 1.0 in the binary mode of the Kafka binding
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 //!
-//! Never: trust in what is read. Whatever is not well-formed is a [`Poison`], with its reason. Next: `events/mod.rs`, which
-//! makes such records of what the outbox has.
+//! Never: trust in the content of a record. A record that is not well-formed is a [`Poison`] with a reason. Next:
+//! `encode.rs`, which makes such records.
 
 use std::sync::Arc;
 
@@ -15,80 +15,80 @@ use crate::{
     trace::{TRACEPARENT, TraceContext},
 };
 
-/// The largest value that a consumer takes, in bytes: far above what this product writes.
+/// The largest value that a consumer accepts, in bytes: far above the largest that this product writes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// The same as an attribute of the event: CloudEvents' extension for distributed tracing
+/// The header of the trace context as an attribute of the event, CloudEvents' extension for distributed tracing
 /// (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md>).
 pub const CE_TRACEPARENT: &str = "ce_traceparent";
 
 /// A record of the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What it is ordered by.
+    /// The key within which records are ordered.
     pub key: Option<Vec<u8>>,
-    /// Names and values, as they came; a name may come twice.
+    /// The headers as they arrived; a name may occur twice.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The data.
     pub value: Option<Vec<u8>>,
-    /// Where it was read.
+    /// The position of the record in the log.
     pub origin: Origin,
 }
 
-/// Where in the event log a record stands.
+/// The position of a record in the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The topic; `outbox` where there is none.
+    /// The topic; `outbox` if there is no log.
     pub topic: Arc<str>,
     /// The partition.
     pub partition: i32,
-    /// The offset; the place in the outbox where there is no topic.
+    /// The offset; the position in the outbox if there is no log.
     pub offset: i64,
 }
 
-/// Why a record is no event that can be applied.
+/// The reason why a record cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Poison {
-    /// A tombstone.
-    #[error("it has no value")]
+    /// The record is a tombstone.
+    #[error("the record has no value")]
     NoValue,
-    /// Longer than anything that this product writes.
-    #[error("its value has {bytes} bytes; at most {VALUE_BYTES_MAX} are taken")]
+    /// The value is larger than any that this product writes.
+    #[error("the value has {bytes} bytes; at most {VALUE_BYTES_MAX} are accepted")]
     TooLarge {
-        /// How long it is.
+        /// The size of the value.
         bytes: usize,
     },
-    /// A header that every event has.
+    /// A required header is missing.
     #[error("the header {0} is missing")]
     NoHeader(&'static str),
-    /// A header that cannot be what it says.
+    /// A header has an invalid value.
     #[error("the header {name} is not valid: {value:?}, must be {expected}")]
     Header {
-        /// Which.
+        /// The name of the header.
         name: &'static str,
-        /// What it is.
+        /// The value of the header.
         value: String,
-        /// What it must be.
+        /// The expected value.
         expected: &'static str,
     },
-    /// A type, or a version of one, that this build does not know.
-    #[error("{kind:?} is no type that is known here; it may be of a later version of Bespeak")]
+    /// The type, or its version, is unknown to this build.
+    #[error("the event type {kind:?} is unknown; it may belong to a later version of Bespeak")]
     UnknownType {
         /// The type.
         kind: String,
     },
-    /// The value is not the data of its type.
-    #[error("its value is not the data of {kind}: {reason}")]
+    /// The value does not match the type.
+    #[error("the value is not valid data of {kind}: {reason}")]
     Data {
         /// The type.
         kind: &'static str,
-        /// What is wrong with it.
+        /// The error of the decoder.
         reason: String,
     },
 }
 
 impl Poison {
-    /// What is wrong, in the metrics.
+    /// The label of the metric.
     pub(crate) fn class(&self) -> &'static str {
         match self {
             Self::NoValue | Self::TooLarge { .. } | Self::NoHeader(_) | Self::Header { .. } => "no_event",
@@ -98,7 +98,7 @@ impl Poison {
     }
 }
 
-/// The data of an event about a reservation, as far as effects need it. Other fields are left alone: fields may be added.
+/// The fields of a reservation event that effects need. Other fields are ignored, because fields may be added.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReservationData {
@@ -128,8 +128,8 @@ impl Record {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The trace of the request that caused it, as whoever sent the record last wrote it; else as CloudEvents' extension
-    /// has it. What cannot be read is as if it were not there.
+    /// The trace of the request that caused the event: the message header, which the last sender wrote, else the
+    /// attribute of the event. An invalid header counts as missing.
     pub fn trace(&self) -> Option<TraceContext> {
         [TRACEPARENT, CE_TRACEPARENT]
             .into_iter()
@@ -137,10 +137,10 @@ impl Record {
             .find_map(|(_, value)| TraceContext::parse(str::from_utf8(value).ok()?))
     }
 
-    /// The event that it is.
+    /// Decodes the event of this record.
     ///
     /// # Errors
-    /// It is none that can be applied.
+    /// The record cannot be applied.
     pub fn incoming(&self) -> Result<Incoming, Poison> {
         let value = self.value.as_deref().ok_or(Poison::NoValue)?;
         if value.len() > VALUE_BYTES_MAX {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_record_is_an_event() {
+    fn a_valid_record_is_decoded() {
         let incoming = good().incoming().unwrap();
         assert_eq!(
             (incoming.event_id, incoming.kind, incoming.version),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_says_why() {
+    fn an_invalid_record_is_refused_with_a_reason() {
         let good = good();
         let with = |name: &str, value: &str| {
             let mut record = good.clone();

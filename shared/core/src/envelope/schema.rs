@@ -1,8 +1,9 @@
-//! JSON Schemas of what is sent: data, derived from the types that are serialised, and headers, which have no type.
+//! The JSON Schemas of events: of the data, derived from the types that are serialised, and of the headers, which
+//! have no type.
 //!
-//! Draft 7: what AsyncAPI 3.0 takes a schema for where it says nothing else
-//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject>). Next: `asyncapi.rs`, which refers to
-//! them.
+//! The draft is 7, the default of AsyncAPI 3.0
+//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject>). Next: `asyncapi.rs`, which refers
+//! to the schemas.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::StockWebhookBody;
 use crate::engine::Payload;
 
-/// The schemas that others may rely on, by name: each whole in itself, without references.
+/// The published schemas by name, each complete in itself, without references.
 pub fn schemas() -> BTreeMap<String, Value> {
     let (mut schemas, _) = derived(settings().with(|settings| settings.inline_subschemas = true));
     schemas.insert("EventHeaders".to_owned(), event_headers());
@@ -27,16 +28,16 @@ pub fn schemas() -> BTreeMap<String, Value> {
     schemas
 }
 
-/// The same for the components of a document, where they refer to each other and to the types in them.
+/// The schemas for the components of a document, in which they refer to each other and to the types in them.
 pub(super) fn components() -> Map<String, Value> {
     let (schemas, types) =
         derived(settings().with(|settings| settings.definitions_path = "/components/schemas".into()));
     types.into_iter().chain(schemas).chain([("EventHeaders".to_owned(), event_headers())]).collect()
 }
 
-/// What is sent is described as it is written, not as it could be read.
+/// Settings for schemas of what is written, which is stricter than what can be read.
 fn settings() -> SchemaSettings {
-    // Not `uint64`, which few know, and which says less than the bounds do.
+    // Omit `uint64`, which few tools know and which says less than the bounds do.
     let mut formats = RestrictFormats::default();
     formats.infer_from_meta_schema = false;
     formats.allowed_formats = ["date-time".into(), "uuid".into()].into();
@@ -47,20 +48,20 @@ fn settings() -> SchemaSettings {
         .with_transform(RecursiveTransform(names_as_enum))
 }
 
-/// The schema of each payload and of the notice by name, and the types in them.
+/// Derives the schemas of the payloads and of the stock body by name, and the types in them.
 fn derived(settings: SchemaSettings) -> (BTreeMap<String, Value>, Map<String, Value>) {
     let mut generator = settings.into_generator();
     let payload = generator.root_schema_for::<Payload>();
     let notice = generator.root_schema_for::<StockWebhookBody>();
     let types = generator.take_definitions(true);
     let payloads = payload.get("anyOf").and_then(Value::as_array).cloned().unwrap_or_default();
-    debug_assert!(!payloads.is_empty(), "an event's payload is one of several: {payload:?}");
+    debug_assert!(!payloads.is_empty(), "the payload of an event is one of several types: {payload:?}");
     let schemas = payloads
         .into_iter()
         .filter_map(|schema| Some((schema.get("title")?.as_str()?.to_owned(), schema)))
         .chain([(StockWebhookBody::schema_name().into_owned(), json!(notice))])
         .map(|(name, mut schema)| {
-            // The dialect, and the types in it, are said once for all.
+            // The document states the dialect and contains the types once for all schemas.
             if let Value::Object(schema) = &mut schema {
                 schema.retain(|keyword, _| !matches!(keyword.as_str(), "$schema" | "components"));
             }
@@ -70,7 +71,7 @@ fn derived(settings: SchemaSettings) -> (BTreeMap<String, Value>, Map<String, Va
     (schemas, types)
 }
 
-/// Names that are described one by one become an `enum`, which every generator of code knows.
+/// Turns a list of single names into an `enum`, which every code generator knows.
 fn names_as_enum(schema: &mut Schema) {
     let Some(Value::Array(choices)) = schema.get("oneOf") else { return };
     let names: Option<Vec<Value>> = choices.iter().map(|choice| choice.get("const").cloned()).collect();
@@ -80,51 +81,51 @@ fn names_as_enum(schema: &mut Schema) {
     schema.insert("enum".to_owned(), names.into());
 }
 
-/// The headers of every event: CloudEvents' attributes, with an extension of ours, and W3C Trace Context.
+/// The schema of the headers of every event: the attributes of CloudEvents, one extension, and W3C Trace Context.
 fn event_headers() -> Value {
     json!({
         "description": "CloudEvents attributes as Kafka headers, in binary mode. Values are UTF-8 text.",
         "type": "object",
         "properties": {
             "ce_id": {
-                "description": "The event's id: the same whenever this event is sent again.",
+                "description": "The id of the event, the same for every delivery.",
                 "type": "string",
                 "format": "uuid",
             },
             "ce_source": {
-                "description": "Which Bespeak it happened in.",
+                "description": "The Bespeak installation that published the event.",
                 "type": "string",
                 "format": "uri-reference",
                 "minLength": 1,
             },
             "ce_specversion": {"description": "The version of CloudEvents.", "type": "string", "const": "1.0"},
             "ce_type": {
-                "description": "What happened.",
+                "description": "The type of the event.",
                 "type": "string",
                 "pattern": "^bespeak[.][a-z]+[.][a-z]+[.]v[1-9][0-9]*$",
             },
-            "ce_time": {"description": "When it happened.", "type": "string", "format": "date-time"},
+            "ce_time": {"description": "The time of the event.", "type": "string", "format": "date-time"},
             "ce_subject": {
-                "description": "What it happened to: the token or the resource id, as the key has it.",
+                "description": "The token or the resource id, identical to the key.",
                 "type": "string",
                 "minLength": 1,
             },
             "ce_keyversion": {
-                "description": "The version of the reservation or resource that the event belongs to, in decimal: \
-                    drop what has no higher one than the last event of its key.",
+                "description": "The version of the reservation or resource, in decimal. Drop an event whose version is \
+                    not higher than that of the last event of its key.",
                 "type": "string",
                 "pattern": "^[1-9][0-9]*$",
             },
             "content-type": {"type": "string", "const": "application/json"},
             "ce_traceparent": {
-                "description": "The same as traceparent was when the event was published, as CloudEvents' extension for \
-                    distributed tracing has it.",
+                "description": "The value of traceparent when the event was published (CloudEvents' extension for \
+                    distributed tracing).",
                 "type": "string",
                 "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
             },
             "traceparent": {
-                "description": "The trace of the request that caused the event (W3C Trace Context); absent where none \
-                    did, as with a hold that ended by itself.",
+                "description": "The trace of the request that caused the event (W3C Trace Context); absent if no \
+                    request did, as for a hold that expired.",
                 "type": "string",
                 "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
             },

@@ -1,18 +1,18 @@
-//! The body of a webhook about stock. Its format is OpenReserve's.
+//! The body of a webhook about stock, in the format of OpenReserve.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::{EventType, ResourceId, TOTAL_MAX, Timestamp};
 
-/// What became of a resource's stock.
+/// The change of a resource's stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[schemars(inline)]
 pub enum StockBodyType {
     /// The last unit was taken.
     StockDepleted,
-    /// There are units again.
+    /// Units are available again.
     StockRestored,
 }
 
@@ -22,20 +22,20 @@ pub enum StockBodyType {
 // The name in the published schemas.
 #[schemars(rename = "StockNotice")]
 pub struct StockWebhookBody {
-    /// What became of the stock.
+    /// The change of the stock.
     #[serde(rename = "type")]
     kind: StockBodyType,
     /// The resource.
     resource_id: ResourceId,
-    /// Units available: 0 where the last one was taken.
+    /// The units available; 0 if the last one was taken.
     #[schemars(range(max = TOTAL_MAX))]
     value: u64,
-    /// When it happened.
+    /// The time of the change.
     timestamp: Timestamp,
 }
 
 impl StockWebhookBody {
-    /// The notice of an event, with the units available after it; none where the event is not about stock.
+    /// The body for an event, with the units available after it; `None` if the event is not about stock.
     pub fn new(
         kind: EventType,
         resource_id: ResourceId,

@@ -23,7 +23,7 @@ struct Envelope<'a> {
     data: &'a RawValue,
 }
 
-/// What is sent: a notice of stock, or the event itself.
+/// Encodes the body of a webhook: a stock body for a resource, the event itself for a reservation.
 pub fn webhook_body(event: &Incoming) -> Arc<str> {
     let text = match &event.subject {
         Subject::Resource { id, available } => {
@@ -44,6 +44,6 @@ pub fn webhook_body(event: &Incoming) -> Arc<str> {
             })
         }
     };
-    // It was parsed before: its data is JSON, and what is added can be written as such.
+    // Cannot fail: the data was parsed as JSON before, and the added fields are strings.
     text.map_or_else(|_| event.payload.clone(), Arc::from)
 }

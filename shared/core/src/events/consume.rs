@@ -1,8 +1,9 @@
-//! The consumer: applies records in their order, each event once, and sets aside what it cannot apply.
+//! The consumer: applies records in order, each event once, and turns records that it cannot apply into dead letters.
 //!
-//! A batch is one transaction; one that fails is bisected, so that a single record is found at fault (I10). What fails for
-//! now (the database is away) stops the batch at that record, and it comes again. Never: a record passed over without
-//! either its inbox row or its dead letter. Next: `store/inbox.rs` for the transaction, `effects/` for what it sets off.
+//! A batch is one transaction. If the database refuses a batch, the batch is bisected until the single record at
+//! fault is found (I10). If the database is unavailable, consumption stops at that record, and the caller retries
+//! from there. Never: a record that is passed over without an inbox row or a dead letter. Next: `store/inbox.rs` for
+//! the transaction, `effects/` for the consequences of an event.
 
 use std::sync::Arc;
 
@@ -15,47 +16,48 @@ use crate::{
     telemetry,
 };
 
-/// What became of records.
+/// The counts of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consumed {
-    /// What became of those that are events.
+    /// The records that are events, by outcome.
     pub applied: Applied,
-    /// Those that were set aside.
+    /// The records that became dead letters.
     pub dead_lettered: u64,
 }
 
-/// Why a batch stopped before its end: come again with what is left.
+/// A batch that stopped before its end. The caller retries with the remaining records.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped after {done} records")]
-pub struct Stopped {
-    /// How many records, from the first, are done with.
+pub struct ConsumeError {
+    /// The number of records, from the first, that need no retry.
     pub done: usize,
-    /// Why.
+    /// The reason.
     #[source]
-    pub why: StopReason,
+    pub cause: ConsumeFailure,
 }
 
-/// Why.
+/// The reason why a batch stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum StopReason {
-    /// The database cannot be used now.
+pub enum ConsumeFailure {
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What cannot be applied cannot be set aside now.
-    #[error("a record cannot be set aside: {0}")]
+    /// A record cannot be applied, and cannot be stored as a dead letter at present.
+    #[error("a dead letter cannot be stored: {0}")]
     DeadLetters(#[from] DeadLetterError),
 }
 
 /// A record that cannot be applied.
-struct Unfit {
-    /// Which.
+struct PoisonRecord {
+    /// Its position in the batch.
     at: usize,
-    /// What is wrong with it, in the metrics and for people.
+    /// The label of the metric.
     class: &'static str,
+    /// The reason for operators.
     reason: String,
 }
 
-/// A consumer: whoever shares its name shares its inbox.
+/// A consumer. Consumers of the same name share an inbox.
 pub struct Consumer {
     store: Arc<dyn InboxStore>,
     name: String,
@@ -64,7 +66,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer of this name. `deliveries` is told when there are webhooks to deliver.
+    /// A consumer of this name. `deliveries` is notified when webhook deliveries were enqueued.
     pub fn new(
         store: Arc<dyn InboxStore>,
         name: &str,
@@ -74,18 +76,20 @@ impl Consumer {
         Self { store, name: name.to_owned(), dead_letters, deliveries }
     }
 
-    /// Applies records. Not cancel-safe.
+    /// Applies records in order. Not cancel-safe.
     ///
     /// # Errors
-    /// It stopped; those before it are done with.
-    pub async fn consume(&self, records: &[Record]) -> Result<Consumed, Stopped> {
+    /// Consumption stopped at a record; the records before it are applied or stored as dead letters.
+    pub async fn consume(&self, records: &[Record]) -> Result<Consumed, ConsumeError> {
         crate::failpoint::reach("consumer.begun").await;
         let mut events = Vec::with_capacity(records.len());
         let mut poison = Vec::new();
         for (at, record) in records.iter().enumerate() {
             match record.incoming() {
                 Ok(event) => events.push((at, event)),
-                Err(reason) => poison.push(Unfit { at, class: reason.class(), reason: reason.to_string() }),
+                Err(reason) => {
+                    poison.push(PoisonRecord { at, class: reason.class(), reason: reason.to_string() })
+                }
             }
         }
         let mut applied = Applied::default();
@@ -94,23 +98,25 @@ impl Consumer {
         if applied.deliveries > 0 {
             self.deliveries.notify_one();
         }
-        // Set aside last: what is applied twice does no harm, what is passed over does.
+        // Dead letters come last. If storing them fails, the batch is retried and its events are recognised as
+        // duplicates; in the other order, a failure in between could pass over a record.
         let end = stopped.as_ref().map_or(records.len(), |(at, _)| *at);
         poison.retain(|unfit| unfit.at < end);
         poison.sort_unstable_by_key(|unfit| unfit.at);
-        self.set_aside(records, &poison).await?;
+        self.store_dead_letters(records, &poison).await?;
         match stopped {
             None => Ok(Consumed { applied, dead_lettered: poison.len() as u64 }),
-            Some((done, why)) => Err(Stopped { done, why: why.into() }),
+            Some((done, error)) => Err(ConsumeError { done, cause: error.into() }),
         }
     }
 
-    /// Applies events; what cannot be applied joins `poison`. Where it stops: at which record, and why.
+    /// Applies events, and adds those that cannot be applied to `poison`. An error names the record at which it
+    /// stopped.
     async fn apply(
         &self,
         events: &[(usize, Incoming)],
         applied: &mut Applied,
-        poison: &mut Vec<Unfit>,
+        poison: &mut Vec<PoisonRecord>,
     ) -> Result<(), (usize, StoreError)> {
         let mut spans = vec![events];
         while let Some(span) = spans.pop() {
@@ -118,10 +124,14 @@ impl Consumer {
             let batch: Vec<Incoming> = span.iter().map(|(_, event)| event.clone()).collect();
             match self.store.apply(&self.name, &batch).await {
                 Ok(done) => *applied += done,
-                // Only what the database refuses of a record is the record's fault; all else waits until it is mended.
+                // Only a refused value is the fault of a record. Every other error is an outage, and the events wait.
                 Err(error) if !matches!(error, StoreError::Value { .. }) => return Err((*first, error)),
                 Err(error) if span.len() == 1 => {
-                    poison.push(Unfit { at: *first, class: "refused", reason: telemetry::chain(&error) });
+                    poison.push(PoisonRecord {
+                        at: *first,
+                        class: "refused",
+                        reason: telemetry::chain(&error),
+                    });
                 }
                 Err(_) => {
                     let (left, right) = span.split_at(span.len() / 2);
@@ -132,9 +142,13 @@ impl Consumer {
         Ok(())
     }
 
-    async fn set_aside(&self, records: &[Record], poison: &[Unfit]) -> Result<(), Stopped> {
+    async fn store_dead_letters(
+        &self,
+        records: &[Record],
+        poison: &[PoisonRecord],
+    ) -> Result<(), ConsumeError> {
         let Some(first) = poison.first() else { return Ok(()) };
-        let letter = |unfit: &Unfit| DeadLetter {
+        let letter = |unfit: &PoisonRecord| DeadLetter {
             record: records[unfit.at].clone(),
             reason: unfit.reason.clone(),
             attempts: 1,
@@ -145,10 +159,14 @@ impl Consumer {
             let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
             tracing::error!(
                 topic = %origin.topic, partition = origin.partition, offset = origin.offset,
-                event_id = record.header("ce_id"), trace_id, reason, "an event cannot be applied and is set aside"
+                event_id = record.header("ce_id"), trace_id, reason,
+                "an event cannot be applied and becomes a dead letter"
             );
         }
-        self.dead_letters.keep(&letters).await.map_err(|why| Stopped { done: first.at, why: why.into() })?;
+        self.dead_letters
+            .keep(&letters)
+            .await
+            .map_err(|error| ConsumeError { done: first.at, cause: error.into() })?;
         for unfit in poison {
             telemetry::count_dead_lettered(unfit.class);
         }

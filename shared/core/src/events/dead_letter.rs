@@ -1,10 +1,13 @@
-//! Records that no consumer could apply: kept with why, listed, replayed, dropped.
+//! The ports of dead letters: records that the consumer could not apply, each kept with the reason.
+//!
+//! The consumer needs a [`DeadLetterSink`]; operators list, replay and drop through a [`DeadLetterQueue`]. The
+//! embedded event log keeps dead letters in the database (`embedded.rs`), Kafka in a topic (`kafka/dead_letters.rs`).
 
 use async_trait::async_trait;
 
 use crate::store::{DeadLetter, DeadLetterId, StoreError, StoredDeadLetter};
 
-/// Why dead letters cannot be kept or read.
+/// The reason why dead letters cannot be written, read or resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
     /// The database failed.
@@ -13,12 +16,12 @@ pub enum DeadLetterError {
     /// The event log failed.
     #[error("the event log is unavailable: {0}")]
     Unavailable(String),
-    /// Its value was too large for the topic of dead letters, and is no longer where it came from.
+    /// The value was too large for the topic of dead letters, and its original is no longer in the topic of events.
     #[error(
         "the value of dead letter {0} was too large to be kept, and is no longer in the topic that it came from"
     )]
     ValueGone(DeadLetterId),
-    /// There is no such letter, or no longer.
+    /// There is no such dead letter, or it was replayed or dropped.
     #[error("there is no dead letter {0}")]
     Unknown(DeadLetterId),
 }
@@ -26,27 +29,28 @@ pub enum DeadLetterError {
 /// The destination of records that a consumer cannot apply.
 #[async_trait]
 pub trait DeadLetterSink: Send + Sync + 'static {
-    /// Keeps letters, durably. Cancel-safe: some may be kept, and again later.
+    /// Stores dead letters durably. Cancel-safe: if cancelled, some may be stored, and are stored again by a retry.
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError>;
 }
 
 /// Dead letters that an operator can list, replay and drop.
 #[async_trait]
 pub trait DeadLetterQueue: DeadLetterSink {
-    /// Letters that were neither replayed nor dropped, in the order of their ids, after one, at most `limit`. Cancel-safe.
+    /// Returns at most `limit` dead letters that were neither replayed nor dropped, in the order of their ids, after
+    /// `after`. Cancel-safe.
     async fn list(
         &self,
         after: Option<DeadLetterId>,
         limit: usize,
     ) -> Result<Vec<StoredDeadLetter>, DeadLetterError>;
 
-    /// One letter. Cancel-safe.
+    /// Returns one dead letter. Cancel-safe.
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError>;
 
-    /// Hands the record to its consumers again, and forgets the letter. One that still cannot be applied becomes a new
-    /// letter. Not cancel-safe: it may be handed on and kept.
+    /// Delivers the record to its consumer again, and removes the dead letter. If the record still cannot be applied,
+    /// it becomes a new dead letter. Not cancel-safe: the record may be delivered and the dead letter remain.
     async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError>;
 
-    /// Forgets a letter.
+    /// Removes a dead letter without delivering it.
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError>;
 }

@@ -1,7 +1,7 @@
-//! The event log of a process that has none: events go from the outbox to the consumer beside it.
+//! The event log of a process without Kafka: the relay passes events from the outbox directly to a consumer.
 //!
-//! An event counts as published only after the consumer's commit, so it is delivered at least once here too. What cannot be
-//! applied goes to a table.
+//! An event counts as published only after the consumer's commit, so it is delivered at least once here too. Records
+//! that cannot be applied are stored in a table of the database.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     PublishError, Publisher,
-    consume::{Consumer, StopReason},
+    consume::{ConsumeFailure, Consumer},
     dead_letter::{DeadLetterError, DeadLetterQueue, DeadLetterSink},
 };
 use crate::{
@@ -19,22 +19,23 @@ use crate::{
     telemetry,
 };
 
-/// The consumer's name in the inbox.
+/// The name of the embedded consumer in the inbox.
 pub const CONSUMER: &str = "bespeak";
 
-/// Records that one transaction takes at the most.
+/// The most records in one transaction.
 const PART: usize = 512;
 
-/// Hands events to a consumer in this process.
+/// A publisher that passes events to a consumer in this process.
 pub struct Embedded {
     consumer: Consumer,
     source: String,
 }
 
 impl Embedded {
-    /// A way to the consumer of these books.
+    /// Passes events to a consumer of this database. `source` is the CloudEvents source; `deliveries` wakes the webhook
+    /// dispatcher.
     pub fn new(store: Arc<dyn Database>, source: &str, deliveries: Arc<Notify>) -> Self {
-        let letters = Arc::new(Letters::new(store.clone(), deliveries.clone()));
+        let letters = Arc::new(DatabaseDeadLetters::new(store.clone(), deliveries.clone()));
         Self { consumer: Consumer::new(store, CONSUMER, letters, deliveries), source: source.to_owned() }
     }
 }
@@ -43,76 +44,81 @@ impl Embedded {
 impl Publisher for Embedded {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let records: Vec<Record> = events.iter().map(|event| record(event, &self.source)).collect();
-        let (mut done, mut why) = (0, String::new());
-        // In parts, so that no transaction is long.
+        let (mut done, mut reason) = (0, String::new());
+        // In parts, so that no transaction takes long.
         for part in records.chunks(PART) {
             match self.consumer.consume(part).await {
                 Ok(_) => done += part.len(),
                 Err(stopped) => {
                     done += stopped.done;
-                    why = telemetry::chain(&stopped.why);
+                    reason = telemetry::chain(&stopped.cause);
                     break;
                 }
             }
         }
-        let became = |at| if at < done { Ok(()) } else { Err(PublishError::Unavailable(why.clone())) };
-        (0..events.len()).map(became).collect()
+        let result = |at| if at < done { Ok(()) } else { Err(PublishError::Unavailable(reason.clone())) };
+        (0..events.len()).map(result).collect()
     }
 }
 
-/// Dead letters in a table of the books.
-pub struct Letters {
+/// Dead letters in a table of the database.
+pub struct DatabaseDeadLetters {
     letters: Arc<dyn DeadLetterStore>,
     inbox: Arc<dyn InboxStore>,
     deliveries: Arc<Notify>,
 }
 
-impl Letters {
-    /// Those of these books.
+impl DatabaseDeadLetters {
+    /// The dead letters of this database. `deliveries` wakes the webhook dispatcher after a replay.
     pub fn new(store: Arc<dyn Database>, deliveries: Arc<Notify>) -> Self {
         Self { letters: store.clone(), inbox: store, deliveries }
     }
 }
 
 #[async_trait]
-impl DeadLetterSink for Letters {
+impl DeadLetterSink for DatabaseDeadLetters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
-        Ok(self.letters.keep_letters(letters).await?)
+        Ok(self.letters.store_dead_letters(letters).await?)
     }
 }
 
 #[async_trait]
-impl DeadLetterQueue for Letters {
+impl DeadLetterQueue for DatabaseDeadLetters {
     async fn list(
         &self,
         after: Option<DeadLetterId>,
         limit: usize,
     ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        Ok(self.letters.letters(after.map_or(0, |id| id.offset), limit).await?)
+        Ok(self.letters.dead_letters(after.map_or(0, |id| id.offset), limit).await?)
     }
 
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
-        let next = self.letters.letters(id.offset - 1, 1).await?.into_iter().next();
+        let next = self.letters.dead_letters(id.offset - 1, 1).await?.into_iter().next();
         next.filter(|kept| kept.id == id).ok_or(DeadLetterError::Unknown(id))
     }
 
     async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         let kept = self.get(id).await?;
-        let again = Self {
+        // A record that fails again becomes a new dead letter, through another handle to the same table.
+        let sink = Self {
             letters: self.letters.clone(),
             inbox: self.inbox.clone(),
             deliveries: self.deliveries.clone(),
         };
-        let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(again), self.deliveries.clone());
-        consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.why {
-            StopReason::Store(error) => DeadLetterError::Store(error),
-            StopReason::DeadLetters(error) => error,
+        let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(sink), self.deliveries.clone());
+        consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.cause {
+            ConsumeFailure::Store(error) => DeadLetterError::Store(error),
+            ConsumeFailure::DeadLetters(error) => error,
         })?;
         self.drop_letter(id).await
     }
 
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
-        if self.letters.forget_letter(id.offset).await? { Ok(()) } else { Err(DeadLetterError::Unknown(id)) }
+        if self.letters.delete_dead_letter(id.offset).await? {
+            Ok(())
+        } else {
+            Err(DeadLetterError::Unknown(id))
+        }
     }
 }

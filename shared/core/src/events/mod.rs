@@ -1,8 +1,9 @@
-//! The way of events: from the outbox to the event log, and from there to their effects.
+//! The event pipeline: from the outbox to the event log, and from there to the effects of events.
 //!
-//! `relay.rs` publishes what the outbox has through a [`Publisher`]; `consume.rs` applies what the log delivers. The log is
-//! Kafka (`kafka/`), or none: the embedded publisher hands events to the consumer of the same process, still through the
-//! outbox, still at least once. Never: a change of the books. Next: `relay.rs`.
+//! `relay/` publishes the outbox through a [`Publisher`]; `consume.rs` applies the records that the log delivers. The
+//! log is Kafka (`kafka/`), or there is none: then the embedded publisher passes events to a consumer in the same
+//! process, still through the outbox and at least once. `audit.rs` compares the stages with each other. Never: a
+//! change of resources or reservations. Next: `relay/`.
 
 pub mod audit;
 pub mod consume;
@@ -18,27 +19,28 @@ pub use options::{EventLog, KafkaOptions, Login, Security};
 
 use crate::envelope::OutboxEvent;
 
-/// Why an event was not published.
+/// The reason why an event was not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The event log cannot be reached, or not in time; another event would fare no better. It may be there all the same.
+    /// The event log is unavailable, or did not answer in time. The event may have arrived all the same. Other events
+    /// would fail too.
     #[error("the event log is unavailable: {0}")]
     Unavailable(String),
-    /// The event log refuses this event, whatever else is sent.
+    /// The event log refuses this event, and would accept others.
     #[error("the event log refuses it: {0}")]
     Rejected(String),
-    /// It was not sent, because an earlier event of its key failed.
+    /// The event was not sent, because an earlier event of its key failed.
     #[error("an earlier event of its key failed")]
     Behind,
 }
 
-/// A way into the event log.
+/// The producer side of an event log.
 #[async_trait]
 pub trait Publisher: Send + Sync + 'static {
-    /// Publishes events and says of each, in their order, what became of it. An event counts as published only when the log
-    /// has it durably.
+    /// Publishes events, and returns a result for each, in their order. `Ok` means that the log has stored the event
+    /// durably.
     ///
-    /// Of one key, an event is sent only after the one before it came back good. Where it is dropped half-way, what was sent
-    /// may be there, and comes again.
+    /// An event is sent only after the event before it of the same key was acknowledged. If the future is dropped,
+    /// events that were sent may have arrived; the relay publishes them again.
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>>;
 }

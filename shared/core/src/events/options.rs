@@ -1,59 +1,59 @@
-//! Which event log there is, and how to connect to it.
+//! The options of the event log: which one, and how to connect to it.
 
 use std::fmt;
 
 /// The event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventLog {
-    /// None: events go from the outbox to the consumer of the same process.
+    /// No log: events go from the outbox to a consumer in the same process.
     Embedded,
-    /// A topic.
+    /// A Kafka topic.
     Kafka(Box<KafkaOptions>),
 }
 
-/// A topic, and how its brokers are spoken to.
+/// A topic, and the connection to its brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaOptions {
-    /// `host:port`, comma-separated.
+    /// The brokers, as `host:port`, comma-separated.
     pub servers: String,
     /// The topic of events; that of dead letters is `<topic>.dlq`.
     pub topic: String,
-    /// How many partitions the topic has; it is created with so many.
+    /// The number of partitions of the topic of events.
     pub partitions: i32,
-    /// How many copies of it there are when it is created; -1 leaves that to the broker.
+    /// The replication factor of topics that are created; -1 for the default of the broker.
     pub replicas: i32,
     /// The consumer group, and the name of its inbox.
     pub group: String,
-    /// How batches are compressed.
+    /// The compression of batches: `lz4`, `zstd` or `none`.
     pub compression: &'static str,
-    /// Who this is, and how nobody listens.
+    /// Encryption and login.
     pub security: Security,
 }
 
 /// How a connection to a broker is secured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
-    /// Whether it is TLS.
+    /// Whether to use TLS.
     pub tls: bool,
-    /// A file of certificates that are trusted, instead of the system's.
+    /// A file with trusted certificates, instead of those of the system.
     pub ca_file: Option<String>,
-    /// How it logs in; not at all where there is none.
+    /// The login; `None` for no login.
     pub login: Option<Login>,
 }
 
-/// How a client logs in.
+/// A login to the brokers.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
-    /// SASL with a name and a password.
+    /// SASL with a user name and a password.
     Password {
         /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
         mechanism: &'static str,
-        /// The name.
+        /// The user name.
         username: String,
         /// The password.
         password: String,
     },
-    /// IAM, as Amazon MSK has it; with the credentials of the environment.
+    /// AWS IAM, as supported by Amazon MSK, with the credentials of the environment.
     MskIam {
         /// The region of the cluster.
         region: String,

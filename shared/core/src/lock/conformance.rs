@@ -1,6 +1,6 @@
-//! What every distributed lock must do: plain functions over two handles, as two processes would have them.
+//! The tests that every distributed lock must pass: plain functions over two handles, as two processes would have them.
 //!
-//! Waits are as long as the leases that they wait out. Failures panic: these are tests.
+//! Waits are as long as the leases that they wait for. Failures panic, because these are tests.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -24,10 +24,10 @@ pub type Handles = [Arc<dyn DistributedLock>; 2];
 
 /// Longer than any of these tests, on a machine that is many times slower.
 const LONG: Duration = Duration::from_secs(600);
-/// As short as it can be waited out.
+/// Short enough to wait for its end.
 const SHORT: Duration = Duration::from_millis(300);
-/// How long something is waited for that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time-out for things that must happen.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn name(text: &str) -> LockName {
     LockName::new(text).expect("a name")
@@ -44,17 +44,17 @@ async fn is_free(lock: &Arc<dyn DistributedLock>, name: &LockName) -> bool {
     }
 }
 
-/// Waits until a name can be had; how long that took.
+/// Waits until a name is free, and returns how long that took.
 async fn free_after(lock: &Arc<dyn DistributedLock>, name: &LockName) -> Duration {
     let began = Instant::now();
     while !is_free(lock, name).await {
-        assert!(began.elapsed() < PATIENCE, "{name} is never free");
+        assert!(began.elapsed() < TIMEOUT, "{name} is never free");
         sleep(Duration::from_millis(5)).await;
     }
     began.elapsed()
 }
 
-/// While one holds a name nobody else gets it, nor does itself again; other names are free.
+/// While a name is held, neither another process nor the holder itself can take it; other names are free.
 pub async fn each_name_has_one_holder([one, other]: Handles) {
     let (seat, room) = (name("seat"), name("room"));
     let grant = taken(&one, &seat, LONG).await;
@@ -67,7 +67,7 @@ pub async fn each_name_has_one_holder([one, other]: Handles) {
     assert!(is_free(&other, &seat).await);
 }
 
-/// A name of the longest kind is one of its own, and differs by its last character.
+/// Names of the greatest length that differ only in their last character are different names.
 pub async fn long_names_are_distinguished([one, other]: Handles) {
     let long = |end: char| name(&format!("{}{end}", "x".repeat(LockName::LENGTH_MAX - 1)));
     let grant = taken(&one, &long('a'), LONG).await;
@@ -80,18 +80,18 @@ pub async fn long_names_are_distinguished([one, other]: Handles) {
     }
 }
 
-/// A holder that is gone blocks others for as long as its lease, and then no longer.
+/// A dead holder blocks others until the end of its lease, and no longer.
 pub async fn a_lease_expires_and_not_early([one, other]: Handles) {
     let seat = name("seat");
-    let asked = Instant::now();
+    let began = Instant::now();
     let grant = taken(&one, &seat, SHORT).await;
     free_after(&other, &seat).await;
-    // Clocks may differ in speed; this machine's do not by a tenth.
-    assert!(asked.elapsed() >= SHORT * 9 / 10, "{:?}", asked.elapsed());
+    // Clocks may differ in speed, but not by a tenth on one machine.
+    assert!(began.elapsed() >= SHORT * 9 / 10, "{:?}", began.elapsed());
     assert!(!grant.is_valid());
 }
 
-/// Who comes back after its lease neither extends nor releases what another holds by then.
+/// A holder that returns after its lease can neither extend nor release the lock of the next holder.
 pub async fn a_late_holder_cannot_release_the_next_holder_s_lock([one, other]: Handles) {
     let seat = name("seat");
     let mut late = taken(&one, &seat, SHORT).await;
@@ -105,11 +105,11 @@ pub async fn a_late_holder_cannot_release_the_next_holder_s_lock([one, other]: H
     assert!(!one.extend(&mut late, LONG).await.expect("answered"));
     assert!(!late.is_valid());
     assert!(!one.release(late, Duration::ZERO).await.expect("answered"));
-    assert!(!is_free(&one, &seat).await, "it is the next one's still");
+    assert!(!is_free(&one, &seat).await, "the next holder still holds it");
     assert!(other.release(next, Duration::ZERO).await.expect("answered"));
 }
 
-/// A lease that has run out is not revived, even if nobody else took it.
+/// An expired lease is not revived, even if no other holder took the lock.
 pub async fn an_expired_lock_is_not_extended([one, other]: Handles) {
     let seat = name("seat");
     let mut grant = taken(&one, &seat, SHORT).await;
@@ -117,7 +117,7 @@ pub async fn an_expired_lock_is_not_extended([one, other]: Handles) {
     assert!(!one.extend(&mut grant, LONG).await.expect("answered"));
 }
 
-/// An extended lease lasts from the extension on.
+/// An extended lease lasts from the time of the extension.
 pub async fn an_extended_lock_is_still_held([one, other]: Handles) {
     let seat = name("seat");
     let mut grant = taken(&one, &seat, SHORT * 10).await;
@@ -128,7 +128,7 @@ pub async fn an_extended_lock_is_still_held([one, other]: Handles) {
     assert!(one.release(grant, Duration::ZERO).await.expect("answered"));
 }
 
-/// A lock that is released early is free once it was held for as long as it must be, and not before.
+/// A lock that is released early becomes free when it was held for the minimum time, and not before.
 pub async fn a_lock_is_held_for_at_least_the_minimum_time([one, other]: Handles) {
     let seat = name("seat");
     let began = Instant::now();
@@ -138,13 +138,13 @@ pub async fn a_lock_is_held_for_at_least_the_minimum_time([one, other]: Handles)
     assert!(began.elapsed() >= SHORT * 9 / 10, "{:?}", began.elapsed());
 }
 
-/// Some hundred contend for one name: never are there two holders, and the numbers of grants grow.
+/// Three hundred contenders for one name: there are never two holders, and the fencing numbers grow.
 pub async fn contenders_hold_one_at_a_time_and_numbers_grow(handles: Handles) {
     const CONTENDERS: usize = 300;
     let held = Arc::new(AtomicBool::new(false));
     let last = Arc::new(AtomicU64::new(0));
     let locks = handles.map(|lock| Arc::new(Locks::new(lock, LONG, LONG)));
-    // So many at once as a server has connections; the others come when they are done.
+    // As many at once as a server has connections; the others follow.
     let places = Arc::new(tokio::sync::Semaphore::new(12));
     let contend = |n: usize| {
         let (locks, held, last) = (locks[n % 2].clone(), held.clone(), last.clone());
@@ -155,7 +155,10 @@ pub async fn contenders_hold_one_at_a_time_and_numbers_grow(handles: Handles) {
             let fencing = grants.grants()[0].fencing();
             assert!(!held.swap(true, Ordering::SeqCst), "two holders");
             tokio::task::yield_now().await;
-            assert!(last.swap(fencing, Ordering::SeqCst) < fencing, "{fencing} was there before");
+            assert!(
+                last.swap(fencing, Ordering::SeqCst) < fencing,
+                "{fencing} is no higher than an earlier number"
+            );
             assert!(held.swap(false, Ordering::SeqCst));
             grants.release().await;
         })
@@ -166,17 +169,17 @@ pub async fn contenders_hold_one_at_a_time_and_numbers_grow(handles: Handles) {
     }
     let [one, other] = locks.map(|locks| locks.counts());
     assert_eq!((one.attempts + other.attempts, one.lost + other.lost), (CONTENDERS as u64, 0));
-    assert!(one.waited + other.waited > 0, "they did not meet");
+    assert!(one.waited + other.waited > 0, "no contender had to wait");
 }
 
-/// Several are taken in one order, whatever order they are asked for in, and all or none.
+/// Several locks are taken in one order, whatever the order of the request, and all or none.
 pub async fn several_locks_are_taken_in_order_and_all_or_none([one, other]: Handles) {
     let [a, b] = ["a", "b"].map(name);
     let blocked = taken(&one, &b, LONG).await;
     let locks = Locks::new(other.clone(), Duration::from_millis(50), LONG);
     let refused = locks.acquire(vec![b.clone(), a.clone(), b.clone()]).await.err().expect("refused");
     assert!(matches!(refused, LockError::TimedOut { name, .. } if name == b));
-    assert!(is_free(&one, &a).await, "what was taken before was given back");
+    assert!(is_free(&one, &a).await, "the first lock was released");
     assert_eq!((locks.counts().waited, locks.counts().timed_out), (1, 1));
     assert!(one.release(blocked, Duration::ZERO).await.expect("answered"));
     let mut held = locks.acquire(vec![b, a]).await.expect("free");
@@ -185,7 +188,7 @@ pub async fn several_locks_are_taken_in_order_and_all_or_none([one, other]: Hand
     held.release().await;
 }
 
-/// What takes longer than a lease keeps its locks, as long as its process runs.
+/// Work that takes longer than a lease keeps its locks while its process runs.
 pub async fn locks_are_renewed_while_work_runs([one, other]: Handles) {
     let seat = name("seat");
     let lease = SHORT * 10;
@@ -201,7 +204,7 @@ pub async fn locks_are_renewed_while_work_runs([one, other]: Handles) {
     assert!(is_free(&other, &seat).await);
 }
 
-/// Makes a test of each function, which is given what `$open` returns: the handles, and what must outlive them.
+/// Makes a test of each function. `$open` returns the handles, and a value that must outlive them.
 #[macro_export]
 macro_rules! lock_conformance_tests {
     ($open:path) => {

@@ -1,18 +1,24 @@
-//! Distributed locks: a port, and two that many teams use, a lease in the database and Redlock over Redis nodes.
+//! Distributed locks: the port [`DistributedLock`], and two widely used implementations, a lease in the database and
+//! Redlock over Redis nodes.
 //!
-//! **A lock is an optimisation (I11).** It ends by itself, so that a holder that died blocks nobody for ever; hence a holder
-//! that merely stopped (a pause, a swapped-out page, a slow network) may go on when another holds it already. No lock that
-//! ends by itself can prevent that (Martin Kleppmann, "How to do distributed locking",
-//! <https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>): what is locked must itself refuse whoever
-//! comes too late, by the fencing number of a [`Grant`] or, as the books do, by the version that a write was decided on.
+//! **A lock is an optimisation (I11).** It expires, so that a dead holder does not block others for ever. Hence a
+//! holder that only paused (a stopped process, a swapped-out page, a slow network) may continue while another one
+//! holds the lock. No lock that expires can prevent that (Martin Kleppmann, "How to do distributed locking",
+//! <https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>): the locked resource itself must
+//! refuse late writes, by the fencing number of a [`Grant`] or, as this store does, by the version that a write was
+//! decided on.
 //!
-//! Never: correctness that rests on a lock. Next: `database.rs` and `redlock/` for what each is worth, `waiting.rs` for
-//! how commands wait for them, `conformance.rs` for what both must do.
+//! Never: correctness that rests on a lock. Next: `database.rs` and `redlock/` for the guarantees of each,
+//! `waiting.rs` for how commands wait for locks, `conformance.rs` for the tests of both.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod database;
 mod options;
+#[cfg(feature = "redis")]
+mod redlock;
+#[cfg(not(feature = "redis"))]
+#[path = "redlock_absent.rs"]
 mod redlock;
 mod waiting;
 
@@ -26,16 +32,16 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use database::DatabaseLock;
-pub use options::LockOptions;
-pub use redlock::{Redlock, RedlockOptions};
-pub use waiting::{Held, LockCounts, Locks};
+pub use options::{LockOptions, RedlockOptions};
+pub use redlock::Redlock;
+pub use waiting::{HeldLocks, LockCounts, Locks};
 
 use crate::{
     engine::{ResourceId, Violation},
     store::StoreError,
 };
 
-/// Which lock it is.
+/// The implementations of [`DistributedLock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LockKind {
     /// A lease in the database: [`DatabaseLock`].
@@ -45,7 +51,7 @@ pub enum LockKind {
 }
 
 impl LockKind {
-    /// The word for it: the metrics' label.
+    /// The label in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Database => "database",
@@ -54,7 +60,7 @@ impl LockKind {
     }
 }
 
-/// What a lock is called: 1 to 150 characters of `A-Za-z0-9._:/-`, compared byte by byte.
+/// The name of a lock: 1 to 150 characters of `A-Za-z0-9._:/-`, compared byte by byte.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockName(Arc<str>);
 
@@ -65,7 +71,7 @@ impl LockName {
     /// Parses a name.
     ///
     /// # Errors
-    /// It is empty, too long, or has other characters.
+    /// The name is empty, too long, or has other characters.
     pub fn new(name: &str) -> Result<Self, Violation> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
         if name.is_empty() || name.len() > Self::LENGTH_MAX || !name.chars().all(legal) {
@@ -76,7 +82,7 @@ impl LockName {
 
     /// The lock of a resource.
     pub fn of(resource: &ResourceId) -> Self {
-        // In its bounds: an id has 128 characters at the most, and no others.
+        // Within the bounds: an id has at most 128 characters, all of them allowed here.
         Self(format!("resource/{}", resource.as_str()).into())
     }
 
@@ -98,11 +104,11 @@ impl fmt::Display for LockName {
     }
 }
 
-/// A lock that was taken.
+/// A lock that was granted.
 #[derive(Clone, Debug)]
 pub struct Grant {
     name: LockName,
-    /// Drawn for this grant alone: only who knows it extends or releases it.
+    /// Drawn for this grant alone, so that only its holder can extend or release it.
     holder: Uuid,
     fencing: u64,
     granted: Instant,
@@ -110,99 +116,101 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What is locked.
+    /// The name that is locked.
     pub fn name(&self) -> &LockName {
         &self.name
     }
 
-    /// A number that is higher than that of every earlier grant of this name. Whoever is written to by holders can refuse a
-    /// lower one than it has seen: that, and not the lock, is what keeps a late holder out.
+    /// The fencing number: higher than that of every earlier grant of this name. A resource that holders write to can
+    /// refuse a number lower than the highest it has seen. That, and not the lock, is what stops a late holder.
     pub fn fencing(&self) -> u64 {
         self.fencing
     }
 
-    /// Whether it still holds, as far as this process can know: its lease, less an allowance for clocks that run at different
-    /// speeds. What is true now may be false when the next statement runs.
+    /// Whether the lock is still held, as far as this process can know: within the lease, less an allowance for
+    /// clocks that run at different speeds. The answer may be out of date when the next statement runs.
     pub fn is_valid(&self) -> bool {
         Instant::now() < self.valid_until
     }
 
-    /// How much longer it must be held to have been held for `at_least`.
+    /// The time for which the lock must still be held, to have been held for `at_least`.
     fn owed(&self, at_least: Duration) -> Duration {
         at_least.saturating_sub(self.granted.elapsed())
     }
 }
 
-/// RunUntil when a lease of this length surely lasts that was asked for at `asked`: clocks may differ in speed by a hundredth,
-/// and Redis ends keys on whole milliseconds (the allowance of the Redlock description).
-fn valid_until(asked: Instant, lease: Duration) -> Instant {
+/// The instant until which a lease that was requested at `requested` certainly lasts. Clocks may differ in speed by
+/// one per cent, and Redis expires keys on whole milliseconds (the allowance of the Redlock description).
+fn valid_until(requested: Instant, lease: Duration) -> Instant {
     let drift = lease / 100 + Duration::from_millis(2);
-    asked + lease.saturating_sub(drift)
+    requested + lease.saturating_sub(drift)
 }
 
-/// Why a lock cannot be had, extended or released.
+/// The reason why a lock cannot be taken, extended or released.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// The database that keeps leases fails.
+    /// The database that keeps leases failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Too few Redis nodes answer: nobody can hold a majority.
+    /// Too few Redis nodes answered to know whether the lock is held.
     #[error("{answered} of {nodes} Redis nodes answered, {needed} are needed: {reason}")]
     NoQuorum {
-        /// How many answered.
+        /// The nodes that answered.
         answered: usize,
-        /// How many there are.
+        /// All nodes.
         nodes: usize,
-        /// How many are a majority.
+        /// The size of a majority.
         needed: usize,
-        /// What one of the others said.
+        /// The error of one of the other nodes.
         reason: String,
     },
-    /// Others held it for as long as anyone should wait.
+    /// Other holders had the lock for longer than the time-out.
     #[error("{name} was locked by others for {} ms", waited.as_millis())]
     TimedOut {
-        /// What is locked.
+        /// The name of the lock.
         name: LockName,
-        /// How long it was waited for.
+        /// The time that was spent waiting.
         waited: Duration,
     },
-    /// It was taken, and its lease was over before it could be used.
-    #[error("the lock on {name} ended before it could be used")]
+    /// The lock was taken, but its lease expired before it could be used.
+    #[error("the lock on {name} expired before it could be used")]
     Lapsed {
-        /// What was locked.
+        /// The name of the lock.
         name: LockName,
     },
 }
 
-/// Something that one process at a time can hold, of all that ask the same database or the same Redis nodes.
+/// A lock that one process at a time can hold, among all that use the same database or the same Redis nodes.
 ///
-/// What every implementation promises (`conformance.rs`): while every clock runs at about the same speed and no state is lost,
-/// nobody else is granted a name between a grant and the earliest of its release and the end of its lease; fencing numbers of a
-/// name grow strictly; only the grant that holds a name extends or releases it; a holder that is gone blocks nobody for
-/// longer than its lease. What none promises: that its holder still holds it when it acts. None is re-entrant or fair.
+/// Every implementation promises (`conformance.rs`), while all clocks run at about the same speed and no state is
+/// lost: no other holder is granted a name between a grant and its release or the end of its lease, whichever is
+/// earlier; the fencing numbers of a name grow strictly; only the grant that holds a name can extend or release it; a
+/// dead holder blocks others no longer than its lease. No implementation promises that a holder still holds the lock
+/// when it acts. None is re-entrant or fair.
 #[async_trait]
 pub trait DistributedLock: Send + Sync + 'static {
-    /// Which it is.
+    /// The kind of lock.
     fn kind(&self) -> LockKind;
 
-    /// Takes a name for `lease` (ShedLock's lock-at-most-for), if nobody holds it; does not wait. Cancel-safe: what was taken
-    /// for nobody ends with its lease.
+    /// Takes a name for `lease` (ShedLock's lock-at-most-for), without waiting. `None` if another holder has it.
+    /// Cancel-safe: a lock that was taken by a cancelled call expires with its lease.
     ///
     /// # Errors
-    /// Nobody can say whether it is free; it is not held then.
+    /// The state of the lock is unknown. The lock is not granted then.
     async fn try_acquire(&self, name: &LockName, lease: Duration) -> Result<Option<Grant>, LockError>;
 
-    /// Lets a grant last for `lease` from now on, and says whether it is still held; one that ended is not revived.
+    /// Extends a grant to `lease` from now, and returns whether it is still held. An expired grant is not revived.
     ///
     /// # Errors
-    /// Nobody can say; it lasts as long as it did before, at least.
+    /// The state of the lock is unknown. It lasts at least as long as before.
     async fn extend(&self, grant: &mut Grant, lease: Duration) -> Result<bool, LockError>;
 
-    /// Gives a name back, not before it was held for `at_least` (ShedLock's lock-at-least-for, which keeps holders whose clocks
-    /// differ from doing the same work one after the other). Says whether it was still held.
+    /// Releases a grant, but no earlier than after it was held for `at_least` (ShedLock's lock-at-least-for, which
+    /// keeps holders whose clocks differ from doing the same work one after the other). Returns whether it was still
+    /// held.
     ///
     /// # Errors
-    /// Nobody can say; it ends with its lease.
+    /// The state of the lock is unknown. It expires with its lease.
     async fn release(&self, grant: Grant, at_least: Duration) -> Result<bool, LockError>;
 }

@@ -1,6 +1,6 @@
-//! How a command waits for the locks that it needs: in the order of their names, with a deadline, counted.
+//! Waits for the locks that a command needs: in the order of their names, with a time-out, and counted.
 //!
-//! Never: a command that runs without its locks. What a command gets instead is an error, and the client comes again.
+//! Never: a command that runs without its locks. The command fails instead, and the client retries.
 
 use std::{
     sync::{
@@ -15,22 +15,22 @@ use tokio::time::sleep;
 use super::{DistributedLock, Grant, LockError, LockKind, LockName};
 use crate::telemetry;
 
-/// How long a lock that others hold is left alone at first; then twice as long, and so on.
+/// The first pause before a lock that others hold is tried again. It doubles with each further attempt.
 const WAIT_FIRST: Duration = Duration::from_millis(2);
-/// How long at the most.
+/// The longest pause.
 const WAIT_MAX: Duration = Duration::from_millis(50);
 
-/// Takes locks for commands.
+/// The locks of commands, with their time-out and lease.
 pub struct Locks {
     lock: Arc<dyn DistributedLock>,
     timeout: Duration,
     lease: Duration,
-    counted: Counted,
+    counted: LockCounters,
     away: AtomicBool,
 }
 
 #[derive(Default)]
-struct Counted {
+struct LockCounters {
     attempts: AtomicU64,
     waited: AtomicU64,
     timed_out: AtomicU64,
@@ -38,56 +38,56 @@ struct Counted {
     lost: AtomicU64,
 }
 
-/// What became of attempts to take locks, since the start. An attempt is for all locks that one command needs.
+/// The counts of attempts to take locks, since the start of the process. One attempt is for all locks of one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LockCounts {
-    /// All of them.
+    /// All attempts.
     pub attempts: u64,
-    /// Those that found a lock held by others.
+    /// Attempts that found a lock held by others.
     pub waited: u64,
-    /// Those that gave up because others held it for too long.
+    /// Attempts that timed out because others held a lock.
     pub timed_out: u64,
-    /// Those that gave up because nobody could say whether it was free.
+    /// Attempts that failed because the state of a lock was unknown.
     pub failed: u64,
-    /// Locks that ended before their holder was done.
+    /// Locks that expired before their holder released them.
     pub lost: u64,
 }
 
-/// Locks that are held. Whoever drops it without [`Held::release`] leaves them to the end of their leases.
-pub struct Held<'a> {
+/// Locks that are held. If this is dropped without [`HeldLocks::release`], they expire with their leases.
+pub struct HeldLocks<'a> {
     locks: &'a Locks,
     grants: Vec<Grant>,
 }
 
 impl Locks {
-    /// Takes locks for `lease` each, and waits for them no longer than `timeout`.
+    /// Locks that are taken for `lease` each, and waited for no longer than `timeout`.
     pub fn new(lock: Arc<dyn DistributedLock>, timeout: Duration, lease: Duration) -> Self {
-        Self { lock, timeout, lease, counted: Counted::default(), away: AtomicBool::new(false) }
+        Self { lock, timeout, lease, counted: LockCounters::default(), away: AtomicBool::new(false) }
     }
 
-    /// Which locks these are.
+    /// The kind of the locks.
     pub fn kind(&self) -> LockKind {
         self.lock.kind()
     }
 
-    /// What became of attempts until now.
+    /// The counts until now.
     pub fn counts(&self) -> LockCounts {
-        let Counted { attempts, waited, timed_out, failed, lost } = &self.counted;
+        let LockCounters { attempts, waited, timed_out, failed, lost } = &self.counted;
         let [attempts, waited, timed_out, failed, lost] =
             [attempts, waited, timed_out, failed, lost].map(|count| count.load(Ordering::Relaxed));
         LockCounts { attempts, waited, timed_out, failed, lost }
     }
 
-    /// Takes all of these, or none. In the order of their names, whatever order they come in, so that no two wait for each
-    /// other. Cancel-safe: what was taken for nobody ends with its lease.
+    /// Takes all of these locks, or none. They are taken in the order of their names, so that no two commands wait
+    /// for each other. Cancel-safe: locks that a cancelled call has taken expire with their leases.
     ///
     /// # Errors
-    /// One of them cannot be had in time, or nobody can say whether it is free. Then none is held.
-    pub async fn acquire(&self, mut names: Vec<LockName>) -> Result<Held<'_>, LockError> {
+    /// A lock cannot be taken in time, or its state is unknown. No lock is held then.
+    pub async fn acquire(&self, mut names: Vec<LockName>) -> Result<HeldLocks<'_>, LockError> {
         names.sort_unstable();
         names.dedup();
         let (began, mut waited) = (Instant::now(), false);
-        let mut held = Held { locks: self, grants: Vec::with_capacity(names.len()) };
+        let mut held = HeldLocks { locks: self, grants: Vec::with_capacity(names.len()) };
         let mut taken = Ok(());
         for name in names {
             match self.wait_for(&name, began, &mut waited).await {
@@ -98,6 +98,7 @@ impl Locks {
                 }
             }
         }
+        // The first lock may have expired while the last one was waited for.
         let lapsed = held.grants.iter().find(|grant| !grant.is_valid());
         if let (Ok(()), Some(grant)) = (&taken, lapsed) {
             taken = Err(LockError::Lapsed { name: grant.name().clone() });
@@ -123,7 +124,7 @@ impl Locks {
             if left.is_zero() {
                 return Err(LockError::TimedOut { name: name.clone(), waited: began.elapsed() });
             }
-            // At random, so that those who were refused together do not come again together.
+            // Jitter, so that commands that were refused together do not retry together.
             let random = wait.mul_f64(0.5 + fastrand::f64());
             sleep(random.min(left)).await;
             wait = (wait * 2).min(WAIT_MAX);
@@ -142,21 +143,17 @@ impl Locks {
         add(&self.counted.waited, waited);
         add(&self.counted.timed_out, result == "timed_out");
         add(&self.counted.failed, result == "failed");
-        self.note(taken);
+        self.log_outage(taken);
     }
 
-    /// Logs an outage once when it begins and once when it is over.
-    fn note(&self, taken: &Result<(), LockError>) {
+    /// Logs an outage once when it begins and once when it ends.
+    fn log_outage(&self, taken: &Result<(), LockError>) {
         let lock = self.kind().as_str();
         match taken {
             Err(error @ (LockError::Store(_) | LockError::NoQuorum { .. })) => {
                 if !self.away.swap(true, Ordering::Relaxed) {
                     let error = telemetry::chain(error);
-                    tracing::error!(
-                        lock,
-                        error,
-                        "locks cannot be taken; requests are answered 503 until they can"
-                    );
+                    tracing::error!(lock, error, "locks cannot be taken; requests get 503 until they can");
                 }
             }
             _ => {
@@ -174,14 +171,14 @@ impl std::fmt::Debug for Locks {
     }
 }
 
-impl Held<'_> {
-    /// What is held.
+impl HeldLocks<'_> {
+    /// The grants, in the order of their names.
     pub fn grants(&self) -> &[Grant] {
         &self.grants
     }
 
-    /// Does something, and extends the locks meanwhile, each time a third of their lease has passed. What is done is not
-    /// stopped when one of them is lost: it may be half done, and whoever it is done to must refuse it.
+    /// Runs `work`, and extends the locks whenever a third of their lease has passed. The work is not stopped when a
+    /// lock is lost, since it may be half done; the store must refuse its late writes.
     pub async fn kept_while<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         let pause = self.locks.lease / 3;
@@ -199,15 +196,15 @@ impl Held<'_> {
 
     async fn extend(&mut self) {
         for grant in &mut self.grants {
-            // Where nobody can say, the next time may tell.
+            // If the state is unknown, the next extension may succeed.
             let _ = self.locks.lock.extend(grant, self.locks.lease).await;
         }
     }
 
-    /// Gives all of them back.
+    /// Releases all locks.
     pub async fn release(self) {
         for grant in self.grants {
-            // What cannot be given back ends with its lease.
+            // A lock that cannot be released expires with its lease.
             if let Ok(false) = self.locks.lock.release(grant, Duration::ZERO).await {
                 self.locks.counted.lost.fetch_add(1, Ordering::Relaxed);
                 telemetry::count_lost_lock(self.locks.kind().as_str());

@@ -1,8 +1,8 @@
-//! The one way in which every back end runs a batch: begin, lock and load, read the clock, apply, write, commit.
+//! How every back end runs a batch: begin, lock and load, read the clock, apply, write, commit.
 //!
-//! A hold that falls short looks for overdue holds of its resources, unlocked. Where there are any, the batch is
-//! rolled back and run again with them, and all their resources, in the lock set; where there are none, it is refused,
-//! and nothing is written for it (I12).
+//! If a hold falls short, the batch searches for overdue holds of its resources, without locks. If it finds any, it
+//! is rolled back and run again with those holds, and all their resources, in the lock set. If it finds none, the
+//! hold is refused, and nothing is written for it (I12).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,19 +16,21 @@ use crate::engine::{
     Token, Traced, WorkingSet, apply,
 };
 
-/// How often a batch that lost to another process is run before that is an error.
+/// How many times a batch that loses to another process is attempted before that becomes an error.
 const ATTEMPTS_MAX: u32 = 10;
-/// For how long: a lock that somebody holds for longer is worth an answer, so that clients can decide for themselves.
+/// For how long such a batch is attempted. If another writer holds a lock for longer, an error lets clients decide
+/// for themselves.
 const ATTEMPTS_FOR: Duration = Duration::from_secs(5);
-/// How many overdue holds join the lock set in the first round; twice as many in each that follows.
+/// How many overdue holds join the lock set in the first round; the number doubles with each round.
 const OVERDUE_IN_FIRST_ROUND: u32 = 256;
-/// How often a batch is run again for more overdue holds: with 3,840 of them in the end.
+/// How many times a batch is run again for more overdue holds. After the last round the lock set has up to 3,840 of
+/// them.
 const ROUNDS_MAX: u32 = 4;
 
-/// What a batch must lock and read. Back ends lock resources in id order, then reservations in token order.
+/// The locks and reads of a batch. Back ends lock resources in id order, then reservations in token order.
 #[derive(Debug)]
 pub(super) struct LockPlan {
-    /// What the changes of resources are guarded by.
+    /// The guard of the changes of resources.
     pub(super) guard: Guard,
     /// Resources that commands name.
     pub(super) resources: BTreeSet<ResourceId>,
@@ -36,7 +38,7 @@ pub(super) struct LockPlan {
     pub(super) tokens: BTreeSet<Token>,
     /// Reservations whose resources must be locked too: those that commands give back, and overdue ones.
     pub(super) with_resources: BTreeSet<Token>,
-    /// Keys to look up.
+    /// Idempotency keys to look up.
     pub(super) keys: BTreeSet<IdempotencyKey>,
     /// Overdue holds that may be expired on demand.
     pub(super) overdue: BTreeSet<Token>,
@@ -56,7 +58,7 @@ impl LockPlan {
             match command {
                 Command::Define(define) => {
                     plan.resources.insert(define.resource_id.clone());
-                    // Its answer tells what the resource is now.
+                    // The outcome contains the resource as it is now, which only a row lock can tell.
                     plan.guard = Guard::RowLock;
                 }
                 Command::Reserve(reserve) => {
@@ -90,32 +92,32 @@ impl LockPlan {
     }
 }
 
-/// The holds of a resource, as stored.
+/// The stored holds of a resource.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HoldsOf {
-    /// Whether any is overdue.
+    /// Whether any hold is overdue.
     pub(super) overdue: bool,
-    /// When the first that is not overdue ends.
+    /// When the first hold that is not overdue ends.
     pub(super) next_end: Option<Timestamp>,
 }
 
-/// One open transaction of a back end. Dropped without [`Session::commit`], it must roll back.
+/// An open transaction of a back end. If it is dropped without [`Session::commit`], it must roll back.
 pub(super) trait Session: Send + Sized {
-    /// Locks and reads what the plan names, into a working set.
+    /// Locks and reads the records of the plan, and returns them as a working set.
     fn load(&mut self, plan: &LockPlan) -> impl Future<Output = Result<WorkingSet, StoreError>> + Send;
 
-    /// Reads the clock, in a statement of its own after the last lock: a clock read with a locking statement is as
-    /// stale as that statement waited.
+    /// Reads the clock, in a statement of its own after the last lock: a locking statement that waited would return
+    /// the time at which it began to wait.
     fn now(&mut self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
 
-    /// What the holds of each resource have to give, as stored; without locks.
+    /// Summarises the stored holds of each resource, without locks.
     fn holds_of(
         &mut self,
         resources: &BTreeSet<ResourceId>,
         now: Timestamp,
     ) -> impl Future<Output = Result<HashMap<ResourceId, HoldsOf>, StoreError>> + Send;
 
-    /// Overdue holds of resources, as stored, oldest first, without locks, at most `limit` of each resource.
+    /// Finds stored overdue holds of resources, oldest first, without locks, at most `limit` for each resource.
     fn overdue(
         &mut self,
         resources: &BTreeSet<ResourceId>,
@@ -123,40 +125,40 @@ pub(super) trait Session: Send + Sized {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<Token>, StoreError>> + Send;
 
-    /// Writes changes. Each must find the version that it was decided on.
+    /// Writes changes. Each changed record must still have the version that the change was decided on.
     fn write(&mut self, changes: Changes) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// How often the database was asked so far.
+    /// The number of round trips to the database so far.
     fn round_trips(&self) -> u32 {
         0
     }
 
-    /// How often it will be asked to commit or to roll back.
+    /// The number of round trips that a COMMIT or a ROLLBACK takes.
     const ROUND_TRIPS_TO_END: u32 = 0;
 
-    /// Makes it last.
+    /// Commits the transaction.
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Undoes it.
+    /// Rolls the transaction back.
     fn rollback(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// A back end that opens transactions.
 pub(super) trait Backend: Sync {
-    /// Its transactions.
+    /// The type of its transactions.
     type Session: Session;
 
-    /// What its transactions are guarded by.
+    /// The guard of its transactions.
     fn guard(&self) -> Guard {
         Guard::RowLock
     }
 
-    /// Opens one that may write.
+    /// Opens a transaction that may write.
     fn begin(&self) -> impl Future<Output = Result<Self::Session, StoreError>> + Send;
 }
 
-/// Runs a batch; whole again, bounded and jittered, where it lost to another process or its connection broke. The tokens
-/// and keys are those of the first attempt, so an attempt whose COMMIT arrived unseen is found by the next.
+/// Runs a batch with [`with_retries`]. The tokens and idempotency keys stay those of the first attempt, so if the
+/// COMMIT of an attempt arrived but its reply was lost, the next attempt finds the result.
 pub(super) async fn execute<B: Backend>(
     backend: &B,
     commands: &[Traced],
@@ -169,8 +171,8 @@ pub(super) async fn execute<B: Backend>(
     with_retries(|attempts| attempt(backend, commands, mode, guard(attempts))).await
 }
 
-/// Runs a transaction; whole again, bounded and jittered, where it lost to another process or its connection broke. It is
-/// told how often it was tried before.
+/// Runs a whole transaction, and retries it, bounded and with jitter, if it lost to another process or its connection
+/// broke. `transaction` receives the number of earlier attempts.
 pub(super) async fn with_retries<T, Transaction>(
     transaction: impl Fn(u32) -> Transaction,
 ) -> Result<T, StoreError>
@@ -182,7 +184,7 @@ where
     loop {
         let failure = match transaction(attempts).await {
             Err(failure @ (StoreError::Contended { .. } | StoreError::Lost { .. })) => failure,
-            settled => return settled,
+            result => return result,
         };
         attempts += 1;
         crate::telemetry::count_retry(failure.retry_cause());
@@ -193,7 +195,7 @@ where
     }
 }
 
-/// A random wait that doubles with each attempt: 0 to 2 ms after the first, 0 to 256 ms at the most.
+/// A random wait whose upper bound doubles with each attempt: 0 to 2 ms after the first, 0 to 256 ms at most.
 fn jittered(attempts: u32) -> Duration {
     Duration::from_micros(fastrand::u64(0..1_000 << attempts.min(8)))
 }
@@ -210,7 +212,7 @@ async fn attempt<B: Backend>(
     loop {
         let mut session = backend.begin().await?;
         match decide(&mut session, &plan, commands, round).await {
-            Ok(Decided::Apply(applied)) => {
+            Ok(BatchDecision::Apply(applied)) => {
                 crate::failpoint::reach("batch.decided").await;
                 let mut executed = finish(session, *applied, commands, mode).await?;
                 executed.round_trips += round_trips;
@@ -220,25 +222,26 @@ async fn attempt<B: Backend>(
                 round_trips += session.round_trips() + B::Session::ROUND_TRIPS_TO_END;
                 session.rollback().await?;
                 match again {
-                    Decided::WithOverdue(more) => {
+                    BatchDecision::WithOverdue(more) => {
                         plan.add_overdue(more);
                         round += 1;
                     }
                     _ => plan.guard = Guard::RowLock,
                 }
             }
-            Err(failure) => return Err(undone(session, failure).await),
+            Err(failure) => return Err(roll_back_after(session, failure).await),
         }
     }
 }
 
-/// What a look at the books came to.
-enum Decided {
-    /// Write it.
+/// The decision about a batch, from one read of the books.
+enum BatchDecision {
+    /// Write the changes.
     Apply(Box<AppliedBatch>),
-    /// Run it again with these overdue holds in the lock set.
+    /// Run the batch again with these overdue holds in the lock set.
     WithOverdue(Vec<Token>),
-    /// Run it again under row locks: what is short was read without one, and may have been given back meanwhile.
+    /// Run the batch again under row locks: a resource that fell short was read without a lock, and units may have
+    /// been given back since.
     UnderLock,
 }
 
@@ -247,7 +250,7 @@ async fn decide<S: Session>(
     plan: &LockPlan,
     commands: &[Traced],
     round: u32,
-) -> Result<Decided, StoreError> {
+) -> Result<BatchDecision, StoreError> {
     let read_at = Instant::now();
     let mut set = session.load(plan).await?;
     let now = session.now().await?;
@@ -258,31 +261,31 @@ async fn decide<S: Session>(
     }
     if !set.short().is_empty() {
         if matches!(plan.guard, Guard::Conditional | Guard::Optimistic) {
-            return Ok(Decided::UnderLock);
+            return Ok(BatchDecision::UnderLock);
         }
         let holds = session.holds_of(set.short(), now).await?;
         let limit = OVERDUE_IN_FIRST_ROUND << round;
         let more = more_overdue(session, plan, &holds, now, limit).await?;
         if !more.is_empty() && round < ROUNDS_MAX {
-            return Ok(Decided::WithOverdue(more));
+            return Ok(BatchDecision::WithOverdue(more));
         }
         let backlogged = if more.is_empty() { HashMap::new() } else { holds.clone() };
-        explain(&mut outcomes, &set, &holds, &backlogged);
+        refine_refusals(&mut outcomes, &set, &holds, &backlogged);
     }
-    Ok(Decided::Apply(Box::new(AppliedBatch { set, outcomes, read_at, now })))
+    Ok(BatchDecision::Apply(Box::new(AppliedBatch { set, outcomes, read_at, now })))
 }
 
-/// Ends a transaction that lost to another writer, so that its connection can be used again and its locks are gone before
-/// the batch comes back; any other failure closes the connection with the session.
-async fn undone<S: Session>(session: S, failure: StoreError) -> StoreError {
+/// Rolls back a transaction that lost to another writer, so that its connection can be reused and its locks are
+/// released before the retry. After any other failure the connection is closed with the session.
+async fn roll_back_after<S: Session>(session: S, failure: StoreError) -> StoreError {
     if matches!(failure, StoreError::Contended { .. }) {
-        // Where even that fails, the connection is closed, which undoes as well.
+        // If the rollback fails too, the connection is closed, which also undoes the transaction.
         let _ = session.rollback().await;
     }
     failure
 }
 
-/// Overdue holds of the resources that fell short which are not in the lock set yet.
+/// Finds overdue holds of the resources that fell short which are not in the lock set yet.
 async fn more_overdue<S: Session>(
     session: &mut S,
     plan: &LockPlan,
@@ -301,9 +304,10 @@ async fn more_overdue<S: Session>(
     Ok(found)
 }
 
-/// Tells those who were refused for want of stock when the next hold ends; and those whose units are there, behind more
-/// overdue holds than one transaction may expire, that this is so: they must never be told that it is sold out.
-fn explain(
+/// Completes refusals for want of stock: adds when the next hold ends, or turns a refusal into `Backlogged` if the
+/// units exist behind more overdue holds than one transaction may expire. Such a resource must never be reported as
+/// sold out.
+fn refine_refusals(
     outcomes: &mut [Outcome],
     set: &WorkingSet,
     holds: &HashMap<ResourceId, HoldsOf>,
@@ -329,7 +333,7 @@ fn explain(
     }
 }
 
-/// What a batch came to, before it is written.
+/// A batch whose commands were applied, before its changes are written.
 struct AppliedBatch {
     set: WorkingSet,
     outcomes: Vec<Outcome>,
@@ -360,7 +364,7 @@ async fn finish<S: Session>(
         round_trips
     } else {
         if let Err(failure) = session.write(changes).await {
-            return Err(undone(session, failure).await);
+            return Err(roll_back_after(session, failure).await);
         }
         let round_trips = session.round_trips();
         session.commit().await?;
@@ -369,7 +373,7 @@ async fn finish<S: Session>(
     Ok(Executed { outcomes, expired_on_demand, events, round_trips, read_at, now, versions })
 }
 
-/// The versions of those resources that some outcome found short or may have given units of.
+/// The versions of the resources that some outcome found short or may have given units back to.
 fn versions(outcomes: &[Outcome], set: &WorkingSet) -> Vec<(ResourceId, u64)> {
     let about: BTreeSet<&ResourceId> = outcomes
         .iter()

@@ -1,4 +1,4 @@
-//! Where the books are: a URL, parsed once.
+//! The URL of the database, parsed once.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub enum DatabaseUrl {
     Mysql(SecretUrl),
 }
 
-/// Why a text is not the URL of a database.
+/// The text is not the URL of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be {expected}")]
 pub struct InvalidDatabaseUrl {

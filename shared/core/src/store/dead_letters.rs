@@ -1,4 +1,4 @@
-//! Dead letters in a table, and what became of those in a topic: the port.
+//! The port of dead letters: those in the table, and the resolutions of those in a topic.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -6,34 +6,34 @@ use serde::Serialize;
 use super::StoreError;
 use crate::{engine::Timestamp, envelope::Record};
 
-/// A record that could not be applied, and why.
+/// A record that could not be applied, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The record as it was, and where.
+    /// The record as received, with its place in the event log.
     pub record: Record,
-    /// Why it could not be applied.
+    /// The reason why it could not be applied.
     pub reason: String,
-    /// How often it was tried.
+    /// The number of attempts to apply it.
     pub attempts: u32,
 }
 
-/// A dead letter that is kept.
+/// A dead letter in the table or in the topic of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDeadLetter {
-    /// By which it is found: a number, or `PARTITION:OFFSET` of the topic of dead letters.
+    /// Its id: a number of the table, or `PARTITION:OFFSET` in the topic of dead letters.
     pub id: DeadLetterId,
-    /// The letter.
+    /// The dead letter.
     pub letter: DeadLetter,
-    /// When it was put there.
+    /// The instant at which it was stored.
     pub created_at: Timestamp,
 }
 
-/// The place of a dead letter.
+/// The id of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct DeadLetterId {
-    /// The partition of the topic; 0 where there is none.
+    /// The partition of the topic; 0 for the table.
     pub partition: i32,
-    /// The offset in it; the number where there is no topic.
+    /// The offset in the partition; for the table, the number.
     pub offset: i64,
 }
 
@@ -47,7 +47,8 @@ impl std::str::FromStr for DeadLetterId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("{text:?} is no dead letter's id: must be PARTITION:OFFSET, such as 0:17");
+        let wrong =
+            || format!("{text:?} is not the id of a dead letter: must be PARTITION:OFFSET, such as 0:17");
         let (partition, offset) = text.split_once(':').ok_or_else(wrong)?;
         Ok(Self {
             partition: partition.parse().map_err(|_| wrong())?,
@@ -56,17 +57,17 @@ impl std::str::FromStr for DeadLetterId {
     }
 }
 
-/// What was done with a dead letter of a topic.
+/// What an operator did with a dead letter of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It was sent again.
+    /// It was published again.
     Replayed,
-    /// It was given up.
+    /// It was discarded.
     Dropped,
 }
 
 impl Resolution {
-    /// The word for it in the table.
+    /// The name in the table.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Replayed => "REPLAYED",
@@ -75,26 +76,26 @@ impl Resolution {
     }
 }
 
-/// Dead letters. A method is one whole transaction.
+/// The store of dead letters. Each method is one whole transaction.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync + 'static {
-    /// Keeps letters in the table.
-    async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
+    /// Stores dead letters in the table.
+    async fn store_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 
-    /// Letters of the table after a number, in order, at most `limit`. Cancel-safe.
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError>;
+    /// Reads dead letters of the table after a number, in order, at most `limit`. Cancel-safe.
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError>;
 
-    /// Forgets a letter of the table; says whether it was there.
-    async fn forget_letter(&self, number: i64) -> Result<bool, StoreError>;
+    /// Deletes a dead letter of the table, and returns whether it existed.
+    async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError>;
 
-    /// Notes what was done with a letter of a topic; says whether nothing had been done before.
+    /// Records the resolution of a dead letter of a topic, and returns whether it had none before.
     async fn resolve_dead_letter(
         &self,
         topic: &str,
         id: DeadLetterId,
-        settled: Resolution,
+        resolution: Resolution,
     ) -> Result<bool, StoreError>;
 
-    /// The letters of a topic with which something was done. Cancel-safe.
+    /// Reads the dead letters of a topic that have a resolution. Cancel-safe.
     async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError>;
 }

@@ -1,4 +1,4 @@
-//! A log of store failures that an operator can read: an outage is two lines, not one for each request.
+//! A log of store failures that an operator can read: an outage makes two lines, not one for each request.
 
 use std::{
     sync::{
@@ -11,24 +11,24 @@ use std::{
 use super::StoreError;
 use crate::telemetry::chain;
 
-/// Logs failures of the store where they are met: an outage once when it begins and once when it is over, anything else
-/// each time, with what caused it.
+/// Logs failures of the store: an outage once when it begins and once when it ends, any other failure each time, with
+/// its cause.
 #[derive(Debug)]
 pub struct FailureLog {
-    /// What an outage means until it is over.
+    /// The effect of an outage while it lasts, for the log line.
     meanwhile: &'static str,
     away: AtomicBool,
     contended: Mutex<Option<Contended>>,
 }
 
-/// Batches that gave up, since they were last logged.
+/// Batches that gave up since the last log line about them.
 #[derive(Debug)]
 struct Contended {
     logged_at: Instant,
     unlogged: u64,
 }
 
-/// Under overload batches give up by the hundred; a line of this kind is enough for a while.
+/// Under overload, batches give up by the hundred; one log line in this time is enough.
 const CONTENTION_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for FailureLog {
@@ -38,12 +38,12 @@ impl Default for FailureLog {
 }
 
 impl FailureLog {
-    /// One that says what an outage means until it is over.
+    /// Creates a log whose line about an outage says what happens meanwhile.
     pub fn of(meanwhile: &'static str) -> Self {
         Self { meanwhile, away: AtomicBool::default(), contended: Mutex::default() }
     }
 
-    /// Looks at how a call to the store ended.
+    /// Observes the result of a call to the store.
     pub fn observe<T>(&self, ended: &Result<T, StoreError>) {
         match ended {
             Ok(_) => {
@@ -74,7 +74,11 @@ impl FailureLog {
             earlier => {
                 let others = earlier.as_ref().map_or(0, |earlier| earlier.unlogged);
                 let error = chain(error);
-                tracing::warn!(error, others, "a batch lost to other writers until it gave up");
+                tracing::warn!(
+                    error,
+                    others,
+                    "a batch lost to other writers until its retries were exhausted"
+                );
                 *earlier = Some(Contended { logged_at: Instant::now(), unlogged: 0 });
             }
         }

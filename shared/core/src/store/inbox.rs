@@ -1,5 +1,5 @@
-//! The inbox: what a consumer has applied, and what that set off, in one transaction. The port of consumers, and the one
-//! way in which every back end applies a batch.
+//! The port of consumers: the inbox records the events that a consumer has applied, in the transaction of their
+//! effects. Also how every back end applies a batch of events.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -12,45 +12,33 @@ use uuid::Uuid;
 
 use super::{Purged, StoreError, batch};
 use crate::{
-    effects::{self, EffectChanges, EffectSet, Effected, SmartKey, Subscription},
+    effects::{self, EffectChanges, EffectOutcome, EffectSet, SmartKey, Subscription},
     engine::{ResourceId, Timestamp, Token},
     envelope::Incoming,
     telemetry::spans,
 };
 
-/// What became of a batch of events.
+/// The result of applying a batch of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Events that took effect (or have none).
     pub applied: u64,
     /// Events that had been applied before.
     pub duplicates: u64,
-    /// Events that came after newer ones of their subject: noted, and without effect.
+    /// Events that arrived after newer ones of their subject: recorded, and without effect.
     pub stale: u64,
-    /// Webhook deliveries that they set off.
+    /// Webhook deliveries that the events caused.
     pub deliveries: u64,
 }
 
-/// How a SmartKey is not what it must be.
+/// The ways in which a SmartKey can differ from the status of its reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyMismatch {
-    /// The reservation is committed, and has none that opens it.
+    /// The reservation is committed, and has no valid key.
     Missing,
-    /// It is not, and has one that was not revoked.
+    /// The reservation is not committed, and has a key that was not revoked.
     Unwarranted,
 }
-
-/// Committed reservations of something that a key opens, without one.
-pub(super) const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
-    JOIN resources s ON s.id = r.resource_id AND s.fulfilment = 'SMART_KEY'
-    LEFT JOIN smart_keys k ON k.token = r.token
-    WHERE r.status = 'COMMITTED' AND (k.code IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
-/// Keys that open something, of reservations that are not committed (or are not there).
-pub(super) const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
-    LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
-    WHERE k.code IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
-pub(super) const EVENTS_KEPT_SINCE: &str =
-    "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
 
 impl std::ops::AddAssign for Applied {
     fn add_assign(&mut self, other: Self) {
@@ -61,75 +49,77 @@ impl std::ops::AddAssign for Applied {
     }
 }
 
-/// The inbox. A method is one whole transaction.
+/// The inbox. Each method is one whole transaction.
 #[async_trait]
 pub trait InboxStore: Send + Sync + 'static {
-    /// Applies events in their order: those that `consumer` has not applied before take effect, all or none. Not
+    /// Applies events in order: those that `consumer` has not applied before take effect, all or none. Not
     /// cancel-safe.
     async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError>;
 
-    /// The key of a reservation. Cancel-safe.
+    /// Reads the SmartKey of a reservation. Cancel-safe.
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError>;
 
-    /// Those of these events that `consumer` has applied. Cancel-safe.
+    /// Returns those of these events that `consumer` has applied. Cancel-safe.
     async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError>;
 
-    /// Reservations whose SmartKey is not what their status says it must be; also those whose event is still under way. At
-    /// most a thousand of each kind. Cancel-safe.
+    /// Finds reservations whose SmartKey does not match their status, including those whose event is still in flight.
+    /// At most a thousand of each kind. Cancel-safe.
     async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError>;
 
-    /// From when on every event that was ever written is in the outbox; `None` where none was ever purged. Cancel-safe.
+    /// The instant since which the outbox has every event that was ever written; `None` if no event was ever purged.
+    /// Cancel-safe.
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Forgets which events were applied longer than `kept_for` ago: at most `limit` of them. Not cancel-safe.
+    /// Deletes the records of events that were applied longer than `kept_for` ago, at most `limit` of them. Not
+    /// cancel-safe.
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError>;
 }
 
-/// What is known before anything is locked.
+/// The result of the lookup before anything is locked.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct InboxLookup {
     /// Events that were applied before.
     pub(super) applied: HashSet<Uuid>,
-    /// The resources among those asked for that a key opens.
+    /// Those of the requested resources that issue a SmartKey.
     pub(super) opened_by_key: HashSet<ResourceId>,
 }
 
-/// What is locked.
+/// The locked records.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct InboxClaim {
     pub(super) now: Timestamp,
     pub(super) smart_keys: Vec<SmartKey>,
-    /// Webhook endpoints that are enabled: none goes before its deliveries are written.
+    /// Enabled webhook endpoints. None of them is deleted before its deliveries are written.
     pub(super) subscriptions: Vec<Subscription>,
 }
 
-/// One transaction of a back end; dropped without [`InboxSession::commit`], it must roll back.
+/// A transaction of a back end. If it is dropped without [`InboxSession::commit`], it must roll back.
 pub(super) trait InboxSession: Send + Sized {
-    /// Looks up what is known, without locks.
-    fn look(
+    /// Looks up which events were applied before, without locks.
+    fn look_up(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         resources: &BTreeSet<ResourceId>,
-    ) -> impl Future<Output = Result<Known, StoreError>> + Send;
+    ) -> impl Future<Output = Result<InboxLookup, StoreError>> + Send;
 
-    /// Notes events as applied, which fails where somebody else has done so meanwhile; then locks the keys of
-    /// reservations, in token order, and reads them and the clock.
-    fn take(
+    /// Records events as applied, which fails if another consumer has done so meanwhile; then locks SmartKeys in the
+    /// order of their tokens, and reads them and the clock.
+    fn claim(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         tokens: &BTreeSet<Token>,
-    ) -> impl Future<Output = Result<Taken, StoreError>> + Send;
+    ) -> impl Future<Output = Result<InboxClaim, StoreError>> + Send;
 
-    /// Writes what changed, and makes it last.
+    /// Writes the changes and commits.
     fn commit(self, changes: EffectChanges) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends it where there was nothing to do.
+    /// Ends a transaction that has nothing to write.
     fn end(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Applies a batch; whole again, bounded and jittered, where it lost to another consumer or its connection broke.
+/// Applies a batch of events with [`batch::with_retries`].
 pub(super) async fn apply<S, Begun>(
     begin: impl Fn() -> Begun + Send + Sync,
     consumer: &str,
@@ -139,10 +129,10 @@ where
     S: InboxSession,
     Begun: Future<Output = Result<S, StoreError>> + Send,
 {
-    batch::with_retries(|_| async { settle(begin().await?, consumer, events).await }).await
+    batch::with_retries(|_| async { apply_once(begin().await?, consumer, events).await }).await
 }
 
-async fn settle<S: InboxSession>(
+async fn apply_once<S: InboxSession>(
     mut session: S,
     consumer: &str,
     events: &[Incoming],
@@ -150,7 +140,7 @@ async fn settle<S: InboxSession>(
     let began = spans::now();
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
     let all: Vec<&Incoming> = events.iter().collect();
-    let known = session.look(consumer, &ids, &effects::resources_of(&all)).await?;
+    let known = session.look_up(consumer, &ids, &effects::resources_of(&all)).await?;
     let mut seen = known.applied;
     let fresh: Vec<&Incoming> = events.iter().filter(|event| seen.insert(event.event_id)).collect();
     let mut applied = Applied { duplicates: (events.len() - fresh.len()) as u64, ..Applied::default() };
@@ -159,32 +149,33 @@ async fn settle<S: InboxSession>(
         return Ok(applied);
     }
     let mut ids: Vec<Uuid> = fresh.iter().map(|event| event.event_id).collect();
-    // In one order everywhere, so that consumers wait for each other and do not deadlock.
+    // All consumers lock in the same order, so they wait for each other instead of deadlocking.
     ids.sort_unstable();
     let tokens = effects::tokens_of(&fresh);
-    let Taken { now, smart_keys, subscriptions } = session.take(consumer, &ids, &tokens).await?;
+    let InboxClaim { now, smart_keys, subscriptions } = session.claim(consumer, &ids, &tokens).await?;
     let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, subscriptions);
-    let became: Vec<Effected> = fresh.iter().map(|event| set.apply(event)).collect();
-    applied.stale = became.iter().filter(|became| **became == Effected::Stale).count() as u64;
+    let became: Vec<EffectOutcome> =
+        fresh.iter().map(|event| effects::apply(event, rand::random(), &mut set)).collect();
+    applied.stale = became.iter().filter(|became| **became == EffectOutcome::Stale).count() as u64;
     applied.applied = became.len() as u64 - applied.stale;
     let changes = set.into_changes();
     applied.deliveries = changes.deliveries.len() as u64;
     session.commit(changes).await?;
     for (event, became) in fresh.iter().zip(became) {
-        tell(event, became);
+        log_effect(event, became);
         spans::applied(event, consumer, began);
     }
     Ok(applied)
 }
 
-/// Says what became of an event, by the ids that its request and its relay are found by.
-fn tell(event: &Incoming, became: Effected) {
+/// Logs the effect of an event with the ids of the event and its trace.
+fn log_effect(event: &Incoming, became: EffectOutcome) {
     let (event_id, kind) = (event.event_id, event.kind.as_str());
     let trace_id = event.trace.map(|trace| trace.trace_id()).map(tracing::field::display);
     match became {
-        Effected::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
-        Effected::Stale => {
-            tracing::info!(%event_id, kind, trace_id, "an event comes after newer ones of its subject and changes nothing");
+        EffectOutcome::Done => tracing::debug!(%event_id, kind, trace_id, "an event is applied"),
+        EffectOutcome::Stale => {
+            tracing::info!(%event_id, kind, trace_id, "ignored an event that arrived after newer ones of its subject");
         }
     }
 }

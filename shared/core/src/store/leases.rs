@@ -1,8 +1,9 @@
-//! Leases: rows that say who holds a name until when, by the store's clock. Decided here, in one place for every back end, on
-//! rows that are locked meanwhile. They serve distributed locks ([`crate::lock::DatabaseLock`]) and, by rows of the same
-//! table, relays (`shards.rs`).
+//! Leases: rows that record the owner of a name until an instant of the store's clock. This file decides for every
+//! back end, on rows that are locked meanwhile. Leases serve distributed locks ([`crate::lock::DatabaseLock`]) and,
+//! with rows of the same table, relays (`shards.rs`).
 //!
-//! Never: I/O, or a clock but the store's. A lease that has run out is not revived, since others may have acted on it.
+//! Never: I/O, or a clock other than the store's. A lease that has expired is not renewed, because others may have
+//! acted on its expiry.
 
 use std::time::Duration;
 
@@ -12,23 +13,23 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::engine::Timestamp;
 
-/// What the names of locks begin with in the table; those of relays begin with something else.
+/// The prefix of the names of locks in the table. The names of relays start differently.
 const LOCK: &str = "lock/";
-/// Between which names those of locks are: `0` comes after `/`.
+/// The range of the names of locks, both ends exclusive: `0` follows `/` in ASCII.
 pub(super) const LOCKS: (&str, &str) = (LOCK, "lock0");
-/// The longest name that the table takes.
+/// The longest name in the table.
 const LENGTH_MAX: usize = 64;
 
 /// A row of the table of leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct LeaseRow {
     pub(super) name: String,
     pub(super) owner: Option<Uuid>,
     pub(super) fencing: u64,
     pub(super) expires_at: Timestamp,
 }
 
-impl Row {
+impl LeaseRow {
     pub(super) fn is_alive(&self, now: Timestamp) -> bool {
         self.expires_at > now
     }
@@ -38,77 +39,79 @@ impl Row {
     }
 }
 
-/// The fencing number after `last`. Never below the clock in microseconds, so that it grows also where the row that remembered
-/// the last one was deleted; no row is taken a million times a second.
+/// The fencing number after `last`. It is never below the clock in microseconds, so it grows even if the row with the
+/// last number was deleted; no row is acquired a million times a second.
 pub(super) fn next_fencing(last: Option<u64>, now: Timestamp) -> u64 {
     let floor = u64::try_from(now.as_microsecond()).unwrap_or(0);
     last.map_or(0, |last| last + 1).max(floor)
 }
 
-/// When a lease ends that is taken or extended at `now`.
+/// When a lease ends that is acquired or extended at `now`.
 pub(super) fn until(now: Timestamp, lease_for: Duration) -> Timestamp {
     now.checked_add(lease_for).unwrap_or(Timestamp::MAX)
 }
 
-/// The name of a lock's row: the lock's own, or as much of it as there is room for, and a hash.
+/// The name of a lock's row: the lock's own name or, if that is too long, its beginning and a hash.
 pub(super) fn row_name(lock: &str) -> String {
     let whole = format!("{LOCK}{lock}");
     if whole.len() <= LENGTH_MAX {
         return whole;
     }
     let hash = blake3::hash(lock.as_bytes()).to_hex();
-    // No name has a `~`. Names are ASCII, as are those who only look like one: they have no row.
+    // No lock has a `~` in its name, so shortened names are distinct from whole ones. All names are ASCII, so a
+    // character is a byte.
     let head: String = whole.chars().take(LENGTH_MAX - 33).collect();
     format!("{head}~{}", &hash[..32])
 }
 
-/// The row of whoever takes a lease at `now`; none where somebody holds it.
+/// The row after a lease is acquired at `now`; `None` if another owner holds it.
 pub(super) fn take(
-    row: Option<Row>,
+    row: Option<LeaseRow>,
     name: &str,
     owner: Uuid,
     now: Timestamp,
     lease_for: Duration,
-) -> Option<Row> {
+) -> Option<LeaseRow> {
     if row.as_ref().is_some_and(|row| row.is_alive(now)) {
         return None;
     }
     let fencing = next_fencing(row.map(|row| row.fencing), now);
-    Some(Row { name: name.to_owned(), owner: Some(owner), fencing, expires_at: until(now, lease_for) })
+    Some(LeaseRow { name: name.to_owned(), owner: Some(owner), fencing, expires_at: until(now, lease_for) })
 }
 
-/// The row with another end; none where it is not held by this owner under this number.
+/// The row with another end; `None` if this owner does not hold it under this fencing number.
 pub(super) fn end_in(
-    row: Option<Row>,
+    row: Option<LeaseRow>,
     owner: Uuid,
     fencing: u64,
     now: Timestamp,
     ends_in: Duration,
-) -> Option<Row> {
+) -> Option<LeaseRow> {
     let row = row.filter(|row| row.is_held_by(owner, fencing, now))?;
-    Some(Row { expires_at: until(now, ends_in), ..row })
+    Some(LeaseRow { expires_at: until(now, ends_in), ..row })
 }
 
-/// What a step of purging locks did.
+/// The result of a step of purging leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PurgedLeases {
     /// Rows that were deleted.
     pub deleted: u64,
-    /// Behind which row to go on; `None` where none is left.
+    /// The name after which the next step starts; `None` if none is left.
     pub next: Option<String>,
 }
 
-/// Those of `names`, the first `limit` there were, that are gone, and where the next begin.
+/// The result of a step that considered `names`, at most `limit`, and deleted some of them.
 pub(super) fn purged(mut names: Vec<String>, deleted: u64, limit: u32) -> PurgedLeases {
     let next = if names.len() < limit as usize { None } else { names.pop() };
     PurgedLeases { deleted, next }
 }
 
-/// Leases that any process may take: the port of distributed locks. A method is one whole transaction, and none is
-/// cancel-safe.
+/// The port of distributed locks: leases that any process may acquire. Each method is one whole transaction, and none
+/// is cancel-safe.
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
-    /// Takes a lease for so long, if nobody holds it, and returns its fencing number: higher than any before of this name.
+    /// Acquires a lease for `lease_for`, if no other owner holds it, and returns its fencing number, which is higher
+    /// than any earlier one of this name.
     async fn take_lease(
         &self,
         name: &str,
@@ -116,8 +119,8 @@ pub trait LeaseStore: Send + Sync + 'static {
         lease_for: Duration,
     ) -> Result<Option<u64>, StoreError>;
 
-    /// Has a lease end in so long from now (at once, to release it), and says whether it was held by this owner under this
-    /// number. If it was not, nothing changes.
+    /// Ends a lease `ends_in` from now (zero releases it), and returns whether this owner held it under this fencing
+    /// number. If not, nothing changes.
     async fn end_lease_in(
         &self,
         name: &str,
@@ -126,9 +129,9 @@ pub trait LeaseStore: Send + Sync + 'static {
         ends_in: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Forgets locks that ended longer than `ended_for` ago: the first `limit` of them behind the row `after`, in the order of
-    /// their names. Numbers of a name that was forgotten go on from the clock, so `ended_for` must be longer than a clock may
-    /// ever go back.
+    /// Deletes leases of locks that ended longer than `ended_for` ago: the first `limit` of them after the row
+    /// `after`, in the order of their names. The fencing numbers of a deleted name continue from the clock, so
+    /// `ended_for` must be longer than the clock may ever go back.
     async fn purge_leases(
         &self,
         ended_for: Duration,

@@ -1,10 +1,10 @@
-//! The outbox, as those see it who publish it: the port of relays, and of operators who look after it.
+//! The outbox: the ports of the relay and of operators.
 //!
-//! The lease is the claim: no row is locked, and no transaction is open, while events are on their way. A relay that froze
-//! past its lease finds its marks refused, by its fencing number; what it had sent is sent again by another. Never: an
-//! order over ids alone. Ids of one key are in commit order, because they are drawn under its row lock; those of different
-//! keys are not, so what is unpublished is asked for as such, never as "after the last id". Next: `shards.rs` for who
-//! holds what, [`crate::events`] for the relay.
+//! The lease is the claim: no row is locked, and no transaction is open, while events are in flight. A relay that was
+//! frozen past its lease is refused by its fencing number when it marks events as published, and another relay sends
+//! those events again. Never: an order by ids alone. The ids of one key are in commit order, because they are drawn
+//! under the row lock of that key; the ids of different keys are not, so unpublished events are selected as such,
+//! never as "after the last id". Next: `shards.rs` for which relay holds what, [`crate::events`] for the relay.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,56 +12,59 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{StoreError, shards::Leases};
-use crate::{engine::Timestamp, envelope::OutboxEvent};
+use crate::{
+    engine::{Event, Timestamp},
+    envelope::OutboxEvent,
+};
 
-/// Events that wait, oldest first.
+/// Unpublished events, oldest first.
 #[derive(Clone, Debug)]
 pub struct Unpublished {
-    /// The store's clock.
+    /// The time of the store's clock.
     pub now: Timestamp,
-    /// The events: per key in order, and without gaps.
+    /// The events: those of one key are in order and without gaps.
     pub events: Vec<OutboxEvent>,
 }
 
-/// An event that could not be published, and for how long its key waits.
+/// An event that could not be published, and how long its key is blocked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// Its place in the outbox: the key waits only as long as this event does.
+    /// The id of its outbox row. The key is blocked only while this event is unpublished.
     pub id: i64,
-    /// Its key.
+    /// The ordering key of the event.
     pub key: String,
     /// The shard of the key.
     pub shard: u8,
-    /// The event.
+    /// The id of the event.
     pub event_id: Uuid,
-    /// How often in a row it has failed now.
+    /// The number of failed attempts in a row.
     pub attempts: u32,
-    /// Why.
+    /// The reason of the last failure.
     pub reason: String,
-    /// For how long the key waits; `None` parks it until somebody looks after it.
+    /// How long the key is blocked; `None` parks it until an operator acts.
     pub retry_after: Option<Duration>,
 }
 
 impl Blocked {
-    /// RunUntil when the key waits; a parked one waits for somebody.
+    /// The instant until which the key is blocked; a parked key waits for an operator.
     pub(super) fn until(&self, now: Timestamp) -> Timestamp {
         self.retry_after.and_then(|wait| now.checked_add(wait).ok()).unwrap_or(now)
     }
 }
 
-/// What became of a batch.
+/// The results of publishing a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// Events whose delivery was reported good: id, and shard.
+    /// Events whose publication was confirmed: id and shard.
     pub published: Vec<(i64, u8)>,
-    /// Keys that had failed before and whose first event is now published.
+    /// Keys that had failed before, and whose first event is now published.
     pub unblocked: Vec<(String, u8)>,
-    /// Keys that failed.
+    /// Keys whose event failed.
     pub blocked: Vec<Blocked>,
 }
 
 impl Sent {
-    /// What concerns shards that are still held.
+    /// Keeps only the results of shards that are still held.
     pub(super) fn only(mut self, held: impl Fn(u8) -> bool) -> Self {
         self.published.retain(|(_, shard)| held(*shard));
         self.unblocked.retain(|(_, shard)| held(*shard));
@@ -70,27 +73,27 @@ impl Sent {
     }
 }
 
-/// What a step of replaying did.
+/// The result of a step of republishing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replayed {
-    /// Events that will be sent again.
+pub struct Republished {
+    /// Events that will be published again.
     pub events: u64,
-    /// Where to go on; `None` at the end of the outbox.
+    /// The id after which the next step starts; `None` at the end of the outbox.
     pub next: Option<i64>,
 }
 
-/// How much waits.
+/// The size of the backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
-    /// The store's clock.
+    /// The time of the store's clock.
     pub now: Timestamp,
     /// Events that await publication.
     pub unpublished: u64,
     /// When the oldest of them happened.
     pub oldest: Option<Timestamp>,
-    /// Keys that wait after a failure.
+    /// Keys that are blocked after a failure, and will be retried.
     pub blocked: u64,
-    /// Keys that wait for somebody to look after them.
+    /// Keys that are parked until an operator acts.
     pub parked: u64,
 }
 
@@ -106,21 +109,21 @@ impl Backlog {
 /// The state of an outbox row, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxState {
-    /// Not yet published.
+    /// Not published yet.
     Waiting,
-    /// Its key failed, and is tried again later.
+    /// Its key failed, and will be retried later.
     Blocked,
     /// Its key failed too often.
     Parked,
-    /// In the event log (or skipped).
+    /// In the event log, or skipped.
     Published,
 }
 
 impl OutboxState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::Waiting, Self::Blocked, Self::Parked, Self::Published];
 
-    /// The word for it.
+    /// The name of the state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -136,28 +139,28 @@ impl OutboxState {
 pub struct OutboxRow {
     /// The event.
     pub event: OutboxEvent,
-    /// Its state, which its key shares.
+    /// The state, which all unpublished events of a key share.
     pub state: OutboxState,
-    /// When it was published.
+    /// The instant of its publication.
     pub published_at: Option<Timestamp>,
-    /// When its key is tried again.
+    /// When its key is retried.
     pub blocked_until: Option<Timestamp>,
-    /// Why its key failed.
+    /// The reason why its key failed.
     pub reason: Option<String>,
 }
 
-/// Which rows an operator wants to see, in the order of their ids.
+/// Selects the rows that an operator wants to see, in the order of their ids.
 #[derive(Clone, Debug, Default)]
 pub struct OutboxFilter {
-    /// Only those in this state.
+    /// Only rows in this state.
     pub state: Option<OutboxState>,
-    /// Only those of this key.
+    /// Only rows of this key.
     pub key: Option<String>,
-    /// Only this event.
+    /// Only the row of this event.
     pub event_id: Option<Uuid>,
-    /// Start after this id.
+    /// Only rows after this id.
     pub after: i64,
-    /// At most so many.
+    /// The largest number of rows.
     pub limit: u32,
 }
 
@@ -166,8 +169,9 @@ pub struct OutboxFilter {
 /// None but those that say so is cancel-safe.
 #[async_trait]
 pub trait OutboxStore: Send + Sync + 'static {
-    /// Renews what a relay holds, gives up what is too much for it, takes what is free, and says what it holds now. Also how
-    /// it joins: with no fencing number, or one whose lease has run out, it gets a new one.
+    /// Renews the shards that a relay holds, releases those beyond its share, acquires free ones, and returns what it
+    /// holds now. Also joins a relay: without a fencing number, or with one whose lease has expired, it gets a new
+    /// one.
     async fn lease(
         &self,
         relay: Uuid,
@@ -175,17 +179,17 @@ pub trait OutboxStore: Send + Sync + 'static {
         lease_for: Duration,
     ) -> Result<Leases, StoreError>;
 
-    /// Gives up all that a relay holds.
+    /// Releases everything that a relay holds.
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError>;
 
-    /// The oldest unpublished events of shards whose keys are not blocked, at most `limit`. Cancel-safe.
+    /// Reads the oldest unpublished events of shards whose keys are not blocked, at most `limit`. Cancel-safe.
     async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError>;
 
-    /// Notes what became of a batch, as far as the relay still holds the shards under this fencing number; how many events
-    /// were marked as published. What it no longer holds is left as it is, for whoever holds it now.
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError>;
+    /// Records the results of a batch for the shards that the relay still holds under this fencing number, and
+    /// returns how many events were marked as published. Other shards are left unchanged for their present holder.
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError>;
 
-    /// How much waits. Cancel-safe.
+    /// Counts the backlog. Cancel-safe.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
 }
 
@@ -194,24 +198,30 @@ pub trait OutboxStore: Send + Sync + 'static {
 /// Only the methods that say so are cancel-safe.
 #[async_trait]
 pub trait OutboxAdmin: Send + Sync + 'static {
-    /// Rows, for operators. Cancel-safe.
+    /// Reads rows. Cancel-safe.
     async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError>;
 
-    /// Has keys tried again now: one, or all that are blocked or parked. Says how many.
+    /// Unblocks one key, or all keys that are blocked or parked, so that they are retried now. Returns how many.
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError>;
 
-    /// Gives an event up: it counts as published, and its key goes on. Says whether it was waiting.
+    /// Gives an event up: it counts as published, and its key continues. Returns whether it was unpublished.
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError>;
 
-    /// The events that were given up. Cancel-safe.
+    /// Reads the events that were given up. Cancel-safe.
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError>;
 
-    /// Has published events sent again, but for those that were skipped, that happened in `since..until`, among the next `limit` rows after `after`.
+    /// Marks published events as unpublished, so that they are published again: those that happened in `since..until`
+    /// and were not skipped, among the next `limit` rows after `after`.
     async fn republish(
         &self,
         since: Timestamp,
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError>;
+    ) -> Result<Republished, StoreError>;
+}
+
+/// The `data` of an event as JSON text, as every dialect stores it.
+pub(super) fn payload(event: &Event) -> Result<String, StoreError> {
+    serde_json::to_string(&event.payload).map_err(|source| StoreError::Statement { source: source.into() })
 }

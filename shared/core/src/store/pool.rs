@@ -1,6 +1,6 @@
-//! Connections that are lent, and how many are, how many wait, and for how long.
+//! Pools of connections that measure themselves: connections in use, calls that wait, and for how long.
 //!
-//! Never: SQL, or what a connection is. Next: `sqlite/mod.rs` and `mysql/connect.rs`, which open them.
+//! Never: SQL, or what a connection is. Next: `sqlite/connect.rs` and `mysql/connect.rs`, which open them.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -16,23 +16,23 @@ use crate::telemetry::{PoolUse, PoolWaits};
 pub(super) struct Pool<DB: Database> {
     connections: sqlx::Pool<DB>,
     name: &'static str,
-    /// What an error of the driver means.
+    /// Translates an error of the driver.
     failed: fn(sqlx::Error) -> StoreError,
     waiting: AtomicUsize,
     waits: PoolWaits,
 }
 
-/// One that waits; not any more when it is dropped, whether it was served or went away.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts a waiting call, until it is dropped: when it was served or went away.
+struct WaitingCall<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCall<'a> {
     fn among(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -47,9 +47,9 @@ impl<DB: Database> Pool<DB> {
         Self { connections, name, failed, waiting: AtomicUsize::new(0), waits: PoolWaits::of(name) }
     }
 
-    /// Lends a connection, as soon as there is one. Cancel-safe.
+    /// Lends a connection, as soon as one is free. Cancel-safe.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<DB>, StoreError> {
-        let waits = Waiting::among(&self.waiting);
+        let waits = WaitingCall::among(&self.waiting);
         let since = Instant::now();
         let connection = self.connections.acquire().await;
         drop(waits);
@@ -57,14 +57,15 @@ impl<DB: Database> Pool<DB> {
         connection.map_err(self.failed)
     }
 
-    /// The pool as the driver has it, for what must open connections or transactions by itself.
+    /// The pool of the driver, for code that opens connections or transactions itself.
     pub(super) fn connections(&self) -> &sqlx::Pool<DB> {
         &self.connections
     }
 
-    /// What it is doing now.
+    /// The present use of the pool.
     pub(super) fn in_use(&self) -> PoolUse {
-        // Read one after the other, while others come and go: a connection may have become idle in between.
+        // These numbers are read one after the other while connections come and go, so a connection may have become
+        // idle in between.
         let open = usize::try_from(self.connections.size()).unwrap_or(usize::MAX);
         let idle = self.connections.num_idle().min(open);
         let max = self.connections.options().get_max_connections();
@@ -77,7 +78,7 @@ impl<DB: Database> Pool<DB> {
         }
     }
 
-    /// Closes them all; waits for those that are lent.
+    /// Closes all connections; waits for those that are lent.
     pub(super) async fn close(&self) {
         self.connections.close().await;
     }
@@ -120,16 +121,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_is_counted_until_served_or_gone() {
+    async fn a_waiting_call_is_counted_until_it_is_served_or_dropped() {
         let pool = pool();
         assert_eq!(shown(&pool), (0, 0, 0, 1));
-        // Given one that has the only connection, when two come, then they wait
+        // Given a pool whose only connection is lent, when two calls come, then they wait
         let lent = pool.acquire().await.expect("a connection");
         assert_eq!(shown(&pool), (1, 0, 0, 1));
         let [goes, stays] = [pool.clone(), pool.clone()]
             .map(|pool| tokio::spawn(async move { pool.acquire().await.map(drop) }));
         until(&pool, (1, 0, 2, 1)).await;
-        // When one goes away, and the connection comes back, then nobody waits
+        // When one call is dropped, and the connection comes back, then no call waits
         goes.abort();
         until(&pool, (1, 0, 1, 1)).await;
         drop(lent);

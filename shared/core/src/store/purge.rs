@@ -1,26 +1,26 @@
-//! What may be forgotten: the one rule for every back end.
+//! The rule of what may be purged, for every back end.
 //!
-//! COMMITTED is never purged, because its units are sold (I1), and HELD never, because it is not over. What ended is
-//! forgotten, with its idempotency key, once it is old and all its events are published. Published events are forgotten
-//! once they are old.
+//! A COMMITTED reservation is never purged, because its units are sold (I1), and a HELD one never, because it is not
+//! over. A reservation that ended is deleted, with its idempotency key, once it is old and all its events are
+//! published. Published events are deleted once they are old.
 
 use std::{collections::HashSet, time::Duration};
 
 use super::{
     StoreError,
-    decode::{self, Cells},
+    decode::{self, Columns},
 };
 use crate::engine::{Status, Timestamp, Token};
 
-/// With so many old events that were not published yet, reservations are kept: the event log is far behind.
+/// With this many old events unpublished, the event log is so far behind that no reservation is purged.
 pub(super) const UNPUBLISHED_MAX: u32 = 10_000;
 
-/// What a step of purging did.
+/// The result of a step of purging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
     /// Records that were deleted.
     pub deleted: u64,
-    /// Where to go on; `None` where nothing is left to look at.
+    /// The token after which the next step starts; `None` if nothing is left to consider.
     pub next: Option<Token>,
 }
 
@@ -29,25 +29,25 @@ pub(super) fn before(now: Timestamp, span: Duration) -> Timestamp {
     now.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
-/// A look at one page of reservations.
+/// The decision about one page of reservations.
 #[derive(Debug, Default)]
-pub(super) struct Page {
-    /// Those to delete.
+pub(super) struct PurgePage {
+    /// Reservations to delete.
     pub(super) tokens: Vec<Token>,
-    /// Where the next page begins.
+    /// The token after which the next page starts.
     pub(super) next: Option<Token>,
 }
 
-/// Chooses, from rows of `token, status, created_at, updated_at` in token order, those that ended before `cutoff` and have
-/// no events in `unpublished`. Tokens are in the order of their creation, give or take the clocks of those who drew them:
-/// a page on which nothing is old enough is the last.
-pub(super) fn page<R: Cells>(
+/// Chooses, from rows of `token, status, created_at, updated_at` in token order, the reservations that ended before
+/// `cutoff` and have no events in `unpublished`. Tokens are ordered by creation, apart from the differences of the
+/// clocks of the processes that drew them: a page on which nothing is old enough is the last.
+pub(super) fn page<R: Columns>(
     rows: &[R],
     limit: u32,
     cutoff: Timestamp,
     unpublished: &HashSet<String>,
-) -> Result<Page, StoreError> {
-    let mut page = Page::default();
+) -> Result<PurgePage, StoreError> {
+    let mut page = PurgePage::default();
     let mut any_old = false;
     for row in rows {
         let token = decode::token(row)?;
@@ -65,9 +65,9 @@ pub(super) fn page<R: Cells>(
     Ok(page)
 }
 
-/// The keys of events that were written before `cutoff`, from the first rows of `event_key, created_at` that await
-/// publication; `None` where so many do that there may be more.
-pub(super) fn unpublished<R: Cells>(
+/// The keys of events that were written before `cutoff`, from the first rows of `event_key, created_at` of
+/// unpublished events; `None` if there are so many that there may be more.
+pub(super) fn unpublished<R: Columns>(
     rows: &[R],
     cutoff: Timestamp,
 ) -> Result<Option<HashSet<String>>, StoreError> {

@@ -1,43 +1,49 @@
-//! Who relays which shard: decided here, in one place for every back end, on rows of the table of leases that
-//! are locked meanwhile (`leases.rs`).
+//! Decides which relay holds which shard, for every back end, on rows of the table of leases that are locked
+//! meanwhile (`leases.rs`).
 //!
-//! A relay is alive as long as its own row is; of n live ones none holds more than ceil(64 / n) shards. A relay that comes
-//! too late to renew gets a new fencing number, under which nothing that it did before counts. Never: I/O, or a clock but
-//! the store's.
+//! A relay is alive as long as its own row is; with n live relays none holds more than ceil(64 / n) shards. A relay
+//! that is too late to renew gets a new fencing number, and what it did under the old one no longer counts. Never:
+//! I/O, or a clock other than the store's.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use uuid::Uuid;
 
-use super::{
-    leases::{Row, next_fencing, until},
-    rows::SHARDS,
-};
+use super::leases::{LeaseRow, next_fencing, until};
 use crate::engine::Timestamp;
 
-/// The row that all relays lock, and that counts fencing numbers. The names of all other rows begin with it.
+/// How many shards the outbox has. Relays share the outbox in units of a shard.
+pub(super) const SHARDS: u8 = 64;
+
+/// The shard of an event key: the same on every version, machine and database.
+pub(super) fn shard(key: &str) -> u8 {
+    blake3::hash(key.as_bytes()).as_bytes()[0] % SHARDS
+}
+
+/// The row that all relays lock, and that counts fencing numbers. It sorts first, and the names of all other rows of
+/// relays begin with its name.
 pub(super) const ALL: &str = "relay";
 const MEMBER: &str = "relay/member/";
 const SHARD: &str = "relay/shard/";
 
-/// What a relay holds.
+/// The shards that a relay holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leases {
-    /// Its fencing number: higher than that of whoever held these shards before.
+    /// Its fencing number: higher than that of every earlier holder of these shards.
     pub fencing: u64,
-    /// Shards, in order.
+    /// The shards, in order.
     pub shards: Vec<u8>,
-    /// How many relays are alive.
+    /// The number of live relays.
     pub relays: usize,
-    /// Shards that another relay holds, which may still have to give them up.
+    /// Shards that other relays hold, and may still have to release.
     pub held_by_others: usize,
 }
 
-/// What to write, and what the relay then holds.
+/// The rows to write, and what the relay then holds.
 #[derive(Debug)]
 pub(super) struct Decision {
     /// Rows to insert or overwrite.
-    pub(super) write: Vec<Row>,
+    pub(super) write: Vec<LeaseRow>,
     /// Names of rows to delete.
     pub(super) delete: Vec<String>,
     pub(super) leases: Leases,
@@ -48,29 +54,29 @@ pub(super) fn shard_name(shard: u8) -> String {
     format!("{SHARD}{shard:02}")
 }
 
-/// Decides, on all rows there are, what a relay holds from `now` on.
+/// Decides, from all rows of relays, what a relay holds from `now` on.
 pub(super) fn renew(
-    rows: Vec<Row>,
+    rows: Vec<LeaseRow>,
     relay: Uuid,
     fencing: Option<u64>,
     now: Timestamp,
     lease_for: Duration,
 ) -> Decision {
-    let mut rows: BTreeMap<String, Row> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let mut rows: BTreeMap<String, LeaseRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
     let until = until(now, lease_for);
     let mut write = Vec::new();
     let me = format!("{MEMBER}{relay}");
-    let alive = |row: &Row| row.is_alive(now);
+    let alive = |row: &LeaseRow| row.is_alive(now);
 
-    // A lease that has run out is not renewed: others may have acted on it.
+    // A lease that has expired is not renewed, because others may have acted on its expiry.
     let still =
         fencing.filter(|fencing| rows.get(&me).is_some_and(|row| alive(row) && row.fencing == *fencing));
     let fencing = still.unwrap_or_else(|| {
         let fencing = next_fencing(rows.get(ALL).map(|row| row.fencing), now);
-        write.push(Row { name: ALL.to_owned(), owner: None, fencing, expires_at: now });
+        write.push(LeaseRow { name: ALL.to_owned(), owner: None, fencing, expires_at: now });
         fencing
     });
-    rows.insert(me.clone(), Row { name: me.clone(), owner: Some(relay), fencing, expires_at: until });
+    rows.insert(me.clone(), LeaseRow { name: me.clone(), owner: Some(relay), fencing, expires_at: until });
     write.extend(rows.get(&me).cloned());
 
     let members = rows.values().filter(|row| row.name.starts_with(MEMBER));
@@ -86,20 +92,20 @@ pub(super) fn renew(
             .and_then(|row| Some((row.owner?, row.fencing)))
         {
             Some((owner, number)) if owner == relay && number == fencing => mine.push(shard),
-            // Its own, from before it froze: free for whoever comes first.
+            // The shard is this relay's own from before it froze: free for the first relay that comes.
             Some((owner, _)) if owner == relay => free.push(shard),
             Some(_) => held_by_others += 1,
             None => free.push(shard),
         }
     }
     for shard in mine.split_off(mine.len().min(share)) {
-        write.push(Row { name: shard_name(shard), owner: None, fencing, expires_at: now });
+        write.push(LeaseRow { name: shard_name(shard), owner: None, fencing, expires_at: now });
     }
     let wanted = share - mine.len();
     mine.extend(free.into_iter().take(wanted));
     mine.sort_unstable();
     for shard in &mine {
-        write.push(Row { name: shard_name(*shard), owner: Some(relay), fencing, expires_at: until });
+        write.push(LeaseRow { name: shard_name(*shard), owner: Some(relay), fencing, expires_at: until });
     }
     Decision { write, delete, leases: Leases { fencing, shards: mine, relays, held_by_others } }
 }
@@ -108,9 +114,9 @@ pub(super) fn renew(
 mod tests {
     use super::*;
 
-    /// A table of leases that relays renew on, and its clock.
+    /// A table of leases on which relays renew, and its clock.
     struct Table {
-        rows: BTreeMap<String, Row>,
+        rows: BTreeMap<String, LeaseRow>,
         now: Timestamp,
     }
 
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_too_late_gets_another_number_and_others_have_its_shards() {
+    fn a_relay_that_renews_too_late_gets_a_new_number_and_has_lost_its_shards() {
         let mut table = table();
         let first = table.renew(1, None);
         table.pass(11);
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_alone_and_late_starts_anew() {
+    fn a_lone_relay_that_renews_too_late_starts_again() {
         let mut table = table();
         let first = table.renew(1, None);
         table.pass(11);

@@ -1,46 +1,46 @@
-//! The metrics of what processes share through Redis: calls, the breaker, the gate, the rate limit.
+//! Metrics of coordination through Redis: calls, the circuit breaker, the sold-out channel, the rate limit.
 
 use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Counter, counter, gauge, histogram};
 
-/// What Redis is asked.
+/// The purpose of a call to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RedisCall {
-    /// To count a request.
+    /// Counts a request against the rate limit.
     Limit,
-    /// Not to have counted one.
+    /// Takes the count of a request back.
     GiveBack,
-    /// To tell others what is sold out.
+    /// Publishes hints about sold-out resources.
     Publish,
-    /// Whether it is there.
+    /// Checks whether Redis is available again.
     Probe,
 }
 
-/// What came of it.
+/// The result of a call to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RedisResult {
     Ok,
     Failed,
     TimedOut,
-    /// The breaker is open.
+    /// The circuit breaker is open, so no call was made.
     Skipped,
 }
 
-/// What became of a notice or a message of the gate.
+/// The result of a hint or of a message with hints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GateMessage {
-    /// Redis has it.
+pub(crate) enum SoldOutMessage {
+    /// The message was sent to Redis.
     Published,
-    /// It did not fit the queue.
+    /// The queue was full.
     Dropped,
-    /// It was news.
+    /// The hint was news.
     Learnt,
-    /// It was older than what is known.
+    /// The hint was older than what was known.
     Outdated,
 }
 
-/// Counts a call, and how long it took if it was made.
+/// Counts a call, and records its duration if it was made.
 pub(crate) fn count_redis_call(call: RedisCall, result: RedisResult, took: Option<Duration>) {
     let call = match call {
         RedisCall::Limit => "limit",
@@ -60,36 +60,36 @@ pub(crate) fn count_redis_call(call: RedisCall, result: RedisResult, took: Optio
     }
 }
 
-/// Notes whether Redis is not asked at present.
-pub(crate) fn set_breaker(open: bool) {
+/// Sets whether the circuit breaker is open.
+pub(crate) fn set_open_breaker(open: bool) {
     gauge!("bespeak_redis_open_breakers").set(if open { 1.0 } else { 0.0 });
 }
 
-/// Counts a notice or a message of the gate.
-pub(crate) fn count_gate_message(became: GateMessage) {
+/// Counts a hint or a message of the sold-out channel.
+pub(crate) fn count_sold_out_message(became: SoldOutMessage) {
     let result = match became {
-        GateMessage::Published => "published",
-        GateMessage::Dropped => "dropped",
-        GateMessage::Learnt => "learnt",
-        GateMessage::Outdated => "outdated",
+        SoldOutMessage::Published => "published",
+        SoldOutMessage::Dropped => "dropped",
+        SoldOutMessage::Learnt => "learnt",
+        SoldOutMessage::Outdated => "outdated",
     };
     counter!("bespeak_redis_gate_messages_total", "result" => result).increment(1);
 }
 
-/// Counts holds that were refused on another process's word.
-pub(crate) fn count_refused_by_gate(refusals: u64) {
+/// Counts holds that were refused because of a finding of another process.
+pub(crate) fn count_refused_from_elsewhere(refusals: u64) {
     static REFUSALS: OnceLock<Counter> = OnceLock::new();
     if refusals > 0 {
         REFUSALS.get_or_init(|| counter!("bespeak_redis_gate_refusals_total")).increment(refusals);
     }
 }
 
-/// Counts a request that the rate limit looked at.
-pub(crate) fn count_limited(result: &'static str) {
+/// Counts a request that the rate limit checked.
+pub(crate) fn count_rate_limit(result: &'static str) {
     counter!("bespeak_rate_limit_requests_total", "result" => result).increment(1);
 }
 
-/// Counts one that this process judged alone.
-pub(crate) fn count_limited_locally() {
+/// Counts a request that was checked against the local rate limit of this process.
+pub(crate) fn count_rate_limited_locally() {
     counter!("bespeak_rate_limit_local_total").increment(1);
 }

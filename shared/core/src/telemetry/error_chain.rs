@@ -1,6 +1,6 @@
-//! An error and its causes as one line of a log.
+//! An error and its causes as one line of the log.
 
-/// An error with what caused it, in one line.
+/// Returns an error with its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,17 +1,54 @@
-//! Where spans go: to whom OpenTelemetry's protocol is spoken (`otlp.rs`), or nowhere.
+//! Starts and stops the export of spans: by OpenTelemetry's protocol (`otlp.rs`), or not at all in a build without
+//! it.
 
+use std::time::Duration;
+
+use super::OtlpOptions;
+#[cfg(feature = "otlp")]
+use super::otlp;
 #[cfg(feature = "otlp")]
 pub(super) use super::otlp::{Open, exporter};
 
 #[cfg(not(feature = "otlp"))]
 pub(super) use nowhere::{Open, exporter};
 
-/// In a build without OpenTelemetry nothing of it is left.
+/// Starts the export of spans, if the configuration names a collector. Must be called on the runtime that will serve.
+///
+/// # Errors
+/// This build cannot export spans, or the exporter cannot be made.
+pub fn start_spans(config: Option<&OtlpOptions>) -> Result<(), String> {
+    match config {
+        None => Ok(()),
+        #[cfg(feature = "otlp")]
+        Some(config) => otlp::start(config),
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => Err("this build has no span export: build it with the feature otlp".to_owned()),
+    }
+}
+
+/// Exports the spans that have ended, and waits for that no longer than `within`. A process that may be frozen after
+/// its response calls this before it responds.
+#[cfg_attr(not(feature = "otlp"), expect(clippy::unused_async, reason = "as with an exporter"))]
+pub async fn flush_spans(within: Duration) {
+    #[cfg(feature = "otlp")]
+    otlp::flush(within).await;
+    #[cfg(not(feature = "otlp"))]
+    let _ = within;
+}
+
+/// Exports the spans that have ended, and stops the export.
+#[cfg_attr(not(feature = "otlp"), expect(clippy::unused_async, reason = "as with an exporter"))]
+pub async fn stop_spans() {
+    #[cfg(feature = "otlp")]
+    otlp::stop().await;
+}
+
+/// The exporter of a build without OpenTelemetry: a type without values.
 #[cfg(not(feature = "otlp"))]
 mod nowhere {
-    use crate::{telemetry::spans::Ended, trace::TraceContext};
+    use crate::{telemetry::finished_span::FinishedSpan, trace::TraceContext};
 
-    /// There is none.
+    /// There is no exporter in this build.
     #[derive(Debug)]
     pub(in crate::telemetry) enum Exporter {}
 
@@ -34,7 +71,7 @@ mod nowhere {
             match *self {}
         }
 
-        pub(in crate::telemetry) fn ended(&self, _: &Ended<'_>) {
+        pub(in crate::telemetry) fn export(&self, _: &FinishedSpan<'_>) {
             match *self {}
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 
-/// Counts a command that asked for locks, and how long it took where it had to wait.
+/// Counts a command that tried to acquire locks, and records how long it waited, if it had to.
 pub(crate) fn count_lock(lock: &'static str, result: &'static str, waited: Option<Duration>) {
     counter!("bespeak_lock_acquisitions_total", "lock" => lock, "result" => result).increment(1);
     if let Some(waited) = waited {
@@ -13,7 +13,7 @@ pub(crate) fn count_lock(lock: &'static str, result: &'static str, waited: Optio
     }
 }
 
-/// Counts a lock that ended before its holder was done.
+/// Counts a lock that expired before its holder was done.
 pub(crate) fn count_lost_lock(lock: &'static str) {
     counter!("bespeak_lock_lost_total", "lock" => lock).increment(1);
 }

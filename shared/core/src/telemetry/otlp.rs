@@ -1,7 +1,8 @@
-//! The export of spans by OpenTelemetry's protocol over HTTP, in the background.
+//! Exports spans by OpenTelemetry's protocol over HTTP, in the background.
 //!
-//! Spans wait in a bounded queue and are sent in batches by a thread of the SDK; where the collector is away or slow, they
-//! are dropped, and nobody waits. Never: a span whose trace is not sampled. Next: `spans.rs` for which spans there are.
+//! Spans wait in a bounded queue, and a thread of the SDK sends them in batches. If the collector is unavailable or
+//! slow, spans are dropped, and no request waits. Never: a span whose trace is not sampled. Next: `spans.rs` for the
+//! spans that exist.
 
 use std::{
     sync::{
@@ -28,22 +29,23 @@ use opentelemetry_sdk::{
 use tokio::runtime::Handle;
 
 use super::{
-    chain,
-    spans::{Ended, Kind},
+    error_chain::chain,
+    finished_span::{FinishedSpan, SpanRole},
+    options::OtlpOptions,
 };
-use crate::{telemetry::OtlpOptions, trace::TraceContext};
+use crate::trace::TraceContext;
 
-/// Spans that wait at the most; one has less than a kilobyte.
+/// The largest number of waiting spans; each has less than a kilobyte.
 const QUEUE: usize = 8_192;
-/// How long a span waits for others to be sent with.
+/// How long a span waits for others of its batch.
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the collector may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a flush may hold up whoever asks for it, and the end of the process.
+/// The longest time that a flush delays its caller, and that the shutdown delays the end of the process.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// The way to the collector.
+/// The connection to the collector.
 #[derive(Debug)]
 pub(super) struct Exporter {
     provider: SdkTracerProvider,
@@ -52,12 +54,12 @@ pub(super) struct Exporter {
 
 static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 
-/// The exporter, where one was started.
+/// The exporter, if one was started.
 pub(super) fn exporter() -> Option<&'static Exporter> {
     EXPORTER.get()
 }
 
-/// Starts it; a second start changes nothing.
+/// Starts the exporter; a second call changes nothing.
 pub(super) fn start(config: &OtlpOptions) -> Result<(), String> {
     let client = Client::new().map_err(|error| chain(&error))?;
     let exporter = SpanExporter::builder()
@@ -82,22 +84,22 @@ pub(super) fn start(config: &OtlpOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends what has ended, for a while.
+/// Exports the spans that have ended, for a bounded time.
 pub(super) async fn flush(within: Duration) {
     let Some(exporter) = exporter() else { return };
-    // It blocks its thread, and the collector may be away.
+    // The flush blocks its thread, and the collector may be unavailable.
     let flush = tokio::task::spawn_blocking(|| exporter.provider.force_flush());
     let _ = tokio::time::timeout(within.min(FLUSH_WITHIN), flush).await;
 }
 
-/// Sends what has ended, for a while, and ends.
+/// Exports the spans that have ended, for a bounded time, and stops.
 pub(super) async fn stop() {
     let Some(exporter) = exporter() else { return };
     let stop = tokio::task::spawn_blocking(|| exporter.provider.shutdown_with_timeout(STOP_WITHIN));
     let _ = stop.await;
 }
 
-/// A span of a request under way.
+/// The span of a request in flight.
 #[derive(Debug)]
 pub(super) struct Open {
     span: Span,
@@ -105,7 +107,7 @@ pub(super) struct Open {
 }
 
 impl Exporter {
-    /// Begins the span of a request; `None` where its trace is not sampled.
+    /// Begins the span of a request; `None` if its trace is not sampled.
     pub(super) fn begin(
         &self,
         given: Option<TraceContext>,
@@ -135,13 +137,13 @@ impl Exporter {
     }
 
     /// Exports a span that has ended now.
-    pub(super) fn ended(&self, ended: &Ended<'_>) {
+    pub(super) fn export(&self, ended: &FinishedSpan<'_>) {
         let texts = ended.texts.iter().map(|(name, text)| KeyValue::new(*name, (*text).to_owned()));
         let numbers = ended.numbers.iter().map(|(name, number)| KeyValue::new(*name, *number));
         let kind = match ended.kind {
-            Kind::Internal => SpanKind::Internal,
-            Kind::Producer => SpanKind::Producer,
-            Kind::Consumer => SpanKind::Consumer,
+            SpanRole::Internal => SpanKind::Internal,
+            SpanRole::Producer => SpanKind::Producer,
+            SpanRole::Consumer => SpanKind::Consumer,
         };
         let mut span = self
             .tracer
@@ -171,7 +173,7 @@ impl Open {
     }
 }
 
-/// A context that somebody else began.
+/// A context that another process began.
 fn remote(context: TraceContext) -> Context {
     let flags = if context.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
     let span = SpanContext::new(
@@ -184,7 +186,8 @@ fn remote(context: TraceContext) -> Context {
     Context::new().with_remote_span_context(span)
 }
 
-/// The HTTP client of the process's other parts, for the SDK's thread: requests run on the runtime, and it waits for them.
+/// The HTTP client of the other parts of the process, for the SDK's thread: requests run on the runtime, and the
+/// thread waits for them.
 #[derive(Debug)]
 struct Client {
     http: reqwest::Client,
@@ -194,20 +197,20 @@ struct Client {
 
 impl Client {
     fn new() -> Result<Self, reqwest::Error> {
-        // The first to set the process's cryptography wins; there is only one.
+        // The first call sets the process's cryptography provider; all callers set the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         Ok(Self { http, runtime: Handle::current(), away: AtomicBool::new(false) })
     }
 
-    /// An outage is told once when it begins and once when it is over.
-    fn note(&self, failure: Option<&str>) {
+    /// Logs an outage once when it begins and once when it ends.
+    fn log_outage(&self, failure: Option<&str>) {
         let was_away = self.away.swap(failure.is_some(), Ordering::Relaxed);
         match (failure, was_away) {
             (Some(reason), false) => {
                 tracing::warn!(
                     reason,
-                    "spans cannot be exported; they are dropped until the collector takes them"
+                    "spans cannot be exported; they are dropped until the collector accepts them"
                 );
             }
             (None, true) => tracing::info!("spans are exported again"),
@@ -220,22 +223,22 @@ impl Client {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let http = self.http.clone();
-        let answer = self.runtime.spawn(async move {
-            let answer = http.execute(request.try_into()?).await?;
-            let status = answer.status();
-            Ok::<_, reqwest::Error>((status, answer.bytes().await?))
+        let received = self.runtime.spawn(async move {
+            let response = http.execute(request.try_into()?).await?;
+            let status = response.status();
+            Ok::<_, reqwest::Error>((status, response.bytes().await?))
         });
-        let (status, body) = match answer.await? {
-            Ok(answer) => answer,
+        let (status, body) = match received.await? {
+            Ok(received) => received,
             Err(error) => {
-                // The URL may hold a password.
+                // The URL may contain a password.
                 let error = error.without_url();
-                self.note(Some(&chain(&error)));
+                self.log_outage(Some(&chain(&error)));
                 return Err(error.into());
             }
         };
-        let refused = (!status.is_success()).then(|| format!("the collector answers {status}"));
-        self.note(refused.as_deref());
+        let refused = (!status.is_success()).then(|| format!("the collector responds with {status}"));
+        self.log_outage(refused.as_deref());
         let mut response = Response::new(body);
         *response.status_mut() = status;
         Ok(response)

@@ -1,49 +1,31 @@
-//! The spans of a request's way: HTTP, the transaction, its events' publication, and what consumers make of them.
+//! The spans of a request: HTTP, the transaction, the publication of its events, and their application by consumers.
 //!
-//! All of a request's spans are one trace; the context that the command and its events bear says which. Where nothing is
-//! exported (`otlp.rs`), or the trace is not sampled, nothing is built. Never: a token, which is a capability, in an
+//! All spans of a request belong to one trace, whose context travels with the command and its events. If spans are
+//! not exported (`otlp.rs`), or the trace is not sampled, none is built. Never: a token, which is a capability, in an
 //! attribute.
 
 use std::time::SystemTime;
 
-use super::exporter;
+use super::{
+    exporter,
+    finished_span::{FinishedSpan, SpanRole},
+};
 use crate::{
     engine::Traced,
     envelope::{Incoming, OutboxEvent},
     trace::{self, TraceContext},
 };
 
-/// When something began; nothing where nothing is exported.
+/// The start of a span; `None` if spans are not exported.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Began(Option<SystemTime>);
+pub(crate) struct SpanStart(Option<SystemTime>);
 
-/// What a span is to its parent, in OpenTelemetry's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Internal,
-    Producer,
-    Consumer,
+/// The present time, if spans are exported.
+pub(crate) fn now() -> SpanStart {
+    SpanStart(exporter::exporter().map(|_| SystemTime::now()))
 }
 
-/// A span that has ended.
-#[derive(Debug)]
-#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "nobody reads it where nothing is exported"))]
-pub(super) struct Ended<'a> {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) parent: TraceContext,
-    pub(super) began: SystemTime,
-    pub(super) failed: bool,
-    pub(super) texts: &'a [(&'static str, &'a str)],
-    pub(super) numbers: &'a [(&'static str, i64)],
-}
-
-/// The time, if it will be needed.
-pub(crate) fn now() -> Began {
-    Began(exporter::exporter().map(|_| SystemTime::now()))
-}
-
-/// A request under way.
+/// The span of a request in flight.
 #[derive(Debug)]
 pub struct RequestSpan {
     context: TraceContext,
@@ -51,20 +33,21 @@ pub struct RequestSpan {
 }
 
 impl RequestSpan {
-    /// Begins with the context that came with it, or a new one.
+    /// Begins a span in the context that came with the request, or in a new one.
     pub fn begin(given: Option<TraceContext>, method: &str, route: &str, request_id: &str) -> Self {
         let open = exporter::exporter().and_then(|exporter| exporter.begin(given, method, route, request_id));
         let own = open.as_ref().map(exporter::Open::context);
-        // Whoever records nothing hands on what came, so that no trace has spans that are nowhere.
+        // A process that records nothing passes on the context that it received, so that no trace refers to a missing
+        // span.
         Self { context: own.or(given).unwrap_or_else(trace::draw), open }
     }
 
-    /// What its commands bear.
+    /// The context that the request's commands carry.
     pub fn context(&self) -> TraceContext {
         self.context
     }
 
-    /// Ends it.
+    /// Ends the span with the status of the response.
     pub fn end(self, status: u16) {
         if let Some(open) = self.open {
             open.end(status);
@@ -72,15 +55,15 @@ impl RequestSpan {
     }
 }
 
-/// A batch's transaction has ended: a span for each request that has a command in it.
-pub(crate) fn transaction(commands: &[Traced], Began(began): Began, committed: bool) {
+/// Records the end of a transaction: one span for each request that has a command in it.
+pub(crate) fn transaction(commands: &[Traced], SpanStart(began): SpanStart, committed: bool) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     let batch = i64::try_from(commands.len()).unwrap_or(i64::MAX);
     for Traced { command, trace } in commands {
         let Some(parent) = trace.filter(TraceContext::is_sampled) else { continue };
-        exporter.ended(&Ended {
+        exporter.export(&FinishedSpan {
             name: "transaction",
-            kind: Kind::Internal,
+            kind: SpanRole::Internal,
             parent,
             began,
             failed: !committed,
@@ -90,15 +73,18 @@ pub(crate) fn transaction(commands: &[Traced], Began(began): Began, committed: b
     }
 }
 
-/// Records the publication of events, each with whether the event log has it.
-pub(crate) fn published<'a>(events: impl Iterator<Item = (&'a OutboxEvent, bool)>, Began(began): Began) {
+/// Records the publication of events, each with whether the event log accepted it.
+pub(crate) fn published<'a>(
+    events: impl Iterator<Item = (&'a OutboxEvent, bool)>,
+    SpanStart(began): SpanStart,
+) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     for (event, is_published) in events {
         let Some(parent) = event.trace.filter(TraceContext::is_sampled) else { continue };
         let event_id = event.event_id.to_string();
-        exporter.ended(&Ended {
+        exporter.export(&FinishedSpan {
             name: "publish",
-            kind: Kind::Producer,
+            kind: SpanRole::Producer,
             parent,
             began,
             failed: !is_published,
@@ -108,14 +94,14 @@ pub(crate) fn published<'a>(events: impl Iterator<Item = (&'a OutboxEvent, bool)
     }
 }
 
-/// A consumer has applied an event.
-pub(crate) fn applied(event: &Incoming, consumer: &str, Began(began): Began) {
+/// Records that a consumer applied an event.
+pub(crate) fn applied(event: &Incoming, consumer: &str, SpanStart(began): SpanStart) {
     let (Some(exporter), Some(began)) = (exporter::exporter(), began) else { return };
     let Some(parent) = event.trace.filter(TraceContext::is_sampled) else { return };
     let event_id = event.event_id.to_string();
-    exporter.ended(&Ended {
+    exporter.export(&FinishedSpan {
         name: "apply",
-        kind: Kind::Consumer,
+        kind: SpanRole::Consumer,
         parent,
         began,
         failed: false,

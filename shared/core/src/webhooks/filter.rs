@@ -1,27 +1,28 @@
-//! Which events an endpoint is told of.
+//! The filter of an endpoint: the types of events that it receives.
 
 use std::fmt;
 
 use crate::engine::{EventType, Violation};
 
-/// CloudEvents types (`bespeak.stock.depleted.v1`), or beginnings of such with a `*` at the end (`bespeak.stock.*`); none
-/// of them means every event. What is not known yet cannot be named, but a beginning takes it in once it is.
+/// Patterns of event types: CloudEvents types (`bespeak.stock.depleted.v1`), or prefixes of them that end in `*`
+/// (`bespeak.stock.*`). Without a pattern every event matches. A pattern must match a known type; a prefix also
+/// matches types that are added later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// In order, without repetition, separated by spaces: as it is stored.
+    /// The sorted, distinct patterns, separated by spaces, as they are stored.
     text: String,
 }
 
 impl EventFilter {
-    /// The most patterns of one filter.
+    /// The most patterns in one filter.
     pub const PATTERNS_MAX: usize = 32;
 
-    /// Parses [`Self::as_text`]: patterns separated by spaces, or nothing.
+    /// Parses the format of [`Self::as_text`]: patterns separated by spaces, or nothing.
     pub fn parse(text: &str) -> Result<Self, Violation> {
         Self::from_patterns("eventTypes", text.split_ascii_whitespace())
     }
 
-    /// Parses patterns; `field` names the list, for the message.
+    /// Parses patterns. `field` is the name of the list in error messages.
     pub fn from_patterns<'a>(
         field: &str,
         patterns: impl IntoIterator<Item = &'a str>,
@@ -36,7 +37,7 @@ impl EventFilter {
                 return Err(Violation::new(
                     format!("{field}[{n}]"),
                     format!(
-                        "must be an event type or the beginning of one with * at its end; known are {}",
+                        "must be an event type, or a prefix of one followed by *; the types are {}",
                         known.join(", ")
                     ),
                 ));
@@ -48,7 +49,7 @@ impl EventFilter {
         Ok(Self { text: parsed.join(" ") })
     }
 
-    /// The patterns, separated by spaces; empty where every event is wanted.
+    /// The patterns, separated by spaces; empty if every event matches.
     pub fn as_text(&self) -> &str {
         &self.text
     }
@@ -58,7 +59,7 @@ impl EventFilter {
         self.text.split_ascii_whitespace()
     }
 
-    /// Whether an endpoint with this filter is told of events of a type.
+    /// Whether an endpoint with this filter receives events of a type.
     pub fn wants(&self, event_type: &str) -> bool {
         self.text.is_empty() || self.patterns().any(|pattern| matches(pattern, event_type))
     }

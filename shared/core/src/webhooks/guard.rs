@@ -1,13 +1,14 @@
-//! Where deliveries never go: whoever may name a URL must not reach what only this machine can reach.
+//! The addresses that deliveries never go to, so that a client that may create endpoints cannot reach hosts that only
+//! this machine can reach (SSRF).
 //!
-//! The address that is connected to is what is judged, after names are resolved: a name that was harmless when the endpoint
-//! was made may resolve to something else by now. Ranges are those of the IANA's special-purpose registries
-//! (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
+//! The check applies to the address of the connection, after names are resolved: a name that was harmless when the
+//! endpoint was created may resolve to another address by now. The ranges are those of the IANA's special-purpose
+//! registries (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
 //! <https://www.iana.org/assignments/iana-ipv6-special-registry>).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The beginning of an IPv4 network, its length in bits, and what it is.
+/// Forbidden IPv4 networks: first address, prefix length in bits, description.
 const V4: [(Ipv4Addr, u32, &str); 17] = [
     (Ipv4Addr::UNSPECIFIED, 8, "this network"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "a private network"),
@@ -28,24 +29,25 @@ const V4: [(Ipv4Addr, u32, &str); 17] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
 ];
 
-/// The same of IPv6, within the global unicast addresses (2000::/3): everything outside of these is refused anyhow.
+/// Forbidden IPv6 networks within the global unicast addresses (2000::/3). Everything outside of these is forbidden
+/// anyway.
 const V6: [(Ipv6Addr, u32, &str); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "reserved for protocols"),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "for documentation"),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "for documentation"),
 ];
 
-/// An address to which nothing is sent.
+/// The reason why nothing is sent to an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is {what}; only BESPEAK_WEBHOOK_ALLOW_PRIVATE=true allows it")]
 pub struct Forbidden {
     /// The address.
     pub address: IpAddr,
-    /// What is there.
+    /// The description of its network.
     pub what: &'static str,
 }
 
-/// Why nothing is sent to an address; `None` where it is one of the public internet.
+/// The reason why nothing is sent to an address; `None` for an address of the public internet.
 pub fn forbidden(address: IpAddr) -> Option<Forbidden> {
     let what = match address {
         IpAddr::V4(address) => forbidden_v4(address),
@@ -61,7 +63,7 @@ fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {
 }
 
 fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
-    // What is sent to such an address arrives at the IPv4 address in it.
+    // A packet to such an address arrives at the embedded IPv4 address.
     if let Some(embedded) = embedded_v4(address) {
         return forbidden_v4(embedded);
     }
@@ -86,7 +88,8 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
     (!global).then_some("reserved")
 }
 
-/// The IPv4 address behind an IPv6 address: mapped (`::ffff:0:0/96`), of NAT64 (`64:ff9b::/96`), of 6to4 (`2002::/16`).
+/// The IPv4 address embedded in an IPv6 address: mapped (`::ffff:0:0/96`), of NAT64 (`64:ff9b::/96`), of 6to4
+/// (`2002::/16`).
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return Some(mapped);

@@ -1,9 +1,9 @@
-//! Webhooks: events that are sent to whoever asked for them, signed as Standard Webhooks has it
+//! Webhook endpoints and deliveries as records: ids, filters, secrets, forbidden addresses, and how an endpoint
+//! changes. Signatures follow Standard Webhooks
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 //!
-//! A delivery is made at least once, in no particular order: a receiver drops what it has seen by `webhook-id`, and what is
-//! stale by the event's version. Never: what an event says (who enqueues it decides that), SQL. Next: `records.rs` for what
-//! is kept, `deliver.rs` for who sends and when, `send.rs` for how, `guard.rs` for where never to.
+//! Never: I/O, a clock, SQL, the content of an event. Next: `records.rs` for the records, `guard.rs` for the
+//! addresses that deliveries never go to; [`crate::delivery`] sends the deliveries.
 
 mod filter;
 mod guard;
@@ -18,7 +18,7 @@ pub use names::{DeliveryId, EndpointId, EndpointUrl};
 pub use options::WebhookOptions;
 pub(crate) use records::DELETED;
 pub use records::{
-    Configured, Delivery, DeliveryStatus, Disabled, Endpoint, EndpointChange, NewEndpoint, Origin,
+    Configured, Delivery, DeliveryStatus, Disabled, Endpoint, EndpointChange, EndpointOrigin, NewEndpoint,
     PreviousSecret, Receiver, WebhookRefusal,
 };
 pub use secret::Secret;

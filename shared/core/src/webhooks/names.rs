@@ -1,4 +1,5 @@
-//! Which endpoint, which delivery, and where to send: parsed once, at the edge.
+//! Ids of endpoints and deliveries, and the URL of an endpoint: parsed once, where a request or the configuration is
+//! read.
 
 use std::{fmt, sync::Arc};
 
@@ -13,11 +14,11 @@ use crate::engine::Violation;
 pub struct EndpointId(Uuid);
 
 impl EndpointId {
-    /// The endpoint that the configuration names. Nothing in it is random, so that a restart finds it: a UUID of version 8
-    /// (RFC 9562), whose bits are free.
+    /// The id of the endpoint that the configuration names. It is constant, so that a restart finds the endpoint: a
+    /// UUID of version 8 (RFC 9562), whose bits are free.
     pub const ENVIRONMENT: Self = Self(Uuid::from_u128(0x6265_7370_6561_8b00_8000_0000_0000_0001));
 
-    /// An id from a UUID that was drawn or read elsewhere.
+    /// Wraps a UUID that was drawn or read elsewhere.
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
@@ -36,12 +37,12 @@ impl EndpointId {
     }
 }
 
-/// The number of a delivery. Later ones are larger, give or take those that were enqueued at the same time.
+/// The number of a delivery. Later deliveries have larger numbers, except among those that were enqueued concurrently.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(i64);
 
 impl DeliveryId {
-    /// An id that was read from the books.
+    /// Wraps an id that was read from the database.
     pub(crate) fn from_stored(id: i64) -> Self {
         Self(id)
     }
@@ -62,8 +63,8 @@ impl DeliveryId {
     }
 }
 
-/// Where an endpoint listens: an absolute URL of http or https without user or password, at most 2048 characters. Whether
-/// its host may be connected to is another question: see `guard.rs`.
+/// The URL of an endpoint: absolute, http or https, without user or password, at most 2048 characters. `guard.rs`
+/// decides whether its host may be connected to.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointUrl(Arc<Url>);
 
@@ -71,7 +72,8 @@ impl EndpointUrl {
     /// The longest URL, in characters (all of them ASCII).
     pub const LENGTH_MAX: usize = 2_048;
 
-    /// Parses a URL, by the URL standard: hosts in odd notations (`http://0x7f.1`) become the address that they mean.
+    /// Parses a URL by the URL standard: a host in an unusual notation (`http://0x7f.1`) becomes the address that it
+    /// denotes.
     pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
         let wrong = |problem: &str| Violation::new(field, problem);
         let url = Url::parse(text)
@@ -101,12 +103,12 @@ impl EndpointUrl {
         &self.0
     }
 
-    /// Why nothing may be sent there, where that can be told without resolving a name.
+    /// The reason why nothing may be sent to this URL, if it is known without resolving a name.
     pub fn forbidden(&self) -> Option<Forbidden> {
         self.address().and_then(forbidden)
     }
 
-    /// The address, where the host is one rather than a name.
+    /// The address, if the host is an address and not a name.
     pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         match self.0.host()? {
             Host::Ipv4(address) => Some(address.into()),

@@ -1,8 +1,8 @@
-//! What the configuration says about webhooks.
+//! The options of webhooks.
 
 use super::Configured;
 
-/// What the configuration says about webhooks: at most one endpoint, and which addresses are allowed.
+/// The options of webhooks: at most one endpoint, and whether private addresses are allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookOptions {
     /// The endpoint that the configuration names, if any.

@@ -1,4 +1,5 @@
-//! What the books hold of webhooks, and how an endpoint changes: rules without I/O, the same for every back end.
+//! Endpoints and deliveries as the database stores them, and how an endpoint changes: rules without I/O, shared by
+//! all back ends.
 
 use std::time::Duration;
 
@@ -7,23 +8,24 @@ use uuid::Uuid;
 use super::{DeliveryId, EndpointId, EndpointUrl, EventFilter, Secret};
 use crate::engine::Timestamp;
 
-/// Why the endpoint of the environment is disabled where the configuration names none any more.
+/// The reason that is stored when the configuration no longer names an endpoint.
 const NOT_CONFIGURED: &str = "BESPEAK_WEBHOOK_URL is not set";
-/// Why an endpoint is disabled that is about to be deleted.
+/// The reason that is stored while an endpoint is being deleted.
 pub(crate) const DELETED: &str = "it is being deleted";
-/// How long the last secret of the environment signs beside the new one: what was started with it may run on.
+/// The time in which the previous secret of the configuration still signs beside the new one, for receivers that were
+/// started with it.
 const ENVIRONMENT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Who made an endpoint.
+/// The creator of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Somebody over HTTP.
+pub enum EndpointOrigin {
+    /// A client of the HTTP API.
     Api,
-    /// The configuration. Its URL and secret are changed there.
+    /// The configuration. Only the configuration can change URL and secret.
     Environment,
 }
 
-impl Origin {
+impl EndpointOrigin {
     /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,103 +40,103 @@ impl Origin {
     }
 }
 
-/// A secret that was replaced, and still signs for a while.
+/// A replaced secret that still signs for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviousSecret {
     /// The secret.
     pub secret: Secret,
-    /// From then on it signs no more.
+    /// The time from which it no longer signs.
     pub until: Timestamp,
 }
 
-/// That and why nothing is sent to an endpoint.
+/// The state of a disabled endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disabled {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Since when.
+    /// The time at which it was disabled.
     pub at: Timestamp,
 }
 
-/// Somebody who asked to be told.
+/// A subscriber: a URL that receives events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its id.
     pub id: EndpointId,
-    /// Where it listens.
+    /// Its URL.
     pub url: EndpointUrl,
-    /// What it is told of.
+    /// The events that it receives.
     pub filter: EventFilter,
-    /// What signs.
+    /// The secret that signs.
     pub secret: Secret,
-    /// What signed before.
+    /// The secret that signed before, while it still signs.
     pub previous: Option<PreviousSecret>,
-    /// Who made it.
-    pub origin: Origin,
-    /// Whether nothing is sent to it. Its deliveries are kept, and go on once it is enabled.
+    /// Its creator.
+    pub origin: EndpointOrigin,
+    /// Set if the endpoint is disabled. Its deliveries are kept, and continue when it is enabled.
     pub disabled: Option<Disabled>,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of its last change.
     pub updated_at: Timestamp,
 }
 
-/// An endpoint that somebody asks for.
+/// A request to create an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEndpoint {
-    /// Its id, drawn by who asks.
+    /// Its id, drawn by the caller.
     pub id: EndpointId,
-    /// Where it listens.
+    /// Its URL.
     pub url: EndpointUrl,
-    /// What it is told of.
+    /// The events that it receives.
     pub filter: EventFilter,
-    /// What signs.
+    /// The secret that signs.
     pub secret: Secret,
 }
 
 /// The endpoint that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configured {
-    /// Where it listens.
+    /// Its URL.
     pub url: EndpointUrl,
-    /// What signs.
+    /// The secret that signs.
     pub secret: Secret,
 }
 
-/// What is changed about an endpoint.
+/// A change of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointChange {
-    /// Nothing is sent to it from now on.
+    /// Disables the endpoint: nothing is sent to it.
     Disable {
-        /// Why, in at most 255 characters.
+        /// The reason, at most 255 characters.
         reason: String,
     },
-    /// Everything is sent to it from now on, what waited as well.
+    /// Enables the endpoint: pending deliveries are sent too.
     Enable,
-    /// It is told of other events from now on.
+    /// Replaces the filter.
     Filter(EventFilter),
-    /// A new secret signs from now on; the last one beside it, for a while.
+    /// Replaces the secret. The old one signs beside it for a while.
     Rotate {
-        /// The new one.
+        /// The new secret.
         secret: Secret,
-        /// For how long both sign.
+        /// The time in which both sign.
         overlap: Duration,
     },
 }
 
-/// Where to send, and what signs at the moment.
+/// The destination of a delivery, with the secrets that sign at present.
 #[derive(Clone, Debug)]
 pub struct Receiver {
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Where it listens.
+    /// Its URL.
     pub url: EndpointUrl,
     /// One secret, or two while a rotation is under way; the newest first.
     pub secrets: Vec<Secret>,
 }
 
 impl NewEndpoint {
-    /// The endpoint as it begins.
+    /// The new endpoint.
     pub(crate) fn made(&self, now: Timestamp) -> Endpoint {
         Endpoint {
             id: self.id,
@@ -142,7 +144,7 @@ impl NewEndpoint {
             filter: self.filter.clone(),
             secret: self.secret.clone(),
             previous: None,
-            origin: Origin::Api,
+            origin: EndpointOrigin::Api,
             disabled: None,
             created_at: now,
             updated_at: now,
@@ -151,14 +153,14 @@ impl NewEndpoint {
 }
 
 impl Endpoint {
-    /// Where to send and what signs at `now`.
+    /// The destination and the secrets that sign at `now`.
     pub fn receiver(&self, now: Timestamp) -> Receiver {
         let previous = self.previous.iter().filter(|previous| now < previous.until);
         let secrets = std::iter::once(&self.secret).chain(previous.map(|previous| &previous.secret));
         Receiver { endpoint: self.id, url: self.url.clone(), secrets: secrets.cloned().collect() }
     }
 
-    /// The endpoint after a change. What is so already stays as it is, its reason and its time included.
+    /// The endpoint after a change. A change that is in force already alters nothing, not even the reason and the time.
     pub(crate) fn changed(mut self, change: &EndpointChange, now: Timestamp) -> Self {
         match change {
             EndpointChange::Disable { reason } if self.disabled.is_none() => {
@@ -181,8 +183,8 @@ impl Endpoint {
         self.previous = (until > now).then_some(PreviousSecret { secret: last, until });
     }
 
-    /// The endpoint of the environment as it must be, where it is not so yet. Whoever disabled it (with 410, or by hand)
-    /// is listened to until the URL is another one.
+    /// The endpoint of the configuration as it must be stored; `None` if it is stored so already. An endpoint that
+    /// was disabled by a 410 or by an operator stays disabled until its URL changes.
     pub(crate) fn configured(
         stored: Option<Self>,
         wanted: Option<&Configured>,
@@ -200,7 +202,7 @@ impl Endpoint {
                 filter: EventFilter::default(),
                 secret: wanted.secret.clone(),
             };
-            return Some(Self { origin: Origin::Environment, ..new.made(now) });
+            return Some(Self { origin: EndpointOrigin::Environment, ..new.made(now) });
         };
         let before = endpoint.clone();
         let removed = endpoint.disabled.as_ref().is_some_and(|disabled| disabled.reason == NOT_CONFIGURED);
@@ -219,14 +221,14 @@ impl Endpoint {
     }
 }
 
-/// Where a delivery is in its life.
+/// The status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryStatus {
-    /// An attempt is to be made, or under way.
+    /// An attempt is due, will be due, or is in flight.
     Pending,
-    /// The receiver answered 2xx.
+    /// The receiver answered with a 2xx status.
     Delivered,
-    /// Given up.
+    /// The delivery was given up.
     Failed,
 }
 
@@ -249,36 +251,36 @@ impl DeliveryStatus {
     }
 }
 
-/// An event that an endpoint is told of.
+/// An event that is sent to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Its id.
     pub id: DeliveryId,
-    /// Whom.
+    /// The endpoint.
     pub endpoint: EndpointId,
-    /// Of which event: the header `webhook-id`.
+    /// The id of the event, sent as the header `webhook-id`.
     pub event_id: Uuid,
-    /// Its CloudEvents type.
+    /// The CloudEvents type of the event.
     pub event_type: String,
-    /// When it happened.
+    /// The time of the event.
     pub event_at: Timestamp,
-    /// Where it is.
+    /// The status.
     pub status: DeliveryStatus,
-    /// Attempts whose end is known, since it was enqueued or sent again by hand.
+    /// Attempts whose result is known, since the delivery was enqueued or redelivered by hand.
     pub attempts: u32,
-    /// When the next attempt is due, or when the claim of the one under way runs out.
+    /// The time of the next attempt, or at which the claim of the attempt in flight expires.
     pub next_attempt_at: Option<Timestamp>,
-    /// What the receiver answered last.
+    /// The status of the last response.
     pub last_status: Option<u16>,
-    /// What was wrong last.
+    /// The reason of the last failure.
     pub last_error: Option<String>,
-    /// When it was enqueued.
+    /// The time at which it was enqueued.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of its last change.
     pub updated_at: Timestamp,
 }
 
-/// Why a request about webhooks had no effect: what whoever sent it is told.
+/// The reason why a request about webhooks had no effect, as the client gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookRefusal {
     /// There is no such endpoint.
@@ -287,13 +289,15 @@ pub enum WebhookRefusal {
     /// The endpoint has no such delivery.
     #[error("the endpoint has no such delivery")]
     NoDelivery,
-    /// Its URL and secret are the configuration's.
-    #[error("the endpoint is the configuration's: change BESPEAK_WEBHOOK_URL and BESPEAK_WEBHOOK_SECRET")]
+    /// The URL and the secret belong to the configuration.
+    #[error(
+        "the endpoint belongs to the configuration: change BESPEAK_WEBHOOK_URL and BESPEAK_WEBHOOK_SECRET"
+    )]
     FromEnvironment,
 }
 
 impl WebhookRefusal {
-    /// A stable name.
+    /// The slug of the problem type, which never changes.
     pub fn slug(self) -> &'static str {
         match self {
             Self::NoEndpoint => "webhook-not-found",

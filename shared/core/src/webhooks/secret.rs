@@ -1,4 +1,4 @@
-//! What a delivery is signed with.
+//! The secret that signs deliveries.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::engine::{Timestamp, Violation};
 
 const PREFIX: &str = "whsec_";
 
-/// The key that an endpoint and we share: `whsec_` and the base64 of 24 to 64 random bytes, as Standard Webhooks has it.
-/// Shown once, to who made the endpoint; never in a log.
+/// The secret that an endpoint shares with this service: `whsec_` and the base64 of 24 to 64 random bytes, as
+/// Standard Webhooks specifies. It is shown once, to the client that created the endpoint, and never in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
@@ -18,10 +18,10 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// How many bytes are drawn for a new secret.
+    /// The number of random bytes of a new secret.
     pub const KEY_BYTES: usize = 32;
 
-    /// A secret from bytes that were drawn by a cryptographic generator.
+    /// A secret from bytes of a cryptographic generator.
     pub fn from_key(key: [u8; Self::KEY_BYTES]) -> Self {
         Self { text: format!("{PREFIX}{}", STANDARD.encode(key)), key: key.to_vec() }
     }
@@ -35,18 +35,19 @@ impl Secret {
         }
     }
 
-    /// What a secret must be.
+    /// The expected format, for error messages.
     pub const EXPECTED: &'static str =
         "whsec_ and the base64 of 24 to 64 random bytes, as from: echo whsec_$(openssl rand -base64 32)";
 
-    /// The secret as its owner is shown it, and as it is stored.
+    /// The secret as text, to store it and to show it to its owner.
     pub fn reveal(&self) -> &str {
         &self.text
     }
 
-    /// The signature of a message sent at `at`: `v1,` and the base64 of its HMAC-SHA256.
+    /// Signs a message that is sent at `at`: `v1,` and the base64 of an HMAC-SHA256.
     pub fn sign(&self, message_id: &str, at: Timestamp, body: &str) -> String {
-        // Fails only on keys that are no base64 and bodies that are no UTF-8: neither is one.
+        // Cannot fail: errors are an invalid base64 key, but this key is bytes, and an invalid UTF-8 body, but this
+        // is a `str`.
         Webhook::from_bytes(self.key.clone())
             .and_then(|webhook| webhook.sign(message_id, at.as_second(), body.as_bytes()))
             .unwrap_or_default()

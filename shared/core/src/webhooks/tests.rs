@@ -14,12 +14,12 @@ fn secret(byte: u8) -> Secret {
 }
 
 #[test]
-fn a_filter_takes_types_and_beginnings_of_types() {
+fn a_filter_accepts_types_and_prefixes_of_types() {
     let filter =
         EventFilter::parse("bespeak.stock.*  bespeak.reservation.held.v1 bespeak.stock.*").expect("valid");
     assert_eq!(filter.as_text(), "bespeak.reservation.held.v1 bespeak.stock.*");
     assert!(filter.wants("bespeak.stock.depleted.v1") && filter.wants("bespeak.reservation.held.v1"));
-    assert!(filter.wants("bespeak.stock.of_later.v1"), "a beginning takes in what is not known yet");
+    assert!(filter.wants("bespeak.stock.of_later.v1"), "a prefix matches types of later versions");
     assert!(
         !filter.wants("bespeak.reservation.committed.v1") && !filter.wants("bespeak.reservation.held.v10")
     );
@@ -150,9 +150,9 @@ fn addresses_that_only_this_machine_or_its_network_reaches_are_forbidden() {
     }
 }
 
-/// However an address is written in a URL, it is the one that is judged.
+/// The check applies to the address, however it is written in the URL.
 #[test]
-fn odd_notations_of_an_address_are_the_address() {
+fn unusual_notations_of_an_address_are_recognised() {
     for host in
         ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "[::ffff:7f00:1]", "１２７.0.0.1", "127.0.0.1."]
     {
@@ -187,7 +187,7 @@ fn the_endpoint_of_the_environment_follows_the_configuration() {
     let wanted = configured("https://a.example/", 1);
     assert_eq!(Endpoint::configured(None, None, now), None);
     let made = Endpoint::configured(None, Some(&wanted), now).expect("made");
-    assert_eq!((made.id, made.origin), (EndpointId::ENVIRONMENT, Origin::Environment));
+    assert_eq!((made.id, made.origin), (EndpointId::ENVIRONMENT, EndpointOrigin::Environment));
     assert_eq!(Endpoint::configured(Some(made.clone()), Some(&wanted), later), None, "nothing to do");
 
     let removed = Endpoint::configured(Some(made.clone()), None, later).expect("disabled");
@@ -199,7 +199,7 @@ fn the_endpoint_of_the_environment_follows_the_configuration() {
     assert_eq!(back.disabled, None);
 
     let gone = made.clone().changed(&EndpointChange::Disable { reason: "410".to_owned() }, now);
-    assert_eq!(Endpoint::configured(Some(gone.clone()), Some(&wanted), later), None, "it asked for no more");
+    assert_eq!(Endpoint::configured(Some(gone.clone()), Some(&wanted), later), None, "a 410 stays in force");
     let moved = configured("https://b.example/", 1);
     let moved = Endpoint::configured(Some(gone), Some(&moved), later).expect("moved");
     assert_eq!((moved.disabled, moved.url.as_str()), (None, "https://b.example/"));
@@ -211,7 +211,7 @@ fn the_endpoint_of_the_environment_follows_the_configuration() {
 }
 
 #[test]
-fn what_is_so_already_stays_as_it_is() {
+fn a_change_that_is_in_force_already_alters_nothing() {
     let (now, later) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
     let made = Endpoint::configured(None, Some(&configured("https://a.example/", 1)), now).expect("made");
     let disable = |reason: &str| EndpointChange::Disable { reason: reason.to_owned() };

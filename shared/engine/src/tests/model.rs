@@ -1,7 +1,7 @@
-//! Random command sequences against a model that knows no working sets, no versions of rows, no expiry on demand: only
-//! who holds what until when. Whatever a customer can see must be the same in both.
+//! Runs random sequences of commands against a model without working sets, row versions or expiry on demand: it knows
+//! only who holds what until when. Everything that a customer can see must be the same in both.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::{
     collection::vec,
@@ -10,6 +10,7 @@ use proptest::{
 };
 use uuid::Uuid;
 
+use super::books::Books;
 use crate::{
     Status::{Cancelled, Committed, Expired, Held, Released},
     *,
@@ -19,7 +20,7 @@ const RESOURCES: usize = 3;
 const KEYS: usize = 40;
 const CASES: u32 = 1_500;
 
-/// A command whose token is a number: the n-th reservation that was made, if there is one.
+/// A command whose token is a number: the n-th reservation that was made, if it exists.
 #[derive(Clone, Debug)]
 enum Symbol {
     Define { resource: usize, total: u64 },
@@ -56,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
     (0..3_000_u64, vec(symbol(), 1..9)).prop_map(|(millis, batch)| Step { millis, batch })
 }
 
-/// A reservation as the model knows it. An overdue hold *is* expired.
+/// A reservation in the model. An overdue hold *is* expired.
 #[derive(Clone, Debug)]
 struct Known {
     token: Token,
@@ -90,7 +91,7 @@ impl Model {
             .sum()
     }
 
-    /// What must become of a command: `Ok(how)` or `Err(why)`.
+    /// The expected outcome of a command: `Ok(how)` or `Err(why)`.
     fn apply(
         &mut self,
         command: &Command,
@@ -168,7 +169,7 @@ impl Model {
                 known.expires_at = end;
             }
             (Command::Expire(_), Held) => return Err("not-due"),
-            // To the model an overdue hold is expired already, so the engine may find it either way.
+            // In the model an overdue hold is expired already, so the engine may find either state.
             (Command::Expire(_), Expired) => return Ok("expired"),
             (Command::Commit(_), Committed)
             | (Command::Release(_), Released)
@@ -183,82 +184,6 @@ impl Model {
             _ => unreachable!("{command:?} on {known:?}"),
         }
         Ok("changed")
-    }
-}
-
-/// The books as a store would keep them.
-#[derive(Debug, Default)]
-struct Books {
-    resources: BTreeMap<ResourceId, Resource>,
-    reservations: BTreeMap<Token, Reservation>,
-    events: HashMap<EventKey, Vec<(u64, EventType)>>,
-}
-
-impl Books {
-    fn working_set(&self, now: Timestamp) -> WorkingSet {
-        let mut set = WorkingSet::new();
-        self.resources.values().for_each(|resource| set.add_resource(resource.clone()));
-        self.reservations.values().for_each(|reservation| set.add_reservation(reservation.clone()));
-        for reservation in self.reservations.values().filter(|reservation| reservation.is_overdue(now)) {
-            set.offer_overdue(reservation.token);
-        }
-        set
-    }
-
-    fn write(&mut self, changes: Changes) {
-        for resource in changes.created_resources {
-            assert!(self.resources.insert(resource.id.clone(), resource).is_none());
-        }
-        for update in changes.updated_resources {
-            let before = self.resources.insert(update.resource.id.clone(), update.resource).expect("known");
-            assert_eq!(before.version, update.from_version, "decided on another version");
-        }
-        for reservation in changes.created_reservations {
-            assert!(self.reservations.insert(reservation.token, reservation).is_none());
-        }
-        for transition in changes.transitions {
-            let token = transition.reservation.token;
-            let before = self.reservations.insert(token, transition.reservation).expect("known");
-            assert_eq!((before.status, before.version), (transition.from_status, transition.from_version));
-        }
-        for event in changes.events {
-            self.events.entry(event.key).or_default().push((event.version, event.kind));
-        }
-    }
-
-    /// I1, I3 and I7 in what would be stored.
-    fn check(&self) {
-        for resource in self.resources.values() {
-            let taken: u64 = self
-                .reservations
-                .values()
-                .filter(|reservation| reservation.status.takes_stock())
-                .flat_map(|reservation| reservation.items.iter())
-                .filter(|item| item.resource_id == resource.id)
-                .map(|item| item.quantity.units())
-                .sum();
-            assert_eq!(resource.available + taken, resource.total, "I1: {resource:?}");
-            let edges =
-                self.events.get(&EventKey::Resource(resource.id.clone())).map_or(&[][..], Vec::as_slice);
-            assert!(
-                edges.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 != two[1].1),
-                "edges: {edges:?}"
-            );
-            if let Some((_, last)) = edges.last() {
-                assert_eq!(
-                    *last == EventType::Depleted,
-                    resource.available == 0,
-                    "I7: {resource:?} after {edges:?}"
-                );
-            }
-        }
-        for reservation in self.reservations.values() {
-            let events = &self.events[&EventKey::Reservation(reservation.token)];
-            let versions: Vec<u64> = events.iter().map(|(version, _)| *version).collect();
-            assert_eq!(versions, (1..=reservation.version).collect::<Vec<_>>(), "I7: {reservation:?}");
-            let ends = [EventType::Committed, EventType::Released, EventType::Expired];
-            assert!(events.iter().filter(|(_, kind)| ends.contains(kind)).count() <= 1, "I3: {events:?}");
-        }
     }
 }
 
@@ -361,7 +286,7 @@ impl Run {
         self.compare_views();
     }
 
-    /// What readers see is what the model knows.
+    /// Readers must see what the model knows.
     fn compare_views(&self) {
         assert_eq!(self.model.reservations.len(), self.books.reservations.len());
         for known in &self.model.reservations {
@@ -417,7 +342,7 @@ fn random_commands_do_what_a_simple_model_says() {
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
         let mut run =
             Run { model: Model::default(), books: Books::default(), limits, now, tokens: Vec::new() };
-        // The last of the resources is never there at first.
+        // The last of the resources does not exist at first.
         let defines = (0..RESOURCES).map(|resource| Symbol::Define { resource, total: 6 }).collect();
         run.step(&Step { millis: 0, batch: defines });
         for step in &steps {

@@ -1,4 +1,4 @@
-//! What is parsed at the edge, and what is refused there.
+//! The values that are parsed at the edge, and those that are refused there.
 
 use serde_json::json;
 

@@ -1,9 +1,10 @@
-//! Which request something belongs to: the context of a distributed trace, as W3C Trace Context writes it
+//! The context of a distributed trace, which tells what request something belongs to, as W3C Trace Context writes it
 //! (<https://www.w3.org/TR/trace-context/>).
 //!
-//! A request brings its context along (`traceparent`, or X-Ray's header) or is given one; it travels with the command
-//! into the events that this writes, to their consumers and webhooks. Never: a decision that rests on it. What cannot be
-//! read is as if it had not been sent. Next: `context.rs` for who hands it on, `telemetry/spans.rs` for what is exported.
+//! A request brings its context (`traceparent`, or X-Ray's header) or receives a new one. The context travels with
+//! the command into the events that the command writes, and on to their consumers and webhooks. Never: a decision
+//! that depends on a context. A context that cannot be parsed is treated as absent. Next: `trace.rs` of the crate
+//! `bespeak` for the context of a task, `telemetry/spans.rs` for the spans that are exported.
 
 mod parse;
 
@@ -12,12 +13,12 @@ use std::{
     num::{NonZeroU64, NonZeroU128},
 };
 
-/// How long a context is, written as a `traceparent`.
+/// The length of a context that is written as a `traceparent`, in bytes.
 const TEXT_LENGTH: usize = 55;
-/// Hexadecimal digits, as Trace Context wants them.
+/// Hexadecimal digits in lower case, as Trace Context requires.
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// A place in a trace: whatever it causes belongs to the same trace, and comes after this span.
+/// A position in a trace: everything that it causes belongs to the same trace and comes after this span.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceContext {
     trace: NonZeroU128,
@@ -26,27 +27,27 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The context of a span.
+    /// Creates the context of a span.
     pub fn new(trace: NonZeroU128, span: NonZeroU64, sampled: bool) -> Self {
         Self { trace, span, sampled }
     }
 
-    /// The number of the trace.
+    /// The id of the trace, as a number.
     pub fn trace(&self) -> NonZeroU128 {
         self.trace
     }
 
-    /// The number of the span in it.
+    /// The id of the span, as a number.
     pub fn span(&self) -> NonZeroU64 {
         self.span
     }
 
-    /// Whether somebody records the trace.
+    /// Whether the trace is recorded.
     pub fn is_sampled(&self) -> bool {
         self.sampled
     }
 
-    /// The trace id as text: what logs and trace viewers find it by.
+    /// The trace id as text, as logs and trace viewers show it.
     pub fn trace_id(&self) -> TraceId {
         TraceId(self.trace)
     }
@@ -68,14 +69,14 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// The text of a `traceparent`, without an allocation.
+/// The text of a `traceparent`, stored without an allocation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Traceparent([u8; TEXT_LENGTH]);
 
 impl Traceparent {
     /// The text.
     pub fn as_str(&self) -> &str {
-        // Digits and hyphens.
+        // Only ASCII digits, letters and hyphens, so the conversion cannot fail.
         str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -98,7 +99,7 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// Fills the whole of `text` with the last digits of a number.
+/// Fills all of `text` with the last hexadecimal digits of a number.
 fn write_hex(text: &mut [u8], mut number: u128) {
     for place in text.iter_mut().rev() {
         *place = DIGITS[(number & 15) as usize];

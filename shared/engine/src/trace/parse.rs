@@ -1,14 +1,15 @@
-//! Contexts as they come: W3C's `traceparent`, and AWS X-Ray's tracing header.
+//! Parses contexts from W3C's `traceparent` and from AWS X-Ray's tracing header.
 
 use std::num::{NonZeroU64, NonZeroU128};
 
 use super::{TEXT_LENGTH, TraceContext};
 
 impl TraceContext {
-    /// Reads a `traceparent`; `None` where it is none.
+    /// Parses a `traceparent`; `None` if the text is not one.
     ///
-    /// As the recommendation says: lower-case digits only, no id that is all zeros, of version 00 nothing behind the
-    /// flags; of a later version the part that 00 has, whatever follows it; version ff is none.
+    /// As the recommendation demands: digits are in lower case, no id is all zeros, and nothing follows the flags in
+    /// version 00. Of a later version, the part that version 00 has is read, whatever follows it. Version ff is
+    /// invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let (known, rest) = bytes.split_at_checked(TEXT_LENGTH)?;
@@ -27,11 +28,11 @@ impl TraceContext {
         Some(Self::new(trace, span, flags & 1 == 1))
     }
 
-    /// Reads X-Ray's tracing header, such as `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`;
-    /// `None` if it names no root. A load balancer names no
-    /// parent: then `span_without_parent` stands for it.
+    /// Parses X-Ray's tracing header, such as
+    /// `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1`; `None` if it has no root. The
+    /// header of a load balancer has no parent: then `span_without_parent` takes its place.
     ///
-    /// The time and the rest of the root, side by side, are the trace id that W3C means
+    /// The time and the rest of the root, written side by side, are the W3C trace id
     /// (<https://docs.aws.amazon.com/xray/latest/devguide/xray-api-sendingdata.html#xray-api-traceids>).
     pub fn parse_xray(text: &str, span_without_parent: NonZeroU64) -> Option<Self> {
         let (mut trace, mut parent, mut sampled) = (None, None, false);
@@ -48,7 +49,7 @@ impl TraceContext {
     }
 }
 
-/// `1-` and 8 digits of a time, `-` and 24 more.
+/// Parses `1-`, 8 digits of a time, `-` and 24 more digits.
 fn xray_root(text: &str) -> Option<NonZeroU128> {
     let (time, rest) = text.strip_prefix("1-")?.split_once('-')?;
     if (time.len(), rest.len()) != (8, 24) {
@@ -64,7 +65,7 @@ fn xray_parent(text: &str) -> Option<NonZeroU64> {
     NonZeroU64::new(u64::try_from(hex(text.as_bytes())?).ok()?)
 }
 
-/// A number in at most 32 lower-case digits.
+/// Parses a number of at most 32 hexadecimal digits in lower case.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number: u128, digit| {
         let value = match digit {

@@ -6,7 +6,7 @@ const DRAWN: NonZeroU64 = NonZeroU64::MIN;
 const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
-fn what_is_read_is_written_again() {
+fn a_parsed_traceparent_is_written_unchanged() {
     let context = TraceContext::parse(GIVEN).unwrap();
     assert_eq!(context.traceparent().as_str(), GIVEN);
     assert_eq!(context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -31,7 +31,7 @@ fn a_later_version_is_read_as_far_as_it_is_known() {
 }
 
 #[test]
-fn what_is_malformed_is_none() {
+fn malformed_traceparents_are_rejected() {
     let upper = GIVEN.to_uppercase();
     for text in [
         "",
@@ -59,7 +59,7 @@ fn x_rays_header_is_the_same_trace() {
     let context = TraceContext::parse_xray(given, DRAWN).unwrap();
     let expected = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01";
     assert_eq!(context.traceparent().as_str(), expected);
-    // As a load balancer writes it, and with what others add.
+    // As a load balancer writes it, and with the fields of other services.
     let root = "Self=1-67891234-12456789abcdef012345678; Root=1-5759e988-bd862e3fe1be46a994272793";
     let context = TraceContext::parse_xray(root, DRAWN).unwrap();
     assert_eq!(context.trace_id().to_string(), "5759e988bd862e3fe1be46a994272793");
@@ -72,7 +72,7 @@ fn x_rays_header_is_the_same_trace() {
 }
 
 #[test]
-fn what_is_no_header_of_x_ray_is_none() {
+fn malformed_headers_of_x_ray_are_rejected() {
     for text in [
         "",
         "Root=",

@@ -1,4 +1,4 @@
-//! How long a client has been at sending one request's head. Idle between requests is another thing: it is no fault.
+//! The time limit for the head of a request. It starts with the first byte, so an idle connection does not exceed it.
 
 use std::{
     io,
@@ -16,12 +16,15 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Nothing of a request has come.
+use crate::problem::Kind;
+
+/// No byte of the next request has arrived.
 const IDLE: u64 = 0;
-/// A request is being served; what is read now is its body, or one to come.
+/// A request is being served. Bytes that arrive now belong to its body or to a pipelined request.
 const SERVING: u64 = u64::MAX;
 
-/// When the head began to come, in microseconds after the connection was made, or one of the marks above.
+/// The clock of a connection. The state is the time at which the first byte of a head arrived, in microseconds after the
+/// connection was made, or one of the marks above.
 #[derive(Clone)]
 pub(super) struct HeadClock {
     state: Arc<AtomicU64>,
@@ -39,23 +42,25 @@ impl HeadClock {
         u64::try_from(self.connected.elapsed().as_micros()).unwrap_or(SERVING - 1).clamp(1, SERVING - 1)
     }
 
-    fn begun(&self) {
+    /// Bytes have arrived.
+    fn bytes_arrived(&self) {
         if self.state.load(Ordering::Relaxed) == IDLE {
             self.state.store(self.micros(), Ordering::Relaxed);
         }
     }
 
-    /// The head is complete.
+    /// The head is complete, and the request is being served.
     pub(super) fn complete(&self) {
         self.state.store(SERVING, Ordering::Relaxed);
     }
 
-    /// The request was answered.
+    /// The request was answered, so the connection is idle.
     pub(super) fn answered(&self) {
         self.state.store(IDLE, Ordering::Relaxed);
     }
 
-    /// Returns when a head has been on its way for `limit`. Looks twice in that time, so it may be half as late again.
+    /// Returns once a head has been incomplete for `limit`. It checks twice in that time, so it returns after at most one
+    /// and a half times `limit`. Cancel-safe.
     pub(super) async fn too_slow(&self, limit: Duration) {
         loop {
             tokio::time::sleep(limit / 2).await;
@@ -68,22 +73,26 @@ impl HeadClock {
     }
 }
 
-/// A whole answer, as bytes go: where there is no request there is no router to make one. The texts have no quotes.
-pub(super) fn answer(status: u16, slug: &str, title: &str, detail: &str) -> String {
+/// A problem as the bytes of a whole answer, for a request that the router never receives. `detail` must not contain
+/// quotes or backslashes, as it is not escaped.
+pub(super) fn answer(kind: Kind, detail: &str) -> String {
+    debug_assert!(!detail.contains(['"', '\\']), "{detail}");
+    let (status, slug, title) = (kind.status().as_u16(), kind.slug(), kind.title());
     let body = format!(r#"{{"type":"{slug}","title":"{title}","status":{status},"detail":"{detail}"}}"#);
     let length = body.len();
     format!(
-        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
     )
 }
 
-/// A stream that tells the clock when bytes come.
-pub(super) struct Timed {
+/// A stream that reports arriving bytes to the clock.
+pub(super) struct TimedStream {
     stream: TcpStream,
     clock: HeadClock,
 }
 
-impl Timed {
+impl TimedStream {
     pub(super) fn new(stream: TcpStream, clock: HeadClock) -> Self {
         Self { stream, clock }
     }
@@ -93,7 +102,7 @@ impl Timed {
     }
 }
 
-impl AsyncRead for Timed {
+impl AsyncRead for TimedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,13 +111,13 @@ impl AsyncRead for Timed {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.clock.begun();
+            self.clock.bytes_arrived();
         }
         read
     }
 }
 
-impl AsyncWrite for Timed {
+impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

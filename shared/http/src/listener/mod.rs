@@ -1,4 +1,4 @@
-//! The connections: HTTP/1.1 on a TCP listener, with a time limit on slow senders and a graceful end.
+//! The listener: serves HTTP/1.1 on TCP connections, limits the time of slow senders, and shuts down gracefully.
 
 mod head;
 
@@ -18,21 +18,22 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use head::{HeadClock, Timed};
+use crate::problem::Kind;
+use head::{HeadClock, TimedStream};
 
-/// How long a connection may be idle between requests: longer than the 60 s for which most proxies keep theirs, so that
-/// the proxy is the one that closes.
+/// How long a connection may be idle between requests. Most proxies close theirs after 60 s, so the proxy closes first, and
+/// never sends a request on a connection that is being closed here.
 const IDLE: Duration = Duration::from_secs(75);
-/// How long answers under way may take once the server was told to stop.
+/// How long requests in flight may take after the shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long to wait when no connection can be accepted for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait after a failed accept, for instance because no file descriptor is left.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Serves `router` until `stop`, then finishes what is under way.
+/// Serves `router` until `stop` is cancelled, then finishes the requests in flight, for at most 10 s.
 ///
-/// A client that takes longer than `request_timeout` to send a request's head is answered 408 and cut off (bodies have
-/// their own limit in the handlers). A client may close its sending side and still gets its answers; pipelined requests
-/// are answered in order.
+/// A client that takes longer than `request_timeout` to send the head of a request gets 408, and its connection is closed
+/// (the handlers limit the time of bodies). A client may close its sending side and still gets its answers. Pipelined
+/// requests are answered in order. Not cancel-safe: cancel `stop` instead.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -46,12 +47,12 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    pause(&error).await;
+                    pause_after(&error).await;
                     continue;
                 }
             },
         };
-        // An answer is one write; waiting to fill a packet only delays it.
+        // An answer is one write, which the wait for a full packet would only delay.
         let _ = stream.set_nodelay(true);
         connections.spawn(connection(stream, router.clone(), request_timeout, stop.clone()));
     }
@@ -60,21 +61,22 @@ pub async fn serve(
     if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
-            "some clients did not finish in time and are cut off"
+            "closing the connections of clients that did not finish in time"
         );
     }
 }
 
+/// Serves one connection until it ends.
 async fn connection(stream: TcpStream, router: Router, request_timeout: Duration, stop: CancellationToken) {
     let head = HeadClock::default();
-    let served = head.clone();
+    let clock = head.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        served.complete();
-        let (router, served) = (router.clone(), served.clone());
+        clock.complete();
+        let (router, clock) = (router.clone(), clock.clone());
         async move {
             let response =
                 router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {});
-            served.answered();
+            clock.answered();
             Ok::<_, Infallible>(response)
         }
     });
@@ -82,7 +84,7 @@ async fn connection(stream: TcpStream, router: Router, request_timeout: Duration
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .half_close(true)
-        .serve_connection(TokioIo::new(Timed::new(stream, head.clone())), service);
+        .serve_connection(TokioIo::new(TimedStream::new(stream, head.clone())), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = stop.cancelled() => {
@@ -90,37 +92,37 @@ async fn connection(stream: TcpStream, router: Router, request_timeout: Duration
             (&mut connection).await
         }
         () = head.too_slow(request_timeout) => {
-            let detail = format!("the request's head did not arrive within {} s", request_timeout.as_secs());
-            return last_words(connection, &head::answer(408, "request-timeout", "Request timeout", &detail)).await;
+            let detail = format!("the head of the request did not arrive within {} s", request_timeout.as_secs());
+            return answer_and_close(connection, &head::answer(Kind::RequestTimeout, &detail)).await;
         }
     };
     if let Err(error) = ended {
-        // A client's doing: it went away, or spoke no HTTP.
-        tracing::debug!(%error, "a connection ended early");
+        // The cause is the client: it closed the connection, or did not send HTTP.
+        tracing::debug!(%error, "a connection ended before its request was answered");
         if error.is_incomplete_message() {
-            let detail = "the request ended before its head was complete";
-            last_words(connection, &head::answer(400, "malformed-request", "Malformed request", detail))
-                .await;
+            let detail = "the connection was closed before the head of the request was complete";
+            answer_and_close(connection, &head::answer(Kind::MalformedRequest, detail)).await;
         }
     }
 }
 
-/// Answers a request that never became one, and ends the connection.
-async fn last_words<S>(connection: http1::Connection<TokioIo<Timed>, S>, answer: &str)
+/// Answers a request whose head never became complete, and closes the connection.
+async fn answer_and_close<S>(connection: http1::Connection<TokioIo<TimedStream>, S>, answer: &str)
 where
     S: HttpService<Incoming, ResBody = Body>,
     S::Error: std::error::Error + Send + Sync,
 {
     let mut stream = connection.into_parts().io.into_inner().into_inner();
-    // Whether the client reads it or not, the connection ends here.
+    // The connection ends here even if the client no longer reads, so errors do not matter.
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 
-async fn pause(error: &io::Error) {
-    // A connection that was aborted before it was accepted is nobody's problem; anything else is a shortage.
+/// Waits before the next accept, unless only one client failed.
+async fn pause_after(error: &io::Error) {
+    // A client that aborted its connection concerns no other; every other error is a lack of resources.
     if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        tracing::error!(%error, "connections cannot be accepted");
-        tokio::time::sleep(PAUSE).await;
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Deliveries: list them, and have them made again.
+//! The operations on deliveries: list, redeliver, replay.
 
 use axum::{
     Json,
@@ -6,94 +6,90 @@ use axum::{
 };
 use bespeak::{
     engine::{Timestamp, Violation},
-    store::webhooks::DeliveryPage as Page,
+    store,
     webhooks::{DeliveryId, DeliveryStatus, EndpointId},
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    IdPath, id,
+    path::{IdPath, endpoint_id},
     views::{DeliveryPage, DeliveryView, ReplayView},
 };
 use crate::{
     body::JsonBody,
-    problem::{Problem, ProblemBody},
-    query,
-    router::Api,
+    problem::{Problem, problems},
+    query::{self, PageLimit},
+    state::Api,
 };
 
-/// Which events.
+/// A span of time.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReplayRequest {
-    /// Those that happened from then on, that instant included.
+    /// The start of the span, inclusive.
     #[schema(example = "2026-01-01T00:00:00Z", format = DateTime)]
     from: String,
-    /// Those that happened before then, that instant not included.
+    /// The end of the span, exclusive.
     #[schema(example = "2026-01-02T00:00:00Z", format = DateTime)]
     to: String,
 }
 
-fn time(field: &str, text: &str) -> Result<Timestamp, Violation> {
+problems!(ListProblems: WebhookNotFound, InvalidValue);
+problems!(RedeliverProblems: WebhookNotFound, DeliveryNotFound, InvalidValue);
+problems!(ReplayProblems: WebhookNotFound, InvalidValue);
+
+fn parse_time(field: &str, text: &str) -> Result<Timestamp, Violation> {
     text.parse().map_err(|_| Violation::new(field, "must be a time such as 2026-01-01T00:00:00Z"))
 }
 
-fn status(text: &str) -> Result<DeliveryStatus, Problem> {
-    DeliveryStatus::parse(text)
-        .ok_or_else(|| Problem::invalid("status", "status must be PENDING, DELIVERED or FAILED"))
+fn parse_status(text: &str) -> Result<DeliveryStatus, Problem> {
+    DeliveryStatus::parse(text).ok_or_else(|| {
+        Problem::invalid("status", format!("status must be PENDING, DELIVERED or FAILED, got {text:?}"))
+    })
 }
 
-/// An endpoint's deliveries, the newest first, a page at a time.
+/// List the deliveries of an endpoint, the newest first, one page at a time.
 ///
-/// They are kept for a while after they were made or given up.
+/// Deliveries are kept for some time after they succeeded or were given up.
 #[utoipa::path(get, path = "/api/v1/webhooks/{id}/deliveries", tag = "webhooks",
     params(
-        ("id" = String, Path, description = "The endpoint's id"),
-        ("status" = Option<String>, Query, description = "Only those that are PENDING, DELIVERED or FAILED (given up)"),
-        ("limit" = Option<u32>, Query, description = "Deliveries on the page: 1 to 1000, 100 where not given"),
-        ("after" = Option<i64>, Query, description = "Start after this id: the `next` of the page before"),
+        ("id" = String, Path, description = "The id of the endpoint"),
+        ("status" = Option<String>, Query, description = "Only deliveries that are PENDING, DELIVERED or FAILED (given up)"),
+        ("limit" = Option<u32>, Query, description = "The number of deliveries on the page: 1 to 1000, by default 100"),
+        ("after" = Option<i64>, Query, description = "Start after this id: the `next` of the previous page"),
     ),
-    responses(
-        (status = 200, body = DeliveryPage),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "webhook-not-found"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = DeliveryPage), ListProblems))]
 pub(crate) async fn list(
     State(api): State<Api>,
     path: IdPath,
-    RawQuery(asked): RawQuery,
+    RawQuery(given): RawQuery,
 ) -> Result<Json<DeliveryPage>, Problem> {
-    let mut page = Page { endpoint: id(path)?, status: None, after: None, limit: query::PAGE_DEFAULT };
-    for (name, value) in query::parameters(asked.as_deref()) {
+    let endpoint = endpoint_id(path)?;
+    let (mut limit, mut after, mut status) = (PageLimit::default(), None, None);
+    for (name, value) in query::parameters(given.as_deref()) {
         match &*name {
-            "limit" => page.limit = query::limit(&value)?,
-            "after" => page.after = Some(DeliveryId::parse("after", &value)?),
-            "status" => page.status = Some(status(&value)?),
+            "limit" => limit = PageLimit::parse(&value)?,
+            "after" => after = Some(DeliveryId::parse("after", &value)?),
+            "status" => status = Some(parse_status(&value)?),
             other => return Err(query::unknown(other, "status, limit, after")),
         }
     }
-    // One more than asked for tells whether there is a next page.
-    let limit = page.limit as usize;
-    page.limit += 1;
-    let mut deliveries = api.app.webhook_deliveries(page).await?;
-    let more = deliveries.len() > limit;
-    deliveries.truncate(limit);
-    let next = if more { deliveries.last().map(|last| last.id.number()) } else { None };
-    Ok(Json(DeliveryPage { deliveries: deliveries.into_iter().map(DeliveryView::from).collect(), next }))
+    let wanted = store::webhooks::DeliveryPage { endpoint, status, after, limit: limit.rows_to_read() };
+    let page = query::page(api.app.webhook_deliveries(wanted).await?, limit, |last| last.id.number());
+    Ok(Json(DeliveryPage {
+        deliveries: page.rows.into_iter().map(DeliveryView::from).collect(),
+        next: page.next,
+    }))
 }
 
-/// Make a delivery again, whatever became of it: it is pending, with all its attempts before it.
+/// Redeliver an event, whatever its status: the delivery is pending again, with all its attempts ahead.
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/deliveries/{deliveryId}/redeliver", tag = "webhooks",
     params(
-        ("id" = String, Path, description = "The endpoint's id"),
-        ("deliveryId" = i64, Path, description = "The delivery's id"),
+        ("id" = String, Path, description = "The id of the endpoint"),
+        ("deliveryId" = i64, Path, description = "The id of the delivery"),
     ),
-    responses(
-        (status = 200, body = DeliveryView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "webhook-not-found, delivery-not-found"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    responses((status = 200, body = DeliveryView), RedeliverProblems))]
 pub(crate) async fn redeliver(
     State(api): State<Api>,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -105,25 +101,22 @@ pub(crate) async fn redeliver(
     Ok(Json(api.app.redeliver_webhook(endpoint, delivery).await?.into()))
 }
 
-/// Make the deliveries of a span of time again, whatever became of them.
+/// Replay the deliveries of a span of time, whatever their status.
 ///
-/// Those that are still kept, by the time of their events. Each is pending, with all its attempts before it.
+/// The span is compared with the time of the events. Each delivery in it that is still kept is pending again, with all its
+/// attempts ahead.
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/replay", tag = "webhooks", request_body = ReplayRequest,
-    params(("id" = String, Path, description = "The endpoint's id")),
-    responses(
-        (status = 200, body = ReplayView),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "webhook-not-found"),
-        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "invalid-value"),
-    ))]
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = ReplayView), ReplayProblems))]
 pub(crate) async fn replay(
     State(api): State<Api>,
     path: IdPath,
     JsonBody(request): JsonBody<ReplayRequest>,
 ) -> Result<Json<ReplayView>, Problem> {
-    let endpoint = id(path)?;
-    let (from, to) = (time("from", &request.from)?, time("to", &request.to)?);
+    let endpoint = endpoint_id(path)?;
+    let (from, to) = (parse_time("from", &request.from)?, parse_time("to", &request.to)?);
     if from >= to {
-        return Err(Problem::invalid("to", "to must be later than from"));
+        return Err(Problem::invalid("to", format!("to must be later than from ({from}), got {to}")));
     }
     Ok(Json(ReplayView { deliveries: api.app.replay_webhook(endpoint, from, to).await? }))
 }

@@ -1,7 +1,9 @@
-//! What clients read of webhooks. Never a secret, but in the answer that made it.
+//! Webhook endpoints and deliveries as clients read them, in JSON.
+//!
+//! Never: a secret, except in the answer to the request that created or rotated it.
 
 use bespeak::{
-    app::Tested,
+    app::WebhookTest,
     delivery::Received,
     engine::Timestamp,
     webhooks::{Delivery, Endpoint},
@@ -9,39 +11,39 @@ use bespeak::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Somebody who is told of what happened.
+/// A webhook endpoint, to which events are sent.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Webhook)]
 pub(crate) struct WebhookView {
-    /// Its id.
+    /// The id of the endpoint.
     #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057", format = "uuid")]
     id: String,
-    /// Where it listens.
+    /// The URL to which events are sent.
     #[schema(example = "https://example.com/webhooks")]
     url: String,
-    /// What it is told of: CloudEvents types, or beginnings of such with `*` at the end. Every event where there are none.
+    /// The CloudEvents types that are sent, or prefixes of them that end in `*`. An empty list means every event.
     event_types: Vec<String>,
-    /// Who made it: `api`, or `environment` (the configuration).
+    /// The origin of the endpoint: `api`, or `environment` (the configuration).
     #[schema(example = "api")]
     origin: &'static str,
-    /// Whether anything is sent to it.
+    /// Whether events are sent to the endpoint.
     enabled: bool,
-    /// Why not.
+    /// Why the endpoint is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<String>,
-    /// Since when not.
+    /// When the endpoint was disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     disabled_at: Option<Timestamp>,
-    /// Until when the secret before this one signs as well.
+    /// When the previous secret stops signing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     previous_secret_until: Option<Timestamp>,
-    /// When it was made.
+    /// When the endpoint was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it last changed.
+    /// When the endpoint last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
 }
@@ -65,14 +67,14 @@ impl From<Endpoint> for WebhookView {
     }
 }
 
-/// The same with its secret, which is shown this once.
+/// A webhook endpoint with its secret, which is shown only in this answer.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WebhookWithSecret)]
 pub(crate) struct SecretWebhookView {
     #[serde(flatten)]
     webhook: WebhookView,
-    /// What deliveries are signed with. Keep it; it is not shown again.
+    /// The secret that signs deliveries. Store it: it is not shown again.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: String,
 }
@@ -83,42 +85,42 @@ impl From<Endpoint> for SecretWebhookView {
     }
 }
 
-/// A page of endpoints, in id order.
+/// A page of endpoints, in the order of their ids.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WebhookPage {
-    /// The endpoints.
+    /// The endpoints of this page.
     pub(crate) webhooks: Vec<WebhookView>,
-    /// Where the next page starts: its `after`. Absent on the last page.
+    /// The `after` of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
 }
 
-/// What a receiver said to a test.
+/// The result of a test event.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WebhookTest)]
 pub(crate) struct TestView {
-    /// What was sent as `webhook-id`.
+    /// The id of the event, which was sent as `webhook-id`.
     #[schema(format = "uuid")]
     event_id: String,
-    /// Whether the answer was 2xx.
+    /// Whether the status of the answer was 2xx.
     delivered: bool,
-    /// The status of the answer, where there was one.
+    /// The status of the answer, if there was an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
-    /// The beginning of its body, where there was one: 4 KiB at most.
+    /// The first 4 KiB of the body of the answer, if there was an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
-    /// What was wrong.
+    /// Why the delivery failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// How long it took, in milliseconds.
+    /// How long the delivery took, in milliseconds.
     took_ms: u64,
 }
 
-impl From<Tested> for TestView {
-    fn from(tested: Tested) -> Self {
+impl From<WebhookTest> for TestView {
+    fn from(tested: WebhookTest) -> Self {
         let (delivered, error) = (tested.received.is_success(), tested.received.failure());
         let (status, body) = match tested.received {
             Received::Answer { status, body, .. } => (Some(status), Some(body)),
@@ -135,42 +137,42 @@ impl From<Tested> for TestView {
     }
 }
 
-/// An event that an endpoint is told of.
+/// A delivery: one event for one endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WebhookDelivery)]
 pub(crate) struct DeliveryView {
-    /// Its id.
+    /// The id of the delivery.
     #[schema(example = 1)]
     id: i64,
-    /// The event: what is sent as `webhook-id`.
+    /// The id of the event, which is sent as `webhook-id`.
     #[schema(format = "uuid")]
     event_id: String,
-    /// Its CloudEvents type.
+    /// The CloudEvents type of the event.
     #[schema(example = "bespeak.stock.depleted.v1")]
     event_type: String,
-    /// When it happened.
+    /// When the event happened.
     #[schema(value_type = String, format = DateTime)]
     event_at: Timestamp,
     /// `PENDING`, `DELIVERED` or `FAILED` (given up).
     #[schema(example = "PENDING")]
     status: &'static str,
-    /// Attempts that ended, since it was enqueued or made again by hand.
+    /// The number of completed attempts since the delivery was enqueued, redelivered or replayed.
     attempts: u32,
-    /// When the next attempt is due; while one is under way, when it is made again if nobody says how it went.
+    /// When the next attempt is due. During an attempt: when it is repeated if its result is not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
-    /// What was answered last.
+    /// The status of the last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_status: Option<u16>,
-    /// What was wrong last.
+    /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
-    /// When it was enqueued.
+    /// When the delivery was enqueued.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it last changed.
+    /// When the delivery last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
 }
@@ -198,18 +200,18 @@ impl From<Delivery> for DeliveryView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = WebhookDeliveryPage)]
 pub(crate) struct DeliveryPage {
-    /// The deliveries.
+    /// The deliveries of this page.
     pub(crate) deliveries: Vec<DeliveryView>,
-    /// Where the next page starts: its `after`. Absent on the last page.
+    /// The `after` of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<i64>,
 }
 
-/// What a replay did.
+/// The result of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WebhookReplay)]
 pub(crate) struct ReplayView {
-    /// Deliveries that are pending again.
+    /// The number of deliveries that are pending again.
     pub(crate) deliveries: u64,
 }

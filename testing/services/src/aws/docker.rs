@@ -1,26 +1,27 @@
-//! LocalStack, in a container of its own, with the queues that its own script makes when it is ready.
+//! Starts LocalStack in a container, which runs the project's own script when it is ready, so the queues exist.
 //!
-//! Never: how a container ends; `container.rs` knows. Hooks: <https://docs.localstack.cloud/references/init-hooks/>.
+//! Never: the end of a container, which is in `container.rs`.
+//! Hooks: <https://docs.localstack.cloud/references/init-hooks/>.
 
 use std::path::PathBuf;
 
 use testcontainers::{GenericImage, ImageExt, core::IntoContainerPort};
 
-use super::{Aws, QUEUES, SCRIPT};
+use super::queues;
 use crate::{ServiceError, container::Container, port};
 
-/// The version that `localstack/compose.yaml` takes.
+/// The image, in the same version as in `localstack/compose.yaml`.
 pub(super) const IMAGE: &str = "localstack/localstack:4.7.0";
 
-/// Starts one; it may answer much later.
+/// Starts a container. The server may answer much later.
 pub(super) async fn start() -> Result<Container, ServiceError> {
     let (name, tag) = IMAGE.split_once(':').unwrap_or((IMAGE, "latest"));
     let port = port::free().map_err(ServiceError::io("finding a free port"))?;
     let image = GenericImage::new(name, tag)
         .with_mapped_port(port, 4566.tcp())
         .with_env_var("SERVICES", "sqs")
-        .with_env_var("AWS_DEFAULT_REGION", Aws::REGION)
-        .with_copy_to("/etc/bespeak/queues.json", PathBuf::from(QUEUES))
-        .with_copy_to("/etc/localstack/init/ready.d/queues.py", PathBuf::from(SCRIPT));
+        .with_env_var("AWS_DEFAULT_REGION", queues::REGION)
+        .with_copy_to("/etc/bespeak/queues.json", PathBuf::from(queues::DESCRIPTION))
+        .with_copy_to("/etc/localstack/init/ready.d/queues.py", PathBuf::from(queues::SCRIPT));
     Container::start(image, port).await
 }

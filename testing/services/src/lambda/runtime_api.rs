@@ -1,4 +1,6 @@
-//! Lambda's Runtime API, as far as functions use it: the next invocation, its answer or its error, and a failed start.
+//! The part of Lambda's Runtime API that functions use: the next invocation, its response or error, and a failed start.
+//!
+//! Never: a process; `mod.rs` runs the function.
 
 use std::{
     collections::HashMap,
@@ -24,69 +26,65 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// Where all paths begin.
+/// The beginning of all paths.
 const PREFIX: &str = "/2018-06-01/runtime/";
 
-/// Why an invocation failed, as the function said.
+/// The error of an invocation, as the function reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The type of the error.
+    /// The type of the error, such as `Bespeak.InvalidRequest`.
     pub kind: String,
-    /// What it said.
+    /// The body of the error.
     pub message: String,
 }
 
-/// How an invocation ended.
-type Ended = Result<Vec<u8>, Failure>;
+/// The result of an invocation.
+type InvocationResult = Result<Vec<u8>, Failure>;
 
-/// An invocation under way.
+/// An invocation in flight.
 pub struct Invocation {
-    ended: oneshot::Receiver<Ended>,
+    result: oneshot::Receiver<InvocationResult>,
 }
 
 impl Invocation {
-    /// Waits until the function has answered or failed.
+    /// Waits until the function has responded or failed.
     ///
     /// # Errors
-    /// It failed.
-    pub async fn ended(self) -> Result<Vec<u8>, Failure> {
+    /// The function failed.
+    pub async fn result(self) -> Result<Vec<u8>, Failure> {
         let gone = || Failure { kind: "Test.Gone".to_owned(), message: "the Runtime API is gone".to_owned() };
-        self.ended.await.unwrap_or_else(|_| Err(gone()))
+        self.result.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
-struct Next {
+/// An invocation that a function has not taken yet.
+struct Queued {
     id: u64,
     event: Vec<u8>,
     deadline_ms: u128,
 }
 
-/// The API of one environment; ends when dropped.
+/// The API of one execution environment. It stops listening when dropped.
 pub(super) struct RuntimeApi {
     address: SocketAddr,
     shared: Arc<Shared>,
-    invocations: mpsc::UnboundedSender<Next>,
+    invocations: mpsc::UnboundedSender<Queued>,
     listening: AbortHandle,
 }
 
 struct Shared {
-    /// Whoever asks first waits first.
-    next: tokio::sync::Mutex<mpsc::UnboundedReceiver<Next>>,
-    under_way: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
-    init_failure: Mutex<Option<Failure>>,
+    /// The lock is fair: requests for the next invocation are served in order.
+    next: tokio::sync::Mutex<mpsc::UnboundedReceiver<Queued>>,
+    in_flight: Mutex<HashMap<u64, oneshot::Sender<InvocationResult>>>,
 }
 
 impl RuntimeApi {
-    /// Listens on a free port of the loopback.
+    /// Listens on a free port of 127.0.0.1.
     pub(super) async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (invocations, next) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
-            next: tokio::sync::Mutex::new(next),
-            under_way: Mutex::default(),
-            init_failure: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { next: tokio::sync::Mutex::new(next), in_flight: Mutex::default() });
         let listening = tokio::spawn(listen(listener, shared.clone())).abort_handle();
         Ok(Self { address, shared, invocations, listening })
     }
@@ -95,19 +93,15 @@ impl RuntimeApi {
         self.address
     }
 
-    pub(super) fn init_failure(&self) -> Option<Failure> {
-        self.shared.init_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     pub(super) fn invoke(&self, event: Vec<u8>, time: Duration) -> Invocation {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let id = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let (sender, ended) = oneshot::channel();
-        self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        let (sender, result) = oneshot::channel();
+        self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // The other end lives as long as this.
-        let _ = self.invocations.send(Next { id, event, deadline_ms: (now + time).as_millis() });
-        Invocation { ended }
+        // It cannot fail: the receiver lives as long as `self`.
+        let _ = self.invocations.send(Queued { id, event, deadline_ms: (now + time).as_millis() });
+        Invocation { result }
     }
 }
 
@@ -119,19 +113,19 @@ impl Drop for RuntimeApi {
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
-        // An answer is one write; waiting to fill a packet only delays it.
+        // A response is one write, so waiting for a full packet would only delay it.
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         let service = service_fn(move |request| {
             let shared = shared.clone();
-            async move { Ok::<_, Infallible>(shared.answer(request).await) }
+            async move { Ok::<_, Infallible>(shared.respond(request).await) }
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
         let parts: Vec<_> = path.split('/').collect();
         match (request.method(), parts.as_slice()) {
@@ -141,23 +135,18 @@ impl Shared {
                 let error_type = error_type(&request);
                 let body = request.into_body().collect().await.map(|body| body.to_bytes().to_vec());
                 let Ok(body) = body else { return status(StatusCode::BAD_REQUEST) };
-                let ended = if failed { Err(failure(error_type, &body)) } else { Ok(body) };
-                self.end(id, ended)
+                let result = if failed { Err(failure(error_type, &body)) } else { Ok(body) };
+                self.end(id, result)
             }
-            (&Method::POST, ["init", "error"]) => {
-                let error_type = error_type(&request);
-                let body = request.into_body().collect().await.map(|body| body.to_bytes().to_vec());
-                let failure = failure(error_type, &body.unwrap_or_default());
-                *self.init_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-                status(StatusCode::ACCEPTED)
-            }
+            // The reason is not kept. The invocation times out, and its error contains the function's log.
+            (&Method::POST, ["init", "error"]) => status(StatusCode::ACCEPTED),
             _ => status(StatusCode::NOT_FOUND),
         }
     }
 
     async fn next(&self) -> Response<Full<Bytes>> {
         let Some(next) = self.next.lock().await.recv().await else { return status(StatusCode::GONE) };
-        let answer = Response::builder()
+        let response = Response::builder()
             .header("lambda-runtime-aws-request-id", format!("00000000-0000-0000-0000-{:012}", next.id))
             .header("lambda-runtime-deadline-ms", next.deadline_ms.to_string())
             .header(
@@ -169,16 +158,16 @@ impl Shared {
                 format!("Root=1-5759e988-bd862e3fe1be46a9{:08x};Parent=53995c3f42cd8ad8;Sampled=1", next.id),
             )
             .body(Full::new(next.event.into()));
-        answer.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
+        response.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR))
     }
 
-    fn end(&self, id: &str, ended: Ended) -> Response<Full<Bytes>> {
+    fn end(&self, id: &str, result: InvocationResult) -> Response<Full<Bytes>> {
         let id = id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        match id.and_then(|id| under_way.remove(&id)) {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        match id.and_then(|id| in_flight.remove(&id)) {
             Some(waiting) => {
-                // Whoever waited may have given up.
-                let _ = waiting.send(ended);
+                // It fails if the caller no longer waits.
+                let _ = waiting.send(result);
                 status(StatusCode::ACCEPTED)
             }
             None => status(StatusCode::BAD_REQUEST),
@@ -191,8 +180,8 @@ fn error_type(request: &Request<Incoming>) -> String {
     header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-/// Of `{"errorType": .., "errorMessage": ..}`, whose type says more than the header's; without a parser, as nothing else here
-/// needs one.
+/// Reads `{"errorType": .., "errorMessage": ..}`. The body's type is more precise than the header's. No JSON
+/// parser is used, because nothing else in this crate needs one.
 fn failure(header: String, body: &[u8]) -> Failure {
     let message = String::from_utf8_lossy(body).into_owned();
     let of_body = message.split_once("\"errorType\":\"").and_then(|(_, rest)| rest.split_once('"'));
@@ -200,7 +189,7 @@ fn failure(header: String, body: &[u8]) -> Failure {
 }
 
 fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = status;
-    answer
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
 }

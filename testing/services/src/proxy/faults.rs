@@ -1,6 +1,6 @@
-//! What all connections of a proxy share: the faults that are set, the counters, and who is connected.
+//! The state that all connections of a proxy share: the active faults, the counters and the open connections.
 //!
-//! Never: bytes. Next: `link.rs`, which asks here what to do with each packet.
+//! Never: the forwarding of bytes. Next: `link.rs`, which gets the action for each packet from here.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use fastrand::Rng;
 use super::packets::{self, Packet, command};
 use crate::connections::{Connections, lock};
 
-/// See the methods of [`super::Proxy`].
+/// The faults, as the methods of [`super::Proxy`] describe them.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) stopping: AtomicBool,
@@ -28,7 +28,7 @@ pub(super) struct Faults {
     pub(super) connections: AtomicU64,
     pub(super) commands: AtomicU64,
     stalled: Mutex<bool>,
-    passed: Condvar,
+    stall_changed: Condvar,
     injection: Mutex<Option<Injection>>,
     pub(super) open: Connections,
 }
@@ -39,9 +39,9 @@ struct Injection {
     random: Rng,
 }
 
-/// What is done with a packet of a client.
+/// The action for a packet of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Action {
     Forward,
     CutAfter,
     CutBefore,
@@ -49,8 +49,8 @@ pub(super) enum Fate {
     LockWait,
 }
 
-impl Fate {
-    /// What the client is told of an injected error.
+impl Action {
+    /// The error packet of an injected deadlock or lock wait timeout.
     pub(super) fn error(self) -> Vec<u8> {
         match self {
             Self::Deadlock => packets::error(
@@ -68,55 +68,55 @@ impl Faults {
         Duration::from_nanos(self.latency_nanos.load(Ordering::Relaxed))
     }
 
-    /// Decides, and counts what is decided but for cuts, which count when they are made.
-    pub(super) fn fate(&self, packet: Packet<'_>) -> Fate {
+    /// Decides what happens to a packet, and counts injected errors. Cuts are counted when they are made.
+    pub(super) fn action(&self, packet: Packet<'_>) -> Action {
         if packet.is_commit() {
             if take_one(&self.cut_before) {
-                return Fate::CutBefore;
+                return Action::CutBefore;
             }
             if take_one(&self.cut_after) {
-                return Fate::CutAfter;
+                return Action::CutAfter;
             }
         }
         let injectable =
             matches!(packet.command(), Some(command::QUERY | command::EXECUTE | command::PREPARE));
-        // No server refuses a ROLLBACK, and the answer to a command of several packets has another sequence number.
+        // Servers do not refuse a ROLLBACK. The response to a command of several packets has another sequence number.
         if !injectable || packet.is_rollback() || packet.is_continued() {
-            return Fate::Forward;
+            return Action::Forward;
         }
         let mut injection = lock(&self.injection);
-        let Some(Injection { probability, random }) = injection.as_mut() else { return Fate::Forward };
+        let Some(Injection { probability, random }) = injection.as_mut() else { return Action::Forward };
         if random.f64() >= *probability {
-            Fate::Forward
+            Action::Forward
         } else if random.bool() {
             self.deadlocks.fetch_add(1, Ordering::Relaxed);
-            Fate::Deadlock
+            Action::Deadlock
         } else {
             self.lock_waits.fetch_add(1, Ordering::Relaxed);
-            Fate::LockWait
+            Action::LockWait
         }
     }
 
     pub(super) fn inject(&self, probability: f64, seed: u64) {
-        debug_assert!((0.0..=1.0).contains(&probability), "{probability} is no probability");
+        debug_assert!((0.0..=1.0).contains(&probability), "{probability} must be between 0 and 1");
         let on = probability > 0.0;
         *lock(&self.injection) = on.then(|| Injection { probability, random: Rng::with_seed(seed) });
     }
 
     pub(super) fn stall(&self, on: bool) {
         *lock(&self.stalled) = on;
-        self.passed.notify_all();
+        self.stall_changed.notify_all();
     }
 
-    /// Waits while everything stalls, and returns at once for a connection that was closed.
-    pub(super) fn pass(&self, connection: u64) {
+    /// Waits until no stall is set or the connection is closed.
+    pub(super) fn wait_while_stalled(&self, connection: u64) {
         let mut stalled = lock(&self.stalled);
         while *stalled && self.open.is_open(connection) {
-            stalled = self.passed.wait(stalled).unwrap_or_else(PoisonError::into_inner);
+            stalled = self.stall_changed.wait(stalled).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Closes both sides.
+    /// Closes both sides of a connection.
     pub(super) fn close(&self, connection: u64) {
         self.open.close(connection);
         self.wake();
@@ -128,9 +128,9 @@ impl Faults {
     }
 
     fn wake(&self) {
-        // Under the lock: whoever has just seen that it stalls is waiting by now.
+        // The lock ensures that a thread which has just seen the stall is already waiting, so it gets the notification.
         let _stalled = lock(&self.stalled);
-        self.passed.notify_all();
+        self.stall_changed.notify_all();
     }
 }
 

@@ -1,7 +1,9 @@
-//! One connection through the proxy, in three threads: what the client sends is read and stamped in one and written when its
-//! time has come in another; a third brings the answers back.
+//! One connection through the proxy, in three threads. The first reads the client's packets, notes the time
+//! and queues them; the second writes each to the server when its latency has passed; the third forwards the
+//! responses.
 //!
-//! Never: a decision about a fault; `faults.rs` makes it when a packet is read. Next: `answers.rs` for who is answered what.
+//! Never: a decision about a fault, which `faults.rs` makes when a packet is read. Next: `responses.rs`, the order of
+//! responses.
 
 use std::{
     io::{self, Read, Write},
@@ -16,56 +18,56 @@ use std::{
 };
 
 use super::{
-    answers::Answers,
-    faults::{Fate, Faults},
+    faults::{Action, Faults},
     packets::{self, Packet, Splitter, command},
+    responses::Responses,
 };
 use crate::{connections::lock, handshake::Handshake};
 
 const BUFFER: usize = 64 << 10;
-/// How much a client may have under way; then it has to wait.
+/// The limit of queued steps per client. A client that sends more has to wait.
 const CHUNKS_MAX: usize = 1024;
 
-/// What both directions know.
+/// The state that both directions of a connection share.
 struct Link {
     number: u64,
     faults: Arc<Faults>,
-    back: Mutex<Back>,
+    return_path: Mutex<ReturnPath>,
 }
 
-/// The way back to the client.
-struct Back {
-    answers: Answers,
-    /// Gone when its connection was cut.
+/// The path of responses to the client.
+struct ReturnPath {
+    responses: Responses,
+    /// `None` after the client's connection was cut.
     client: Option<TcpStream>,
-    /// The server can leave out the packet after definitions.
+    /// Whether the server supports responses without an END packet after definitions.
     server_without_end: bool,
 }
 
-/// What the writer does, when its time has come.
-struct Order {
+/// A step for the writing thread, with the time at which its packet was read.
+struct Queued {
     read_at: Instant,
-    what: What,
+    step: Step,
 }
 
-enum What {
-    /// Whole packets, and the commands that begin in them.
+enum Step {
+    /// Forward whole packets. `commands` are the commands that begin in them.
     Forward { bytes: Vec<u8>, commands: Vec<u8> },
-    /// Forward this COMMIT, and let the client know nothing.
+    /// Forward this COMMIT and close the client's connection before the response.
     CutAfter { bytes: Vec<u8> },
-    /// Close.
+    /// Close both sides.
     CutBefore,
-    /// Answer instead of the server.
-    Fail(Fate),
+    /// Send an error instead of the server's response.
+    Fail(Action),
 }
 
-/// Begins to forward, in threads that end with the connection.
+/// Forwards a connection, in threads that end with it.
 pub(super) fn open(number: u64, client: TcpStream, target: SocketAddr, faults: Arc<Faults>) {
-    // Known before the server is, so that it can be closed while it waits for it.
-    let known = client.try_clone().map(|side| faults.open.opened(number, side));
+    // Registered before the server is connected, so that the client can be closed while it waits for that.
+    let registered = client.try_clone().map(|side| faults.open.add(number, side));
     thread::spawn(move || {
-        if known.is_ok() {
-            // What fails is one side or the other that has gone; then the other goes as well.
+        if registered.is_ok() {
+            // An error means that one side is gone; then the other side is closed as well.
             let _ = forward(number, client, target, &faults);
         }
         faults.close(number);
@@ -76,10 +78,13 @@ fn forward(number: u64, client: TcpStream, target: SocketAddr, faults: &Arc<Faul
     let server = TcpStream::connect(target)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    faults.open.joined(number, server.try_clone()?);
-    let back =
-        Back { answers: Answers::default(), client: Some(client.try_clone()?), server_without_end: false };
-    let link = Arc::new(Link { number, faults: faults.clone(), back: Mutex::new(back) });
+    faults.open.add_server(number, server.try_clone()?);
+    let return_path = ReturnPath {
+        responses: Responses::default(),
+        client: Some(client.try_clone()?),
+        server_without_end: false,
+    };
+    let link = Arc::new(Link { number, faults: faults.clone(), return_path: Mutex::new(return_path) });
     let (sender, queue) = mpsc::sync_channel(CHUNKS_MAX);
     let (reader, writer) = (link.clone(), link.clone());
     let to_server = server.try_clone()?;
@@ -93,107 +98,110 @@ fn forward(number: u64, client: TcpStream, target: SocketAddr, faults: &Arc<Faul
 }
 
 impl Link {
-    fn read_client(&self, mut client: TcpStream, queue: &SyncSender<Order>) {
+    fn read_client(&self, mut client: TcpStream, queue: &SyncSender<Queued>) {
         let mut buffer = vec![0; BUFFER];
         let mut splitter = Splitter::default();
         while let Ok(length @ 1..) = client.read(&mut buffer) {
             let read_at = Instant::now();
-            let mut orders = Vec::new();
-            splitter.feed(&buffer[..length], |packet| self.sort(packet, &mut orders));
-            if orders.into_iter().any(|what| queue.send(Order { read_at, what }).is_err()) {
+            let mut steps = Vec::new();
+            splitter.feed(&buffer[..length], |packet| self.plan(packet, &mut steps));
+            if steps.into_iter().any(|step| queue.send(Queued { read_at, step }).is_err()) {
                 return;
             }
         }
     }
 
-    /// Appends what is to be done with a packet of the client.
-    fn sort(&self, packet: Packet<'_>, orders: &mut Vec<What>) {
+    /// Appends the step for a packet of the client. Consecutive packets to forward become one step.
+    fn plan(&self, packet: Packet<'_>, steps: &mut Vec<Step>) {
         let begins = packet.command();
         if begins.is_none() && packet.sequence() == 1 && !packet.continues {
-            self.agree(packet);
+            self.note_capabilities(packet);
         }
-        let fate = self.faults.fate(packet);
-        match (fate, orders.last_mut()) {
-            (Fate::Forward, Some(What::Forward { bytes, commands })) => {
+        let action = self.faults.action(packet);
+        match (action, steps.last_mut()) {
+            (Action::Forward, Some(Step::Forward { bytes, commands })) => {
                 bytes.extend_from_slice(packet.bytes);
                 commands.extend(begins);
             }
-            (Fate::Forward, _) => orders
-                .push(What::Forward { bytes: packet.bytes.to_vec(), commands: begins.into_iter().collect() }),
-            (Fate::CutAfter, _) => orders.push(What::CutAfter { bytes: packet.bytes.to_vec() }),
-            (Fate::CutBefore, _) => orders.push(What::CutBefore),
-            (Fate::Deadlock | Fate::LockWait, _) => orders.push(What::Fail(fate)),
+            (Action::Forward, _) => steps
+                .push(Step::Forward { bytes: packet.bytes.to_vec(), commands: begins.into_iter().collect() }),
+            (Action::CutAfter, _) => steps.push(Step::CutAfter { bytes: packet.bytes.to_vec() }),
+            (Action::CutBefore, _) => steps.push(Step::CutBefore),
+            (Action::Deadlock | Action::LockWait, _) => steps.push(Step::Fail(action)),
         }
     }
 
-    /// The client's answer to the handshake says what it can do: CLIENT_DEPRECATE_EOF is bit 24.
-    fn agree(&self, packet: Packet<'_>) {
-        let mut back = lock(&self.back);
+    /// Reads the client's capabilities in its response to the handshake: CLIENT_DEPRECATE_EOF is bit 24.
+    fn note_capabilities(&self, packet: Packet<'_>) {
+        let mut return_path = lock(&self.return_path);
         let client = packet.payload().get(3).is_some_and(|byte| byte & 1 != 0);
-        back.answers.without_end = client && back.server_without_end;
+        return_path.responses.without_end = client && return_path.server_without_end;
     }
 
-    fn write_server(&self, mut server: TcpStream, queue: Receiver<Order>) -> io::Result<()> {
-        for Order { read_at, what } in queue {
+    fn write_server(&self, mut server: TcpStream, queue: Receiver<Queued>) -> io::Result<()> {
+        for Queued { read_at, step } in queue {
             sleep_until(read_at + self.faults.latency());
-            self.faults.pass(self.number);
-            match what {
-                What::Forward { bytes, commands } => {
+            self.faults.wait_while_stalled(self.number);
+            match step {
+                Step::Forward { bytes, commands } => {
                     for command in commands {
                         self.expect(command);
                     }
                     server.write_all(&bytes)?;
                 }
-                What::CutAfter { bytes } => return self.cut_after(&mut server, &bytes),
-                What::CutBefore => {
+                Step::CutAfter { bytes } => return self.cut_after(&mut server, &bytes),
+                Step::CutBefore => {
                     self.faults.cuts.fetch_add(1, Ordering::Relaxed);
                     self.faults.close(self.number);
                     return Ok(());
                 }
-                What::Fail(fate) => self.fail(&mut server, fate)?,
+                Step::Fail(error) => self.fail(&mut server, error)?,
             }
         }
-        // The client has said all that it had to say; it may still wait for answers.
+        // The client has closed its sending side and may still wait for responses.
         server.shutdown(Shutdown::Write)
     }
 
     fn expect(&self, command: u8) {
-        if lock(&self.back).answers.expect(command, true) {
+        if lock(&self.return_path).responses.expect(command, true) {
             self.faults.commands.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// From here on no answer finds its way back, and the server's side is closed when it has given its last one.
+    /// Sends the COMMIT without a path back to the client. `read_server` closes the server's side after the
+    /// last response.
     fn cut_after(&self, server: &mut TcpStream, commit: &[u8]) -> io::Result<()> {
         self.expect(command::QUERY);
-        let client = lock(&self.back).client.take();
+        let client = lock(&self.return_path).client.take();
         let sent = server.write_all(commit);
-        // Counted before the client can notice.
+        // The cut is counted before the client can notice it, so that tests see the count.
         self.faults.cuts.fetch_add(1, Ordering::Relaxed);
         if let Some(client) = client {
-            // It may have gone by itself.
+            // It fails if the client is gone already.
             let _ = client.shutdown(Shutdown::Both);
         }
         sent
     }
 
-    fn fail(&self, server: &mut TcpStream, fate: Fate) -> io::Result<()> {
-        let mut back = lock(&self.back);
-        let rollback = fate == Fate::Deadlock;
+    /// Sends an injected error to the client, and for a deadlock a ROLLBACK to the server.
+    fn fail(&self, server: &mut TcpStream, error: Action) -> io::Result<()> {
+        let mut return_path = lock(&self.return_path);
+        let rollback = error == Action::Deadlock;
         if rollback {
-            back.answers.expect(command::QUERY, false);
+            return_path.responses.expect(command::QUERY, false);
         }
-        back.answers.answer(fate.error());
+        return_path.responses.push_own(error.error());
         let mut out = Vec::new();
-        back.answers.own(&mut out);
-        if let Some(client) = &mut back.client {
+        return_path.responses.append_own(&mut out);
+        if let Some(client) = &mut return_path.client {
             client.write_all(&out)?;
         }
-        drop(back);
+        drop(return_path);
         if rollback { server.write_all(&packets::query("ROLLBACK")) } else { Ok(()) }
     }
 
-    /// Brings answers back until the server hangs up, or has answered a client that was cut.
+    /// Forwards responses until the server closes the connection, or has sent the last response to a client
+    /// that was cut.
     fn read_server(&self, mut server: TcpStream) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         let mut splitter = Splitter::default();
@@ -204,43 +212,45 @@ impl Link {
             if length == 0 {
                 return Ok(());
             }
-            self.faults.pass(self.number);
-            let back = &mut *lock(&self.back);
+            self.faults.wait_while_stalled(self.number);
+            let return_path = &mut *lock(&self.return_path);
             out.clear();
             splitter.feed(&buffer[..length], |packet| {
                 if greeted {
-                    back.answers.take(packet, &mut out);
+                    return_path.responses.accept(packet, &mut out);
                 } else {
                     greeted = true;
-                    out.extend(greeting(packet, &mut back.server_without_end));
+                    out.extend(greeting(packet, &mut return_path.server_without_end));
                 }
             });
-            match &mut back.client {
+            match &mut return_path.client {
                 Some(client) => client.write_all(&out)?,
-                None if back.answers.is_idle() => return Ok(()),
+                None if return_path.responses.is_idle() => return Ok(()),
                 None => {}
             }
         }
     }
 }
 
-/// Not before, and mostly less than 0.1 ms after: a system wakes a thread some 0.06 ms late.
+/// Sleeps until `due`, never less, and usually less than 0.1 ms more. The system wakes a thread about 0.06 ms
+/// late, so the last part of the time is spent yielding.
 fn sleep_until(due: Instant) {
-    const LATE: Duration = Duration::from_micros(60);
+    const WAKE_DELAY: Duration = Duration::from_micros(60);
     loop {
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        match left.checked_sub(LATE) {
+        match left.checked_sub(WAKE_DELAY) {
             Some(early) => thread::sleep(early),
             None => thread::yield_now(),
         }
     }
 }
 
-/// The server's handshake without what the proxy cannot read through: compression (bits 5 and 26), TLS (bit 11), and what
-/// MariaDB has beyond MySQL, such as answers without definitions. `without_end` becomes whether it has bit 24.
+/// The server's handshake without the capabilities that the proxy cannot read: compression (bits 5 and 26),
+/// TLS (bit 11), and MariaDB's extensions, such as responses without definitions. Stores in `without_end`
+/// whether the server has bit 24.
 fn greeting(packet: Packet<'_>, without_end: &mut bool) -> Vec<u8> {
     let mut bytes = packet.bytes.to_vec();
     let payload = &mut bytes[packet.bytes.len() - packet.payload().len()..];

@@ -1,12 +1,13 @@
-//! A TCP proxy in front of a MySQL server, to hurt those who use it: latency, stalls, lost answers, deadlocks.
+//! A TCP proxy that injects faults between MySQL and its clients: latency, stalls, lost responses, deadlocks.
 //!
-//! Never: TLS or compression, which it hides from clients, since it could not read them; a server's own answers changed.
-//! Threads and blocking sockets, since Tokio's clock ticks in milliseconds. Next: `link.rs`, one connection.
+//! It uses threads and blocking sockets, because Tokio's timer has a resolution of one millisecond.
+//! Never: TLS or compression, which the proxy could not read and therefore removes from the server's
+//! capabilities; a change of a server's response. Next: `link.rs`, one connection.
 
-mod answers;
 mod faults;
 mod link;
 mod packets;
+mod responses;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +21,9 @@ use std::{
 
 use self::faults::Faults;
 
-/// A TCP proxy on a free port of 127.0.0.1. It forwards, until told otherwise; everything can be switched while it runs.
+/// A TCP proxy on a free port of 127.0.0.1. A new proxy injects no faults; each fault can be switched while it runs.
 ///
-/// Dropping it closes everything.
+/// Dropping it closes all connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -31,7 +32,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of `target`. A server that is not there is noticed by whoever connects: the proxy hangs up.
+    /// Starts a proxy in front of `target`. If no server listens there, the proxy closes each new connection.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -42,7 +43,8 @@ impl Proxy {
                 if shared.stopping.load(Ordering::Acquire) {
                     return;
                 }
-                // A client that is gone already, or too many open files: the next may do better.
+                // Accepting fails if the client is gone already or too many files are open. The next client
+                // may succeed.
                 if let Ok(client) = client {
                     let number = shared.connections.fetch_add(1, Ordering::Relaxed);
                     link::open(number, client, target, shared.clone());
@@ -52,70 +54,73 @@ impl Proxy {
         Ok(Self { address, faults, acceptor: Some(acceptor) })
     }
 
-    /// Where it listens.
+    /// The address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets everything that clients send reach the server so much later: the round-trip time that is added. Any number of
-    /// commands may be under way.
+    /// Delays all bytes from clients to the server, and so adds `latency` to each round trip. Commands in
+    /// flight are delayed together, not one after the other.
     pub fn set_latency(&self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.faults.latency_nanos.store(nanos, Ordering::Relaxed);
     }
 
-    /// Forwards nothing in either direction while it is on, as a network that has failed: connections stay open, and what
-    /// was sent arrives when it is off.
+    /// While on, forwards nothing in either direction, like a network that drops packets. Connections stay
+    /// open, and the bytes arrive when the stall ends.
     pub fn stall(&self, on: bool) {
         self.faults.stall(on);
     }
 
-    /// Forwards the next `n` COMMITs (queries of that word alone, in any connection), and closes the client's side before the
-    /// answer: the commit takes effect, and the client cannot know. Replaces what is left of an earlier call.
+    /// Forwards each of the next `n` COMMITs (queries of that word alone, on any connection) and closes the
+    /// client's side before the response: the commit takes effect, and the client cannot know it. Replaces
+    /// the remainder of an earlier call.
     pub fn cut_after_commit(&self, n: usize) {
         self.faults.cut_after.store(n, Ordering::Relaxed);
     }
 
-    /// Closes both sides instead of forwarding the next `n` COMMITs: nothing takes effect, and the client cannot know.
-    /// Replaces what is left of an earlier call. Comes before [`Proxy::cut_after_commit`] where both are set.
+    /// Closes both sides instead of forwarding each of the next `n` COMMITs: nothing takes effect, and the
+    /// client cannot know it. Replaces the remainder of an earlier call. Takes precedence over
+    /// [`Proxy::cut_after_commit`].
     pub fn cut_before_commit(&self, n: usize) {
         self.faults.cut_before.store(n, Ordering::Relaxed);
     }
 
-    /// Answers each query, execution and preparation of a statement, but for ROLLBACK, with an error instead of forwarding
-    /// it, with a probability of 0 to 1; 0 ends it. Each is, at random, one of
+    /// Answers each query, execution and preparation of a statement except ROLLBACK with an error instead of
+    /// forwarding it, with a probability between 0 and 1; 0 ends the injection. Each error is, at random, one
+    /// of
     ///
-    /// - 1213, a deadlock, for which the transaction is rolled back, as a server does;
-    /// - 1205, a lock wait that took too long, for which a server undoes the statement alone, here: nothing.
+    /// - 1213, a deadlock: the proxy rolls the transaction back, as a server does;
+    /// - 1205, a lock wait timeout: a server rolls only the statement back, so the proxy does nothing.
     ///
-    /// `seed` decides which, given the order in which commands arrive.
+    /// `seed` determines the errors, given the order in which commands arrive.
     pub fn inject(&self, probability: f64, seed: u64) {
         self.faults.inject(probability, seed);
     }
 
-    /// How many deadlocks (1213) and lock waits (1205) were injected.
+    /// The numbers of injected deadlocks (1213) and lock wait timeouts (1205).
     pub fn injected(&self) -> (u64, u64) {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         (count(&self.faults.deadlocks), count(&self.faults.lock_waits))
     }
 
-    /// How many COMMITs were cut, before or after.
+    /// The number of COMMITs whose connection was closed before or after them.
     pub fn cuts(&self) -> u64 {
         self.faults.cuts.load(Ordering::Relaxed)
     }
 
-    /// How many connections were accepted.
+    /// The number of accepted connections.
     pub fn connections(&self) -> u64 {
         self.faults.connections.load(Ordering::Relaxed)
     }
 
-    /// How many commands were forwarded that a server answers: round trips. Not among them: the connection phase, and
-    /// COM_QUIT, COM_STMT_CLOSE and COM_STMT_SEND_LONG_DATA.
+    /// The number of forwarded commands that a server answers, which is the number of round trips. The
+    /// connection phase, COM_QUIT, COM_STMT_CLOSE and COM_STMT_SEND_LONG_DATA do not count.
     pub fn commands(&self) -> u64 {
         self.faults.commands.load(Ordering::Relaxed)
     }
 
-    /// Closes every connection, on both sides. New ones are accepted.
+    /// Closes both sides of every connection. New connections are accepted.
     pub fn close_all(&self) {
         self.faults.close_all();
     }
@@ -124,12 +129,12 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.faults.stopping.store(true, Ordering::Release);
-        // It waits for a connection; if it cannot have one, it has ended.
+        // The accepting thread waits for a connection. If connecting fails, the thread has ended.
         let woken = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take()
             && woken.is_ok()
         {
-            // It does not panic; if it did, there is nothing left to end.
+            // The thread does not panic, and if it did, it would have ended as well.
             let _ = acceptor.join();
         }
         self.faults.close_all();

@@ -1,14 +1,14 @@
-//! MySQL's packets, as far as the proxy needs them: where one ends, which command it is, and an error's.
+//! Splits a stream into MySQL packets, reads the command in each, and builds the packets that the proxy sends.
 //!
-//! Never: state of a connection; that is `answers.rs`. Layout: Protocol::Packet,
+//! Never: the state of a connection, which is in `responses.rs`. Layout: Protocol::Packet,
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_packets.html>.
 
-/// Length and sequence number.
+/// The length of the header: three bytes of length and a sequence number.
 const HEADER: usize = 4;
-/// A payload of this length goes on in the next packet.
+/// A payload of this length is continued in the next packet.
 const LENGTH_MAX: usize = 0xff_ff_ff;
 
-/// Commands, by their first byte.
+/// The commands, by their first byte.
 pub(super) mod command {
     pub(crate) const QUIT: u8 = 0x01;
     pub(crate) const QUERY: u8 = 0x03;
@@ -20,17 +20,17 @@ pub(super) mod command {
     pub(crate) const FETCH: u8 = 0x1c;
 }
 
-/// One packet, header and all.
+/// One packet with its header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet<'a> {
-    /// As it travels.
+    /// The packet as it is sent.
     pub(super) bytes: &'a [u8],
-    /// It carries on the payload of the packet before it.
+    /// Whether it continues the payload of the packet before it.
     pub(super) continues: bool,
 }
 
 impl<'a> Packet<'a> {
-    /// Its number within a command or an answer; a command's is 0.
+    /// The number of the packet within an exchange; a command starts at 0.
     pub(super) fn sequence(&self) -> u8 {
         self.bytes[3]
     }
@@ -39,12 +39,13 @@ impl<'a> Packet<'a> {
         &self.bytes[HEADER..]
     }
 
-    /// The next packet carries on its payload.
+    /// Whether the next packet continues its payload.
     pub(super) fn is_continued(&self) -> bool {
         self.payload().len() == LENGTH_MAX
     }
 
-    /// The command that begins here, if one does. Clients of the connection phase answer the server, and never count from 0.
+    /// The command that begins in this packet, if any. In the connection phase clients respond to the server,
+    /// so their packets never start at 0.
     pub(super) fn command(&self) -> Option<u8> {
         let begins = self.sequence() == 0 && !self.continues;
         if begins { self.payload().first().copied() } else { None }
@@ -66,44 +67,44 @@ impl<'a> Packet<'a> {
 /// Cuts a stream into packets, wherever its chunks begin and end.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
-    kept: Vec<u8>,
+    buffer: Vec<u8>,
     continues: bool,
 }
 
 impl Splitter {
-    /// Takes a chunk, and calls `each` with every packet that is whole now, in order.
+    /// Adds a chunk and calls `each` with every packet that is complete now, in order.
     pub(super) fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Packet<'_>)) {
-        self.kept.extend_from_slice(chunk);
+        self.buffer.extend_from_slice(chunk);
         let mut done = 0;
-        while let Some(bytes) = whole(&self.kept[done..]) {
+        while let Some(bytes) = complete(&self.buffer[done..]) {
             let packet = Packet { bytes, continues: self.continues };
             self.continues = packet.is_continued();
             done += bytes.len();
             each(packet);
         }
-        self.kept.drain(..done);
+        self.buffer.drain(..done);
     }
 }
 
-fn whole(bytes: &[u8]) -> Option<&[u8]> {
+fn complete(bytes: &[u8]) -> Option<&[u8]> {
     let header = bytes.get(..HEADER)?;
     let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
     bytes.get(..HEADER + length)
 }
 
-/// A packet of a payload that is not too long for one.
+/// A packet with a payload that fits into one packet.
 pub(super) fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
-    debug_assert!(payload.len() < LENGTH_MAX, "it would have to be continued");
+    debug_assert!(payload.len() < LENGTH_MAX, "the payload needs more than one packet");
     let [low, middle, high, ..] = payload.len().to_le_bytes();
     [&[low, middle, high, sequence], payload].concat()
 }
 
-/// A command that is a text.
+/// The command that executes a text statement.
 pub(super) fn query(sql: &str) -> Vec<u8> {
     packet(0, &[&[command::QUERY], sql.as_bytes()].concat())
 }
 
-/// The answer to a command that says it failed: ERR_Packet.
+/// The response to a command that failed: ERR_Packet.
 pub(super) fn error(code: u16, state: &str, message: &str) -> Vec<u8> {
     let mut payload = vec![0xff];
     payload.extend(code.to_le_bytes());
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_are_found_wherever_chunks_begin_and_end() {
+    fn packets_are_found_for_any_chunk_boundaries() {
         let long = vec![7; LENGTH_MAX];
         let stream = [
             query("SELECT 1"),
@@ -128,7 +129,7 @@ mod tests {
         ]
         .concat();
         for size in [1, 3, 5, 64, stream.len()] {
-            // A chunk of a byte is worth nothing inside of 16 MiB.
+            // Single bytes are tested at the beginning only; 16 MiB of them would take too long.
             let (head, tail) = stream.split_at(64);
             let chunks = head.chunks(size).chain(tail.chunks(size.max(1 << 20)));
             let mut splitter = Splitter::default();

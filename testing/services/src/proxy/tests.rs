@@ -1,4 +1,4 @@
-//! The proxy against a fake server that does what a test tells it to, and once against a real one.
+//! Tests of the proxy with a fake server that each test controls, and one with a real server.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -17,14 +17,14 @@ const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 const PING: u8 = 0x0e;
 
 /// A client, the proxy, and the server's side of the connection.
-struct Through {
+struct Connected {
     proxy: Proxy,
     client: TcpStream,
     server: TcpStream,
 }
 
-/// Connected, with the connection phase over.
-fn through() -> Through {
+/// Connects a client through a proxy and completes the connection phase.
+fn connected() -> Connected {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
     let mut client = connect(proxy.address());
@@ -33,7 +33,7 @@ fn through() -> Through {
     exchange(&mut server, &mut client, &packet(0, b"not a handshake, but the first packet"));
     exchange(&mut client, &mut server, &packet(1, &[0; 32]));
     exchange(&mut server, &mut client, &packet(2, OK));
-    Through { proxy, client, server }
+    Connected { proxy, client, server }
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -42,13 +42,13 @@ fn connect(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// What is sent arrives unchanged.
+/// Sends bytes and checks that they arrive unchanged.
 fn exchange(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).unwrap();
-    arrives(to, bytes);
+    assert_arrives(to, bytes);
 }
 
-fn arrives(to: &mut TcpStream, expected: &[u8]) {
+fn assert_arrives(to: &mut TcpStream, expected: &[u8]) {
     let mut got = vec![0; expected.len()];
     to.read_exact(&mut got).unwrap();
     assert_eq!(got, expected);
@@ -62,7 +62,7 @@ fn read_payload(from: &mut TcpStream) -> Vec<u8> {
     payload
 }
 
-/// The other side has hung up, and nothing is left to read.
+/// Whether the other side has closed the connection and nothing is left to read.
 fn is_closed(stream: &mut TcpStream) -> bool {
     match stream.read(&mut [0]) {
         Ok(length) => length == 0,
@@ -71,16 +71,16 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn a_commit_takes_effect_and_its_answer_is_lost() {
-    let Through { proxy, mut client, mut server } = through();
+fn cut_after_commit_forwards_the_commit_and_loses_the_response() {
+    let Connected { proxy, mut client, mut server } = connected();
     proxy.cut_after_commit(1);
     exchange(&mut client, &mut server, &packets::query("INSERT"));
     exchange(&mut server, &mut client, &packet(1, OK));
-    // When it commits, then the server hears of it, and the client of nothing
+    // When it commits, then the server gets the COMMIT and the client's connection is closed
     exchange(&mut client, &mut server, &packets::query("Commit "));
     assert!(is_closed(&mut client));
     assert_eq!(proxy.cuts(), 1);
-    // The server's side stays until it has answered
+    // The server's side stays open until the server has responded
     server.set_nonblocking(true).unwrap();
     assert_eq!(server.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     server.set_nonblocking(false).unwrap();
@@ -90,8 +90,8 @@ fn a_commit_takes_effect_and_its_answer_is_lost() {
 }
 
 #[test]
-fn a_commit_is_lost() {
-    let Through { proxy, mut client, mut server } = through();
+fn cut_before_commit_loses_the_commit() {
+    let Connected { proxy, mut client, mut server } = connected();
     proxy.cut_before_commit(1);
     client.write_all(&packets::query("COMMIT")).unwrap();
     assert!(is_closed(&mut client));
@@ -100,20 +100,20 @@ fn a_commit_is_lost() {
 }
 
 #[test]
-fn a_stall_keeps_what_is_sent() {
-    let Through { proxy, mut client, mut server } = through();
+fn a_stall_delays_bytes_and_loses_none() {
+    let Connected { proxy, mut client, mut server } = connected();
     proxy.stall(true);
     client.write_all(&packets::query("SELECT 1")).unwrap();
     server.write_all(&packet(1, OK)).unwrap();
-    // A while, in which it would have arrived
+    // A while in which the bytes would have arrived
     for stream in [&mut client, &mut server] {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     }
     proxy.stall(false);
-    arrives(&mut server, &packets::query("SELECT 1"));
-    arrives(&mut client, &packet(1, OK));
+    assert_arrives(&mut server, &packets::query("SELECT 1"));
+    assert_arrives(&mut client, &packet(1, OK));
     // A stalled connection can be closed
     proxy.stall(true);
     client.write_all(&packets::query("SELECT 1")).unwrap();
@@ -122,32 +122,32 @@ fn a_stall_keeps_what_is_sent() {
 }
 
 #[test]
-fn latency_is_added_once_to_what_is_under_way_together() {
+fn latency_is_added_once_to_commands_in_flight_together() {
     const LATENCY: Duration = Duration::from_millis(100);
-    let Through { proxy, mut client, mut server } = through();
+    let Connected { proxy, mut client, mut server } = connected();
     proxy.set_latency(LATENCY);
     let started = Instant::now();
     for _ in 0..20 {
         client.write_all(&packets::query("SELECT 1")).unwrap();
     }
-    arrives(&mut server, &packets::query("SELECT 1").repeat(20));
+    assert_arrives(&mut server, &packets::query("SELECT 1").repeat(20));
     let took = started.elapsed();
     assert!(took >= LATENCY && took < 10 * LATENCY, "{took:?}");
 }
 
 #[test]
-fn an_injected_deadlock_rolls_back_and_an_injected_lock_wait_does_not() {
+fn only_injected_deadlocks_roll_back() {
     const STATEMENTS: u64 = 40;
-    let Through { proxy, mut client, mut server } = through();
-    // Given a server that agrees to everything, and keeps what it was told
-    let agreeing = thread::spawn(move || {
-        let mut told = Vec::new();
+    let Connected { proxy, mut client, mut server } = connected();
+    // Given a server that answers OK to every command and records the commands
+    let recording = thread::spawn(move || {
+        let mut commands = Vec::new();
         loop {
             let payload = read_payload(&mut server);
             if payload == [command::QUIT] {
-                return told;
+                return commands;
             }
-            told.push(payload);
+            commands.push(payload);
             server.write_all(&packet(1, OK)).unwrap();
         }
     });
@@ -160,21 +160,21 @@ fn an_injected_deadlock_rolls_back_and_an_injected_lock_wait_does_not() {
         u64::from(u16::from_le_bytes([payload[1], payload[2]]))
     });
     let codes: Vec<_> = codes.collect();
-    // And what is no statement does not
+    // And a command that is not a statement succeeds
     client.write_all(&packet(0, &[PING])).unwrap();
     assert_eq!(read_payload(&mut client), OK);
     client.write_all(&packet(0, &[command::QUIT])).unwrap();
-    // Then the server was told to roll back for each deadlock, and of nothing else
+    // Then the server received a ROLLBACK for each deadlock, and nothing else
     let (deadlocks, lock_waits) = proxy.injected();
     assert!(deadlocks > 0 && lock_waits > 0, "{codes:?}");
     assert_eq!(codes.iter().sum::<u64>(), 1213 * deadlocks + 1205 * lock_waits);
     let mut expected = vec![b"\x03ROLLBACK".to_vec(); usize::try_from(deadlocks).unwrap()];
     expected.push(vec![PING]);
-    assert_eq!(agreeing.join().unwrap(), expected);
+    assert_eq!(recording.join().unwrap(), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_real_server_s_handshake_comes_through() {
+async fn the_handshake_of_a_real_server_is_forwarded() {
     let server = Mysql::provide().await.unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let handshake = handshake::read(proxy.address()).await.unwrap();

@@ -1,6 +1,6 @@
-//! A server binary of this machine, on a free port, with its data in a folder of its own.
+//! Starts a Redis or Valkey binary of this machine on a free port, with its data in a temporary folder.
 //!
-//! Never: the machine's own configuration or data, nor a port that can be reached from outside.
+//! Never: the machine's own configuration or data; a port that other machines can reach.
 //! Next: `process.rs`, which runs it.
 
 use std::{
@@ -12,47 +12,40 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::Info;
-use super::{PATIENCE, VARIABLE, protocol};
-use crate::{Process, ServiceError, installed::find, port};
+use super::protocol::{self, Info};
+use crate::{
+    Process, ServiceError,
+    installed::find,
+    port,
+    process::{PORT_ATTEMPTS, START_TIMEOUT},
+};
 
-/// How often another port is tried when the one that was free is not any more.
-const TRIES: usize = 5;
-/// Nothing is written to a disk.
+/// The options of a server that writes nothing to disk.
 pub(super) const IN_MEMORY: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
-/// The file in a server's folder that says how far its clock is from everybody else's.
-const CLOCK: &str = "clock";
+/// The file in a server's folder that contains the offset of its clock.
+const CLOCK_FILE: &str = "clock";
 
-/// A server program.
+/// The program of a server.
 pub(super) struct Program(PathBuf);
 
 impl Program {
-    /// The first on this machine.
-    ///
-    /// # Errors
-    /// [`ServiceError::Missing`].
-    pub(super) fn find() -> Result<Self, ServiceError> {
-        let path = ["redis-server", "valkey-server"].into_iter().find_map(find);
-        path.map(Self).ok_or(ServiceError::Missing {
-            name: "Redis",
-            install: "apt-get install redis-server",
-            variable: VARIABLE,
-            example: "redis://127.0.0.1:6379 (a server whose keys may all be lost)",
-        })
+    /// Finds Redis, or else Valkey.
+    pub(super) fn find() -> Option<Self> {
+        ["redis-server", "valkey-server"].into_iter().find_map(find).map(Self)
     }
 
-    /// Starts it in a new folder and waits until it answers.
+    /// Starts a server in a new folder and waits until it answers.
     pub(super) async fn start(
         &self,
         options: &[String],
         clock: Option<&Clock>,
     ) -> Result<(Process, SocketAddr, Info), ServiceError> {
-        let mut tried = 0;
+        let mut attempts = 0;
         loop {
             let folder =
-                TempDir::with_prefix("bespeak-redis-").map_err(ServiceError::io("making a folder"))?;
-            make(&data(folder.path()))?;
+                TempDir::with_prefix("bespeak-redis-").map_err(ServiceError::io("creating a folder"))?;
+            create_folder(&data(folder.path()))?;
             let port = port::free().map_err(ServiceError::io("finding a free port"))?;
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             let arguments = arguments(folder.path(), port, options);
@@ -61,10 +54,11 @@ impl Program {
                 Some(clock) => clock.process(folder, &self.0, arguments)?,
             };
             process.start().await?;
-            tried += 1;
+            attempts += 1;
             match ready(&mut process, address).await {
                 Ok(info) => return Ok((process, address, info)),
-                Err(ServiceError::NotStarted { log, .. }) if tried < TRIES && log.contains("in use") => {}
+                Err(ServiceError::NotStarted { log, .. })
+                    if attempts < PORT_ATTEMPTS && log.contains("in use") => {}
                 Err(error) => return Err(error),
             }
         }
@@ -72,7 +66,7 @@ impl Program {
 }
 
 fn arguments(folder: &Path, port: u16, options: &[String]) -> Vec<OsString> {
-    // Without a file as the first argument it reads no configuration.
+    // The server reads no configuration file, because the first argument is not a file.
     let mut arguments: Vec<OsString> =
         vec!["--port".into(), port.to_string().into(), "--bind".into(), "127.0.0.1".into()];
     arguments.extend(["--dir".into(), data(folder).into()]);
@@ -85,49 +79,51 @@ fn arguments(folder: &Path, port: u16, options: &[String]) -> Vec<OsString> {
 pub(super) async fn ready(process: &mut Process, address: SocketAddr) -> Result<Info, ServiceError> {
     let pid = process.pid();
     let probe = async || {
-        // A stranger could be answering there, when the port was taken a moment before.
+        // If the port was taken a moment ago, another server answers there.
         let info = protocol::info(address, None).await.ok()?;
         (Some(info.pid) == pid).then_some(info)
     };
-    let late = |reason| ServiceError::NotAnswering { address, waited: PATIENCE, reason };
-    process.until_ready(PATIENCE, probe, late).await
+    let timed_out = |reason| ServiceError::NotAnswering { address, waited: START_TIMEOUT, reason };
+    process.wait_until_ready(START_TIMEOUT, probe, timed_out).await
 }
 
-/// Removes what a killed server has written.
-pub(super) fn forget(process: &Process) -> Result<(), ServiceError> {
+/// Removes the data of a killed server.
+pub(super) fn remove_data(process: &Process) -> Result<(), ServiceError> {
     let data = data(process.folder());
     fs::remove_dir_all(&data).map_err(ServiceError::io("removing the data of Redis"))?;
-    make(&data)
+    create_folder(&data)
 }
 
-fn make(folder: &Path) -> Result<(), ServiceError> {
-    fs::create_dir(folder).map_err(ServiceError::io("making a folder"))
+fn create_folder(folder: &Path) -> Result<(), ServiceError> {
+    fs::create_dir(folder).map_err(ServiceError::io("creating a folder"))
 }
 
 fn data(folder: &Path) -> PathBuf {
     folder.join("data")
 }
 
-/// A clock of a server's own: libfaketime, which reads from a file how far it is from everybody else's.
+/// Gives a server its own clock with libfaketime, which reads the clock's offset from a file.
 pub(super) struct Clock {
     library: PathBuf,
 }
 
 impl Clock {
+    /// Finds libfaketime.
+    ///
     /// # Errors
     /// libfaketime is not installed.
     pub(super) fn find() -> Result<Self, ServiceError> {
-        // The one for programs of several threads; the other does not keep them apart.
+        // Redis has several threads, so it needs the variant that is safe for threads.
         let library = ["x86_64", "aarch64"]
             .map(|arch| PathBuf::from(format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketimeMT.so.1")))
             .into_iter()
             .find(|path| path.exists());
-        let wanted = "looking for libfaketime (apt-get install faketime: Debian, Ubuntu)";
-        let library = library.ok_or_else(|| ServiceError::io(wanted)(io::ErrorKind::NotFound.into()))?;
+        let search = "looking for libfaketime (Debian, Ubuntu: apt-get install faketime)";
+        let library = library.ok_or_else(|| ServiceError::io(search)(io::ErrorKind::NotFound.into()))?;
         Ok(Self { library })
     }
 
-    /// The program with this clock. `env` becomes the program, so that its process is the one that is watched.
+    /// Runs the program with this clock. `env` replaces itself with the program, so the watched process is the server.
     fn process(
         &self,
         folder: TempDir,
@@ -141,12 +137,13 @@ impl Clock {
             variable
         };
         let mut libraries = variable("LD_PRELOAD=", &self.library);
-        // Before jemalloc, which asks for the time while libfaketime, to tell it, asks for memory.
+        // libc comes before jemalloc. Otherwise jemalloc reads the time while libfaketime allocates memory to
+        // return it.
         libraries.push(":libc.so.6");
         let mut all = vec![
             libraries,
-            variable("FAKETIME_TIMESTAMP_FILE=", &folder.path().join(CLOCK)),
-            // It would look at the file every ten seconds.
+            variable("FAKETIME_TIMESTAMP_FILE=", &folder.path().join(CLOCK_FILE)),
+            // Otherwise libfaketime would read the file only every ten seconds.
             "FAKETIME_NO_CACHE=1".into(),
             "FAKETIME_DONT_FAKE_MONOTONIC=1".into(),
             program.into(),
@@ -156,9 +153,10 @@ impl Clock {
     }
 }
 
-/// Sets the clock of the server that has this folder. Whole or not at all: the server may read it at any time.
+/// Sets the clock of the server with this folder. The file is replaced atomically, because the server may
+/// read it at any time.
 pub(super) fn set_clock(folder: &Path, ahead_seconds: i64) -> Result<(), ServiceError> {
-    let (file, unfinished) = (folder.join(CLOCK), folder.join("clock.unfinished"));
+    let (file, unfinished) = (folder.join(CLOCK_FILE), folder.join("clock.unfinished"));
     fs::write(&unfinished, format!("{ahead_seconds:+}s\n"))
         .and_then(|()| fs::rename(&unfinished, &file))
         .map_err(ServiceError::io("setting a clock"))

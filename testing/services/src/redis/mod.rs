@@ -1,7 +1,7 @@
-//! A server that speaks Redis's protocol: the environment's, one in Docker, or a binary that is started.
+//! A server that speaks Redis's protocol: the environment's, one in Docker, or a binary that is started here.
 //!
-//! Never: a client of it; no key is set or read here. A server that stays when its process is gone.
-//! Next: `binary.rs` and `docker.rs` for where it comes from, `process.rs` for how it ends.
+//! Never: a client, or access to a key; a server that stays when its process is gone.
+//! Next: `binary.rs` and `docker.rs`, which start servers; `origin.rs`, which kills and freezes them.
 
 mod binary;
 mod docker;
@@ -22,269 +22,243 @@ use self::{
     protocol::Info,
 };
 use crate::{
-    Process, ServiceError, Switch,
-    container::{self, Container},
+    ServiceError, Switch, container,
+    origin::{Origin, Source},
+    process::START_TIMEOUT,
 };
 
-/// Names a running server.
+/// The environment variable with the URL of a running server.
 const VARIABLE: &str = "BESPEAK_TEST_REDIS_URL";
-/// How long a server may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running Redis, or Valkey, which speaks its protocol.
+/// A running Redis, or Valkey, which speaks the same protocol.
 ///
-/// Dropping it stops a server that was started for it, and removes its data.
+/// If this process started the server, dropping the value stops it and removes its data.
 #[derive(Debug)]
 pub struct Redis {
-    /// What clients are given; perhaps a gate's.
+    /// The URL that clients use; a switch's if the server stands behind one.
     url: Url,
-    /// Where it listens itself, even if its clients go through a gate.
-    address: SocketAddr,
     info: Info,
     options: Vec<String>,
-    frozen: bool,
+    has_own_clock: bool,
     origin: Origin,
 }
 
-#[derive(Debug)]
-enum Origin {
-    Environment,
-    Docker(Box<Container>),
-    Binary { process: Process, own_clock: bool },
-}
-
 impl Redis {
-    /// Options by which it forgets nothing that it has acknowledged when it is killed. Without them all is in memory.
+    /// The options of a server that keeps every acknowledged write when it is killed. Without them, all data
+    /// is in memory.
     pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
-    /// Takes the server of `BESPEAK_TEST_REDIS_URL`, else starts one in Docker, else a binary of this machine.
+    /// Uses the server of `BESPEAK_TEST_REDIS_URL`, else starts one in Docker, else starts a binary of this machine.
     ///
     /// # Errors
-    /// [`ServiceError::Missing`] says what to install or set. Never falls back from a way that is there and fails.
+    /// [`ServiceError::Missing`] says what to install or set. If one of the three is available and fails, the
+    /// others are not tried.
     pub async fn provide() -> Result<Self, ServiceError> {
         match env::var(VARIABLE) {
-            Ok(url) => Self::of_environment(&url).await,
+            Ok(url) => Self::from_environment(&url).await,
             Err(_) => Self::start_own(&[]).await,
         }
     }
 
-    /// Starts a server that nobody else uses, never that of the environment; for whoever kills, empties or freezes it.
-    /// `options` are the server's own, such as [`Redis::DURABLE`], and override those that it is started with.
+    /// Starts a server that the caller does not share, for tests that kill, empty or freeze it. Never uses
+    /// the environment's server. `options` are the server's command-line options, such as [`Redis::DURABLE`],
+    /// and override the defaults.
     ///
     /// # Errors
     /// As of [`Redis::provide`].
     pub async fn start_own(options: &[&str]) -> Result<Self, ServiceError> {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        if container::is_there().await {
+        if container::docker_runs().await {
             let container = docker::start(&options, None).await?;
-            let (address, origin) = (container.address, Origin::Docker(Box::new(container)));
-            let info = answers(address, None).await?;
-            return Self::with(origin, address, info, options);
+            let info = wait_for_info(container.address, None).await?;
+            return Self::new(Origin::docker(container.address, container), info, options);
         }
-        let (process, address, info) = Program::find()?.start(&options, None).await?;
-        Self::with(Origin::Binary { process, own_clock: false }, address, info, options)
+        let (process, address, info) = program()?.start(&options, None).await?;
+        Self::new(Origin::binary(address, process), info, options)
     }
 
-    /// Starts a server that nobody else uses, with a gate before it, which is what its URL names: [`Switch::close`] makes it
-    /// unreachable, [`Switch::set_latency`] slow.
+    /// Starts a server that the caller does not share, behind a switch, which is the address in its URL:
+    /// [`Switch::turn_off`] makes the server unreachable, [`Switch::set_latency`] makes it slow.
     ///
     /// # Errors
     /// As of [`Redis::provide`].
-    pub async fn start_own_behind_gate(options: &[&str]) -> Result<(Self, Switch), ServiceError> {
+    pub async fn start_own_behind_switch(options: &[&str]) -> Result<(Self, Switch), ServiceError> {
         let mut server = Self::start_own(options).await?;
-        let gate = Switch::start(server.address).map_err(ServiceError::io("listening for Redis"))?;
-        server.url = url(&format!("redis://{}", gate.address()))?;
-        Ok((server, gate))
+        let switch = Switch::start(server.address()).map_err(ServiceError::io("listening for Redis"))?;
+        server.url = parse_url(&format!("redis://{}", switch.address()))?;
+        Ok((server, switch))
     }
 
-    /// Starts a server that nobody else uses and whose clock can be set ([`Redis::set_clock`]). Always a binary.
+    /// Starts a server that the caller does not share and whose clock can be set ([`Redis::set_clock`]). The
+    /// server is always a binary.
     ///
     /// # Errors
-    /// As of [`Redis::provide`]; and libfaketime may be missing.
+    /// As of [`Redis::provide`], or libfaketime is missing.
     pub async fn start_own_with_clock(options: &[&str]) -> Result<Self, ServiceError> {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
         let clock = Clock::find()?;
-        let (process, address, info) = Program::find()?.start(&options, Some(&clock)).await?;
-        Self::with(Origin::Binary { process, own_clock: true }, address, info, options)
+        let (process, address, info) = program()?.start(&options, Some(&clock)).await?;
+        let server = Self::new(Origin::binary(address, process), info, options)?;
+        Ok(Self { has_own_clock: true, ..server })
     }
 
-    async fn of_environment(text: &str) -> Result<Self, ServiceError> {
-        let url = url(text)?;
-        let host = url.host_str().ok_or_else(|| wrong(format!("{text} names no host")))?;
+    async fn from_environment(text: &str) -> Result<Self, ServiceError> {
+        let url = parse_url(text)?;
+        let host = url.host_str().ok_or_else(|| invalid_url(format!("{text} names no host")))?;
         let address = tokio::net::lookup_host((host, url.port().unwrap_or(6379)))
             .await
-            .map_err(|error| wrong(format!("{host}: {error}")))?
+            .map_err(|error| invalid_url(format!("{host}: {error}")))?
             .next()
-            .ok_or_else(|| wrong(format!("{host} has no address")))?;
-        let info = answers(address, Some(&url)).await?;
-        let server = Self::with(Origin::Environment, address, info, Vec::new())?;
+            .ok_or_else(|| invalid_url(format!("{host} has no address")))?;
+        let info = wait_for_info(address, Some(&url)).await?;
+        let server = Self::new(Origin::environment(address), info, Vec::new())?;
         Ok(Self { url, ..server })
     }
 
-    fn with(
-        origin: Origin,
-        address: SocketAddr,
-        info: Info,
-        options: Vec<String>,
-    ) -> Result<Self, ServiceError> {
-        let url = url(&format!("redis://{address}"))?;
-        Ok(Self { url, address, info, options, frozen: false, origin })
+    fn new(origin: Origin, info: Info, options: Vec<String>) -> Result<Self, ServiceError> {
+        let url = parse_url(&format!("redis://{}", origin.address()))?;
+        Ok(Self { url, info, options, has_own_clock: false, origin })
     }
 
-    /// Its URL, such as `redis://127.0.0.1:16379`.
+    /// The URL that clients use, such as `redis://127.0.0.1:16379`.
     pub fn url(&self) -> String {
         self.url.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Where it listens itself, even if its URL is that of a gate.
+    /// The address at which the server itself listens, even if its URL is a switch's.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.origin.address()
     }
 
-    /// What it is and where it came from, for reports: `Redis 7.0.15, binary`.
+    /// Product, version and origin, for reports: `Redis 7.0.15, binary`.
     pub fn describe(&self) -> String {
-        let origin = match &self.origin {
-            Origin::Environment => VARIABLE.to_owned(),
-            Origin::Docker(_) => format!("Docker image {}", docker::IMAGE),
-            Origin::Binary { .. } => "binary".to_owned(),
-        };
+        let origin = self.origin.describe(VARIABLE, docker::IMAGE);
         format!("{} {}, {origin}", self.info.name, self.info.version)
     }
 
-    /// Its process id; only a binary has one.
+    /// The process id. Only a running binary has one.
     pub fn pid(&self) -> Option<u32> {
-        match &self.origin {
-            Origin::Binary { process, .. } => process.pid(),
-            Origin::Docker(_) | Origin::Environment => None,
-        }
+        self.origin.pid()
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Kills the server with `kill -9` and waits until it is gone.
     ///
     /// # Errors
-    /// [`ServiceError::NotOurs`] for the environment's server.
+    /// [`ServiceError::NotOwned`] for the environment's server.
     pub async fn kill(&mut self) -> Result<(), ServiceError> {
-        match &mut self.origin {
-            Origin::Environment => return Err(ServiceError::NotOurs(self.address)),
-            Origin::Docker(container) => container.kill().await?,
-            Origin::Binary { process, .. } => process.kill().await?,
-        }
-        self.frozen = false;
-        Ok(())
+        self.origin.kill().await
     }
 
-    /// Starts it again after [`Redis::kill`], at the same address, with what its options let it keep: nothing, unless it was
-    /// started with such as [`Redis::DURABLE`]. A server that still runs is killed before.
+    /// Starts the server after [`Redis::kill`], at the same address. It keeps its data only if its options say so, as
+    /// [`Redis::DURABLE`] does. A running server is killed first.
     ///
     /// # Errors
-    /// As of [`Redis::kill`], or it does not answer within a minute.
+    /// As of [`Redis::kill`], or the server does not answer within a minute.
     pub async fn restart(&mut self) -> Result<(), ServiceError> {
-        self.kill().await?;
-        match &mut self.origin {
-            Origin::Environment => return Err(ServiceError::NotOurs(self.address)),
-            Origin::Docker(container) => container.start_again().await?,
-            Origin::Binary { process, .. } => process.start().await?,
-        }
-        self.ready().await
+        self.origin.kill().await?;
+        self.origin.start().await?;
+        self.wait_until_ready().await
     }
 
-    /// As [`Redis::restart`], without anything that it knew.
+    /// As [`Redis::restart`], with all data removed.
     ///
     /// # Errors
     /// As of [`Redis::restart`].
     pub async fn restart_empty(&mut self) -> Result<(), ServiceError> {
-        self.kill().await?;
-        match &mut self.origin {
-            Origin::Environment => return Err(ServiceError::NotOurs(self.address)),
-            Origin::Docker(container) => {
-                // Its address is free once it is gone.
+        self.origin.kill().await?;
+        let port = self.address().port();
+        match self.origin.source_mut() {
+            // `kill` has refused it.
+            Source::Environment => {}
+            Source::Docker(container) => {
+                // The port is free only when the old container is gone.
                 container.remove().await?;
-                **container = docker::start(&self.options, Some(self.address.port())).await?;
+                **container = docker::start(&self.options, Some(port)).await?;
             }
-            Origin::Binary { process, .. } => {
-                binary::forget(process)?;
+            Source::Binary(process) => {
+                binary::remove_data(process)?;
                 process.start().await?;
             }
         }
-        self.ready().await
+        self.wait_until_ready().await
     }
 
-    /// Waits until it answers after it was started again.
-    async fn ready(&mut self) -> Result<(), ServiceError> {
-        match &mut self.origin {
-            Origin::Binary { process, .. } => binary::ready(process, self.address).await.map(|_| ()),
-            Origin::Docker(_) | Origin::Environment => answers(self.address, None).await.map(|_| ()),
+    /// Waits until the server answers after a restart.
+    async fn wait_until_ready(&mut self) -> Result<(), ServiceError> {
+        let address = self.address();
+        match self.origin.source_mut() {
+            Source::Binary(process) => binary::ready(process, address).await.map(|_| ()),
+            Source::Docker(_) | Source::Environment => wait_for_info(address, None).await.map(|_| ()),
         }
     }
 
-    /// Stops it in the middle of whatever it does, until [`Redis::thaw`] or [`Redis::kill`]. Its port stays open, connections
-    /// are accepted, and nobody is answered. Loses nothing, but its keys grow older meanwhile. A server that was killed, or is
-    /// frozen, stays as it is.
+    /// Stops the server in the middle of its work, until [`Redis::thaw`] or [`Redis::kill`]. Its port stays
+    /// open and the system accepts connections, but no command is answered. No data is lost, but keys
+    /// continue to age. A server that is killed or frozen stays as it is.
     ///
     /// # Errors
-    /// [`ServiceError::NotOurs`] for the environment's server.
+    /// [`ServiceError::NotOwned`] for the environment's server.
     pub async fn freeze(&mut self) -> Result<(), ServiceError> {
-        match &mut self.origin {
-            Origin::Environment => return Err(ServiceError::NotOurs(self.address)),
-            _ if self.frozen => {}
-            Origin::Docker(container) => container.freeze().await?,
-            Origin::Binary { process, .. } => process.freeze().await?,
-        }
-        self.frozen = true;
-        Ok(())
+        self.origin.freeze().await
     }
 
-    /// Lets it go on after [`Redis::freeze`], with what it was sent meanwhile. One that is not frozen stays as it is.
+    /// Continues the server after [`Redis::freeze`]; it answers the commands that arrived meanwhile. A server
+    /// that is not frozen stays as it is.
     ///
     /// # Errors
     /// As of [`Redis::freeze`].
     pub async fn thaw(&mut self) -> Result<(), ServiceError> {
-        match &mut self.origin {
-            Origin::Environment => return Err(ServiceError::NotOurs(self.address)),
-            _ if !self.frozen => {}
-            Origin::Docker(container) => container.thaw().await?,
-            Origin::Binary { process, .. } => process.thaw().await?,
-        }
-        self.frozen = false;
-        Ok(())
+        self.origin.thaw().await
     }
 
-    /// Lets its clock jump to so many seconds before (negative) or after everybody else's, from where it goes on.
+    /// Sets the server's clock to the machine's clock plus `ahead_seconds`, which may be negative. The clock
+    /// then goes on from there.
     ///
     /// # Errors
-    /// [`ServiceError::NotOurs`] for a server that was not started by [`Redis::start_own_with_clock`].
+    /// [`ServiceError::NotOwned`] for a server that [`Redis::start_own_with_clock`] did not start.
     pub fn set_clock(&self, ahead_seconds: i64) -> Result<(), ServiceError> {
-        match &self.origin {
-            Origin::Binary { process, own_clock: true } => binary::set_clock(process.folder(), ahead_seconds),
-            _ => Err(ServiceError::NotOurs(self.address)),
+        match self.origin.source() {
+            Source::Binary(process) if self.has_own_clock => {
+                binary::set_clock(process.folder(), ahead_seconds)
+            }
+            _ => Err(ServiceError::NotOwned(self.address())),
         }
     }
 }
 
-/// Waits until a server answers that cannot be watched.
-async fn answers(address: SocketAddr, login: Option<&Url>) -> Result<Info, ServiceError> {
-    let deadline = Instant::now() + PATIENCE;
+fn program() -> Result<Program, ServiceError> {
+    Program::find().ok_or(ServiceError::Missing {
+        name: "Redis",
+        install: "apt-get install redis-server",
+        variable: VARIABLE,
+        example: "redis://127.0.0.1:6379 (a server whose keys may all be lost)",
+    })
+}
+
+/// Waits until a server answers whose process cannot be watched.
+async fn wait_for_info(address: SocketAddr, login: Option<&Url>) -> Result<Info, ServiceError> {
+    let deadline = Instant::now() + START_TIMEOUT;
     loop {
         match protocol::info(address, login).await {
             Ok(info) => return Ok(info),
-            // It has answered, and will say the same again.
+            // A refused login will be refused again.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(wrong(error.to_string()));
+                return Err(invalid_url(error.to_string()));
             }
             Err(error) if Instant::now() > deadline => {
                 let reason = error.to_string();
-                return Err(ServiceError::NotAnswering { address, waited: PATIENCE, reason });
+                return Err(ServiceError::NotAnswering { address, waited: START_TIMEOUT, reason });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-fn url(text: &str) -> Result<Url, ServiceError> {
-    let url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
-    if url.scheme() == "redis" { Ok(url) } else { Err(wrong("a URL begins with redis://")) }
+fn parse_url(text: &str) -> Result<Url, ServiceError> {
+    let url = Url::parse(text).map_err(|error| invalid_url(error.to_string()))?;
+    if url.scheme() == "redis" { Ok(url) } else { Err(invalid_url("the URL must begin with redis://")) }
 }
 
-fn wrong(reason: impl Into<String>) -> ServiceError {
-    ServiceError::Url { variable: VARIABLE, reason: reason.into() }
+fn invalid_url(reason: impl Into<String>) -> ServiceError {
+    ServiceError::InvalidUrl { variable: VARIABLE, reason: reason.into() }
 }

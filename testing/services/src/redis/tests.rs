@@ -1,4 +1,4 @@
-//! A server that is started, killed, frozen, emptied, given another time, and taken away by its gate.
+//! Tests of a server that is started, killed, frozen, emptied, given another time, and made unreachable by its switch.
 
 use std::path::Path;
 
@@ -6,119 +6,119 @@ use tokio::{io::BufReader, net::TcpStream, time::timeout};
 
 use super::*;
 
-async fn ask(address: SocketAddr, words: &[&str]) -> io::Result<String> {
-    let asked = async {
+async fn send(address: SocketAddr, words: &[&str]) -> io::Result<String> {
+    let response = async {
         let mut stream = BufReader::new(TcpStream::connect(address).await?);
-        protocol::ask(&mut stream, words).await
+        protocol::send(&mut stream, words).await
     };
-    timeout(Duration::from_secs(2), asked).await?
+    timeout(Duration::from_secs(2), response).await?
 }
 
-/// 1 if the server knows the key, else 0.
-async fn knows(address: SocketAddr, key: &str) -> String {
-    ask(address, &["EXISTS", key]).await.unwrap()
+/// Returns 1 if the server has the key, else 0.
+async fn exists(address: SocketAddr, key: &str) -> String {
+    send(address, &["EXISTS", key]).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_comes_back_at_its_address_and_nothing_stays_when_it_is_dropped() {
+async fn a_killed_server_restarts_at_the_same_address_and_a_dropped_one_leaves_nothing_behind() {
     let mut server = Redis::start_own(&[]).await.unwrap();
     let address = server.address();
     assert_eq!(server.url(), format!("redis://{address}"));
-    ask(address, &["SET", "key", "value"]).await.unwrap();
-    assert_eq!(knows(address, "key").await, "1");
-    // When it is killed, then nobody answers
+    send(address, &["SET", "key", "value"]).await.unwrap();
+    assert_eq!(exists(address, "key").await, "1");
+    // When it is killed, then nothing answers
     server.kill().await.unwrap();
-    assert!(ask(address, &["PING"]).await.is_err());
-    // When it is started again, then what was in memory is lost
+    assert!(send(address, &["PING"]).await.is_err());
+    // When it is started again, then the data in memory is lost
     server.restart().await.unwrap();
-    assert_eq!(knows(address, "key").await, "0");
-    // When it is dropped, frozen as it may be, then it is gone with its folder
+    assert_eq!(exists(address, "key").await, "0");
+    // When it is dropped while it is frozen, then server and folder are gone
     server.freeze().await.unwrap();
-    let folder = match &server.origin {
-        Origin::Binary { process, .. } => process.folder().to_owned(),
+    let folder = match server.origin.source() {
+        Source::Binary(process) => process.folder().to_owned(),
         _ => Path::new("none").to_owned(),
     };
     assert_eq!(folder.exists(), server.pid().is_some());
     drop(server);
     assert!(!folder.exists());
-    assert!(ask(address, &["PING"]).await.is_err());
+    assert!(send(address, &["PING"]).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_durable_server_keeps_what_it_acknowledged_unless_it_is_emptied() {
+async fn a_durable_server_keeps_acknowledged_writes_until_it_is_emptied() {
     let mut server = Redis::start_own(Redis::DURABLE).await.unwrap();
     let address = server.address();
-    ask(address, &["SET", "key", "value"]).await.unwrap();
+    send(address, &["SET", "key", "value"]).await.unwrap();
     server.restart().await.unwrap();
-    assert_eq!(knows(address, "key").await, "1");
+    assert_eq!(exists(address, "key").await, "1");
     server.restart_empty().await.unwrap();
-    assert_eq!(knows(address, "key").await, "0");
-    // And from then on as before
-    ask(address, &["SET", "key", "value"]).await.unwrap();
+    assert_eq!(exists(address, "key").await, "0");
+    // And the emptied server is durable too
+    send(address, &["SET", "key", "value"]).await.unwrap();
     server.restart().await.unwrap();
-    assert_eq!(knows(address, "key").await, "1");
+    assert_eq!(exists(address, "key").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_server_is_silent_and_goes_on_where_it_was() {
+async fn a_frozen_server_does_not_answer_and_continues_when_thawed() {
     let mut server = Redis::start_own(&[]).await.unwrap();
     let address = server.address();
-    ask(address, &["SET", "key", "value"]).await.unwrap();
+    send(address, &["SET", "key", "value"]).await.unwrap();
     server.freeze().await.unwrap();
     server.freeze().await.unwrap();
-    let silent = ask(address, &["PING"]).await.unwrap_err();
-    assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+    let timed_out = send(address, &["PING"]).await.unwrap_err();
+    assert_eq!(timed_out.kind(), io::ErrorKind::TimedOut);
     server.thaw().await.unwrap();
     server.thaw().await.unwrap();
-    assert_eq!(knows(address, "key").await, "1");
-    // A frozen one can be killed, and is not frozen when it is back
+    assert_eq!(exists(address, "key").await, "1");
+    // A frozen server can be killed, and is not frozen after the restart
     server.freeze().await.unwrap();
     server.restart().await.unwrap();
-    assert_eq!(ask(address, &["PING"]).await.unwrap(), "PONG");
+    assert_eq!(send(address, &["PING"]).await.unwrap(), "PONG");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_behind_a_gate_is_named_by_it() {
-    let (server, gate) = Redis::start_own_behind_gate(&[]).await.unwrap();
-    assert_eq!(server.url(), format!("redis://{}", gate.address()));
-    assert_eq!(ask(gate.address(), &["PING"]).await.unwrap(), "PONG");
-    gate.close();
-    assert!(ask(gate.address(), &["PING"]).await.is_err());
-    assert_eq!(ask(server.address(), &["PING"]).await.unwrap(), "PONG");
+async fn the_url_of_a_server_behind_a_switch_is_the_switch_s() {
+    let (server, switch) = Redis::start_own_behind_switch(&[]).await.unwrap();
+    assert_eq!(server.url(), format!("redis://{}", switch.address()));
+    assert_eq!(send(switch.address(), &["PING"]).await.unwrap(), "PONG");
+    switch.turn_off();
+    assert!(send(switch.address(), &["PING"]).await.is_err());
+    assert_eq!(send(server.address(), &["PING"]).await.unwrap(), "PONG");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_ahead_ends_what_was_to_last_until_then() {
+async fn keys_expire_by_the_clock_that_was_set() {
     let server = Redis::start_own_with_clock(&[]).await.unwrap();
     let address = server.address();
-    ask(address, &["SET", "key", "value", "EX", "600"]).await.unwrap();
-    assert_eq!(knows(address, "key").await, "1");
+    send(address, &["SET", "key", "value", "EX", "600"]).await.unwrap();
+    assert_eq!(exists(address, "key").await, "1");
     server.set_clock(3600).unwrap();
-    assert_eq!(knows(address, "key").await, "0");
-    // And when it jumps back, then what was set meanwhile lasts longer than it should
-    ask(address, &["SET", "key", "value", "EX", "600"]).await.unwrap();
+    assert_eq!(exists(address, "key").await, "0");
+    // When it jumps back, then a key that was set meanwhile lives longer than it should
+    send(address, &["SET", "key", "value", "EX", "600"]).await.unwrap();
     server.set_clock(0).unwrap();
-    let left: u64 = ask(address, &["TTL", "key"]).await.unwrap().parse().unwrap();
+    let left: u64 = send(address, &["TTL", "key"]).await.unwrap().parse().unwrap();
     assert!(left > 3600, "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_s_server_is_taken_as_it_is_with_its_password() {
+async fn the_environment_s_server_is_used_with_its_password_and_never_killed() {
     let own = Redis::start_own(&[]).await.unwrap();
-    ask(own.address(), &["CONFIG", "SET", "requirepass", "se+cr&t=word"]).await.unwrap();
+    send(own.address(), &["CONFIG", "SET", "requirepass", "se+cr&t=word"]).await.unwrap();
     let right = format!("redis://:se+cr%26t%3Dword@{}", own.address());
-    let mut server = Redis::of_environment(&right).await.unwrap();
+    let mut server = Redis::from_environment(&right).await.unwrap();
     assert_eq!(server.url(), right);
     assert!(server.describe().ends_with(", BESPEAK_TEST_REDIS_URL"), "{}", server.describe());
-    // Then it is neither killed, nor frozen, nor given another time
-    assert!(matches!(server.kill().await, Err(ServiceError::NotOurs(_))));
-    assert!(matches!(server.freeze().await, Err(ServiceError::NotOurs(_))));
-    assert!(matches!(server.set_clock(1), Err(ServiceError::NotOurs(_))));
+    // Then it can neither be killed, nor frozen, nor given another time
+    assert!(matches!(server.kill().await, Err(ServiceError::NotOwned(_))));
+    assert!(matches!(server.freeze().await, Err(ServiceError::NotOwned(_))));
+    assert!(matches!(server.set_clock(1), Err(ServiceError::NotOwned(_))));
     drop(server);
-    // And whoever has no password, or another, is told at once
+    // And a missing or wrong password is an error at once
     for wrong in ["", ":secret@"] {
-        let refused = Redis::of_environment(&format!("redis://{wrong}{}", own.address())).await;
-        assert!(matches!(refused, Err(ServiceError::Url { .. })), "{refused:?}");
+        let refused = Redis::from_environment(&format!("redis://{wrong}{}", own.address())).await;
+        assert!(matches!(refused, Err(ServiceError::InvalidUrl { .. })), "{refused:?}");
     }
-    assert!(matches!(url("http://127.0.0.1"), Err(ServiceError::Url { .. })));
+    assert!(matches!(parse_url("http://127.0.0.1"), Err(ServiceError::InvalidUrl { .. })));
 }

@@ -1,10 +1,14 @@
-//! What is known to be sold out, so that refusing a crowd asks the database once per batch and locks nothing.
+//! The sold-out memory: remembers for a short time which resources are sold out, so that refusing a crowd takes one
+//! query per batch and locks nothing.
 //!
-//! A refusal from memory is at most [`REMEMBERED_FOR`] old, never outlives the end of a hold of its resource, and is
-//! forgotten when this process gives units of it back. Whether a key already bears a reservation is never remembered:
-//! that is looked up each time, so a retry finds its own. What other processes found out may be learnt as well: it is
-//! judged by the database's clock alone, whenever and in whatever order it comes, so that bound does not rest on how it
-//! came. Next: `fleet/gate.rs`, which passes it on.
+//! A refusal from memory is based on a state that is at most [`REMEMBERED_FOR`] old, never outlives the end of the
+//! next hold of its resource, and is forgotten when this process gives units of the resource back. Whether an
+//! idempotency key already has a reservation is never remembered: that is looked up each time, so a retry finds its
+//! reservation.
+//!
+//! Other processes share their findings as hints. A hint is judged by version and by the database's clock alone, so
+//! it may arrive late, twice or out of order without extending the bound above. Next:
+//! `coordination/sold_out_channel.rs`, which exchanges the hints.
 
 use std::{
     collections::HashMap,
@@ -17,38 +21,39 @@ use tokio::sync::mpsc;
 use crate::{
     engine::{Outcome, Refusal, Reserve, ResourceId, Timestamp},
     store::Executed,
-    telemetry::{self, GateMessage},
+    telemetry::{self, SoldOutMessage},
 };
 
-/// How long a refusal is remembered: what a refusal may lag another process's give-back by (I6).
+/// How long a shortage is remembered. This bounds how far a refusal may lag behind a give-back by another process
+/// (I6).
 const REMEMBERED_FOR: Duration = Duration::from_millis(50);
 const REMEMBERED_FOR_MICROS: i64 = 50_000;
-/// How long where others are told: whoever asked the database asks it again before the others forget, so that one process
-/// does it for all.
+/// How long a shortage is remembered here while findings are announced to other processes. This process queries the
+/// database again before the others forget, so one process does it for all.
 const RENEWED_AFTER: Duration = Duration::from_millis(35);
-/// How often others are told the same again at the most.
-const TOLD_EVERY: Duration = Duration::from_millis(10);
-/// Resources in memory, above which those that are out of date are dropped.
+/// The shortest time between two announcements of the same shortage.
+const ANNOUNCED_EVERY: Duration = Duration::from_millis(10);
+/// Above this number of remembered resources, outdated entries are dropped.
 const RESOURCES_MAX: usize = 4_096;
 
-/// What a process found out about a resource, for the others.
+/// A finding about a resource, to be shared with other processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StockHint {
     pub(crate) resource: ResourceId,
-    /// The resource's, when this was so: of two notices, the one with the higher version is the newer.
+    /// The resource's version at that moment: of two hints, the one with the higher version is the newer.
     pub(crate) version: u64,
     pub(crate) found: Finding,
 }
 
-/// What was found out.
+/// A finding about a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// So few units were available.
+    /// Too few units were available.
     Short {
         available: u64,
-        /// The database's clock, while the resource was locked.
+        /// The database's clock while the resource was locked.
         as_of: Timestamp,
-        /// When its next hold ends.
+        /// When the next hold of the resource ends.
         next_release_at: Option<Timestamp>,
     },
     /// Units were given back.
@@ -57,23 +62,24 @@ pub(crate) enum Finding {
 
 /// The memory, shared by all lanes.
 #[derive(Debug, Default)]
-pub(crate) struct SoldOut {
+pub(crate) struct SoldOutMemory {
     memory: Mutex<Memory>,
-    /// Where others are told, if anywhere.
-    others: OnceLock<mpsc::Sender<StockHint>>,
+    /// The queue of announcements to other processes; unset if there is no channel.
+    announcements: OnceLock<mpsc::Sender<StockHint>>,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
     known: HashMap<ResourceId, KnownState>,
-    /// What the database's clock said, and when that was known here: it is at least as late as that now, and goes on.
+    /// A time of the database's clock, and the instant at which it was known here. The database's clock now shows at
+    /// least that time plus the time elapsed since.
     clock: Option<(Instant, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum KnownState {
     Short(Shortage),
-    /// Units were given back: nothing of a lower version counts, nor what was read before it happened here.
+    /// Units were given back: a finding of a lower version, or from a read before `here`, no longer counts.
     GivenBack {
         here: Option<Instant>,
         version: u64,
@@ -86,13 +92,13 @@ struct Shortage {
     available: u64,
     as_of: Timestamp,
     next_release_at: Option<Timestamp>,
-    source: Source,
-    told_at: Option<Instant>,
+    source: LearnedFrom,
+    announced_at: Option<Instant>,
 }
 
-/// Who asked the database.
+/// Which process made the finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
+enum LearnedFrom {
     Here { read_at: Instant },
     Elsewhere { arrived_at: Instant },
 }
@@ -101,18 +107,19 @@ enum Source {
 #[derive(Debug)]
 pub(super) struct Remembered {
     pub(super) refusal: Refusal,
-    /// Whether another process found it out.
+    /// Whether another process made the finding.
     pub(super) from_elsewhere: bool,
 }
 
-impl SoldOut {
-    /// From now on tells others what is found out here. What cannot be queued is dropped: others ask the database then.
-    pub(crate) fn tell(&self, others: mpsc::Sender<StockHint>) {
-        // Set once, when the process starts.
-        let _ = self.others.set(others);
+impl SoldOutMemory {
+    /// Announces findings of this process to `queue` from now on. A hint that does not fit into the queue is dropped:
+    /// other processes then query the database themselves.
+    pub(crate) fn announce_to(&self, queue: mpsc::Sender<StockHint>) {
+        // It is set once, when the process starts.
+        let _ = self.announcements.set(queue);
     }
 
-    /// Learns from what became of a batch.
+    /// Learns from the outcomes of a committed batch.
     pub(super) fn observe(&self, executed: &Executed) {
         let mut memory = self.memory();
         memory.clock = Some((Instant::now(), executed.now));
@@ -139,7 +146,7 @@ impl SoldOut {
     fn observe_shortage(&self, memory: &mut Memory, id: &ResourceId, executed: &Executed, found: Finding) {
         let Finding::Short { available, as_of, next_release_at } = found else { return };
         let (version, read_at) = (executed.version_of(id), executed.read_at);
-        let mut told_at = None;
+        let mut announced_at = None;
         match memory.known.get(id) {
             Some(KnownState::GivenBack { here, version: given })
                 if *given > version || here.is_some_and(|at| at >= read_at) =>
@@ -151,30 +158,30 @@ impl SoldOut {
                     return;
                 }
                 if (earlier.version, earlier.available) == (version, available) {
-                    told_at = earlier.told_at.filter(|at| at.elapsed() < TOLD_EVERY);
+                    announced_at = earlier.announced_at.filter(|at| at.elapsed() < ANNOUNCED_EVERY);
                 }
             }
             Some(KnownState::GivenBack { .. }) | None => {}
         }
-        if told_at.is_none() && self.tell_others(id, version, found) {
-            told_at = Some(Instant::now());
+        if announced_at.is_none() && self.announce(id, version, found) {
+            announced_at = Some(Instant::now());
         }
-        let source = Source::Here { read_at };
-        let short = Shortage { version, available, as_of, next_release_at, source, told_at };
+        let source = LearnedFrom::Here { read_at };
+        let short = Shortage { version, available, as_of, next_release_at, source, announced_at };
         memory.known.insert(id.clone(), KnownState::Short(short));
     }
 
     fn observe_give_back(&self, memory: &mut Memory, id: &ResourceId, version: u64) {
         let given = KnownState::GivenBack { here: Some(Instant::now()), version };
-        // Whoever remembers it as short was told so lately, and so was this process.
+        // Only if this process remembered a shortage recently may other processes remember one too.
         if let Some(KnownState::Short(short)) = memory.known.insert(id.clone(), given)
             && short.since().elapsed() < 2 * REMEMBERED_FOR
         {
-            self.tell_others(id, version, Finding::GivenBack);
+            self.announce(id, version, Finding::GivenBack);
         }
     }
 
-    /// Learns what another process found out. What is older than what is known is ignored, whenever it comes.
+    /// Learns the finding of another process. A hint that is older than what is known is ignored.
     pub(crate) fn learn(&self, StockHint { resource, version, found }: StockHint) {
         let mut memory = self.memory();
         let earlier = memory.known.get(&resource);
@@ -192,15 +199,16 @@ impl SoldOut {
                     }
                     None => false,
                 };
-                let source = Source::Elsewhere { arrived_at: Instant::now() };
-                let short = Shortage { version, available, as_of, next_release_at, source, told_at: None };
+                let source = LearnedFrom::Elsewhere { arrived_at: Instant::now() };
+                let short =
+                    Shortage { version, available, as_of, next_release_at, source, announced_at: None };
                 (!outdated && !memory.is_too_old(as_of)).then_some(KnownState::Short(short))
             }
         };
-        telemetry::count_gate_message(if news.is_some() {
-            GateMessage::Learnt
+        telemetry::count_sold_out_message(if news.is_some() {
+            SoldOutMessage::Learnt
         } else {
-            GateMessage::Outdated
+            SoldOutMessage::Outdated
         });
         if let Some(news) = news {
             memory.known.insert(resource, news);
@@ -208,19 +216,20 @@ impl SoldOut {
         }
     }
 
-    /// Whether a hold may be refused from memory, once its key was looked up. Only one of a single item: of several, the
-    /// first by id that is missing or short must be named.
+    /// Whether a hold may be refused from memory once its idempotency key was looked up. Only a hold of a single
+    /// item: of several items, the first one by id that is missing or short must be named, which needs the database.
     pub(super) fn covers(&self, reserve: &Reserve) -> bool {
         self.short(&self.memory(), reserve).is_some()
     }
 
-    /// The refusal of a hold whose key bears nothing, at the store's `now`; none where that must be asked.
+    /// The refusal of a hold whose idempotency key has no reservation, at the store's `now`; `None` if the database
+    /// must decide.
     pub(super) fn refusal(&self, reserve: &Reserve, now: Timestamp) -> Option<Remembered> {
         let mut memory = self.memory();
         let short = self.short(&memory, reserve)?;
         memory.clock = Some((Instant::now(), now));
-        let from_elsewhere = matches!(short.source, Source::Elsewhere { .. });
-        // How long it took to get here nobody knows; how long ago it was so, the database's clock does.
+        let from_elsewhere = matches!(short.source, LearnedFrom::Elsewhere { .. });
+        // How long the hint was under way is unknown, but its age by the database's clock is known.
         if short.next_release_at.is_some_and(|at| at <= now)
             || (from_elsewhere && memory.is_too_old(short.as_of))
         {
@@ -248,18 +257,18 @@ impl SoldOut {
 
     fn is_fresh(&self, short: &Shortage) -> bool {
         let lasts = match short.source {
-            Source::Here { .. } if self.others.get().is_some() => RENEWED_AFTER,
+            LearnedFrom::Here { .. } if self.announcements.get().is_some() => RENEWED_AFTER,
             _ => REMEMBERED_FOR,
         };
         short.since().elapsed() < lasts
     }
 
-    /// Says whether it was queued.
-    fn tell_others(&self, id: &ResourceId, version: u64, found: Finding) -> bool {
-        let Some(others) = self.others.get() else { return false };
-        let queued = others.try_send(StockHint { resource: id.clone(), version, found }).is_ok();
+    /// Announces a finding to other processes; returns whether it was queued.
+    fn announce(&self, id: &ResourceId, version: u64, found: Finding) -> bool {
+        let Some(queue) = self.announcements.get() else { return false };
+        let queued = queue.try_send(StockHint { resource: id.clone(), version, found }).is_ok();
         if !queued {
-            telemetry::count_gate_message(GateMessage::Dropped);
+            telemetry::count_sold_out_message(SoldOutMessage::Dropped);
         }
         queued
     }
@@ -270,20 +279,20 @@ impl SoldOut {
 }
 
 impl Shortage {
-    /// Whether this was found out after what is of that version and instant.
+    /// Whether this finding is newer than one of that version and instant.
     fn is_newer_than(&self, version: u64, as_of: Timestamp) -> bool {
         self.version > version || self.as_of > as_of
     }
 
     fn since(&self) -> Instant {
         match self.source {
-            Source::Here { read_at: since } | Source::Elsewhere { arrived_at: since } => since,
+            LearnedFrom::Here { read_at: since } | LearnedFrom::Elsewhere { arrived_at: since } => since,
         }
     }
 }
 
 impl Memory {
-    /// Whether what was so then is surely longer ago than anyone may be refused by it.
+    /// Whether a state of that instant is certainly older than a refusal may be.
     fn is_too_old(&self, as_of: Timestamp) -> bool {
         self.clock.is_some_and(|(known_at, said)| {
             let since = i64::try_from(known_at.elapsed().as_micros()).unwrap_or(i64::MAX);

@@ -1,4 +1,5 @@
-//! What is learnt from other processes, and what they are told: whatever comes, in whatever order, however late.
+//! Tests of the hints between processes: a hint may arrive late, twice or in any order without causing a wrong
+//! refusal.
 
 use std::time::{Duration, Instant};
 
@@ -70,23 +71,23 @@ fn gave_back(version: u64, now: Timestamp) -> Executed {
     executed(Ok(Accepted::Resource { resource, change: ResourceChange::Unchanged }), version, now)
 }
 
-fn refuses(memory: &SoldOut, now: Timestamp) -> bool {
+fn refuses(memory: &SoldOutMemory, now: Timestamp) -> bool {
     memory.refusal(&hold(1), now).is_some()
 }
 
 #[test]
-fn what_another_found_is_good_until_fifty_milliseconds_after_it_was_so_by_the_database_s_clock() {
-    for (asked_at, refused) in [(0, true), (49, true), (50, false), (5_000, false)] {
-        let memory = SoldOut::default();
+fn a_finding_of_another_process_is_valid_for_fifty_milliseconds_by_the_database_s_clock() {
+    for (at_millis, refused) in [(0, true), (49, true), (50, false), (5_000, false)] {
+        let memory = SoldOutMemory::default();
         memory.learn(short(3, at(0)));
-        assert!(memory.covers(&hold(1)), "it came just now");
-        assert_eq!(refuses(&memory, at(asked_at)), refused, "{asked_at} ms later");
+        assert!(memory.covers(&hold(1)), "it arrived just now");
+        assert_eq!(refuses(&memory, at(at_millis)), refused, "{at_millis} ms later");
     }
 }
 
 #[test]
-fn what_comes_too_late_is_not_even_learnt() {
-    let memory = SoldOut::default();
+fn a_hint_that_arrives_too_late_is_not_learnt() {
+    let memory = SoldOutMemory::default();
     memory.observe(&found_short(1, at(1_000)));
     memory.observe(&gave_back(2, at(1_001)));
     memory.learn(short(9, at(900)));
@@ -95,9 +96,9 @@ fn what_comes_too_late_is_not_even_learnt() {
 
 #[test]
 fn an_older_version_never_undoes_a_give_back_and_a_newer_one_does() {
-    // Whether units were given back here, or elsewhere
+    // Units were given back by this process, or by another one.
     for here in [true, false] {
-        let memory = SoldOut::default();
+        let memory = SoldOutMemory::default();
         if here {
             memory.observe(&gave_back(5, at(0)));
         } else {
@@ -106,19 +107,19 @@ fn an_older_version_never_undoes_a_give_back_and_a_newer_one_does() {
         }
         assert!(!refuses(&memory, at(1)));
         memory.learn(short(4, at(1)));
-        assert!(!refuses(&memory, at(1)), "it was so before, and comes after");
+        assert!(!refuses(&memory, at(1)), "an older finding that arrives later");
         memory.learn(short(5, at(2)));
-        assert!(refuses(&memory, at(2)), "it was so after");
+        assert!(refuses(&memory, at(2)), "a newer finding");
         memory.learn(given_back(5));
-        assert!(refuses(&memory, at(2)), "that give-back is known");
+        assert!(refuses(&memory, at(2)), "that give-back is known already");
         memory.learn(given_back(6));
         assert!(!refuses(&memory, at(2)));
     }
 }
 
 #[test]
-fn it_never_outlives_the_next_hold() {
-    let memory = SoldOut::default();
+fn a_finding_never_outlives_the_next_hold() {
+    let memory = SoldOutMemory::default();
     let found = Finding::Short { available: 0, as_of: at(0), next_release_at: Some(at(10)) };
     memory.learn(StockHint { resource: room(), version: 1, found });
     assert!(refuses(&memory, at(9)));
@@ -126,8 +127,8 @@ fn it_never_outlives_the_next_hold() {
 }
 
 #[test]
-fn fewer_units_than_are_there_are_not_refused() {
-    let memory = SoldOut::default();
+fn a_hold_of_no_more_units_than_are_available_is_not_refused() {
+    let memory = SoldOutMemory::default();
     let found = Finding::Short { available: 2, as_of: at(0), next_release_at: None };
     memory.learn(StockHint { resource: room(), version: 1, found });
     assert!(memory.refusal(&hold(2), at(0)).is_none());
@@ -137,55 +138,55 @@ fn fewer_units_than_are_there_are_not_refused() {
 }
 
 #[test]
-fn others_are_told_once_that_it_is_short_and_once_that_it_is_not() {
-    let memory = SoldOut::default();
-    let (sender, mut told) = mpsc::channel(8);
-    memory.tell(sender);
+fn a_shortage_and_its_end_are_each_announced_once() {
+    let memory = SoldOutMemory::default();
+    let (sender, mut announced) = mpsc::channel(8);
+    memory.announce_to(sender);
     memory.observe(&gave_back(1, at(0)));
-    assert!(told.try_recv().is_err(), "nobody remembers it as short");
+    assert!(announced.try_recv().is_err(), "no process remembers a shortage");
     memory.observe(&found_short(2, at(1)));
     memory.observe(&found_short(2, at(2)));
-    assert_eq!(told.try_recv(), Ok(short(2, at(1))));
-    assert!(told.try_recv().is_err(), "that again so soon is no news");
+    assert_eq!(announced.try_recv(), Ok(short(2, at(1))));
+    assert!(announced.try_recv().is_err(), "the same finding again, too soon");
     memory.observe(&gave_back(3, at(3)));
     memory.observe(&gave_back(4, at(4)));
-    assert_eq!(told.try_recv(), Ok(given_back(3)));
-    assert!(told.try_recv().is_err());
+    assert_eq!(announced.try_recv(), Ok(given_back(3)));
+    assert!(announced.try_recv().is_err());
 }
 
 #[test]
-fn who_learnt_it_tells_that_units_were_given_back() {
-    let memory = SoldOut::default();
-    let (sender, mut told) = mpsc::channel(8);
-    memory.tell(sender);
+fn a_process_that_learnt_of_a_shortage_announces_the_give_back() {
+    let memory = SoldOutMemory::default();
+    let (sender, mut announced) = mpsc::channel(8);
+    memory.announce_to(sender);
     memory.learn(short(2, at(0)));
     memory.observe(&gave_back(3, at(1)));
-    assert_eq!(told.try_recv(), Ok(given_back(3)));
+    assert_eq!(announced.try_recv(), Ok(given_back(3)));
 }
 
 #[test]
-fn what_does_not_fit_the_queue_is_dropped() {
-    let memory = SoldOut::default();
-    let (sender, mut told) = mpsc::channel(1);
-    memory.tell(sender);
+fn an_announcement_that_does_not_fit_the_queue_is_dropped() {
+    let memory = SoldOutMemory::default();
+    let (sender, mut announced) = mpsc::channel(1);
+    memory.announce_to(sender);
     memory.observe(&found_short(2, at(1)));
     memory.observe(&gave_back(3, at(2)));
-    assert_eq!(told.try_recv(), Ok(short(2, at(1))));
-    assert!(told.try_recv().is_err(), "there was no place for it");
-    assert!(!refuses(&memory, at(3)), "here it is known all the same");
+    assert_eq!(announced.try_recv(), Ok(short(2, at(1))));
+    assert!(announced.try_recv().is_err(), "the queue was full");
+    assert!(!refuses(&memory, at(3)), "this process knows it all the same");
 }
 
 #[test]
-fn where_others_are_told_the_database_is_asked_again_before_they_forget() {
-    let (alone, in_fleet) = (SoldOut::default(), SoldOut::default());
-    let (sender, _told) = mpsc::channel(1);
-    in_fleet.tell(sender);
+fn a_process_that_announces_queries_the_database_before_the_others_forget() {
+    let (alone, shared) = (SoldOutMemory::default(), SoldOutMemory::default());
+    let (sender, _announced) = mpsc::channel(1);
+    shared.announce_to(sender);
     let ago = RENEWED_AFTER + Duration::from_millis(1);
     let read_at = Instant::now().checked_sub(ago).expect("the clock is older");
-    for memory in [&alone, &in_fleet] {
+    for memory in [&alone, &shared] {
         memory.observe(&Executed { read_at, ..found_short(1, at(0)) });
     }
-    assert!(!in_fleet.covers(&hold(1)));
-    // Unless this machine has just stood still.
+    assert!(!shared.covers(&hold(1)));
+    // Unless this machine has just been paused.
     assert_eq!(alone.covers(&hold(1)), read_at.elapsed() < REMEMBERED_FOR);
 }

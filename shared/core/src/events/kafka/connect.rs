@@ -1,4 +1,4 @@
-//! How brokers are spoken to: addresses, TLS, and who this is.
+//! The configuration that every Kafka client shares: brokers, TLS, login, and what its callbacks do.
 
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
@@ -13,11 +13,11 @@ use crate::{
     telemetry,
 };
 
-/// What every client of these brokers is configured with.
+/// The configuration of every client of these brokers.
 pub(super) fn client(config: &KafkaOptions) -> ClientConfig {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &config.servers).set("client.id", "bespeak");
-    // A broker that comes back is used again within a second.
+    // Reconnect within a second when a broker is back; the defaults back off up to ten seconds.
     client.set("reconnect.backoff.ms", "100").set("reconnect.backoff.max.ms", "1000");
     let security = &config.security;
     let protocol = match (&security.login, security.tls) {
@@ -28,7 +28,8 @@ pub(super) fn client(config: &KafkaOptions) -> ClientConfig {
     };
     client.set("security.protocol", protocol);
     if security.tls {
-        // The OpenSSL of this build has no folder of its own: librdkafka looks where systems keep theirs.
+        // The vendored OpenSSL has no folder of certificates; with `probe`, librdkafka searches the usual places of a
+        // system.
         client.set("ssl.ca.location", security.ca_file.as_deref().unwrap_or("probe"));
     }
     match &security.login {
@@ -44,7 +45,7 @@ pub(super) fn client(config: &KafkaOptions) -> ClientConfig {
     client
 }
 
-/// What clients tell this process: errors and statistics; and where they get tokens from.
+/// The callbacks of a client: errors, statistics, and tokens for a login.
 pub(super) struct Context {
     region: Option<String>,
 }
@@ -62,7 +63,7 @@ impl Context {
 impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
-    // An outage is told once by whoever meets it; librdkafka says so for each broker, at each attempt.
+    // The caller that meets an outage logs it once; librdkafka reports it for every broker and every attempt.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
     }
@@ -85,13 +86,14 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        tracing::info!(?rebalance, "the partitions of this consumer change");
-        telemetry::count_rejoined();
+        tracing::info!(?rebalance, "the partition assignment of this consumer changes");
+        telemetry::count_rebalance();
     }
 }
 
-/// A token of Amazon MSK's IAM, for the credentials of the environment. Called by a thread of librdkafka, or by one that
-/// polls; what it asks for is fetched by a runtime of its own.
+/// Fetches a token of Amazon MSK's IAM login for the credentials of the environment. The caller is a thread of
+/// librdkafka or one that polls, neither of which may enter a runtime, so the request runs on a thread and a runtime
+/// of its own.
 #[cfg(feature = "msk-iam")]
 fn msk_iam_token(region: String) -> Result<OAuthToken, Box<dyn std::error::Error>> {
     use aws_msk_iam_sasl_signer::generate_auth_token;
@@ -101,8 +103,8 @@ fn msk_iam_token(region: String) -> Result<OAuthToken, Box<dyn std::error::Error
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         let token = generate_auth_token(Region::new(region));
-        let patient = async { tokio::time::timeout(std::time::Duration::from_secs(10), token).await };
-        match runtime.block_on(patient) {
+        let with_timeout = async { tokio::time::timeout(std::time::Duration::from_secs(10), token).await };
+        match runtime.block_on(with_timeout) {
             Ok(token) => token.map_err(|error| error.to_string()),
             Err(_) => Err("no credentials within 10 s".to_owned()),
         }
@@ -114,5 +116,5 @@ fn msk_iam_token(region: String) -> Result<OAuthToken, Box<dyn std::error::Error
 
 #[cfg(not(feature = "msk-iam"))]
 fn msk_iam_token(_: String) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-    Err("this build has no login by MSK IAM: build it with the feature msk-iam".into())
+    Err("this build has no login with MSK IAM: build it with the feature msk-iam".into())
 }

@@ -1,7 +1,8 @@
-//! The native consumer: a member of a group, whose offsets are committed after the database's commit.
+//! The Kafka consumer of a long-running process: a member of a consumer group that commits offsets after the
+//! database's commit.
 //!
-//! What it was given and did not commit comes again, to it or to another; the inbox knows it. Never: an offset committed for
-//! a record that is neither applied nor set aside.
+//! Records whose offset was not committed are delivered again, to this member or another, and the inbox recognises
+//! them. Never: a committed offset of a record that was neither applied nor stored as a dead letter.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,14 +24,14 @@ use crate::{
     telemetry,
 };
 
-/// Records that one transaction takes at the most, and their bytes.
+/// The most records in one transaction, and the bytes after which a batch is full.
 const BATCH_RECORDS: usize = 1_000;
 const BATCH_BYTES: usize = 8 << 20;
-/// After an error of the event log.
+/// The pause after an error of the event log.
 const AFTER_ERROR: Duration = Duration::from_millis(5);
-/// How long it waits after the database failed: at first, and at the most.
-const AGAIN_FIRST: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// The first and the longest back-off after the database failed.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// A member of a consumer group.
 pub struct KafkaConsumer {
@@ -39,7 +40,7 @@ pub struct KafkaConsumer {
 }
 
 impl KafkaConsumer {
-    /// Joins the group when it is run. `consumer` applies what it reads.
+    /// A member that joins the group when it runs. `consumer` applies the records.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
@@ -50,7 +51,7 @@ impl KafkaConsumer {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            // The shortest that brokers take by default: whoever is gone is replaced soon.
+            // The shortest session time-out that brokers accept by default, so that a dead member is replaced soon.
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "500")
             .set("fetch.wait.max.ms", "50")
@@ -61,26 +62,27 @@ impl KafkaConsumer {
         Ok(Self { stream, consumer })
     }
 
-    /// Consumes until told to stop; then finishes the batch under way, commits its offsets, and leaves the group.
+    /// Consumes until `stop` is cancelled; then finishes the current batch, commits its offsets, and leaves the group.
     pub async fn run(self, stop: CancellationToken) {
-        while let Some(gathered) = self.gather(&stop).await {
-            match gathered {
-                Ok(records) => self.settle(records, &stop).await,
+        while let Some(batch) = self.next_batch(&stop).await {
+            match batch {
+                Ok(records) => self.apply_and_commit(records, &stop).await,
                 Err(error) => {
-                    // An outage leaves a queue of errors, which stand before what comes after it: they are passed by at
-                    // once, and come no faster than librdkafka tries to connect.
-                    tracing::debug!(%error, "no events can be read from the topic");
+                    // An outage leaves a queue of errors in front of the next records. They are skipped quickly:
+                    // librdkafka adds no more than one per attempt to connect, so a longer pause would only delay the
+                    // recovery.
+                    tracing::debug!(%error, "the topic cannot be read");
                     tokio::time::sleep(AFTER_ERROR).await;
                 }
             }
         }
-        // The last offsets are committed before the group hears of it.
+        // Commit the last offsets before leaving the group, so that the next member does not start earlier than needed.
         let _ = self.stream.commit_consumer_state(CommitMode::Sync);
         self.stream.unsubscribe();
     }
 
-    /// Waits for a record, and takes those that are there already; `None` when told to stop.
-    async fn gather(&self, stop: &CancellationToken) -> Option<Result<Vec<Record>, KafkaError>> {
+    /// Waits for a record, and adds those that have arrived already. `None` when `stop` is cancelled.
+    async fn next_batch(&self, stop: &CancellationToken) -> Option<Result<Vec<Record>, KafkaError>> {
         let first = tokio::select! {
             () = stop.cancelled() => return None,
             first = self.stream.recv() => first,
@@ -92,7 +94,7 @@ impl KafkaConsumer {
         let mut bytes = size(&first);
         let mut records = vec![first];
         while records.len() < BATCH_RECORDS && bytes < BATCH_BYTES {
-            // An error that waits there comes again.
+            // Ends the batch at an error as well; the next call to `recv` will meet further errors of the same outage.
             let Some(Ok(message)) = self.stream.recv().now_or_never() else { break };
             let record = record(&message);
             bytes += size(&record);
@@ -101,17 +103,17 @@ impl KafkaConsumer {
         Some(Ok(records))
     }
 
-    /// Applies records, and commits their offsets; where it must wait for the database, it waits here, so that none is
+    /// Applies records and commits their offsets. Waits here while the database is unavailable, so that no record is
     /// passed over.
-    async fn settle(&self, mut records: Vec<Record>, stop: &CancellationToken) {
-        let mut wait = AGAIN_FIRST;
+    async fn apply_and_commit(&self, mut records: Vec<Record>, stop: &CancellationToken) {
+        let mut wait = BACK_OFF_FIRST;
         while !records.is_empty() {
             let done = match self.consumer.consume(&records).await {
                 Ok(_) => records.len(),
                 Err(stopped) => {
-                    if wait == AGAIN_FIRST {
+                    if wait == BACK_OFF_FIRST {
                         tracing::error!(
-                            reason = telemetry::chain(&stopped.why),
+                            reason = telemetry::chain(&stopped.cause),
                             "events cannot be consumed; they wait in the topic"
                         );
                     }
@@ -119,7 +121,7 @@ impl KafkaConsumer {
                 }
             };
             crate::failpoint::reach("consumer.applied").await;
-            self.commit(&records[..done]);
+            self.commit_offsets(&records[..done]);
             records.drain(..done);
             if records.is_empty() {
                 return;
@@ -128,19 +130,20 @@ impl KafkaConsumer {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            wait = (2 * wait).min(AGAIN_MAX);
+            wait = (2 * wait).min(BACK_OFF_MAX);
         }
     }
 
-    /// Notes, per partition, the offset after the last record. What fails is committed with the next, or comes again.
-    fn commit(&self, records: &[Record]) {
+    /// Commits, per partition, the offset after the last record. If that fails, the offset is committed with the next
+    /// batch, or the records are delivered again.
+    fn commit_offsets(&self, records: &[Record]) {
         let mut next: HashMap<(&str, i32), i64> = HashMap::new();
         for Record { origin, .. } in records {
             next.insert((&origin.topic, origin.partition), origin.offset + 1);
         }
         let mut offsets = TopicPartitionList::with_capacity(next.len());
         for ((topic, partition), offset) in next {
-            // It fails only for offsets that no broker gives.
+            // Fails only for negative offsets, which no broker assigns.
             let _ = offsets.add_partition_offset(topic, partition, Offset::Offset(offset));
         }
         if offsets.count() == 0 {
@@ -148,7 +151,7 @@ impl KafkaConsumer {
         }
         let stored = self.stream.store_offsets(&offsets);
         if let Err(error) = stored.and_then(|()| self.stream.commit(&offsets, CommitMode::Async)) {
-            tracing::debug!(%error, "offsets are not committed now: these partitions are another's by now");
+            tracing::debug!(%error, "the offsets cannot be committed: another member may own these partitions by now");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Dead letters in a topic beside that of the events: the original record and its headers, with what went wrong.
+//! Dead letters in a topic beside the topic of events: the original record and its headers, with the reason.
 //!
-//! A topic cannot forget single records, so the books note which were replayed or dropped. Headers: `dlq_reason`,
-//! `dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_attempts`; where the record is too large for the topic, `dlq_omitted`
-//! and nothing of it: it is read from where it came from.
+//! Single records of a topic cannot be deleted, so the database records which dead letters were replayed or dropped.
+//! Headers that are added: `dlq_reason`, `dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_attempts`, `dlq_time`. If
+//! the record is too large for the topic, only these and `dlq_omitted` are stored, and the original is read from the
+//! topic of events.
 
 use std::{collections::HashSet, ops::ControlFlow, sync::Arc};
 
@@ -11,7 +12,7 @@ use rdkafka::{error::KafkaError, producer::FutureProducer};
 
 use super::{
     connect::Context,
-    publish::{is_of_record, producer, send},
+    publish::{is_fault_of_record, producer, send},
     read_topic,
 };
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
     },
     store::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter},
 };
+
+/// The longest reason that is stored, in characters.
+const REASON_CHARACTERS_MAX: usize = 1_000;
 
 const REASON: &str = "dlq_reason";
 const TOPIC: &str = "dlq_topic";
@@ -40,7 +44,7 @@ pub struct TopicDeadLetters {
 }
 
 impl TopicDeadLetters {
-    /// Those of a topic of events; `store` notes what was done with them.
+    /// The dead letters of a topic of events. `store` records their resolutions.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
@@ -74,7 +78,7 @@ impl TopicDeadLetters {
         }
     }
 
-    /// The record at one place of a topic.
+    /// Reads one record of a topic.
     async fn record_at(&self, topic: &str, id: DeadLetterId) -> Result<Option<Record>, DeadLetterError> {
         let only = move |record: &Record| {
             if record.origin.offset > id.offset {
@@ -86,9 +90,9 @@ impl TopicDeadLetters {
         Ok(self.read(topic.to_owned(), there, only).await?.into_iter().next())
     }
 
-    async fn settle(&self, id: DeadLetterId, settled: Resolution) -> Result<(), DeadLetterError> {
+    async fn resolve(&self, id: DeadLetterId, resolution: Resolution) -> Result<(), DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        if self.store.resolve_dead_letter(&topic, id, settled).await? {
+        if self.store.resolve_dead_letter(&topic, id, resolution).await? {
             Ok(())
         } else {
             Err(DeadLetterError::Unknown(id))
@@ -103,8 +107,8 @@ impl DeadLetterSink for TopicDeadLetters {
         for letter in letters {
             let mut record = to_record(letter, Timestamp::now());
             let kept = match send(&self.producer, &topic, &record).await {
-                Err(error) if is_of_record(&error) => {
-                    // What stands where it came from is read from there.
+                Err(error) if is_fault_of_record(&error) => {
+                    // Too large for this topic as well: store a reference to the original instead.
                     let bytes = record.value.take().map_or(0, |value| value.len());
                     record.key = None;
                     record.headers.retain(|(name, _)| name.starts_with("dlq_"));
@@ -127,15 +131,16 @@ impl DeadLetterQueue for TopicDeadLetters {
         limit: usize,
     ) -> Result<Vec<StoredDeadLetter>, DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        let settled: HashSet<_> = self.store.resolved_dead_letters(&topic).await?.iter().map(place).collect();
-        // There is one partition, so the order of ids is that of the topic.
+        let resolved: HashSet<_> =
+            self.store.resolved_dead_letters(&topic).await?.iter().map(place).collect();
+        // The topic has one partition, so the order of ids is the order of the topic.
         let from = move |_| Some(after.map_or(0, |id| id.offset + 1));
         let mut left = limit;
         let wanted = move |record: &Record| {
             if left == 0 {
                 return ControlFlow::Break(());
             }
-            let open = !settled.contains(&(record.origin.partition, record.origin.offset));
+            let open = !resolved.contains(&(record.origin.partition, record.origin.offset));
             left -= usize::from(open);
             ControlFlow::Continue(open)
         };
@@ -144,8 +149,8 @@ impl DeadLetterQueue for TopicDeadLetters {
 
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
         let topic = self.config.dead_letter_topic();
-        let settled = self.store.resolved_dead_letters(&topic).await?;
-        if settled.contains(&id) {
+        let resolved = self.store.resolved_dead_letters(&topic).await?;
+        if resolved.contains(&id) {
             return Err(DeadLetterError::Unknown(id));
         }
         let record = self.record_at(&topic, id).await?.ok_or(DeadLetterError::Unknown(id))?;
@@ -166,12 +171,12 @@ impl DeadLetterQueue for TopicDeadLetters {
         send(&self.producer, &record.origin.topic, &record)
             .await
             .map_err(|error| DeadLetterError::Unavailable(error.to_string()))?;
-        self.settle(id, Resolution::Replayed).await
+        self.resolve(id, Resolution::Replayed).await
     }
 
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         self.get(id).await?;
-        self.settle(id, Resolution::Dropped).await
+        self.resolve(id, Resolution::Dropped).await
     }
 }
 
@@ -179,14 +184,13 @@ fn place(id: &DeadLetterId) -> (i32, i64) {
     (id.partition, id.offset)
 }
 
-/// The record of a letter: the original, and what went wrong.
+/// Encodes a dead letter: the original record with the `dlq_` headers.
 fn to_record(letter: &DeadLetter, now: Timestamp) -> Record {
     let DeadLetter { record, reason, attempts } = letter;
     let mut record = record.clone();
     let origin = &record.origin;
     let added = [
-        // As long as anybody reads.
-        (REASON, reason.chars().take(1_000).collect()),
+        (REASON, reason.chars().take(REASON_CHARACTERS_MAX).collect()),
         (TOPIC, origin.topic.to_string()),
         (PARTITION, origin.partition.to_string()),
         (OFFSET, origin.offset.to_string()),
@@ -197,7 +201,7 @@ fn to_record(letter: &DeadLetter, now: Timestamp) -> Record {
     record
 }
 
-/// The letter of a record: the original without what was added.
+/// Decodes a dead letter: the record without the `dlq_` headers.
 fn kept(mut record: Record) -> StoredDeadLetter {
     let id = DeadLetterId { partition: record.origin.partition, offset: record.origin.offset };
     let text = |name| record.header(name).unwrap_or_default();

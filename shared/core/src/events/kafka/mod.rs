@@ -1,7 +1,8 @@
-//! Kafka, and what speaks its protocol: the event log of everything that is more than one process.
+//! The event log on Kafka, or on another broker that speaks its protocol.
 //!
-//! `publish.rs` is the relay's way into a topic, `consume.rs` the native consumer, `letters.rs` the topic of dead letters,
-//! `topics.rs` makes sure that topics are there. Next: `connect.rs` for how brokers are spoken to.
+//! `publish.rs` is the publisher of the relay, `consume.rs` the consumer of a long-running process, `dead_letters.rs`
+//! the topic of dead letters; `topics.rs` creates and checks the topics; `read.rs` reads a topic for operators. Next:
+//! `connect.rs` for the configuration that every client shares.
 
 mod connect;
 mod consume;
@@ -22,7 +23,7 @@ pub use publish::KafkaPublisher;
 pub use read::read_topic;
 pub use topics::{TopicError, ensure_topics};
 
-/// A record as it was read.
+/// Copies a message into a record.
 fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map(|headers| {
         let header = |header: Header<'_, &[u8]>| {

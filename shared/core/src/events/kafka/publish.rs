@@ -1,7 +1,8 @@
-//! The relay's way into a topic: idempotent, acknowledged by all in-sync replicas, one event of a key in flight.
+//! The publisher for Kafka: an idempotent producer, acknowledged by all in-sync replicas, one event per key in flight.
 //!
-//! A broker refuses a whole batch for one record that is too large. So what was refused is sent again alone, and only what is
-//! refused then counts as refused: a poison event blocks its own key, never its neighbours' (I10).
+//! Receives events and returns a result for each. A broker refuses a whole batch for one record that is too large, so
+//! every refused event is sent again alone, and only an event that is refused alone counts as refused. A poison event
+//! thus blocks its own key, and no other (I10).
 
 use std::{
     collections::HashMap,
@@ -26,21 +27,21 @@ use crate::{
     events::{KafkaOptions, PublishError, Publisher},
 };
 
-/// Keys with an event in flight, at the most: well below what librdkafka's queue takes.
+/// The most keys with an event in flight: well below the capacity of librdkafka's queue.
 const IN_FLIGHT_MAX: usize = 10_000;
-/// How long an event may take to be acknowledged, in milliseconds; then it counts as not sent, though it may arrive.
+/// The time-out for the acknowledgement of an event, in milliseconds. The event may still arrive afterwards.
 const DELIVERY_TIMEOUT_MS: &str = "10000";
 
-/// A way into a topic.
+/// Publishes events to a topic.
 pub struct KafkaPublisher {
     config: KafkaOptions,
     source: String,
-    /// One that failed for good is replaced.
+    /// The current producer. A producer that failed for good is replaced.
     producer: RwLock<Arc<FutureProducer<Context>>>,
 }
 
 impl KafkaPublisher {
-    /// Connects when there is something to publish.
+    /// A publisher that connects in the background.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
@@ -58,57 +59,65 @@ impl KafkaPublisher {
         producer: &FutureProducer<Context>,
         event: &OutboxEvent,
     ) -> Result<(), PublishError> {
-        send(producer, &self.config.topic, &record(event, &self.source)).await.map_err(failed)
+        send(producer, &self.config.topic, &record(event, &self.source)).await.map_err(publish_error)
     }
 
-    /// Sends the events of one key one after the other, until one fails.
-    async fn chain(
+    /// Sends the events of one key one after the other, until one fails. The events behind it are not sent, because a
+    /// later event must not overtake the one that will be retried (I8).
+    async fn send_in_order(
         &self,
         producer: &FutureProducer<Context>,
         events: Vec<(usize, &OutboxEvent)>,
     ) -> Vec<(usize, Result<(), PublishError>)> {
-        let mut became = Vec::with_capacity(events.len());
+        let mut results = Vec::with_capacity(events.len());
         let mut broken = false;
         for (at, event) in events {
             let sent = if broken { Err(PublishError::Behind) } else { self.send(producer, event).await };
             broken |= sent.is_err();
-            became.push((at, sent));
+            results.push((at, sent));
         }
-        became
+        results
     }
 
-    /// A producer that met an error that it cannot recover from, or that could send nothing, is replaced: an idempotent
-    /// one that broke off in the middle may be refused ever after by a broker that has seen another end of it.
-    fn replace_if_broken(&self, producer: Arc<FutureProducer<Context>>, became: &[Result<(), PublishError>]) {
+    /// Replaces a producer after a fatal error, or after a batch of which it could send nothing: if a broker saw the
+    /// sequence of an idempotent producer end elsewhere than the producer did, it may refuse everything that this
+    /// producer sends.
+    fn replace_if_broken(
+        &self,
+        producer: Arc<FutureProducer<Context>>,
+        results: &[Result<(), PublishError>],
+    ) {
         let fatal = producer.client().fatal_error();
         if let Some((code, reason)) = &fatal {
             tracing::error!(%code, reason, "the Kafka producer failed for good and is replaced");
         }
-        let away = became.iter().any(|became| matches!(became, Err(PublishError::Unavailable(_))));
-        if fatal.is_some() || (away && !became.iter().any(Result::is_ok)) {
+        let unavailable = results.iter().any(|result| matches!(result, Err(PublishError::Unavailable(_))));
+        if fatal.is_some() || (unavailable && !results.iter().any(Result::is_ok)) {
             self.replace(producer);
         }
     }
 
-    /// Takes another producer from now on. What this one had not sent yet, it never sends.
+    /// Uses a new producer from now on. The old one never sends what it has not sent yet.
     fn replace(&self, producer: Arc<FutureProducer<Context>>) {
         if let Ok(fresh) = self::producer(&self.config) {
             *self.producer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
         producer.purge(PurgeConfig::default().queue().inflight());
-        // Its end waits for its thread.
+        // Dropping a producer joins its polling thread, which must not block a thread of the runtime.
         std::thread::spawn(move || drop(producer));
     }
 }
 
-/// Events under way. Dropped before all of them are reported on, nothing of them is sent any more: whoever gave up waiting
-/// may be about to freeze, or may have lost its leases.
-struct UnderWay<'a> {
+/// Events in flight. If this is dropped while `producer` is set, the caller gave up before all results were known,
+/// because its process is about to be frozen or because it lost its leases. Nothing more of these events may be sent
+/// then: another relay may already be publishing them, and an event that leaves later would come after newer ones of
+/// its key.
+struct InFlight<'a> {
     publisher: &'a KafkaPublisher,
     producer: Option<Arc<FutureProducer<Context>>>,
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
             self.publisher.replace(producer);
@@ -120,31 +129,37 @@ impl Drop for UnderWay<'_> {
 impl Publisher for KafkaPublisher {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let producer = self.producer();
-        let mut under_way = UnderWay { publisher: self, producer: Some(producer.clone()) };
+        let mut in_flight = InFlight { publisher: self, producer: Some(producer.clone()) };
+        // Keys are independent of each other; within a key, the next event waits for the acknowledgement of the last
+        // one.
         let mut chains: HashMap<&str, Vec<(usize, &OutboxEvent)>> = HashMap::new();
         for (at, event) in events.iter().enumerate() {
             chains.entry(&event.key).or_default().push((at, event));
         }
-        let mut became = vec![Err(PublishError::Behind); events.len()];
-        let chains: Vec<_> = chains.into_values().map(|chain| self.chain(&producer, chain)).collect();
+        let mut results = vec![Err(PublishError::Behind); events.len()];
+        let chains: Vec<_> = chains.into_values().map(|chain| self.send_in_order(&producer, chain)).collect();
         let mut sent = stream::iter(chains).buffer_unordered(IN_FLIGHT_MAX);
         while let Some(chain) = sent.next().await {
             for (at, result) in chain {
-                became[at] = result;
+                results[at] = result;
             }
         }
-        for (event, became) in events.iter().zip(&mut became) {
-            if matches!(became, Err(PublishError::Rejected(_))) {
-                *became = self.send(&producer, event).await;
+        // A refusal may be the fault of another record in the same batch. Alone, an event is refused only for itself.
+        // The events behind it stay unsent, so the order of its key is kept.
+        for (event, result) in events.iter().zip(&mut results) {
+            if matches!(result, Err(PublishError::Rejected(_))) {
+                *result = self.send(&producer, event).await;
             }
         }
         drop(sent);
-        under_way.producer = None;
-        self.replace_if_broken(producer, &became);
-        became
+        // Every result is known, so the producer may be used again.
+        in_flight.producer = None;
+        self.replace_if_broken(producer, &results);
+        results
     }
 }
 
+/// An idempotent producer: librdkafka's own retries neither duplicate nor reorder records.
 pub(super) fn producer(config: &KafkaOptions) -> Result<FutureProducer<Context>, KafkaError> {
     connect::client(config)
         .set("enable.idempotence", "true")
@@ -157,7 +172,7 @@ pub(super) fn producer(config: &KafkaOptions) -> Result<FutureProducer<Context>,
         .create_with_context(Context::new(config))
 }
 
-/// Sends a record to a topic, and waits until it is acknowledged.
+/// Sends a record to a topic and waits for its acknowledgement.
 pub(super) async fn send(
     producer: &FutureProducer<Context>,
     topic: &str,
@@ -174,14 +189,18 @@ pub(super) async fn send(
     producer.send(to, Duration::from_secs(5)).await.map(drop).map_err(|(error, _)| error)
 }
 
-/// Whose fault it is: the record's, or that of the way.
-fn failed(error: KafkaError) -> PublishError {
+/// Tells a refusal of the record from an outage.
+fn publish_error(error: KafkaError) -> PublishError {
     let reason = error.to_string();
-    if is_of_record(&error) { PublishError::Rejected(reason) } else { PublishError::Unavailable(reason) }
+    if is_fault_of_record(&error) {
+        PublishError::Rejected(reason)
+    } else {
+        PublishError::Unavailable(reason)
+    }
 }
 
-/// Whether another record would fare better.
-pub(super) fn is_of_record(error: &KafkaError) -> bool {
+/// Whether the broker refused this record, and would take another one.
+pub(super) fn is_fault_of_record(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

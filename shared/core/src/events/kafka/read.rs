@@ -1,4 +1,4 @@
-//! Reads a topic as it stands, outside of any group: for operators and audits.
+//! Reads a topic from one offset to another, outside of any consumer group: for operators and audits.
 
 use std::{
     collections::HashMap,
@@ -19,16 +19,37 @@ use super::{
 };
 use crate::{engine::Timestamp, envelope::Record, events::KafkaOptions};
 
-/// How long a broker may take to answer, and how long no record may come before the end.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it is waited for records behind the end that the broker has told.
+/// The time-out for an answer of a broker, and for the next record before the end of a partition.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The wait for records behind the end that the broker reported.
 const AT_END: Duration = Duration::from_millis(500);
 
-/// Shows `visit` the records of a topic, each partition in order, from an offset (by partition; `None` skips it) to what is
-/// its end now, until it breaks off. Blocks: a thread of its own calls it.
+/// A partition that is being read.
+struct Progress {
+    /// The offset to read next.
+    next: i64,
+    /// The end: the high watermark when the read began.
+    high: i64,
+}
+
+impl Progress {
+    fn is_at_end(&self) -> bool {
+        self.next >= self.high
+    }
+}
+
+/// Passes the records of a topic to `visit`, those of each partition in order, from an offset to the end that the
+/// partition has now, until `visit` breaks off. `from` returns the first offset of a partition; `None` skips the
+/// partition. Blocks, so call it on a thread that may block.
+///
+/// The end of a partition is its high watermark when the read began, so that a topic that keeps growing does not keep
+/// the reader for ever. Some brokers report a watermark that lies before the end of the last batch. So when every
+/// partition is at its watermark, the reader waits [`AT_END`] for further records, and takes them unless they were
+/// written after the read began. `PartitionEOF` ends a partition only at its watermark; records that are missing
+/// before it are an error.
 ///
 /// # Errors
-/// No broker answers, or records that should be there do not come.
+/// No broker answers, or a record before the end does not arrive in time.
 pub fn read_topic(
     config: &KafkaOptions,
     topic: &str,
@@ -41,39 +62,27 @@ pub fn read_topic(
         .set("enable.partition.eof", "true")
         .create_with_context(Context::new(config))?;
     let began = Timestamp::now().as_millisecond();
-    let metadata = metadata_of(&consumer, topic)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let mut ends: HashMap<i32, (i64, i64)> = HashMap::new();
-    let mut at = TopicPartitionList::new();
-    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-        let Some(from) = from(partition) else { continue };
-        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
-        if from.max(low) < high {
-            at.add_partition_offset(topic, partition, Offset::Offset(from.max(low)))?;
-            ends.insert(partition, (from.max(low), high));
-        }
-    }
-    consumer.assign(&at)?;
-    // Some brokers tell an end that lies before the last batch's: what follows at once is read too.
-    while !ends.is_empty() {
-        let all_told = ends.values().all(|(next, high)| next >= high);
-        let message = match consumer.poll(if all_told { AT_END } else { PATIENCE }) {
+    let mut partitions = assign(&consumer, topic, from)?;
+    while !partitions.is_empty() {
+        let all_at_end = partitions.values().all(Progress::is_at_end);
+        let message = match consumer.poll(if all_at_end { AT_END } else { TIMEOUT }) {
             Some(Ok(message)) => message,
-            None if all_told => break,
+            None if all_at_end => break,
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ends.retain(|other, (next, high)| *other != partition || *next < *high);
+                partitions.retain(|other, progress| *other != partition || !progress.is_at_end());
                 continue;
             }
             Some(Err(error)) => return Err(error),
             None => return Err(KafkaError::NoMessageReceived),
         };
         let record = record(&message);
-        let Some((next, high)) = ends.get_mut(&record.origin.partition) else { continue };
-        if *next >= *high && message.timestamp().to_millis().is_some_and(|at| at > began) {
-            ends.remove(&record.origin.partition);
+        let Some(progress) = partitions.get_mut(&record.origin.partition) else { continue };
+        // Behind the reported end, a record that was written after the read began is not part of it.
+        if progress.is_at_end() && message.timestamp().to_millis().is_some_and(|at| at > began) {
+            partitions.remove(&record.origin.partition);
             continue;
         }
-        *next = record.origin.offset + 1;
+        progress.next = record.origin.offset + 1;
         if visit(record).is_break() {
             break;
         }
@@ -81,13 +90,38 @@ pub fn read_topic(
     Ok(())
 }
 
-/// What brokers say of a topic. A login by token is answered while the consumer is polled, so it is, between two questions.
+/// Assigns every partition that has records to read, and returns how far each is to be read.
+fn assign(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    from: impl Fn(i32) -> Option<i64>,
+) -> Result<HashMap<i32, Progress>, KafkaError> {
+    let metadata = metadata_of(consumer, topic)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let mut progress = HashMap::new();
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+        let Some(from) = from(partition) else { continue };
+        let (low, high) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
+        // Retention may have deleted the records before `low`.
+        let next = from.max(low);
+        if next < high {
+            assignment.add_partition_offset(topic, partition, Offset::Offset(next))?;
+            progress.insert(partition, Progress { next, high });
+        }
+    }
+    consumer.assign(&assignment)?;
+    Ok(progress)
+}
+
+/// Fetches the metadata of a topic. A login by token gets its token only while the consumer is polled, so the
+/// consumer is polled between two attempts.
 fn metadata_of(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Metadata, KafkaError> {
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match consumer.fetch_metadata(Some(topic), Duration::from_secs(2)) {
-            Err(_) if Instant::now() < until => drop(consumer.poll(Duration::from_millis(50))),
-            asked => return asked,
+            Err(_) if Instant::now() < deadline => drop(consumer.poll(Duration::from_millis(50))),
+            fetched => return fetched,
         }
     }
 }

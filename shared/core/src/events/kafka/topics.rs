@@ -1,4 +1,4 @@
-//! Makes sure that topics are there, with as many partitions as the configuration names.
+//! Creates the topics if they are missing, and checks their partitions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,13 +12,13 @@ use rdkafka::{
 use super::connect::{self, Context};
 use crate::events::{KafkaOptions, Login};
 
-/// How long brokers may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time-out for an answer of the brokers.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a topic is not as it must be.
+/// The reason why a topic cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicError {
-    /// No broker answers; it may do so later.
+    /// No broker answers; a retry may succeed.
     #[error("no broker of {servers} answers: {reason}")]
     Unavailable {
         /// The brokers.
@@ -26,17 +26,17 @@ pub enum TopicError {
         /// What librdkafka said.
         reason: String,
     },
-    /// It has another number of partitions, by which keys would be spread in another way.
+    /// The topic has another number of partitions than configured, so keys would be assigned to other partitions.
     #[error(
-        "the topic {topic} has {found} partitions and BESPEAK_EVENTS_PARTITIONS names {expected}: name {found}, or another \
-         topic (events of one key must stay in one partition)"
+        "the topic {topic} has {found} partitions, but BESPEAK_EVENTS_PARTITIONS is {expected}: set it to {found}, or use \
+         another topic (events of one key must stay in one partition)"
     )]
     Partitions {
         /// The topic.
         topic: String,
-        /// How many it has.
+        /// The partitions that it has.
         found: usize,
-        /// How many it must have.
+        /// The partitions that are configured.
         expected: i32,
     },
     /// The broker refuses to create it.
@@ -44,16 +44,16 @@ pub enum TopicError {
     Refused {
         /// The topic.
         topic: String,
-        /// What the broker said.
+        /// The reason given by the broker.
         reason: String,
     },
 }
 
-/// Creates the topic of events and that of its dead letters where they are missing, and checks the partitions of the
-/// first. Cancel-safe.
+/// Creates the topic of events and the topic of dead letters if they are missing, and checks the number of partitions
+/// of the former. Cancel-safe.
 ///
 /// # Errors
-/// No broker answers, or the topic is not as it must be.
+/// No broker answers, a topic cannot be created, or it has another number of partitions.
 pub async fn ensure_topics(config: &KafkaOptions) -> Result<(), TopicError> {
     let unavailable = |error: KafkaError| TopicError::Unavailable {
         servers: config.servers.clone(),
@@ -61,23 +61,25 @@ pub async fn ensure_topics(config: &KafkaOptions) -> Result<(), TopicError> {
     };
     let admin: AdminClient<Context> =
         connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
-    // Its thread is given the tokens of a login by IAM, which an administrator's is not.
-    let asking: FutureProducer<Context> =
+    // Metadata is fetched through a producer: its polling thread gets tokens for a login by IAM, that of an admin
+    // client does not.
+    let producer: FutureProducer<Context> =
         connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
-    let asking = Arc::new(asking);
+    let producer = Arc::new(producer);
     let dead_letters = config.dead_letter_topic();
-    let copies = || TopicReplication::Fixed(config.replicas);
+    let replication = || TopicReplication::Fixed(config.replicas);
     let topics = [
-        NewTopic::new(&config.topic, config.partitions, copies()),
-        NewTopic::new(&dead_letters, 1, copies()),
+        NewTopic::new(&config.topic, config.partitions, replication()),
+        NewTopic::new(&dead_letters, 1, replication()),
     ];
-    // An account may be allowed to use topics and not to create any.
-    let there = partitions_of(&asking, [&config.topic, &dead_letters]).await.map_err(unavailable)?;
-    let missing = topics.iter().zip(there).filter(|(_, partitions)| *partitions == 0).map(|(topic, _)| topic);
+    // Create only missing topics: an account may be allowed to use topics and not to create any.
+    let existing = partitions_of(&producer, [&config.topic, &dead_letters]).await.map_err(unavailable)?;
+    let missing =
+        topics.iter().zip(existing).filter(|(_, partitions)| *partitions == 0).map(|(topic, _)| topic);
     let missing: Vec<_> = missing.collect();
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
     if let (Some(Login::MskIam { .. }), false) = (&config.security.login, missing.is_empty()) {
-        let reason = "with a login by IAM topics are not created here: create both yourself".to_owned();
+        let reason = "topics cannot be created with a login by IAM: create both yourself".to_owned();
         return Err(TopicError::Refused { topic: format!("{} or {dead_letters}", config.topic), reason });
     }
     let created = if missing.is_empty() {
@@ -92,23 +94,23 @@ pub async fn ensure_topics(config: &KafkaOptions) -> Result<(), TopicError> {
             Err((topic, code)) => return Err(TopicError::Refused { topic, reason: code.to_string() }),
         }
     }
-    let [found] = partitions_of(&asking, [&config.topic]).await.map_err(unavailable)?;
+    let [found] = partitions_of(&producer, [&config.topic]).await.map_err(unavailable)?;
     if i32::try_from(found) == Ok(config.partitions) {
         return Ok(());
     }
     Err(TopicError::Partitions { topic: config.topic.clone(), found, expected: config.partitions })
 }
 
-/// How many partitions topics have; 0 where there is no such topic. All topics are asked for, because a broker may create
-/// one that is asked for by name.
+/// The number of partitions of each topic; 0 if the topic does not exist. Fetches the metadata of all topics, because
+/// a broker may create a topic whose metadata is requested by name.
 async fn partitions_of<const N: usize>(
-    asking: &Arc<FutureProducer<Context>>,
+    producer: &Arc<FutureProducer<Context>>,
     names: [&str; N],
 ) -> Result<[usize; N], KafkaError> {
-    let asking = asking.clone();
-    // This question blocks.
-    let asked = tokio::task::spawn_blocking(move || asking.client().fetch_metadata(None, PATIENCE)).await;
-    let metadata = asked.map_err(|_| KafkaError::Canceled)??;
+    let producer = producer.clone();
+    // librdkafka's call blocks its thread.
+    let fetched = tokio::task::spawn_blocking(move || producer.client().fetch_metadata(None, TIMEOUT)).await;
+    let metadata = fetched.map_err(|_| KafkaError::Canceled)??;
     let partitions = |name| {
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         found.map_or(0, |topic| topic.partitions().len())

@@ -1,27 +1,30 @@
-//! Redlock: a lock that is held by whoever holds its key on a majority of independent Redis nodes, as "Distributed Locks with
-//! Redis" describes it (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>).
+//! Redlock: a lock that belongs to the process that holds its key on a majority of independent Redis nodes, as
+//! "Distributed Locks with Redis" describes it
+//! (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>).
 //!
-//! Taken with `SET NX PX` of a value that was drawn for this grant alone, and only if a majority said so within the lease, less
-//! what that took and an allowance for drift; released and extended by scripts that compare the value first. Each node
-//! has its own time-out, and nobody waits for more nodes than decide; but each hears what a holder says in order, so that
-//! what is given back is not taken afterwards on a node that was late.
+//! A lock is taken with `SET NX PX` of a value that is drawn for this grant, and is granted only if a majority of
+//! nodes agreed within the lease, less the time that took and an allowance for clock drift. Scripts that compare the
+//! value first release and extend it. Each node has its own time-out, and a caller waits for no more nodes than
+//! decide; but each node receives the calls of a holder in order, so that a lock that was released is not taken
+//! afterwards on a slow node.
 //!
-//! *Guaranteed*, as long as nodes forget nothing and clocks, theirs and ours, run at about the same speed: one holder at a
-//! time; as many nodes may be away as leave a majority. *Not guaranteed*: that the holder still holds it when it acts, as of any
-//! lock that ends by itself. And two may be granted the same lock where a node restarts without what it knew (the Redis
-//! documentation asks to delay restarts by the longest lease, or to persist with `appendfsync always`), is emptied
-//! (`FLUSHALL`), fails over to a replica that had not heard of it, or has a clock that jumps: Redis ends keys by wall-clock time.
-//! Kleppmann calls it "neither fish nor fowl" for these assumptions
+//! *Guaranteed*, as long as nodes forget nothing and all clocks run at about the same speed: one holder at a time,
+//! while any majority of the nodes is available. *Not guaranteed*: that the holder still holds the lock when it acts,
+//! as with every lock that expires. And two processes may hold the same lock if a node restarts without its data (the
+//! Redis documentation advises to delay restarts by the longest lease, or to persist with `appendfsync always`), is
+//! emptied (`FLUSHALL`), fails over to a replica that had not received the key, or has a clock that jumps: Redis
+//! expires keys by wall-clock time. Kleppmann calls the algorithm "neither fish nor fowl" for these assumptions
 //! (<https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>).
 //!
-//! *Fencing.* The description has none, and an `INCR` on each node is none: majorities differ, and a counter that was 5 on one
-//! node may be 1 on the next two. Here each node counts per name as it grants; a grant's number is the highest that
-//! its majority told, and it counts only once a majority *holds* that number, so that the next majority, which shares a node
-//! with this one, counts on from there. Most often all nodes tell the same and nothing more is to be done; else it costs a
-//! second round. A node raises its counter only while it still knows the grant, so no number is raised behind the next holder's
-//! back. Nodes that know no counter begin at their clock in microseconds, so numbers grow also where all were emptied.
+//! *Fencing.* The description has no fencing numbers, and an `INCR` on each node gives none: majorities differ, and a
+//! counter that was 5 on one node may be 1 on the next two. Here each node counts its grants per name. The number of
+//! a grant is the highest that its majority returned, and it counts only once a majority *holds* that number: the
+//! next majority shares a node with this one, and so counts on from there. Usually all nodes return the same number
+//! and nothing remains to be done; otherwise a second round raises the counters. A node raises its counter only while
+//! it holds the key of this grant, so no counter is raised under the next holder. A node without a counter starts at
+//! its clock in microseconds, so numbers grow even if all nodes were emptied.
 //!
-//! Next: `node.rs` for one node, `scripts.rs` for what it runs.
+//! Next: `node.rs` for one node, `scripts.rs` for the scripts that it runs.
 
 mod node;
 mod scripts;
@@ -35,17 +38,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::node::{LockNode, Question};
-use super::{DistributedLock, Grant, LockError, LockKind, LockName, valid_until};
-
-/// Which nodes, and how patiently they are asked.
-#[derive(Clone)]
-pub struct RedlockOptions {
-    /// Independent nodes: no replica of another. An odd number, since a fourth adds nothing that three do not have.
-    pub urls: Vec<String>,
-    /// How long a node is waited for, a connection included. Much shorter than any lease.
-    pub node_timeout: Duration,
-}
+use self::node::{LockCall, LockNode};
+use super::{DistributedLock, Grant, LockError, LockKind, LockName, RedlockOptions, valid_until};
 
 /// A lock on a majority of Redis nodes.
 #[derive(Clone)]
@@ -53,18 +47,19 @@ pub struct Redlock {
     nodes: Arc<[Arc<LockNode>]>,
 }
 
-/// What a round of questions came to.
+/// The votes of the nodes on a call.
 #[derive(Debug, Default)]
-struct Round {
-    /// What those nodes said that said yes.
+struct Votes {
+    /// The numbers that agreeing nodes returned.
     yes: Vec<u64>,
+    /// The nodes that refused.
     no: usize,
-    /// What one of those said that failed.
+    /// The error of a node that failed, if any did.
     failed: Option<String>,
 }
 
 impl Redlock {
-    /// Connects to each node when it is first asked.
+    /// Connects to each node with its first call.
     pub fn new(options: RedlockOptions) -> Self {
         let RedlockOptions { urls, node_timeout } = options;
         let node = |url: String| Arc::new(LockNode::new(url, node_timeout));
@@ -75,42 +70,48 @@ impl Redlock {
         self.nodes.len() / 2 + 1
     }
 
-    /// Asks all nodes at once, each in a task of its own, so that whoever is not waited for is told all the same; until a
-    /// majority has said yes, or cannot any more and has answered.
-    async fn ask(&self, question: Question) -> Round {
+    /// Calls all nodes at once, until they have decided: a majority agreed, or no majority can agree any more and a
+    /// majority has answered.
+    ///
+    /// Each call is a task of its own. Dropping the slower calls with this future would leave open whether their nodes
+    /// received them; as tasks, they are all carried out, in the order in which this holder made them.
+    async fn call_all(&self, call: LockCall) -> Votes {
         let (sender, mut answers) = mpsc::channel(self.nodes.len().max(1));
         for node in self.nodes.iter() {
-            let (asked, sender) = (node.ask(question.clone()), sender.clone());
-            // A round that is decided listens to nobody.
-            tokio::spawn(async move { sender.send(asked.await).await });
+            // `call` takes the holder's place in the node's order here and now, not when the task is first polled.
+            let (answer, sender) = (node.call(call.clone()), sender.clone());
+            // The send fails if the round is decided already.
+            tokio::spawn(async move { sender.send(answer.await).await });
         }
         drop(sender);
-        let mut round = Round::default();
+        let mut votes = Votes::default();
         let mut open = self.nodes.len();
-        // One that said no and one that failed leave it to the third whether others hold it, or nobody can say.
         let (mut granted, mut refused) = (false, false);
         while open > 0 && !granted && !refused {
             let Some(answer) = answers.recv().await else { break };
             open -= 1;
             match answer {
-                Ok(0) => round.no += 1,
-                Ok(said) => round.yes.push(said),
-                Err(reason) => round.failed = Some(reason),
+                Ok(0) => votes.no += 1,
+                Ok(number) => votes.yes.push(number),
+                Err(reason) => votes.failed = Some(reason),
             }
-            granted = round.yes.len() >= self.quorum();
-            let answered = round.yes.len() + round.no;
-            refused = round.yes.len() + open < self.quorum() && answered >= self.quorum();
+            granted = votes.yes.len() >= self.quorum();
+            let answered = votes.yes.len() + votes.no;
+            // Of three nodes, one refusal and one failure make a majority impossible, but leave open whether others
+            // hold the lock or the nodes are down. The answer of the third node decides.
+            refused = votes.yes.len() + open < self.quorum() && answered >= self.quorum();
         }
-        round
+        votes
     }
 
-    /// A majority said yes, or else said no: anything else is that nobody can say.
-    fn decided(&self, round: &Round) -> Result<bool, LockError> {
-        if round.yes.len() >= self.quorum() {
+    /// Whether a majority agreed. It is an error if fewer than a majority answered at all, for then the state is
+    /// unknown.
+    fn decision(&self, votes: &Votes) -> Result<bool, LockError> {
+        if votes.yes.len() >= self.quorum() {
             return Ok(true);
         }
-        let answered = round.yes.len() + round.no;
-        match &round.failed {
+        let answered = votes.yes.len() + votes.no;
+        match &votes.failed {
             Some(reason) if answered < self.quorum() => Err(LockError::NoQuorum {
                 answered,
                 nodes: self.nodes.len(),
@@ -121,21 +122,28 @@ impl Redlock {
         }
     }
 
-    /// Takes back what a grant that came to nothing may have left on some nodes; in the background, since nobody need know.
-    fn take_back(&self, name: &LockName, holder: Uuid) {
+    /// Removes the keys that a failed attempt may have left on some nodes. Runs in the background, since no caller
+    /// needs the result: keys that remain expire with their lease.
+    fn undo(&self, name: &LockName, holder: Uuid) {
         for node in self.nodes.iter() {
-            tokio::spawn(node.ask(Question::end(name, holder, Duration::ZERO)));
+            tokio::spawn(node.call(LockCall::end(name, holder, Duration::ZERO)));
         }
     }
 
-    /// The number that a majority holds: the highest that was told, once so many know it.
-    async fn fence(&self, name: &LockName, holder: Uuid, told: &[u64]) -> Result<Option<u64>, LockError> {
-        let highest = told.iter().copied().max().unwrap_or(0);
-        if told.iter().filter(|number| **number == highest).count() >= self.quorum() {
+    /// The fencing number of a grant: the highest that a node returned, once a majority holds it. `None` if the lock
+    /// was lost meanwhile.
+    async fn agree_on_number(
+        &self,
+        name: &LockName,
+        holder: Uuid,
+        numbers: &[u64],
+    ) -> Result<Option<u64>, LockError> {
+        let highest = numbers.iter().copied().max().unwrap_or(0);
+        if numbers.iter().filter(|number| **number == highest).count() >= self.quorum() {
             return Ok(Some(highest));
         }
-        let raised = self.ask(Question::raise(name, holder, highest)).await;
-        Ok(self.decided(&raised)?.then_some(highest))
+        let raised = self.call_all(LockCall::raise(name, holder, highest)).await;
+        Ok(self.decision(&raised)?.then_some(highest))
     }
 }
 
@@ -146,10 +154,11 @@ impl DistributedLock for Redlock {
     }
 
     async fn try_acquire(&self, name: &LockName, lease: Duration) -> Result<Option<Grant>, LockError> {
-        let (asked, holder) = (Instant::now(), Uuid::new_v4());
-        let round = self.ask(Question::take(name, holder, lease)).await;
-        let fencing = match self.decided(&round) {
-            Ok(true) => self.fence(name, holder, &round.yes).await,
+        // The lease is measured from before the first node receives the call, because a node starts it no earlier.
+        let (began, holder) = (Instant::now(), Uuid::new_v4());
+        let votes = self.call_all(LockCall::take(name, holder, lease)).await;
+        let fencing = match self.decision(&votes) {
+            Ok(true) => self.agree_on_number(name, holder, &votes.yes).await,
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
@@ -159,34 +168,34 @@ impl DistributedLock for Redlock {
                 holder,
                 fencing,
                 granted: Instant::now(),
-                valid_until: valid_until(asked, lease),
+                valid_until: valid_until(began, lease),
             })
         });
         match grant {
             Ok(Some(grant)) if grant.is_valid() => Ok(Some(grant)),
             Ok(Some(_)) => {
-                self.take_back(name, holder);
+                self.undo(name, holder);
                 Err(LockError::Lapsed { name: name.clone() })
             }
             other => {
-                self.take_back(name, holder);
+                self.undo(name, holder);
                 other
             }
         }
     }
 
     async fn extend(&self, grant: &mut Grant, lease: Duration) -> Result<bool, LockError> {
-        let asked = Instant::now();
-        let round = self.ask(Question::end(&grant.name, grant.holder, lease)).await;
-        let held = self.decided(&round)?;
-        grant.valid_until = if held { valid_until(asked, lease) } else { asked };
-        // What took longer than it lasts was not extended.
+        let began = Instant::now();
+        let votes = self.call_all(LockCall::end(&grant.name, grant.holder, lease)).await;
+        let held = self.decision(&votes)?;
+        grant.valid_until = if held { valid_until(began, lease) } else { began };
+        // An extension that took longer than the lease is none.
         Ok(held && grant.is_valid())
     }
 
     async fn release(&self, grant: Grant, at_least: Duration) -> Result<bool, LockError> {
         let owed = grant.owed(at_least);
-        let round = self.ask(Question::end(&grant.name, grant.holder, owed)).await;
-        self.decided(&round)
+        let votes = self.call_all(LockCall::end(&grant.name, grant.holder, owed)).await;
+        self.decision(&votes)
     }
 }

@@ -1,6 +1,7 @@
-//! One Redis node: a connection that comes back by itself, and a time-out on everything.
+//! One Redis node of a Redlock: a connection that is restored by itself, a time-out on every call, and the order of
+//! calls.
 //!
-//! Never: a password in what it says. What fails is said in words, since what matters is how many failed.
+//! Errors are texts, because callers only count failed nodes and show one reason. Never: a password in an error.
 
 use std::{
     collections::HashMap,
@@ -22,141 +23,149 @@ use super::{
 };
 use crate::redis_client;
 
-/// How often a question is asked whose connection breaks; each on a connection of its own.
-const TRIES: usize = 3;
-/// How long what was sent may stay unacknowledged before a connection counts as broken.
+/// The most attempts of a call whose connection breaks, each on another connection.
+const ATTEMPTS_MAX: usize = 3;
+/// The time after which a connection with unacknowledged data counts as broken.
 const UNHEARD_FOR: Duration = Duration::from_secs(2);
 
 pub(super) struct LockNode {
     url: String,
-    patience: Duration,
+    timeout: Duration,
     connection: OnceCell<ConnectionManager>,
-    turns: Turns,
+    last_calls: LastCalls,
 }
 
-/// The last question of each holder that was not answered yet. What is said of a lock must reach the node in the order in
-/// which it was said: a lock that was given back before the node heard that it was taken would stay taken.
+/// The last unfinished call of each holder, as a token that is cancelled when the call is over.
+///
+/// A node must receive the calls of a holder in the order in which they were made. A caller does not wait for slow
+/// nodes, so a release may be made while the node has not yet received the take; if the release arrived first, the
+/// lock would be taken afterwards and stay taken for its whole lease.
 #[derive(Default)]
-struct Turns(Mutex<HashMap<Uuid, CancellationToken>>);
+struct LastCalls(Mutex<HashMap<Uuid, CancellationToken>>);
 
-/// A question's place behind the last one of its holder; it is over when this is dropped, however that comes about.
+/// The place of a call behind the previous call of its holder. Dropping it ends the call for those behind it, however
+/// the call came to its end: by an answer, a time-out, a panic, or because its task was cancelled.
 struct Turn {
     node: Arc<LockNode>,
     holder: Uuid,
-    before: Option<CancellationToken>,
+    previous: Option<CancellationToken>,
     over: CancellationToken,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         self.over.cancel();
-        let mut last = self.node.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Unless another came behind it.
+        let mut last = self.node.last_calls.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // If the entry is not cancelled, it belongs to a later call of this holder.
         if last.get(&self.holder).is_some_and(CancellationToken::is_cancelled) {
             last.remove(&self.holder);
         }
     }
 }
 
-/// What every node is asked alike: yes is a number above 0.
+/// A call that all nodes receive alike. The answer is a number; 0 means no.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+pub(super) struct LockCall {
     script: &'static str,
     name: LockName,
     holder: Uuid,
-    /// Milliseconds, or a number to raise the counter to.
+    /// Milliseconds, or the number to raise the counter to.
     number: u64,
 }
 
-impl Question {
-    /// Takes the lock; the answer is the number of the grant on this node.
+impl LockCall {
+    /// Takes the lock. The answer is the number of the grant on this node.
     pub(super) fn take(name: &LockName, holder: Uuid, lease: Duration) -> Self {
         Self { script: TAKE, name: name.clone(), holder, number: millis(lease).max(1) }
     }
 
-    /// Raises the counter.
+    /// Raises the counter to `number`.
     pub(super) fn raise(name: &LockName, holder: Uuid, number: u64) -> Self {
         Self { script: RAISE, name: name.clone(), holder, number }
     }
 
-    /// Extends the lock, or releases it where nothing of it is to stay.
+    /// Lets the lock expire in `ends_in` from now: an extension, or a release if that is zero.
     pub(super) fn end(name: &LockName, holder: Uuid, ends_in: Duration) -> Self {
         Self { script: END, name: name.clone(), holder, number: millis(ends_in) }
     }
 }
 
-/// Whole milliseconds, rounded up, which is all that Redis ends keys by.
+/// Whole milliseconds, rounded up, because Redis expires keys to the millisecond.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 impl LockNode {
-    pub(super) fn new(url: String, patience: Duration) -> Self {
-        Self { url, patience, connection: OnceCell::new(), turns: Turns::default() }
+    pub(super) fn new(url: String, timeout: Duration) -> Self {
+        Self { url, timeout, connection: OnceCell::new(), last_calls: LastCalls::default() }
     }
 
-    /// Asks, once all is over that its holder asked before this was called; 0 is no.
-    pub(super) fn ask(
+    /// Makes a call after all earlier calls of its holder are over. The order is that of the calls of this function,
+    /// not of the first polls of the futures that it returns, so it is not an `async fn`.
+    pub(super) fn call(
         self: &Arc<Self>,
-        question: Question,
+        call: LockCall,
     ) -> impl Future<Output = Result<u64, String>> + Send + use<> {
-        let (holder, over) = (question.holder, CancellationToken::new());
-        let mut last = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.insert(holder, over.clone());
+        let (holder, over) = (call.holder, CancellationToken::new());
+        let mut last = self.last_calls.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = last.insert(holder, over.clone());
         drop(last);
-        let turn = Turn { node: self.clone(), holder, before, over };
+        let turn = Turn { node: self.clone(), holder, previous, over };
         async move {
-            if let Some(before) = &turn.before {
-                before.cancelled().await;
+            if let Some(previous) = &turn.previous {
+                previous.cancelled().await;
             }
-            turn.node.ask_now(&question).await
+            turn.node.call_now(&call).await
         }
     }
 
-    async fn ask_now(&self, question: &Question) -> Result<u64, String> {
-        let asked = async {
-            let mut tried = 1;
+    async fn call_now(&self, call: &LockCall) -> Result<u64, String> {
+        let attempts = async {
+            let mut attempt = 1;
             loop {
-                match self.run(question).await {
-                    // A connection that broke while nobody used it says so only to whoever uses it next; and the attempt to
-                    // come back that others made meanwhile may have been too early.
-                    Err(error) if tried < TRIES && error.is_io_error() && !error.is_timeout() => tried += 1,
-                    answered => return answered,
+                match self.run(call).await {
+                    // A connection that broke while it was idle reports that only to the next call; and the
+                    // reconnection that another call started meanwhile may have been too early. The scripts may be
+                    // repeated.
+                    Err(error) if attempt < ATTEMPTS_MAX && error.is_io_error() && !error.is_timeout() => {
+                        attempt += 1;
+                    }
+                    result => return result,
                 }
             }
         };
-        match timeout(self.patience, asked).await {
+        match timeout(self.timeout, attempts).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(format!("{}: {error}", self.place())),
-            Err(_) => Err(format!("{}: no answer within {} ms", self.place(), self.patience.as_millis())),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.address())),
+            Err(_) => Err(format!("{}: no answer within {} ms", self.address(), self.timeout.as_millis())),
         }
     }
 
-    async fn run(&self, question: &Question) -> RedisResult<u64> {
+    async fn run(&self, call: &LockCall) -> RedisResult<u64> {
         let connect = async || {
             let config = ConnectionManagerConfig::new()
-                // Whoever comes next tries again; nobody waits for more than one attempt.
+                // The next call reconnects again; no call waits for more than one attempt.
                 .set_number_of_retries(0)
-                .set_connection_timeout(Some(self.patience))
-                .set_response_timeout(Some(self.patience));
+                .set_connection_timeout(Some(self.timeout))
+                .set_response_timeout(Some(self.timeout));
             ConnectionManager::new_lazy_with_config(redis_client::open(&self.url, UNHEARD_FOR)?, config)
         };
         let mut connection = self.connection.get_or_try_init(connect).await?.clone();
-        let Question { script, name, holder, number } = question;
-        // In one slot, for whoever puts a node behind a cluster's proxy.
+        let LockCall { script, name, holder, number } = call;
+        // The braces put both keys into one slot, for a node behind the proxy of a cluster.
         let lock = format!("bespeak:lock:{{{name}}}");
         let counter = format!("{lock}:fencing");
         let script = Script::new(script);
-        let mut call = script.key(lock);
-        call.key(counter).arg(holder.to_string()).arg(*number).arg(COUNTER_KEPT_MS);
-        call.invoke_async(&mut connection).await
+        let mut invocation = script.key(lock);
+        invocation.key(counter).arg(holder.to_string()).arg(*number).arg(COUNTER_KEPT_MS);
+        invocation.invoke_async(&mut connection).await
     }
 
-    /// Where it is, without its password.
-    fn place(&self) -> String {
+    /// The host and the port, without the password.
+    fn address(&self) -> String {
         let parsed = url::Url::parse(&self.url).ok();
-        let place =
+        let address =
             parsed.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port().unwrap_or(6379))));
-        place.unwrap_or_else(|| "a node without a host".to_owned())
+        address.unwrap_or_else(|| "a node without a host".to_owned())
     }
 }

@@ -1,14 +1,15 @@
-//! What a node runs: each a script, so that nothing comes between its looking and its acting. 0 means no.
+//! The scripts that a node runs. A script is atomic, so no other call comes between its check and its action. An
+//! answer of 0 means no.
 //!
-//! `KEYS[1]` is the lock, `KEYS[2]` its counter; `ARGV[1]` is the value that only its holder knows. Needs Redis 5 or Valkey,
-//! which replicate what a script did and not the script, so that it may ask for the time.
+//! `KEYS[1]` is the lock, `KEYS[2]` its counter; `ARGV[1]` is the value that only the holder knows. The scripts read
+//! the clock, which needs Redis 5 or Valkey: these replicate the effects of a script and not the script itself.
 
-/// How long a counter is remembered after the last grant, in ms: a day, which is far longer than clocks differ. Whoever forgot
-/// it begins at its clock, which is past it by then.
+/// The time after the last grant in which a counter is kept, in ms: a day, which is far longer than clocks differ. A
+/// node that has dropped a counter starts at its clock, which has passed the counter by then.
 pub(super) const COUNTER_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Takes the lock for `ARGV[2]` ms, if nobody else has it, and tells the number of this grant. `ARGV[3]`: how long the counter
-/// is kept. May be asked again by whoever does not know whether it was heard.
+/// Takes the lock for `ARGV[2]` ms unless another holder has it, and returns the number of this grant. `ARGV[3]` is
+/// the time in which the counter is kept. The same holder may repeat the call if it does not know whether it arrived.
 pub(super) const TAKE: &str = r"
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0
@@ -25,7 +26,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return number
 ";
 
-/// Raises the counter to `ARGV[2]`, for whoever still holds the lock.
+/// Raises the counter to `ARGV[2]`, if the caller still holds the lock.
 pub(super) const RAISE: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if tonumber(redis.call('GET', KEYS[2]) or '0') < tonumber(ARGV[2]) then
@@ -34,7 +35,7 @@ end
 return 1
 ";
 
-/// Lets the lock end in `ARGV[2]` ms, at once if that is 0, for whoever still holds it.
+/// Lets the lock expire in `ARGV[2]` ms, at once if that is 0, if the caller still holds it.
 pub(super) const END: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end

@@ -1,4 +1,5 @@
-//! I8 to I10, as far as they are the store's: leases and fencing, the order of the outbox, effects once, dead letters.
+//! I8 to I10, as far as the store upholds them: leases and fencing, the order of the outbox, effects once, dead
+//! letters.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -46,7 +47,8 @@ fn failed(event: &OutboxEvent, retry_after: Option<Duration>) -> Blocked {
     }
 }
 
-/// I8: relays share the shards; who comes too late gets another number, and what it notes under the old one is refused.
+/// I8: relays share the shards. A relay that renews too late gets another fencing number, and results under the old
+/// one are refused.
 pub async fn leases_are_shared_and_fenced(subject: &Subject) {
     subject.stock("seat", 10).await;
     subject.held(&[("seat", 1)]).await;
@@ -54,7 +56,7 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
     let first = subject.store.lease(one, None, LEASE).await.expect("leased");
     assert_eq!((first.shards.len(), first.relays), (64, 1));
     let second = subject.other.lease(two, None, LEASE).await.expect("leased");
-    assert_eq!((second.shards.len(), second.held_by_others), (0, 64), "nobody takes what another holds");
+    assert_eq!((second.shards.len(), second.held_by_others), (0, 64), "held shards are not taken over");
     let first = subject.store.lease(one, Some(first.fencing), LEASE).await.expect("renewed");
     let second = subject.other.lease(two, Some(second.fencing), LEASE).await.expect("renewed");
     let mut shards = [first.shards.clone(), second.shards.clone()].concat();
@@ -64,10 +66,10 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };
     let mine = waiting.iter().filter(|event| first.shards.contains(&event.shard)).count() as u64;
-    let marked = subject.store.settle(one, first.fencing, &sent).await.expect("noted");
+    let marked = subject.store.record_results(one, first.fencing, &sent).await.expect("recorded");
     assert_eq!(marked, mine, "marks of shards that it holds");
 
-    // The first freezes; the second goes on alone.
+    // The first relay freezes, and the second one continues alone.
     subject.pass(LEASE).await;
     let again = subject.other.lease(two, Some(second.fencing), LEASE).await.expect("leased");
     assert_eq!((again.shards.len(), again.relays), (64, 1));
@@ -78,16 +80,17 @@ pub async fn leases_are_shared_and_fenced(subject: &Subject) {
         blocked: waiting.iter().map(|event| failed(event, None)).collect(),
         ..Sent::default()
     };
-    assert_eq!(subject.store.settle(one, first.fencing, &sent).await.expect("refused"), 0);
+    assert_eq!(subject.store.record_results(one, first.fencing, &sent).await.expect("refused"), 0);
     assert_eq!(subject.waiting().await, waiting, "neither marks nor blocks of a frozen relay count");
     let late = subject.store.lease(one, Some(first.fencing), LEASE).await.expect("leased");
     assert!(late.fencing > again.fencing && late.shards.is_empty(), "{late:?}");
     subject.other.leave(two).await.expect("left");
     let alone = subject.store.lease(one, Some(late.fencing), LEASE).await.expect("leased");
-    assert_eq!(alone.shards.len(), 64, "what is given up is free at once");
+    assert_eq!(alone.shards.len(), 64, "released shards are free at once");
 }
 
-/// I8, I10: events of a key in order; one that fails blocks its key and no other, for a while or until somebody comes.
+/// I8, I10: the events of a key are in order. A failure blocks its key and no other, for a time or until an operator
+/// acts.
 pub async fn a_failure_blocks_only_its_own_key(subject: &Subject) {
     subject.stock("seat", 10).await;
     let (one, two) = (subject.held(&[("seat", 1)]).await, subject.held(&[("seat", 1)]).await);
@@ -103,38 +106,40 @@ pub async fn a_failure_blocks_only_its_own_key(subject: &Subject) {
     let versions: Vec<u64> = of(one.token).iter().map(|event| event.version).collect();
     assert_eq!(versions, [1, 2]);
     let (poison, behind) = (of(one.token)[0], of(one.token)[1]);
-    let note = |sent: Sent| async move { subject.store.settle(relay, fencing, &sent).await.expect("noted") };
+    let note = |sent: Sent| async move {
+        subject.store.record_results(relay, fencing, &sent).await.expect("recorded")
+    };
 
     note(Sent { blocked: vec![failed(poison, Some(LEASE))], ..Sent::default() }).await;
     assert_eq!(
         subject.waiting().await.iter().collect::<Vec<_>>(),
         of(two.token),
-        "its key waits, no other does"
+        "the key is blocked, and no other is"
     );
     assert_eq!(subject.state_of(behind).await, OutboxState::Blocked);
     assert_eq!(subject.store.backlog().await.expect("counted").blocked, 1);
     subject.pass(LEASE).await;
     let again = subject.waiting().await;
-    assert_eq!((again.len(), again[0].attempts), (4, 1), "its time has come");
+    assert_eq!((again.len(), again[0].attempts), (4, 1), "the block has ended");
 
     note(Sent { blocked: vec![failed(&again[0], None)], ..Sent::default() }).await;
     subject.pass(LEASE).await;
-    assert_eq!(subject.waiting().await.len(), 2, "parked is until somebody comes");
+    assert_eq!(subject.waiting().await.len(), 2, "a parked key waits for an operator");
     assert_eq!(subject.state_of(poison).await, OutboxState::Parked);
     let backlog = subject.store.backlog().await.expect("counted");
     assert_eq!((backlog.unpublished, backlog.blocked, backlog.parked), (4, 0, 1));
-    assert_eq!(subject.store.retry_blocked(Some("nobody")).await.expect("tried"), 0);
-    assert_eq!(subject.store.retry_blocked(Some(&poison.key)).await.expect("tried"), 1);
+    assert_eq!(subject.store.retry_blocked(Some("unknown")).await.expect("unblocked"), 0);
+    assert_eq!(subject.store.retry_blocked(Some(&poison.key)).await.expect("unblocked"), 1);
     assert_eq!(subject.waiting().await.len(), 4);
 
     note(Sent { blocked: vec![failed(poison, None)], ..Sent::default() }).await;
     assert!(subject.store.skip(poison).await.expect("skipped"));
-    assert!(!subject.store.skip(poison).await.expect("skipped"), "once is enough");
+    assert!(!subject.store.skip(poison).await.expect("skipped"), "it is skipped already");
     let next: Vec<_> = subject.waiting().await.into_iter().filter(|event| event.key == poison.key).collect();
-    assert_eq!(next.iter().map(|event| event.version).collect::<Vec<_>>(), [2], "its key goes on");
+    assert_eq!(next.iter().map(|event| event.version).collect::<Vec<_>>(), [2], "the key continues");
 }
 
-/// What was published can be published again, by when it happened.
+/// Published events can be published again, selected by when they happened.
 pub async fn published_events_can_be_sent_again(subject: &Subject) {
     subject.stock("seat", 10).await;
     subject.held(&[("seat", 1)]).await;
@@ -142,14 +147,18 @@ pub async fn published_events_can_be_sent_again(subject: &Subject) {
     let fencing = subject.store.lease(relay, None, Duration::from_secs(60)).await.expect("leased").fencing;
     let waiting = subject.waiting().await;
     let sent = Sent { published: waiting.iter().map(good).collect(), ..Sent::default() };
-    assert_eq!(subject.store.settle(relay, fencing, &sent).await.expect("noted"), 1);
-    assert_eq!(subject.store.settle(relay, fencing, &sent).await.expect("noted"), 0, "marked once");
+    assert_eq!(subject.store.record_results(relay, fencing, &sent).await.expect("recorded"), 1);
+    assert_eq!(
+        subject.store.record_results(relay, fencing, &sent).await.expect("recorded"),
+        0,
+        "marked once"
+    );
     assert_eq!(subject.store.backlog().await.expect("counted").oldest, None);
     let at = waiting[0].created_at;
     let later = at + Duration::from_secs(1);
     let none = subject.store.republish(later, later + LEASE, 0, 100).await.expect("read");
     assert_eq!((none.events, none.next, subject.unpublished().await), (0, None, 0));
-    let one = subject.store.republish(at, later, 0, 1).await.expect("noted");
+    let one = subject.store.republish(at, later, 0, 1).await.expect("recorded");
     assert_eq!((one.events, one.next), (1, Some(waiting[0].id)), "the page is full: there may be more");
     assert_eq!(subject.waiting().await, waiting, "the same event, with the same id");
 }
@@ -171,7 +180,7 @@ fn event(reservation: &Reservation, kind: EventType, version: u64) -> Incoming {
 }
 
 impl Subject {
-    /// A committed reservation of something that a key opens.
+    /// Commits a reservation of a resource that issues a SmartKey.
     async fn car(&self) -> Reservation {
         let define = Define {
             resource_id: id("car"),
@@ -184,7 +193,7 @@ impl Subject {
     }
 }
 
-/// I9: however often, and however many at once deliver an event, it takes effect once.
+/// I9: however often, and by however many consumers at once, an event is delivered, it takes effect once.
 pub async fn an_event_takes_effect_once(subject: &Subject) {
     let car = subject.car().await;
     assert_eq!(subject.store.key_mismatches().await.expect("read"), [(car.token, KeyMismatch::Missing)]);
@@ -211,7 +220,12 @@ pub async fn an_event_takes_effect_once(subject: &Subject) {
     let key = subject.store.smart_key(car.token).await.expect("read").expect("issued");
     assert_eq!((key.version, key.revoked_at, key.code().map(|code| code.len())), (2, None, Some(32)));
     assert_eq!(subject.store.key_mismatches().await.expect("read"), []);
-    // Another consumer has an inbox of its own; what is newer or as new is not issued anew.
+    // The code of each reservation is drawn for it.
+    let second = subject.car().await;
+    subject.store.apply("test", &[event(&second, EventType::Committed, 2)]).await.expect("applied");
+    let second = subject.store.smart_key(second.token).await.expect("read").expect("issued");
+    assert_ne!(second.code(), key.code());
+    // Another consumer has its own inbox, and a SmartKey of the same version or a newer one is not issued again.
     let other = subject.store.apply("another", &[committed]).await.expect("applied");
     assert_eq!((other.applied, other.stale), (0, 1));
     assert_eq!(subject.store.smart_key(car.token).await.expect("read"), Some(key.clone()));
@@ -222,7 +236,7 @@ pub async fn an_event_takes_effect_once(subject: &Subject) {
     assert_eq!((revoked.issued, revoked.revoked_at.is_some()), (key.issued, true));
 }
 
-/// I9: an event that comes after a newer one of its reservation changes nothing, whoever brings it, also at once.
+/// I9: an event that arrives after a newer one of its reservation changes nothing, also if both arrive at once.
 pub async fn a_late_event_changes_nothing(subject: &Subject) {
     for _ in 0..10 {
         let car = subject.car().await;
@@ -235,13 +249,13 @@ pub async fn a_late_event_changes_nothing(subject: &Subject) {
             }
         };
         tokio::join!(deliver(subject.store.clone(), cancelled), deliver(subject.other.clone(), committed));
-        let key = subject.store.smart_key(car.token).await.expect("read").expect("noted");
+        let key = subject.store.smart_key(car.token).await.expect("read").expect("recorded");
         assert_eq!(key.version, 3);
-        assert!(key.revoked_at.is_some(), "no key opens what was cancelled");
+        assert!(key.revoked_at.is_some(), "no key opens a cancelled reservation");
     }
 }
 
-/// I9: what a consumer has applied is remembered as long as it is told to, and no longer.
+/// I9: the record of an applied event is kept as long as demanded, and no longer.
 pub async fn old_inbox_rows_are_purged(subject: &Subject) {
     let car = subject.car().await;
     let events: Vec<Incoming> = (0..5).map(|n| event(&car, EventType::Held, n + 1)).collect();
@@ -257,7 +271,7 @@ pub async fn old_inbox_rows_are_purged(subject: &Subject) {
     assert_eq!(purge(Duration::ZERO, 3).await.expect("purged").deleted, 2);
 }
 
-/// I10: what cannot be applied is kept as it came, until it is forgotten.
+/// I10: a record that cannot be applied is stored unchanged until it is deleted.
 pub async fn dead_letters_are_stored_unchanged(subject: &Subject) {
     let letter = |offset, value: Option<&[u8]>| DeadLetter {
         record: Record {
@@ -270,18 +284,18 @@ pub async fn dead_letters_are_stored_unchanged(subject: &Subject) {
         attempts: 2,
     };
     let letters = [letter(7, None), letter(8, Some(b"\xff\x00'"))];
-    subject.store.keep_letters(&letters).await.expect("kept");
-    let kept = subject.other.letters(0, 10).await.expect("read");
+    subject.store.store_dead_letters(&letters).await.expect("kept");
+    let kept = subject.other.dead_letters(0, 10).await.expect("read");
     assert_eq!(kept.iter().map(|kept| kept.letter.clone()).collect::<Vec<_>>(), letters);
     let ids: BTreeSet<_> = kept.iter().map(|kept| kept.id).collect();
-    let after: Vec<_> = subject.store.letters(kept[0].id.offset, 10).await.expect("read");
+    let after: Vec<_> = subject.store.dead_letters(kept[0].id.offset, 10).await.expect("read");
     assert_eq!((ids.len(), after.len(), after[0].id), (2, 1, kept[1].id));
-    assert!(subject.store.forget_letter(kept[0].id.offset).await.expect("forgotten"));
-    assert!(!subject.store.forget_letter(kept[0].id.offset).await.expect("forgotten"));
+    assert!(subject.store.delete_dead_letter(kept[0].id.offset).await.expect("deleted"));
+    assert!(!subject.store.delete_dead_letter(kept[0].id.offset).await.expect("deleted"));
     let id = crate::store::DeadLetterId { partition: 1, offset: 2 };
-    for noted in [true, false] {
+    for is_new in [true, false] {
         let settled = crate::store::Resolution::Replayed;
-        assert_eq!(subject.store.resolve_dead_letter("t.dlq", id, settled).await.expect("noted"), noted);
+        assert_eq!(subject.store.resolve_dead_letter("t.dlq", id, settled).await.expect("recorded"), is_new);
     }
     assert_eq!(subject.store.resolved_dead_letters("t.dlq").await.expect("read"), [id]);
     assert_eq!(subject.store.resolved_dead_letters("another").await.expect("read"), []);

@@ -3,14 +3,14 @@
 use super::*;
 use crate::engine::{Extend, Status};
 
-/// I3: commit, release and expire race on one hold, from two handles, while its time is running out: exactly one takes
-/// effect, and the others are told which.
+/// I3: commit, release and expire race on one hold, through two handles, while it is about to expire: exactly one
+/// takes effect, and the others learn which.
 pub async fn one_of_commit_release_and_expire_wins(subject: &Subject) {
     subject.stock("seat", 1).await;
     for round in 0..15 {
         let (held, _) =
             accepted(subject.one(Command::Reserve(reserve(&random_key(), &[("seat", 1)], 1))).await);
-        // In every third round the hold is overdue when they come.
+        // In every third round the hold is overdue when the racers start.
         if round % 3 == 0 && subject.clock.is_some() {
             subject.pass(Duration::from_secs(1)).await;
         }
@@ -35,13 +35,14 @@ pub async fn one_of_commit_release_and_expire_wins(subject: &Subject) {
         }
         assert_eq!(subject.available("seat").await, 1, "round {round}: the unit came back once");
     }
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I3: who comes after the end is told what it was; who comes again is answered the same, and nothing is written twice.
+/// I3: a command that arrives after the end learns how the hold ended, and a repeated command gets the same answer
+/// without another write.
 pub async fn later_commands_get_how_the_reservation_ended(subject: &Subject) {
     subject.stock("seat", 4).await;
-    let told = |token| {
+    let outcomes_of = |token| {
         let commands = [
             Command::Commit(token),
             Command::Release(token),
@@ -50,11 +51,11 @@ pub async fn later_commands_get_how_the_reservation_ended(subject: &Subject) {
             Command::Expire(token),
         ];
         async move {
-            let mut told = Vec::new();
+            let mut slugs = Vec::new();
             for command in commands {
-                told.push(slug(&subject.one(command).await));
+                slugs.push(slug(&subject.one(command).await));
             }
-            told
+            slugs
         }
     };
     let [committed, released, cancelled, expired] = [
@@ -68,29 +69,29 @@ pub async fn later_commands_get_how_the_reservation_ended(subject: &Subject) {
     accepted(subject.one(Command::Commit(cancelled.token)).await);
     accepted(subject.one(Command::Cancel(cancelled.token)).await);
     let already = "already-released";
-    assert_eq!(told(released.token).await, [already, "accepted", "not-committed", already, already]);
+    assert_eq!(outcomes_of(released.token).await, [already, "accepted", "not-committed", already, already]);
     let already = "already-cancelled";
-    assert_eq!(told(cancelled.token).await, [already, already, "accepted", already, already]);
+    assert_eq!(outcomes_of(cancelled.token).await, [already, already, "accepted", already, already]);
     subject.pass(HELD).await;
     let gone = "hold-expired";
-    assert_eq!(told(expired.token).await, [gone, gone, "not-committed", gone, "accepted"]);
+    assert_eq!(outcomes_of(expired.token).await, [gone, gone, "not-committed", gone, "accepted"]);
     assert_eq!(
-        told(expired.token).await,
+        outcomes_of(expired.token).await,
         [gone, gone, "not-committed", gone, "accepted"],
-        "now that it is written"
+        "after the expiry was written"
     );
-    // Last, because `told` cancels it.
+    // This one comes last, because one of the commands cancels it.
     let already = "already-committed";
     assert_eq!(
-        told(committed.token).await,
+        outcomes_of(committed.token).await,
         ["accepted", already, "accepted", "already-cancelled", "already-cancelled"]
     );
     assert_eq!(subject.available("seat").await, 4);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I6: from its last instant on a hold cannot be committed, and readers see it EXPIRED and its units available, although
-/// nobody has written that.
+/// I6: at its last instant and later a hold cannot be committed, and readers see it as EXPIRED and its units as
+/// available, although no expiry is written yet.
 pub async fn a_hold_ends_on_time(subject: &Subject) {
     subject.stock("seat", 3).await;
     let (held, _) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 2)], 1))).await);
@@ -105,15 +106,15 @@ pub async fn a_hold_ends_on_time(subject: &Subject) {
     assert_eq!(subject.available("seat").await, 3);
     let read = subject.store.reservation(held.token).await.expect("read").expect("known");
     assert_eq!(read.status, Status::Expired);
-    assert_eq!(subject.unpublished().await, outbox, "nobody wrote it yet");
+    assert_eq!(subject.unpublished().await, outbox, "the expiry is not written yet");
     let (expired, change) = accepted(subject.one(Command::Expire(held.token)).await);
     assert_eq!((expired.status, change), (Status::Expired, Change::Changed));
     assert_eq!(subject.available("seat").await, 3);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I6: an overdue hold's units are sold to whoever asks, on any handle, without a sweeper; and only what is needed is
-/// given back.
+/// I6: the units of an overdue hold are sold to the next command that needs them, through any handle and without a
+/// sweeper, and only as many as needed are given back.
 pub async fn overdue_units_are_sold_without_a_sweeper(subject: &Subject) {
     subject.stock("seat", 2).await;
     let first = accepted(subject.one(Command::Reserve(reserve("1", &[("seat", 1)], 1))).await).0;
@@ -127,10 +128,10 @@ pub async fn overdue_units_are_sold_without_a_sweeper(subject: &Subject) {
     assert_eq!(subject.available("seat").await, 1);
     let due = subject.store.due(10).await.expect("due");
     assert_eq!(due.tokens, [second.token], "{first:?} was given back");
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I6: more overdue holds than one look-up returns are given back for one hold.
+/// I6: for one hold, more overdue holds are given back than one lookup returns.
 pub async fn many_overdue_holds_expire_at_once(subject: &Subject) {
     const HOLDS: u64 = 600;
     subject.stock("seat", HOLDS).await;
@@ -154,11 +155,11 @@ pub async fn many_overdue_holds_expire_at_once(subject: &Subject) {
         executed.outcomes[0]
     );
     assert_eq!(executed.expired_on_demand, HOLDS);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I6: where more overdue holds stand in the way than one transaction may expire, the answer is to come again, never
-/// `out-of-stock`; nothing is written.
+/// I6: if more overdue holds are in the way than one transaction may expire, the refusal says so instead of
+/// `out-of-stock`, and nothing is written.
 pub async fn more_overdue_holds_than_a_batch_are_not_out_of_stock(subject: &Subject) {
     const HOLDS: u64 = 5_000;
     subject.stock("seat", HOLDS).await;
@@ -171,19 +172,23 @@ pub async fn more_overdue_holds_than_a_batch_are_not_out_of_stock(subject: &Subj
     let outbox = subject.unpublished().await;
     let all = reserve("all", &[("seat", HOLDS)], 60);
     let batch = [Command::Reserve(all.clone()), Command::Commit(Token::from_uuid(Uuid::now_v7()))];
-    let told = subject.store.execute(&batch, CommitMode::Commit).await.expect("executed").outcomes;
-    assert_eq!(told[0], Err(Refusal::Backlogged { resource_id: id("seat") }));
-    assert_eq!(slug(&told[1]), "reservation-not-found", "the others of the batch are answered");
+    let outcomes = subject.store.execute(&batch, CommitMode::Commit).await.expect("executed").outcomes;
+    assert_eq!(outcomes[0], Err(Refusal::Backlogged { resource_id: id("seat") }));
+    assert_eq!(
+        slug(&outcomes[1]),
+        "reservation-not-found",
+        "the other commands of the batch get their outcomes"
+    );
     assert_eq!(subject.unpublished().await, outbox);
-    // The timer takes them in parts, and then the hold goes through.
+    // The timer expires them in parts, and then the hold succeeds.
     let due = subject.store.due(1_500).await.expect("due").tokens;
     let expire: Vec<Command> = due.into_iter().map(Command::Expire).collect();
     subject.store.execute(&expire, CommitMode::Commit).await.expect("executed");
     accepted(subject.one(Command::Reserve(all)).await);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I6, I2: an overdue hold of several resources gives all of them back when one of them is wanted.
+/// I6, I2: an overdue hold of several resources gives all of them back if one of them is needed.
 pub async fn overdue_holds_of_several_resources_expire(subject: &Subject) {
     for name in ["a", "b", "c"] {
         subject.stock(name, 1).await;
@@ -195,11 +200,11 @@ pub async fn overdue_holds_of_several_resources_expire(subject: &Subject) {
     let available =
         [subject.available("a").await, subject.available("b").await, subject.available("c").await];
     assert_eq!(available, [0, 0, 1]);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// A hold is extended to the later of its end and the TTL from now, never past its longest life, and never once it is
-/// overdue.
+/// A hold is extended to the later of its end and the TTL from now, but never past its longest life, and not once it
+/// is overdue.
 pub async fn a_hold_is_extended_within_its_longest_life(subject: &Subject) {
     subject.stock("seat", 1).await;
     let (held, _) = accepted(subject.one(Command::Reserve(reserve("k", &[("seat", 1)], 2))).await);
@@ -217,10 +222,10 @@ pub async fn a_hold_is_extended_within_its_longest_life(subject: &Subject) {
     );
     subject.pass(Duration::from_secs(LIFE - 1)).await;
     assert_eq!(slug(&subject.one(extend(held.token, 10)).await), "hold-expired");
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// The timer's view: overdue holds, oldest first, each once, and when the next one ends.
+/// The timer's view: overdue holds, oldest first, each once, and when the next hold ends.
 pub async fn due_holds_are_listed_oldest_first(subject: &Subject) {
     subject.stock("a", 10).await;
     subject.stock("b", 10).await;

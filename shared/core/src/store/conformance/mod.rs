@@ -1,7 +1,8 @@
-//! What every back end must do: plain functions over a store, one per promise, named after it.
+//! The conformance suite that every back end must pass: plain functions over a store, one for each promise and named
+//! after it.
 //!
-//! Each runs on a fresh database, with a clock that stands still and with the store's own. A back end calls all of them
-//! through [`conformance_tests!`](crate::conformance_tests). Failures panic: these are tests.
+//! Each runs on a fresh database, with a fixed clock and with the store's own. A back end runs all of them through
+//! [`conformance_tests!`](crate::conformance_tests). A failure panics, because these are tests.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -9,6 +10,7 @@
     reason = "a suite of tests that other crates call"
 )]
 
+mod endpoints;
 mod events;
 mod keys;
 mod life;
@@ -30,6 +32,7 @@ use crate::engine::{
     Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
 };
 
+pub use endpoints::*;
 pub use events::*;
 pub use keys::*;
 pub use life::*;
@@ -42,30 +45,30 @@ pub use webhooks::*;
 pub struct Subject {
     /// The store.
     pub store: Arc<dyn Database>,
-    /// A second handle on the same database, as another process would have it.
+    /// A second handle on the same database, like that of another process.
     pub other: Arc<dyn Database>,
-    /// Two handles on the same webhooks, as two processes would have them.
+    /// Two handles on the same webhooks, like those of two processes.
     pub webhooks: [Arc<dyn WebhookStore>; 2],
     /// Enqueues a delivery, as a consumer does in its own transaction.
     pub enqueue: Enqueue,
-    /// The clock of both, where it stands still; otherwise they read their own.
+    /// The fixed clock of both handles; `None` if they use their own.
     pub clock: Option<FixedClock>,
 }
 
-/// How long [`Subject::held`] holds: long enough for what a test does meanwhile, short enough to wait for.
+/// How long [`Subject::held`] holds: long enough for the commands of a test meanwhile, short enough to wait for.
 const HELD: Duration = Duration::from_secs(3);
-/// How long a client goes on where it loses to other writers.
+/// How long a client retries if it loses to other writers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Subject {
-    /// Two handles on one database, and a way to enqueue deliveries there.
+    /// Creates a subject from two handles on one database and a function that enqueues deliveries there.
     pub fn new(handles: [Arc<dyn Database>; 2], clock: Option<FixedClock>, enqueue: Enqueue) -> Self {
         let [store, other] = handles;
         let webhooks: [Arc<dyn WebhookStore>; 2] = [store.clone(), other.clone()];
         Self { store, other, webhooks, enqueue, clock }
     }
 
-    /// Lets time pass: moves a clock that stands still, waits for one that does not.
+    /// Lets time pass: advances a fixed clock, or waits.
     async fn pass(&self, span: Duration) {
         if let Some(clock) = &self.clock {
             clock.advance(span);
@@ -88,17 +91,17 @@ impl Subject {
         self.one(Command::Define(define)).await.expect("defined");
     }
 
-    /// Runs one command in a transaction of its own.
+    /// Runs one command in its own transaction.
     async fn one(&self, command: Command) -> Outcome {
         one(&self.store, command).await
     }
 
-    /// Holds units for [`HELD`], under a key of their own.
+    /// Holds units for [`HELD`], under a random key.
     async fn held(&self, items: &[(&str, u64)]) -> Reservation {
         accepted(self.one(Command::Reserve(reserve(&random_key(), items, HELD.as_secs()))).await).0
     }
 
-    /// How many events await publication.
+    /// Counts the events that await publication.
     async fn unpublished(&self) -> u64 {
         self.store.backlog().await.expect("counted").unpublished
     }
@@ -112,14 +115,14 @@ impl Subject {
     }
 
     /// Audits the books: the last line of every test.
-    async fn in_order(&self) {
+    async fn assert_consistent(&self) {
         let audit = self.store.audit().await.expect("audited");
         assert!(audit.is_clean(), "{audit:#?}");
     }
 }
 
-/// Runs one command as a client does: where it lost to other writers again and again it comes again, for a while. Which
-/// is a guard's right under contention (a version check's above all), and never changes what was taken.
+/// Runs one command as a client does: retries for a while if it loses to other writers until the store gives up. A
+/// guard may give up under contention (above all a version check), and never changes stock when it does.
 async fn one(store: &Arc<dyn Database>, command: Command) -> Outcome {
     let patience = Instant::now() + PATIENCE;
     loop {
@@ -174,8 +177,9 @@ fn slug(outcome: &Outcome) -> &'static str {
     outcome.as_ref().err().map_or("accepted", Refusal::slug)
 }
 
-/// Makes two modules of tests, `fixed` and `own`, that run the whole suite on one back end. `$open` is an async function
-/// from `Option<FixedClock>` to a [`Subject`] on a fresh database (with what must be kept while it is used).
+/// Makes the modules of tests `fixed` and `own`, which run the whole suite on one back end. `$open` is an async
+/// function from `Option<FixedClock>` to a [`Subject`] on a fresh database (with a value that must be kept while the
+/// database is used).
 #[macro_export]
 macro_rules! conformance_tests {
     ($open:path) => {

@@ -1,4 +1,4 @@
-//! I4, I7: what was acknowledged is there, as it was, with its events.
+//! I4, I7: an acknowledged change is there as it was made, with its events.
 
 use super::*;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     store::Page,
 };
 
-/// Every field of a reservation and of a resource survives the way to the database and back.
+/// Every field of a reservation and of a resource survives being written and read.
 pub async fn reservations_are_read_as_written(subject: &Subject) {
     let define = Define {
         resource_id: id("hotel/2026-12-24/room:7"),
@@ -32,10 +32,10 @@ pub async fn reservations_are_read_as_written(subject: &Subject) {
     let (committed, _) = accepted(subject.one(Command::Commit(made.token)).await);
     assert_eq!(subject.store.reservation(made.token).await.expect("read"), Some(committed.clone()));
     assert_eq!((committed.version, committed.metadata, committed.holder), (2, made.metadata, made.holder));
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I4: once an outcome is there, every other process sees it.
+/// I4: once a command has its outcome, every other process sees the change.
 pub async fn acknowledged_holds_are_visible_to_other_processes(subject: &Subject) {
     subject.stock("seat", 100).await;
     for _ in 0..20 {
@@ -48,11 +48,11 @@ pub async fn acknowledged_holds_are_visible_to_other_processes(subject: &Subject
     assert_eq!(seen.available, 80);
 }
 
-/// I7: each change has its event, in its own transaction; what changed nothing has none.
+/// I7: each change has its event, in its own transaction; a command that changes nothing has none.
 pub async fn every_change_has_its_event(subject: &Subject) {
     let events = || subject.unpublished();
     subject.stock("seat", 1).await;
-    assert_eq!(events().await, 0, "defining is no event");
+    assert_eq!(events().await, 0, "defining a resource writes no event");
     let held = subject.held(&[("seat", 1)]).await;
     assert_eq!(events().await, 2, "held, depleted");
     accepted(subject.one(Command::Commit(held.token)).await);
@@ -71,10 +71,11 @@ pub async fn every_change_has_its_event(subject: &Subject) {
     subject.pass(HELD).await;
     accepted(subject.one(Command::Expire(held.token)).await);
     assert_eq!(events().await, 13, "held, expired");
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// A batch of a thousand commands of every kind is one transaction: outcomes in order, commands seeing those before them.
+/// A batch of hundreds of commands of every kind is one transaction: outcomes are in order, and each command sees the
+/// earlier ones.
 pub async fn a_large_mixed_batch_is_executed_in_order(subject: &Subject) {
     let mut batch = Vec::new();
     for n in 0..50_u64 {
@@ -97,11 +98,11 @@ pub async fn a_large_mixed_batch_is_executed_in_order(subject: &Subject) {
     let executed = subject.store.execute(&batch, CommitMode::Commit).await.expect("executed");
     assert_eq!(executed.outcomes.len(), batch.len());
     for (n, outcomes) in executed.outcomes.chunks(8).enumerate() {
-        let told: Vec<_> = outcomes.iter().map(slug).collect();
-        // r0 has four units; its own round wants two of them at once.
+        let slugs: Vec<_> = outcomes.iter().map(slug).collect();
+        // r0 has four units; its own round needs two of them at once.
         let kept = if n < 3 { "accepted" } else { "out-of-stock" };
         assert_eq!(
-            told,
+            slugs,
             [
                 "accepted",
                 kept,
@@ -115,13 +116,13 @@ pub async fn a_large_mixed_batch_is_executed_in_order(subject: &Subject) {
             "{n}"
         );
     }
-    subject.in_order().await;
+    subject.assert_consistent().await;
     let again = subject.store.execute(&batch, CommitMode::Commit).await.expect("executed");
     assert!(again.outcomes[1].is_ok() && again.outcomes[2].is_ok(), "replayed");
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// Pages are in id order, whole, and without repetition.
+/// Pages are in id order, complete, and without repetition.
 pub async fn resources_are_paged_in_order(subject: &Subject) {
     for n in 0..25 {
         subject.stock(&format!("r{n:02}"), n).await;

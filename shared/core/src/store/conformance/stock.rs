@@ -1,9 +1,9 @@
-//! I1, I2, I12: never oversold, all or nothing, refusals are cheap.
+//! I1, I2, I12: no overselling, all or nothing, refusals are cheap.
 
 use super::*;
 
-/// I1: callers on two handles take, release and cancel units of one resource at once; none is sold twice, and what is
-/// left at the end adds up.
+/// I1: callers on two handles reserve, release and cancel units of one resource at once. No unit is sold twice, and
+/// what is left at the end adds up.
 pub async fn crowds_never_oversell(subject: &Subject) {
     const TOTAL: u64 = 60;
     subject.stock("seat", TOTAL).await;
@@ -38,7 +38,7 @@ pub async fn crowds_never_oversell(subject: &Subject) {
     }
     assert!(kept <= TOTAL, "{kept} of {TOTAL} were sold");
     assert_eq!(subject.available("seat").await, TOTAL - kept);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
 /// I2: a reservation of which one item is short takes nothing of the others.
@@ -56,10 +56,10 @@ pub async fn all_or_nothing(subject: &Subject) {
         subject.store.reservation(held.token).await.expect("read").map(|read| read.items),
         Some(held.items)
     );
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I2: reservations of the same resources in different orders, at once: nobody waits for ever, and each is whole.
+/// I2: reservations of the same resources in different orders, at once, do not deadlock, and each is complete.
 pub async fn overlapping_items_in_any_order_never_block(subject: &Subject) {
     let names = ["a", "b", "c", "d"];
     for name in names {
@@ -83,12 +83,12 @@ pub async fn overlapping_items_in_any_order_never_block(subject: &Subject) {
     }
     for task in tasks {
         let done = tokio::time::timeout(Duration::from_secs(60), task).await;
-        done.expect("nobody waits for ever").expect("no panic");
+        done.expect("no deadlock").expect("no panic");
     }
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// I1: a total cannot be lowered below what is held and committed, and can be lowered to exactly that.
+/// I1: a total cannot be lowered below what is held and committed, but to exactly that.
 pub async fn a_total_never_falls_below_the_units_in_use(subject: &Subject) {
     subject.stock("car", 5).await;
     subject.held(&[("car", 2)]).await;
@@ -99,11 +99,11 @@ pub async fn a_total_never_falls_below_the_units_in_use(subject: &Subject) {
     assert_eq!(subject.one(define(2)).await, Err(refusal));
     subject.one(define(3)).await.expect("just enough");
     assert_eq!(subject.available("car").await, 0);
-    // Once the hold is overdue, its units are nobody's.
+    // Once the hold is overdue, its units are free.
     subject.pass(HELD).await;
     subject.one(define(1)).await.expect("the hold is overdue");
     assert_eq!(subject.available("car").await, 0);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
 /// I12: refusals of every kind change no row.
@@ -130,15 +130,16 @@ pub async fn refusals_write_nothing(subject: &Subject) {
     assert_eq!(subject.resource("seat").await, resource);
     assert_eq!(subject.unpublished().await, outbox);
     assert_eq!(subject.store.reservation(held.token).await.expect("read"), Some(held));
-    // An overdue hold that would not be enough is not expired for it either.
+    // An overdue hold is not expired for a hold that would still be refused.
     subject.pass(HELD).await;
     let refusal = subject.one(Command::Reserve(reserve("another", &[("seat", 2)], 10))).await;
     assert_eq!(slug(&refusal), "out-of-stock");
     assert_eq!(subject.unpublished().await, outbox);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// A refusal for want of stock names when the first hold of that resource ends, in this batch or before it.
+/// A refusal for want of stock names when the first hold of that resource ends, whether it was made in this batch or
+/// before.
 pub async fn a_refusal_names_the_next_release(subject: &Subject) {
     subject.stock("seat", 1).await;
     subject.stock("sold", 0).await;
@@ -153,7 +154,7 @@ pub async fn a_refusal_names_the_next_release(subject: &Subject) {
         other => panic!("{other:?}"),
     };
     assert_eq!(ends(outcomes.next().expect("an outcome")), Some(held.expires_at), "made in the same batch");
-    assert_eq!(ends(outcomes.next().expect("an outcome")), None, "nothing of it is held");
+    assert_eq!(ends(outcomes.next().expect("an outcome")), None, "no unit of it is held");
     assert_eq!(ends(subject.one(want("second", "seat")).await), Some(held.expires_at), "made before");
     accepted(subject.one(Command::Commit(held.token)).await);
     assert_eq!(ends(subject.one(want("second", "seat")).await), None, "committed, so nothing will end");
@@ -166,11 +167,11 @@ pub async fn a_refusal_names_the_next_release(subject: &Subject) {
     assert_eq!(
         ends(subject.one(both).await),
         Some(long.expires_at),
-        "an overdue hold is not what to wait for"
+        "an overdue hold is not worth waiting for"
     );
 }
 
-/// A dry run says what would happen, and changes nothing.
+/// A dry run returns the outcomes, and changes nothing.
 pub async fn a_dry_run_changes_nothing(subject: &Subject) {
     subject.stock("seat", 1).await;
     let before = subject.resource("seat").await;

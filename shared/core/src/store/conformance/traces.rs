@@ -1,4 +1,4 @@
-//! Which request an event is of, whatever shared its transaction.
+//! The trace of each event, whatever else shared its transaction.
 
 use std::num::{NonZeroU64, NonZeroU128};
 
@@ -26,7 +26,7 @@ fn given(command: Command, n: Option<u64>) -> Traced {
 }
 
 impl Subject {
-    /// Key, type and trace of each event, in order, as relays and as operators read them.
+    /// The key, type and trace of each event, in order, as relays and operators read them.
     async fn traced(&self) -> Vec<(String, String, Option<TraceContext>)> {
         let shards: Vec<u8> = (0..64).collect();
         let waiting = self.store.unpublished(&shards, 1_000).await.expect("read").events;
@@ -37,7 +37,8 @@ impl Subject {
     }
 }
 
-/// Commands of many requests share a transaction; each event bears the trace of the one that caused it, or none.
+/// Commands of many requests share a transaction, and each event carries the trace of the request that caused it, or
+/// none.
 pub async fn events_carry_the_traces_of_their_requests(subject: &Subject) {
     subject.stock("seat", 3).await;
     let holds: Vec<_> = (0..3).map(|_| reserve(&random_key(), &[("seat", 1)], HELD.as_secs())).collect();
@@ -63,7 +64,7 @@ pub async fn events_carry_the_traces_of_their_requests(subject: &Subject) {
         event("seat", EventType::Depleted, Some(13)),
     ];
     assert_eq!(subject.traced().await, expected);
-    // What a hold expires to take its units, it has caused.
+    // The expiries on demand are caused by the hold that takes their units.
     subject.pass(HELD).await;
     let next = reserve(&random_key(), &[("seat", 2)], 60);
     let made = [given(Command::Reserve(next.clone()), Some(15))];
@@ -71,7 +72,7 @@ pub async fn events_carry_the_traces_of_their_requests(subject: &Subject) {
     accepted(executed.outcomes.into_iter().next().expect("one"));
     let all = subject.traced().await;
     let mut then: Vec<_> = all[expected.len()..].to_vec();
-    // Both were due at the same time.
+    // Both were due at the same time, so their order is not fixed.
     then.sort_by_key(|(key, ..)| tokens.iter().position(|token| token == key));
     expected = vec![
         event(&next.token.to_string(), EventType::Held, Some(15)),
@@ -79,10 +80,10 @@ pub async fn events_carry_the_traces_of_their_requests(subject: &Subject) {
         event(&tokens[2], EventType::Expired, Some(15)),
     ];
     assert_eq!(then, expected);
-    subject.in_order().await;
+    subject.assert_consistent().await;
 }
 
-/// A delivery bears the trace of its event at each attempt.
+/// A delivery carries the trace of its event at each attempt.
 pub async fn a_delivery_carries_the_trace_of_its_event(subject: &Subject) {
     subject.endpoint(1).await;
     let now = subject.now().await;

@@ -1,4 +1,4 @@
-//! Webhooks: who is told, each delivery by one dispatcher at a time, and what is kept of it.
+//! Webhooks: endpoints, claims of one dispatcher at a time, and the records of deliveries.
 
 use std::{collections::HashMap, pin::Pin};
 
@@ -6,28 +6,28 @@ use super::*;
 use crate::{
     engine::Timestamp,
     store::webhooks::{
-        Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, ReplayPage, Replayed, Room, Then,
+        Attempt, AttemptOutcome, ClaimCapacity, Claimed, Deletion, DeliveryPage, ReplayPage, Replayed,
     },
     webhooks::{
-        Configured, Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
+        Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
         NewEndpoint, Secret,
     },
 };
 
-/// What a consumer enqueues.
+/// A delivery to enqueue.
 #[derive(Clone, Debug)]
 pub struct Enqueued {
-    /// Whom to tell.
+    /// The endpoint.
     pub endpoint: EndpointId,
-    /// Of which event.
+    /// The id of the event.
     pub event_id: Uuid,
-    /// When it happened.
+    /// The instant of the event.
     pub event_at: Timestamp,
     /// When the first attempt is due.
     pub due: Timestamp,
 }
 
-/// Enqueues a delivery.
+/// A function that enqueues a delivery.
 pub type Enqueue = Box<dyn Fn(Enqueued) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 pub(super) const LEASE: Duration = Duration::from_secs(2);
@@ -43,8 +43,8 @@ impl Subject {
         self.webhooks[0].create_endpoint(&new).await.expect("made")
     }
 
-    /// Enqueues deliveries that are due, of events a second apart; the first at `self.now()`.
-    async fn enqueued(&self, endpoint: &Endpoint, count: u32) -> Timestamp {
+    /// Enqueues due deliveries of events a second apart; the first event is at `self.now()`.
+    pub(super) async fn enqueued(&self, endpoint: &Endpoint, count: u32) -> Timestamp {
         let now = self.now().await;
         for n in 0..count {
             let event_at = now.checked_add(Duration::from_secs(n.into())).expect("in range");
@@ -54,14 +54,14 @@ impl Subject {
         now
     }
 
-    async fn claims(&self, handle: usize, in_all: u32) -> Vec<Claimed> {
+    pub(super) async fn claims(&self, handle: usize, in_all: u32) -> Vec<Claimed> {
         self.webhooks[handle].claim_deliveries(&room(in_all), LEASE).await.expect("claimed")
     }
 
-    /// Claims one delivery, and records how its attempt ended.
-    async fn attempted(&self, then: Then, status: Option<u16>, disables: bool) -> Claimed {
+    /// Claims one delivery, and records the outcome of its attempt.
+    async fn attempted(&self, outcome: AttemptOutcome, status: Option<u16>, disables: bool) -> Claimed {
         let claimed = self.claims(0, 1).await.pop().expect("one is due");
-        let attempt = ended(&claimed, then, status, disables);
+        let attempt = ended(&claimed, outcome, status, disables);
         let recorded = self.webhooks[0].record_attempts(&[attempt]).await.expect("recorded");
         assert_eq!((recorded.recorded, recorded.disabled), (1, u64::from(disables)));
         claimed
@@ -72,98 +72,36 @@ impl Subject {
         self.webhooks[1].deliveries(page).await.expect("read")
     }
 
-    async fn change(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
+    pub(super) async fn change(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
         self.webhooks[0].change_endpoint(endpoint.id, &change).await.expect("changed").expect("known")
     }
 }
 
-fn url(text: &str) -> EndpointUrl {
+pub(super) fn url(text: &str) -> EndpointUrl {
     EndpointUrl::parse("url", text).expect("a URL")
 }
 
-fn key(byte: u8) -> Secret {
+pub(super) fn key(byte: u8) -> Secret {
     Secret::from_key([byte; Secret::KEY_BYTES])
 }
 
-pub(super) fn room(in_all: u32) -> Room {
-    Room { in_all, per_endpoint: 100, under_way: HashMap::new() }
+pub(super) fn room(in_all: u32) -> ClaimCapacity {
+    ClaimCapacity { in_all, per_endpoint: 100, under_way: HashMap::new() }
 }
 
-fn ended(claimed: &Claimed, then: Then, status: Option<u16>, disables: bool) -> Attempt {
+fn ended(claimed: &Claimed, outcome: AttemptOutcome, status: Option<u16>, disables: bool) -> Attempt {
     Attempt {
         delivery: claimed.delivery,
         claim: claimed.claim,
         endpoint: claimed.to.endpoint,
         status,
-        error: (then != Then::Delivered).then(|| "it's \"broken\" \\ 東京".to_owned()),
-        then,
+        error: (outcome != AttemptOutcome::Delivered).then(|| "it's \"broken\" \\ 東京".to_owned()),
+        outcome,
         disables: disables.then_some("it answered 410 Gone"),
     }
 }
 
-/// What was written is read, by other processes as well; a change changes what it says.
-pub async fn endpoints_are_created_changed_and_read(subject: &Subject) {
-    let [store, other] = &subject.webhooks;
-    let made = subject.endpoint(1).await;
-    assert_eq!(other.endpoint(made.id).await.expect("read"), Some(made.clone()));
-    let off = subject.change(&made, EndpointChange::Disable { reason: "it's 東京".to_owned() }).await;
-    assert_eq!(other.endpoint(made.id).await.expect("read"), Some(off.clone()));
-    assert_eq!(off.disabled.as_ref().map(|disabled| &*disabled.reason), Some("it's 東京"));
-    let on = subject.change(&made, EndpointChange::Enable).await;
-    assert_eq!((on.disabled, &on.secret), (None, &made.secret));
-    let filter = EventFilter::parse("").expect("valid");
-    assert_eq!(subject.change(&made, EndpointChange::Filter(filter.clone())).await.filter, filter);
-    let nobody = EndpointId::from_uuid(Uuid::now_v7());
-    assert_eq!(store.endpoint(nobody).await.expect("read"), None);
-    assert_eq!(store.change_endpoint(nobody, &EndpointChange::Enable).await.expect("read"), None);
-
-    let mut ids = vec![made.id];
-    for n in 2..6 {
-        ids.push(subject.endpoint(n).await.id);
-    }
-    let page = |after| store.endpoints(EndpointPage { after, limit: 3 });
-    let first: Vec<_> = page(None).await.expect("read").iter().map(|endpoint| endpoint.id).collect();
-    assert_eq!(first, ids[..3]);
-    let second: Vec<_> = page(Some(ids[2])).await.expect("read").iter().map(|endpoint| endpoint.id).collect();
-    assert_eq!(second, ids[3..]);
-}
-
-/// After a rotation both secrets sign, the newest first, until the overlap is over.
-pub async fn a_rotated_secret_signs_for_a_while(subject: &Subject) {
-    let endpoint = subject.endpoint(1).await;
-    let overlap = Duration::from_secs(2);
-    subject.change(&endpoint, EndpointChange::Rotate { secret: key(2), overlap }).await;
-    subject.enqueued(&endpoint, 2).await;
-    assert_eq!(subject.claims(1, 1).await[0].to.secrets, [key(2), key(1)]);
-    subject.pass(overlap).await;
-    assert_eq!(subject.claims(1, 1).await[0].to.secrets, [key(2)]);
-}
-
-/// Processes that start at the same time make one endpoint; it is disabled where the configuration names none.
-pub async fn the_configured_endpoint_is_created_once(subject: &Subject) {
-    let store = &subject.webhooks[0];
-    let wanted = Configured { url: url("https://example.com/one"), secret: key(1) };
-    let starts: Vec<_> = (0..6)
-        .map(|n| {
-            let (store, wanted) = (subject.webhooks[n % 2].clone(), wanted.clone());
-            tokio::spawn(async move { store.configure_endpoint(Some(&wanted)).await })
-        })
-        .collect();
-    for start in starts {
-        start.await.expect("no panic").expect("configured");
-    }
-    let all = store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
-    assert_eq!(all.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>(), [EndpointId::ENVIRONMENT]);
-    store.configure_endpoint(None).await.expect("configured");
-    let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
-    assert!(stored.disabled.is_some());
-    let moved = Configured { url: url("https://example.com/two"), secret: key(2) };
-    store.configure_endpoint(Some(&moved)).await.expect("configured");
-    let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
-    assert_eq!((stored.url, stored.secret, stored.disabled), (moved.url, moved.secret, None));
-}
-
-/// However many processes claim at the same time, each delivery is claimed by one of them, once.
+/// However many processes claim at the same time, each delivery is claimed once, by one of them.
 pub async fn a_delivery_is_claimed_by_one_dispatcher(subject: &Subject) {
     let endpoints = [subject.endpoint(1).await, subject.endpoint(2).await];
     for endpoint in &endpoints {
@@ -174,7 +112,7 @@ pub async fn a_delivery_is_claimed_by_one_dispatcher(subject: &Subject) {
         let store = subject.webhooks[n % 2].clone();
         tasks.push(tokio::spawn(async move {
             let mut claimed = Vec::new();
-            // Who meets others may find nothing although there is something.
+            // A claim that meets others may find nothing although deliveries are due.
             for _ in 0..20 {
                 let lease = Duration::from_secs(600);
                 claimed.extend(store.claim_deliveries(&room(4), lease).await.expect("claimed"));
@@ -191,7 +129,7 @@ pub async fn a_delivery_is_claimed_by_one_dispatcher(subject: &Subject) {
     assert_eq!(seen.len(), 60);
 }
 
-/// No more than there is room for, of an endpoint and in all; nothing that is not due; the oldest first.
+/// Claims stay within the capacity, of each endpoint and in total; only due deliveries are claimed, the oldest first.
 pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
     let (busy, idle) = (subject.endpoint(1).await, subject.endpoint(2).await);
     let now = subject.enqueued(&busy, 10).await;
@@ -199,7 +137,7 @@ pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
     let later = now.checked_add(Duration::from_secs(3_600)).expect("in range");
     let event_id = Uuid::now_v7();
     (subject.enqueue)(Enqueued { endpoint: idle.id, event_id, event_at: now, due: later }).await;
-    let room = Room { in_all: 6, per_endpoint: 3, under_way: HashMap::from([(busy.id, 1)]) };
+    let room = ClaimCapacity { in_all: 6, per_endpoint: 3, under_way: HashMap::from([(busy.id, 1)]) };
     let claimed = subject.webhooks[0].claim_deliveries(&room, LEASE).await.expect("claimed");
     let of =
         |endpoint: &Endpoint| claimed.iter().filter(|claimed| claimed.to.endpoint == endpoint.id).count();
@@ -209,44 +147,44 @@ pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
         claimed.iter().all(|claimed| claimed.payload == r#"{"it's":"a \"payload\" 東京 \\"}"#),
         "{claimed:?}"
     );
-    let none = Room { in_all: 0, per_endpoint: 3, under_way: HashMap::new() };
+    let none = ClaimCapacity { in_all: 0, per_endpoint: 3, under_way: HashMap::new() };
     assert!(subject.webhooks[0].claim_deliveries(&none, LEASE).await.expect("claimed").is_empty());
     let pending = subject.webhooks[1].pending_deliveries().await.expect("counted");
     assert_eq!((pending.waiting, pending.stopped), (13, 0));
 }
 
-/// A dispatcher that froze past its claim writes nothing over a newer one, and disables nothing; one whose claim merely ran
-/// out does.
+/// A dispatcher that was frozen past its claim cannot overwrite a newer one, and disables nothing; one whose claim
+/// merely expired still records.
 pub async fn an_expired_claim_cannot_record_attempts(subject: &Subject) {
     let [store, other] = &subject.webhooks;
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 1).await;
     let frozen = subject.claims(0, 1).await.pop().expect("claimed");
-    assert!(subject.claims(1, 1).await.is_empty(), "it is somebody's");
+    assert!(subject.claims(1, 1).await.is_empty(), "it is claimed");
     subject.pass(LEASE).await;
-    let newer = subject.claims(1, 1).await.pop().expect("it ran out");
+    let newer = subject.claims(1, 1).await.pop().expect("the claim expired");
     assert_eq!((newer.delivery, newer.event_id), (frozen.delivery, frozen.event_id));
-    let late = store.record_attempts(&[ended(&frozen, Then::GivenUp, Some(410), true)]).await;
+    let late = store.record_attempts(&[ended(&frozen, AttemptOutcome::GivenUp, Some(410), true)]).await;
     let late = late.expect("recorded");
     assert_eq!((late.recorded, late.disabled), (0, 0));
     assert_eq!(store.endpoint(endpoint.id).await.expect("read").and_then(|endpoint| endpoint.disabled), None);
     subject.pass(LEASE).await;
-    let slow = other.record_attempts(&[ended(&newer, Then::Delivered, Some(200), false)]).await;
-    assert_eq!(slow.expect("recorded").recorded, 1, "nobody else has it");
+    let slow = other.record_attempts(&[ended(&newer, AttemptOutcome::Delivered, Some(200), false)]).await;
+    assert_eq!(slow.expect("recorded").recorded, 1, "no other dispatcher has claimed it");
     assert_eq!(subject.listed(&endpoint).await[0].status, DeliveryStatus::Delivered);
-    let twice = store.record_attempts(&[ended(&newer, Then::GivenUp, None, false)]).await;
-    assert_eq!(twice.expect("recorded").recorded, 0, "it is over");
+    let twice = store.record_attempts(&[ended(&newer, AttemptOutcome::GivenUp, None, false)]).await;
+    assert_eq!(twice.expect("recorded").recorded, 0, "it is complete");
 }
 
-/// A delivery that was made or given up is claimed no more; one that failed is, when its time has come. A claim that is
-/// given back is due at once, and counts for nothing.
+/// A delivery that was delivered or given up is not claimed again; one that failed is, when it is due. A claim that
+/// is given back is due at once, and does not count as an attempt.
 pub async fn attempts_end_as_recorded(subject: &Subject) {
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 1).await;
     let claimed = subject.claims(0, 1).await.pop().expect("claimed");
     subject.webhooks[0].give_back(&[(claimed.delivery, claimed.claim)]).await.expect("given back");
     let after = Duration::from_secs(3);
-    let failed = subject.attempted(Then::Again { after }, None, false).await;
+    let failed = subject.attempted(AttemptOutcome::Retry { after }, None, false).await;
     assert_eq!((failed.delivery, failed.attempts), (claimed.delivery, 0));
     let listed = subject.listed(&endpoint).await.pop().expect("one");
     assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Pending, 1, None));
@@ -255,13 +193,13 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
     assert_eq!(waits.as_secs(), 3);
     assert!(subject.claims(0, 1).await.is_empty(), "it is not due");
     subject.pass(after).await;
-    let again = subject.attempted(Then::GivenUp, Some(500), false).await;
+    let again = subject.attempted(AttemptOutcome::GivenUp, Some(500), false).await;
     assert_eq!(again.attempts, 1);
     let listed = subject.listed(&endpoint).await.pop().expect("one");
     assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Failed, 2, Some(500)));
     assert_eq!(listed.next_attempt_at, None);
     subject.enqueued(&endpoint, 1).await;
-    subject.attempted(Then::Delivered, Some(204), false).await;
+    subject.attempted(AttemptOutcome::Delivered, Some(204), false).await;
     let listed = subject.listed(&endpoint).await.swap_remove(0);
     assert_eq!(
         (listed.status, listed.last_status, listed.last_error),
@@ -271,11 +209,11 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
     assert!(subject.claims(0, 9).await.is_empty());
 }
 
-/// What a disabled endpoint was to be told stays pending, and goes on once it is enabled.
+/// The deliveries of a disabled endpoint stay pending, and continue once it is enabled.
 pub async fn a_disabled_endpoint_keeps_its_deliveries(subject: &Subject) {
     let (gone, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&gone, 3).await;
-    subject.attempted(Then::Again { after: Duration::ZERO }, Some(410), true).await;
+    subject.attempted(AttemptOutcome::Retry { after: Duration::ZERO }, Some(410), true).await;
     subject.enqueued(&other, 1).await;
     let claimed = subject.claims(0, 9).await;
     assert_eq!(claimed.iter().map(|claimed| claimed.to.endpoint).collect::<Vec<_>>(), [other.id]);
@@ -289,14 +227,14 @@ pub async fn a_disabled_endpoint_keeps_its_deliveries(subject: &Subject) {
     assert!(claimed.iter().all(|claimed| claimed.to.endpoint == gone.id));
 }
 
-/// Pages are whole, without repetition, and of the endpoint and status that was asked for.
+/// Pages are complete, without repetition, and of the requested endpoint and status.
 pub async fn deliveries_are_listed_newest_first(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&other, 2).await;
     subject.change(&other, EndpointChange::Disable { reason: "test".to_owned() }).await;
     subject.enqueued(&endpoint, 9).await;
-    subject.attempted(Then::Delivered, Some(200), false).await;
-    subject.attempted(Then::GivenUp, Some(500), false).await;
+    subject.attempted(AttemptOutcome::Delivered, Some(200), false).await;
+    subject.attempted(AttemptOutcome::GivenUp, Some(500), false).await;
     let page = async |status, after, limit| {
         let page = DeliveryPage { endpoint: endpoint.id, status, after, limit };
         subject.webhooks[0].deliveries(page).await.expect("read")
@@ -321,27 +259,33 @@ pub async fn deliveries_are_listed_newest_first(subject: &Subject) {
     assert_eq!(page(Some(DeliveryStatus::Pending), None, 2).await.len(), 2);
 }
 
-/// By hand a delivery is made again, with all its attempts before it, and whoever attempts it now may not record.
+/// An operator can make a delivery pending again, with all its attempts ahead of it, and an attempt in flight may
+/// then not record.
 pub async fn a_delivery_is_redelivered(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&endpoint, 1).await;
-    for (then, status) in [(Then::Delivered, 200), (Then::GivenUp, 500)] {
-        let claimed = subject.attempted(then, Some(status), false).await;
-        let nobody = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("asked");
-        assert_eq!(nobody, None, "it is another's");
-        let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("asked");
+    for (outcome, status) in [(AttemptOutcome::Delivered, 200), (AttemptOutcome::GivenUp, 500)] {
+        let claimed = subject.attempted(outcome, Some(status), false).await;
+        let foreign = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("redelivered");
+        assert_eq!(foreign, None, "it belongs to another endpoint");
+        let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("redelivered");
         let again = again.expect("known");
         assert_eq!((again.status, again.attempts), (DeliveryStatus::Pending, 0));
     }
     let under_way = subject.claims(0, 1).await.pop().expect("due");
     assert_eq!(under_way.attempts, 0);
-    subject.webhooks[1].redeliver(endpoint.id, under_way.delivery).await.expect("asked").expect("known");
-    let late = ended(&under_way, Then::Delivered, Some(200), false);
+    subject.webhooks[1]
+        .redeliver(endpoint.id, under_way.delivery)
+        .await
+        .expect("redelivered")
+        .expect("known");
+    let late = ended(&under_way, AttemptOutcome::Delivered, Some(200), false);
     assert_eq!(subject.webhooks[0].record_attempts(&[late]).await.expect("recorded").recorded, 0);
     assert_eq!(subject.claims(0, 9).await.len(), 1, "it is due again");
 }
 
-/// All deliveries of a span of time are made again, page by page: its beginning included, its end not.
+/// All deliveries of a span of time are made pending again, page by page: its beginning is included, and its end is
+/// not.
 pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     let start = subject.enqueued(&endpoint, 10).await;
@@ -350,7 +294,7 @@ pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
     let (event_id, due) = (Uuid::now_v7(), start);
     (subject.enqueue)(Enqueued { endpoint: endpoint.id, event_id, event_at: at, due }).await;
     for _ in 0..11 {
-        subject.attempted(Then::Delivered, Some(200), false).await;
+        subject.attempted(AttemptOutcome::Delivered, Some(200), false).await;
     }
     subject.enqueued(&other, 10).await;
     let second = |n: u64| start.checked_add(Duration::from_secs(n)).expect("in range");
@@ -372,23 +316,23 @@ pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
     }
 }
 
-/// What was made or given up is forgotten once it is old; what is pending is not, however old it is.
+/// Finished deliveries are purged once they are old; pending ones are kept, however old they are.
 pub async fn old_deliveries_are_purged(subject: &Subject) {
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 6).await;
-    for then in [Then::Delivered, Then::GivenUp, Then::Delivered] {
-        subject.attempted(then, Some(200), false).await;
+    for outcome in [AttemptOutcome::Delivered, AttemptOutcome::GivenUp, AttemptOutcome::Delivered] {
+        subject.attempted(outcome, Some(200), false).await;
     }
     let kept = Duration::from_secs(2);
     assert_eq!(subject.webhooks[0].purge_deliveries(kept, 10).await.expect("purged"), 0);
     subject.pass(kept + Duration::from_millis(1)).await;
-    assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 2, "no more than told");
+    assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 2, "up to the limit");
     assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 1);
     assert_eq!(subject.webhooks[0].purge_deliveries(kept, 2).await.expect("purged"), 0);
     assert_eq!(subject.listed(&endpoint).await.len(), 3);
 }
 
-/// An endpoint is deleted step by step: disabled at once, gone with the last of its deliveries.
+/// An endpoint is deleted step by step: disabled at once, and deleted with the last of its deliveries.
 pub async fn deleting_an_endpoint_deletes_its_deliveries(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&endpoint, 5).await;
@@ -396,7 +340,7 @@ pub async fn deleting_an_endpoint_deletes_its_deliveries(subject: &Subject) {
     let delete =
         async |limit| subject.webhooks[0].delete_endpoint(endpoint.id, limit).await.expect("deleted");
     assert_eq!(delete(3).await, Deletion::More);
-    assert_eq!(subject.claims(1, 9).await.len(), 1, "only the other's");
+    assert_eq!(subject.claims(1, 9).await.len(), 1, "only that of the other endpoint");
     assert_eq!(delete(3).await, Deletion::Done);
     assert_eq!(delete(3).await, Deletion::Unknown);
     assert_eq!(subject.webhooks[1].endpoint(endpoint.id).await.expect("read"), None);

@@ -1,27 +1,26 @@
-//! The audit: each query returns what breaks an invariant, with its id. All of them in one snapshot, so that writers at
-//! work do not look like errors. The checks are those of `sqlite/audit.rs`, in the words that MySQL and MariaDB share.
+//! The audit. Each query returns the records that violate an invariant, with their ids. All of them run in one
+//! snapshot, so that concurrent writers do not look like errors. The checks are those of `sqlite/audit.rs`, in SQL
+//! that MySQL and MariaDB share.
 
 use std::time::Duration;
 
-use super::connect::Pool;
-
 use super::{
-    Audit, StoreError,
-    session::rows,
+    StoreError,
+    connect::Pool,
+    round_trip::{TrackedConnection, rows},
     sql::{Script, Sql},
-    wire::Wire,
 };
 use crate::store::{
-    Finding,
+    Audit, AuditFinding,
     audit::{FINDINGS_MAX, hyphenated},
-    decode::Cells,
+    decode::Columns,
 };
 
 /// How long one check may take: it reads every row.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// An invariant, and a query whose rows `(id, problem)` break it; its second half follows the instant from which on every
-/// event must be there, where there is a second half.
+/// An invariant, and a query whose rows `(id, problem)` violate it. If the query has several parts, the instant since
+/// which every event must be there is written between them.
 const CHECKS: [(&str, &[&str]); 12] = [
     (
         "I1",
@@ -77,10 +76,10 @@ const CHECKS: [(&str, &[&str]); 12] = [
             "SELECT LOWER(HEX(i.token)), CONCAT('has version ', i.version, ', and its events are ',
             COALESCE(e.versions, 'none'))
         FROM reservations i LEFT JOIN (SELECT CAST(UNHEX(REPLACE(event_key, '-', '')) AS BINARY(16)) AS token,
-                COUNT(*) AS events, COUNT(DISTINCT key_version) AS told, MIN(key_version) AS lowest,
+                COUNT(*) AS events, COUNT(DISTINCT key_version) AS distinct_versions, MIN(key_version) AS lowest,
                 MAX(key_version) AS highest, GROUP_CONCAT(key_version ORDER BY key_version SEPARATOR ', ') AS versions
             FROM outbox WHERE type LIKE 'bespeak.reservation.%' GROUP BY event_key) e ON e.token = i.token
-        WHERE i.item_no = 0 AND (e.events <> e.told OR e.events <> i.version - e.lowest + 1 OR e.highest <> i.version
+        WHERE i.item_no = 0 AND (e.events <> e.distinct_versions OR e.events <> i.version - e.lowest + 1 OR e.highest <> i.version
             OR (i.created_at >= ",
             " AND COALESCE(e.events, 0) <> i.version)
             OR (i.updated_at >= ",
@@ -90,12 +89,12 @@ const CHECKS: [(&str, &[&str]); 12] = [
     (
         "I7",
         &["SELECT LOWER(HEX(i.token)), CONCAT('is ', i.status, ', and its last event is ', e.type, ' of ',
-            COALESCE(e.told, 'nothing'))
+            COALESCE(e.recorded_status, 'nothing'))
         FROM (SELECT UNHEX(REPLACE(event_key, '-', '')) AS token, key_version, type,
-                JSON_UNQUOTE(JSON_EXTRACT(payload, '$.status')) AS told
+                JSON_UNQUOTE(JSON_EXTRACT(payload, '$.status')) AS recorded_status
             FROM outbox WHERE type LIKE 'bespeak.reservation.%') e
         JOIN reservations i ON i.token = e.token AND i.item_no = 0 AND i.version = e.key_version
-        WHERE NOT (e.told <=> i.status) OR e.type <> CASE i.status
+        WHERE NOT (e.recorded_status <=> i.status) OR e.type <> CASE i.status
             WHEN 'HELD' THEN CASE i.version WHEN 1 THEN 'bespeak.reservation.held.v1'
                 ELSE 'bespeak.reservation.extended.v1' END
             ELSE CONCAT('bespeak.reservation.', LOWER(i.status), '.v1') END"],
@@ -130,12 +129,12 @@ const CHECKS: [(&str, &[&str]); 12] = [
     ),
 ];
 
-/// From when on every event must be there: always, until the first published row was purged.
+/// The instant since which every event must be there: always, until the first published row was purged.
 const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
 pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
-    let mut view = Wire::open(pool).await?;
-    view.wait_for(PATIENCE);
+    let mut view = TrackedConnection::open(pool).await?;
+    view.set_timeout(CHECK_TIMEOUT);
     let mut script = Script::default();
     script.add(Sql::new("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"));
     script.add(Sql::new("START TRANSACTION WITH CONSISTENT SNAPSHOT"));
@@ -143,8 +142,8 @@ pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
     let reservations = script.add(Sql::new("SELECT COUNT(*) FROM reservations WHERE item_no = 0"));
     let events = script.add(Sql::new("SELECT COUNT(*) FROM outbox"));
     let kept = script.add(Sql::new(KEPT_SINCE));
-    let answers = view.ask(script).await?;
-    let number = |place| rows(&answers, place).first().map_or(Ok(0), |row| row.integer(0));
+    let results = view.run(script).await?;
+    let number = |place| rows(&results, place).first().map_or(Ok(0), |row| row.integer(0));
     let count = |place| number(place).map(|count| u64::try_from(count).unwrap_or(0));
     let mut audit = Audit {
         resources: count(resources)?,
@@ -159,14 +158,14 @@ pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
         let first = Sql::new(parts.next().copied().unwrap_or_default());
         let check = parts.fold(first, |sql, part| sql.integer(kept).push(part));
         script.add(check.push(" LIMIT ").integer(i64::from(FINDINGS_MAX)));
-        for row in rows(&view.ask(script).await?, 0) {
+        for row in rows(&view.run(script).await?, 0) {
             let (id, problem) = (hyphenated(row.text(0)?), row.text(1)?.to_owned());
-            audit.findings.push(Finding { invariant, id, problem });
+            audit.findings.push(AuditFinding { invariant, id, problem });
         }
     }
     let mut script = Script::default();
     script.add(Sql::new("ROLLBACK"));
-    view.ask(script).await?;
+    view.run(script).await?;
     view.mark_clean();
     Ok(audit)
 }

@@ -1,4 +1,4 @@
-//! Connections: how they are set up, when they are not used again, and how long anybody waits for one.
+//! Connections: their session settings, when they are no longer used, and how long a call waits for one.
 
 use std::{str::FromStr, time::Duration};
 
@@ -12,33 +12,35 @@ use crate::store::pool;
 
 /// How long a command or a read waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection that was idle for longer is asked whether it is still there.
+/// A connection that was idle for longer is pinged before it is used.
 const PING_AFTER: Duration = Duration::from_secs(1);
-/// A connection that was idle for longer is not used again: well below the `wait_timeout` of a writer, after which the
-/// server closes it.
+/// A connection that was idle for longer is closed instead of used: well below the `wait_timeout` of a writer, after
+/// which the server closes it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Every session, whatever the URL or the server says: UTF-8 (what literals are escaped for), UTC, strict, compared byte by
-/// byte, long lists in one string (audits), each statement sees what was committed before it, and a process that was frozen
-/// for good leaves no session behind for hours.
+/// The settings of every session, whatever the URL or the server says: UTF-8 (for which literals are escaped), UTC,
+/// strict mode, long lists in one string (for audits), and READ COMMITTED, so each statement sees what was committed
+/// before it. `wait_timeout` bounds how long the session of a frozen process stays open.
 const SESSION: &str = "SET NAMES utf8mb4;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION autocommit = 1, time_zone = '+00:00',
         sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION',
         group_concat_max_len = 1048576, wait_timeout = 60";
-/// Sessions that write: nobody waits long for a lock, and a process that is frozen in mid-transaction loses its locks.
+/// The settings of sessions that write: lock waits are short, and a process that is frozen in mid-transaction loses
+/// its locks.
 const WRITER: &str = "SET SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 10,
     net_read_timeout = 10, net_write_timeout = 10";
 
-/// Connections to a server.
+/// The connections to a server.
 pub(super) type Pool = pool::Pool<MySql>;
 
-/// A change of a table waits for whoever reads it, and everybody else waits for the change: not for long.
+/// A change of a table waits for its readers, and all other statements wait for the change, so the wait must be
+/// short.
 const MIGRATOR: &str = "SET SESSION lock_wait_timeout = 5";
 
-/// What a pool is for.
+/// The purpose of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum For {
+pub(super) enum Purpose {
     Writing,
     Reading,
     /// Changes of the schema, which may take long.
@@ -47,13 +49,13 @@ pub(super) enum For {
 
 /// Parses a URL.
 pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, StoreError> {
-    // Statements are text of up to a megabyte: nothing that a log should have.
+    // Statements are up to a megabyte of text, which does not belong in a log.
     MySqlConnectOptions::from_str(url).map(ConnectOptions::disable_statement_logging).map_err(failed)
 }
 
-/// Connections to a server, opened when they are first needed.
-pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32) -> Pool {
-    let name = if purpose == For::Reading { "readers" } else { "writers" };
+/// Creates a pool of connections, which are opened when they are first needed.
+pub(super) fn pool(options: MySqlConnectOptions, purpose: Purpose, connections: u32) -> Pool {
+    let name = if purpose == Purpose::Reading { "readers" } else { "writers" };
     let connections = MySqlPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
@@ -77,12 +79,12 @@ pub(super) fn pool(options: MySqlConnectOptions, purpose: For, connections: u32)
     Pool::new(name, connections, failed)
 }
 
-async fn set_up(connection: &mut MySqlConnection, purpose: For) -> Result<(), sqlx::Error> {
+async fn set_up(connection: &mut MySqlConnection, purpose: Purpose) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(&mut *connection).await?;
     let more = match purpose {
-        For::Writing => WRITER,
-        For::Migrating => MIGRATOR,
-        For::Reading => return Ok(()),
+        Purpose::Writing => WRITER,
+        Purpose::Migrating => MIGRATOR,
+        Purpose::Reading => return Ok(()),
     };
     sqlx::raw_sql(more).execute(&mut *connection).await?;
     Ok(())

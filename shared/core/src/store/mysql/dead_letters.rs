@@ -1,14 +1,12 @@
-//! Dead letters in a table, and what became of those in a topic.
+//! Dead letters in the table, and the resolutions of those in a topic.
 
 use async_trait::async_trait;
 
 use super::{
     MysqlStore, StoreError,
-    outbox::{affected, transaction},
-    read::instant,
-    session::rows,
+    round_trip::{affected, in_transaction, read, rows},
     sql::{Script, Sql},
-    wire::read,
+    statements::instant,
 };
 use crate::store::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter, batch, decode};
 
@@ -17,16 +15,16 @@ const KEEP: &str = "INSERT INTO dead_letters
 
 #[async_trait]
 impl DeadLetterStore for MysqlStore {
-    async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+    async fn store_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
         batch::with_retries(|_| async {
             let mut script = Script::default();
             script.add_rows(letters, |sql, letter| self.letter(sql, letter), KEEP);
-            transaction(&self.writers, script).await.map(drop)
+            in_transaction(&self.writers, script).await.map(drop)
         })
         .await
     }
 
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let mut script = Script::default();
         let select = Sql::new(
             "SELECT id, source, part, position, event_key, headers, value, reason, attempts, created_at
@@ -34,20 +32,20 @@ impl DeadLetterStore for MysqlStore {
         );
         let select = select.integer(after).push(" ORDER BY id LIMIT ").integer(i64::from(limit));
         let place = script.add(select);
-        rows(&read(&self.readers, script).await?, place).iter().map(decode::letter).collect()
+        rows(&read(&self.readers, script).await?, place).iter().map(decode::dead_letter).collect()
     }
 
-    async fn forget_letter(&self, number: i64) -> Result<bool, StoreError> {
+    async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError> {
         let mut script = Script::default();
         let place = script.add(Sql::new("DELETE FROM dead_letters WHERE id = ").integer(number));
-        Ok(affected(&transaction(&self.writers, script).await?, place) == 1)
+        Ok(affected(&in_transaction(&self.writers, script).await?, place) == 1)
     }
 
     async fn resolve_dead_letter(
         &self,
         topic: &str,
         id: DeadLetterId,
-        settled: Resolution,
+        resolution: Resolution,
     ) -> Result<bool, StoreError> {
         let insert = Sql::new(
             "INSERT INTO dead_letters_settled (topic, part, position, settled, settled_at) VALUES (",
@@ -58,11 +56,11 @@ impl DeadLetterStore for MysqlStore {
         .push(", ")
         .integer(id.offset)
         .push(", ")
-        .text(settled.as_str())
+        .text(resolution.as_str())
         .push(", ");
         let mut script = Script::default();
         script.add(instant(insert, &self.options.clock).push(")"));
-        match transaction(&self.writers, script).await {
+        match in_transaction(&self.writers, script).await {
             Ok(_) => Ok(true),
             Err(StoreError::Contended { by: crate::store::Contention::DuplicateKey, .. }) => Ok(false),
             Err(error) => Err(error),
@@ -73,7 +71,7 @@ impl DeadLetterStore for MysqlStore {
         let mut script = Script::default();
         let select = Sql::new("SELECT part, position FROM dead_letters_settled WHERE topic = ").text(topic);
         let place = script.add(select);
-        rows(&read(&self.readers, script).await?, place).iter().map(decode::letter_id).collect()
+        rows(&read(&self.readers, script).await?, place).iter().map(decode::dead_letter_id).collect()
     }
 }
 
@@ -89,7 +87,7 @@ impl MysqlStore {
             .push(", ");
         let sql = optional_bytes(sql, record.key.as_deref()).push(", ").text(&decode::headers_text(record));
         let sql = optional_bytes(sql.push(", "), record.value.as_deref());
-        // The column is as long as anybody reads.
+        // The column has this length; a reader needs no more of a reason.
         let reason: String = reason.chars().take(1_000).collect();
         let sql = sql.push(", ").text(&reason).push(", ").integer(i64::from(*attempts)).push(", ");
         instant(sql, &self.options.clock)

@@ -6,12 +6,12 @@ use sqlx::mysql::MySqlDatabaseError;
 
 use super::{Contention, StoreError};
 
-/// Names a driver's error.
+/// Translates an error of the driver.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     let unavailable = |reason, error: sqlx::Error| StoreError::Unavailable { reason, source: error.into() };
     match &error {
         sqlx::Error::PoolTimedOut => unavailable(
-            "no connection could be had in time: it is down, out of reach, or all are in use",
+            "no connection became available in time: the server is down or unreachable, or all connections are in use",
             error,
         ),
         sqlx::Error::PoolClosed => unavailable("the store is closed", error),
@@ -20,7 +20,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
         }
         sqlx::Error::Tls(_) => unavailable("TLS with it failed", error),
         sqlx::Error::Configuration(_) => unavailable(
-            "its URL, or how its account logs in, does not fit: caching_sha2_password needs TLS",
+            "its URL or its account's authentication method is not supported: caching_sha2_password needs TLS",
             error,
         ),
         sqlx::Error::Database(database) => match database.try_downcast_ref::<MySqlDatabaseError>() {
@@ -37,21 +37,21 @@ fn by_number(number: u16, error: sqlx::Error) -> StoreError {
         1213 | 1614 | 3101 => StoreError::contended(Contention::Deadlock, error),
         1205 | 3572 => StoreError::contended(Contention::LockTimeout, error),
         1020 | 1412 => StoreError::contended(Contention::Snapshot, error),
-        // Another writer inserted the same key between our look-up and our insert.
+        // Another writer inserted the same key between this batch's lookup and its insert.
         1062 | 1586 => StoreError::contended(Contention::DuplicateKey, error),
-        // The connection was ended by somebody: shutdown, KILL, idle for too long, a packet that broke.
+        // The connection was closed: by a shutdown, a KILL, an idle timeout, or a broken packet.
         1053 | 1077 | 1079 | 1080 | 1152 | 1154..=1161 | 1184 | 1317 | 1927 | 4031 => {
             StoreError::Lost { attempts: 1, source: error.into() }
         }
         1048 | 1264 | 1292 | 1366 | 1406 | 3819 | 4025 => StoreError::Value { source: error.into() },
-        1040 | 1203 | 1226 | 1637 => unavailable("it takes no more connections", error),
+        1040 | 1203 | 1226 | 1637 => unavailable("it accepts no more connections", error),
         1290 | 1792 | 1836 | 3100 => unavailable("it is read-only", error),
         1021 | 1114 | 3 | 28 => unavailable("its disk is full", error),
         1026 | 1030 | 1041 | 1180 | 1206 => unavailable("it lacks resources", error),
         1047 | 1969 | 3024 => unavailable("it does not serve statements now", error),
         1044 | 1045 | 1142 | 1143 | 1227 => unavailable("it denies access", error),
         1049 => unavailable("the database that the URL names does not exist", error),
-        1146 => unavailable("its tables are not there: run bespeak migrate", error),
+        1146 => unavailable("its tables do not exist: run bespeak migrate", error),
         _ => StoreError::Statement { source: error.into() },
     }
 }

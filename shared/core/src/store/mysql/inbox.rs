@@ -1,21 +1,22 @@
-//! The inbox: three round trips a batch. What is known is looked up without locks; the transaction then notes the events,
-//! which waits for, and fails after, anybody who is applying one of them; effects are written with the COMMIT.
+//! The inbox: three round trips for each batch. Known events are looked up without locks. The transaction then
+//! records the events, which waits for any other consumer that is applying one of them, and fails if that consumer
+//! commits. Effects are written in the packet of the COMMIT.
 
 use std::{
     collections::{BTreeSet, HashSet},
     time::Duration,
 };
 
-use super::connect::Pool;
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Clock, MysqlStore, StoreError, purge,
-    read::{self, instant},
-    session::{self, CLOCK, clock_of, rows},
+    Clock, MysqlStore, StoreError,
+    connect::Pool,
+    purge, read as views,
+    round_trip::{TrackedConnection, clock_of, read, rows},
     sql::{Script, Sql},
-    wire::{Wire, read as ask},
+    statements::{self, CLOCK, instant},
 };
 use crate::{
     effects::{EffectChanges, NewDelivery, SmartKey},
@@ -23,7 +24,7 @@ use crate::{
     envelope::Incoming,
     store::{
         Applied, InboxStore, KeyMismatch, Purged, decode,
-        inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
+        inbox::{self, InboxClaim, InboxLookup},
         purge::before,
     },
     trace::Traceparent,
@@ -39,7 +40,21 @@ const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), 
 const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints
     WHERE disabled_at IS NULL ORDER BY id LOCK IN SHARE MODE";
 const DELIVERIES: &str = "INSERT INTO webhook_deliveries
-    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent) VALUES";
+    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
+    traceparent) VALUES";
+
+/// Committed reservations of something that a key opens, without one. A key that was issued has both a code and
+/// `issued_at`; the audit reads `issued_at`, so that its account needs no right to read codes.
+const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
+    JOIN resources s ON s.id = r.resource_id AND s.fulfilment = 'SMART_KEY'
+    LEFT JOIN smart_keys k ON k.token = r.token
+    WHERE r.status = 'COMMITTED' AND (k.issued_at IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
+/// Keys that open something, of reservations that are not committed (or are not there).
+const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
+    LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
+    WHERE k.issued_at IS NOT NULL AND k.revoked_at IS NULL
+        AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
+const EVENTS_KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
 
 #[async_trait]
 impl InboxStore for MysqlStore {
@@ -49,61 +64,61 @@ impl InboxStore for MysqlStore {
 
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
         let mut script = Script::default();
-        script.add_lists([&token], session::token, || Sql::new(SMART_KEYS), "");
-        rows(&ask(&self.readers, script).await?, 0).first().map(decode::smart_key).transpose()
+        script.add_lists([&token], statements::token, || Sql::new(SMART_KEYS), "");
+        rows(&read(&self.readers, script).await?, 0).first().map(decode::smart_key).transpose()
     }
 
     async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let mut script = Script::default();
         let places = applied(&mut script, consumer, events);
-        let answers = ask(&self.readers, script).await?;
-        places.iter().flat_map(|place| rows(&answers, *place)).map(|row| decode::uuid(row, 0)).collect()
+        let results = read(&self.readers, script).await?;
+        places.iter().flat_map(|place| rows(&results, *place)).map(|row| decode::uuid(row, 0)).collect()
     }
 
     async fn key_mismatches(&self) -> Result<Vec<(Token, KeyMismatch)>, StoreError> {
         let mut script = Script::default();
         let missing = script.add(Sql::new(KEYS_MISSING));
         let unwarranted = script.add(Sql::new(KEYS_UNWARRANTED));
-        let answers = ask(&self.readers, script).await?;
-        let missing = rows(&answers, missing).iter().map(|row| (row, KeyMismatch::Missing));
-        let unwarranted = rows(&answers, unwarranted).iter().map(|row| (row, KeyMismatch::Unwarranted));
+        let results = read(&self.readers, script).await?;
+        let missing = rows(&results, missing).iter().map(|row| (row, KeyMismatch::Missing));
+        let unwarranted = rows(&results, unwarranted).iter().map(|row| (row, KeyMismatch::Unwarranted));
         missing.chain(unwarranted).map(|(row, how)| Ok((decode::token(row)?, how))).collect()
     }
 
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut script = Script::default();
         let place = script.add(Sql::new(EVENTS_KEPT_SINCE));
-        rows(&ask(&self.readers, script).await?, place)
+        rows(&read(&self.readers, script).await?, place)
             .first()
             .map(|row| decode::timestamp(row, 0))
             .transpose()
     }
 
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
-        let now = read::now(&self.readers, &self.options.clock).await?;
+        let now = views::now(&self.readers, &self.options.clock).await?;
         purge::inbox(&self.writers, before(now, kept_for), limit).await
     }
 }
 
-/// A connection; the transaction begins when there is something to write.
+/// A connection; its transaction begins when there is something to write.
 struct MysqlInbox {
-    wire: Wire,
+    connection: TrackedConnection,
     clock: Clock,
 }
 
 impl MysqlInbox {
     async fn open(writers: &Pool, clock: Clock) -> Result<Self, StoreError> {
-        Ok(Self { wire: Wire::open(writers).await?, clock })
+        Ok(Self { connection: TrackedConnection::open(writers).await?, clock })
     }
 }
 
 impl inbox::InboxSession for MysqlInbox {
-    async fn look(
+    async fn look_up(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         resources: &BTreeSet<ResourceId>,
-    ) -> Result<Known, StoreError> {
+    ) -> Result<InboxLookup, StoreError> {
         let mut script = Script::default();
         let applied = applied(&mut script, consumer, events);
         let head = || {
@@ -111,25 +126,25 @@ impl inbox::InboxSession for MysqlInbox {
                 "SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ",
             )
         };
-        let opened = script.add_lists(resources, session::id, head, "");
-        let answers = self.wire.ask(script).await?;
-        self.wire.mark_clean();
-        let mut known = Known::default();
-        for row in applied.iter().flat_map(|place| rows(&answers, *place)) {
+        let opened = script.add_lists(resources, statements::id, head, "");
+        let results = self.connection.run(script).await?;
+        self.connection.mark_clean();
+        let mut known = InboxLookup::default();
+        for row in applied.iter().flat_map(|place| rows(&results, *place)) {
             known.applied.insert(decode::uuid(row, 0)?);
         }
-        for row in opened.iter().flat_map(|place| rows(&answers, *place)) {
+        for row in opened.iter().flat_map(|place| rows(&results, *place)) {
             known.opened_by_key.insert(decode::resource_id(row, 0)?);
         }
         Ok(known)
     }
 
-    async fn take(
+    async fn claim(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         tokens: &BTreeSet<Token>,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<InboxClaim, StoreError> {
         let mut script = Script::default();
         script.add(Sql::new("START TRANSACTION"));
         let row = |sql: Sql, id: &Uuid| {
@@ -142,15 +157,15 @@ impl inbox::InboxSession for MysqlInbox {
             "INSERT INTO processed_events (consumer, event_id, processed_at) VALUES",
         );
         let head = || Sql::new(SMART_KEYS);
-        let keys = script.add_lists(tokens, session::token, head, " ORDER BY token FOR UPDATE");
+        let keys = script.add_lists(tokens, statements::token, head, " ORDER BY token FOR UPDATE");
         let subscribed = script.add(Sql::new(SUBSCRIPTIONS));
         let now = script.add(Sql::new(CLOCK));
-        let answers = self.wire.ask(script).await?;
-        let keys = keys.iter().flat_map(|place| rows(&answers, *place));
-        Ok(Taken {
-            now: clock_of(&answers, now, &self.clock)?,
+        let results = self.connection.run(script).await?;
+        let keys = keys.iter().flat_map(|place| rows(&results, *place));
+        Ok(InboxClaim {
+            now: clock_of(&results, now, &self.clock)?,
             smart_keys: keys.map(decode::smart_key).collect::<Result<_, _>>()?,
-            subscriptions: decode::subscriptions(rows(&answers, subscribed))?,
+            subscriptions: decode::subscriptions(rows(&results, subscribed))?,
         })
     }
 
@@ -159,21 +174,21 @@ impl inbox::InboxSession for MysqlInbox {
         script.add_rows(&changes.created_keys, smart_key, KEYS);
         script.add_rows_then(&changes.updated_keys, smart_key, KEYS, KEYS_CHANGED);
         let row = |sql: Sql, delivery: &NewDelivery| self::delivery(sql, delivery, &self.clock);
-        // Enqueued twice only where the inbox has forgotten the event: once is enough.
+        // A delivery exists already only if the inbox has forgotten the event, and then the first delivery is enough.
         script.add_rows_then(&changes.deliveries, row, DELIVERIES, " ON DUPLICATE KEY UPDATE id = id");
         script.add(Sql::new("COMMIT"));
-        self.wire.ask(script).await?;
-        self.wire.mark_clean();
+        self.connection.run(script).await?;
+        self.connection.mark_clean();
         Ok(())
     }
 
     async fn end(self) -> Result<(), StoreError> {
-        // Nothing was begun.
+        // No transaction was begun.
         Ok(())
     }
 }
 
-/// Asks which events a consumer has applied; where the answers will be.
+/// Adds queries for the events that a consumer has applied, and returns the places of their results.
 fn applied(script: &mut Script, consumer: &str, events: &[Uuid]) -> Vec<usize> {
     let head = || {
         Sql::new("SELECT event_id FROM processed_events FORCE INDEX (PRIMARY) WHERE consumer = ")
@@ -184,7 +199,7 @@ fn applied(script: &mut Script, consumer: &str, events: &[Uuid]) -> Vec<usize> {
 }
 
 fn smart_key(sql: Sql, key: &SmartKey) -> Sql {
-    let sql = session::token(sql, &key.token).push(", ").unsigned(key.version).push(", ");
+    let sql = statements::token(sql, &key.token).push(", ").unsigned(key.version).push(", ");
     let sql = match key.issued {
         Some((code, at)) => sql.bytes(&code).push(", ").integer(at.as_microsecond()),
         None => sql.push("NULL, NULL"),

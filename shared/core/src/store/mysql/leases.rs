@@ -6,22 +6,22 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    MysqlStore, StoreError, purge, read,
-    session::{CLOCK, clock_of, rows},
+    MysqlStore, StoreError, read as views,
+    round_trip::{TrackedConnection, clock_of, commit_with_retries, read, rows},
     sql::{Script, Sql},
-    wire::{self, Wire},
+    statements::CLOCK,
 };
 use crate::{
     engine::Timestamp,
     store::{
         LeaseStore, PurgedLeases, batch,
-        decode::{self, Cells},
+        decode::{self, Columns},
         leases,
         purge::before,
     },
 };
 
-/// The columns of a row, up to the `WHERE` that chooses it.
+/// The columns of a row, up to the condition on its name.
 pub(super) const LEASE: &str =
     "SELECT name, owner, fencing, expires_at FROM leases FORCE INDEX (PRIMARY) WHERE name ";
 
@@ -34,7 +34,8 @@ impl LeaseStore for MysqlStore {
         lease_for: Duration,
     ) -> Result<Option<u64>, StoreError> {
         let name = &leases::row_name(name);
-        // The first ever makes the row; who finds it there locks it, as firmly as it will be needed.
+        // The first owner inserts the row. If it exists already, this locks it exclusively at once, so a later
+        // upgrade cannot deadlock.
         let free = Sql::new("INSERT INTO leases (name, owner, fencing, expires_at) VALUES (").text(name);
         let free = free.push(", NULL, 0, 0) ON DUPLICATE KEY UPDATE name = VALUES(name)");
         let decide = |row, now| leases::take(row, name, owner, now, lease_for);
@@ -61,20 +62,21 @@ impl LeaseStore for MysqlStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<PurgedLeases, StoreError> {
-        let cutoff = before(read::now(&self.readers, &self.options.clock).await?, ended_for).as_microsecond();
+        let cutoff =
+            before(views::now(&self.readers, &self.options.clock).await?, ended_for).as_microsecond();
         let (first, last) = leases::LOCKS;
         let mut script = Script::default();
         let ended = Sql::new("SELECT name FROM leases FORCE INDEX (PRIMARY) WHERE name > ");
         let ended = ended.text(after.unwrap_or(first)).push(" AND name < ").text(last);
         let ended = ended.push(" AND expires_at < ").integer(cutoff).push(" ORDER BY name LIMIT ");
         script.add(ended.integer(i64::from(limit)));
-        let answers = wire::read(&self.readers, script).await?;
-        let names = rows(&answers, 0).iter().map(|row| row.text(0).map(str::to_owned));
+        let results = read(&self.readers, script).await?;
+        let names = rows(&results, 0).iter().map(|row| row.text(0).map(str::to_owned));
         let names = names.collect::<Result<Vec<_>, _>>()?;
         if names.is_empty() {
             return Ok(PurgedLeases::default());
         }
-        // By name, so that no lock is waited for that is in use.
+        // The rows are locked by name, so that a lock that is in use is not waited for.
         let mut script = Script::default();
         script.add(Sql::new("START TRANSACTION"));
         let head = || {
@@ -82,20 +84,20 @@ impl LeaseStore for MysqlStore {
             unused.integer(cutoff).push(" AND l.name IN ")
         };
         let deletes = script.add_lists(&names, |sql, name| sql.text(name), head, "");
-        let deleted = purge::write(&self.writers, script, &deletes).await?;
+        let deleted = commit_with_retries(&self.writers, script, &deletes).await?;
         Ok(leases::purged(names, deleted, limit))
     }
 }
 
 impl MysqlStore {
-    /// Locks a row, after what makes it, has it decided on, and writes what it then is to be.
+    /// Locks a row, after creating it with `make`, decides on it, and writes the row that `decide` returns.
     async fn update_lease(
         &self,
         make: Option<Sql>,
         name: &str,
-        decide: impl Fn(Option<leases::Row>, Timestamp) -> Option<leases::Row>,
-    ) -> Result<Option<leases::Row>, StoreError> {
-        let mut wire = Wire::open(&self.writers).await?;
+        decide: impl Fn(Option<leases::LeaseRow>, Timestamp) -> Option<leases::LeaseRow>,
+    ) -> Result<Option<leases::LeaseRow>, StoreError> {
+        let mut connection = TrackedConnection::open(&self.writers).await?;
         let mut script = Script::default();
         script.add(Sql::new("START TRANSACTION"));
         if let Some(make) = make {
@@ -103,9 +105,9 @@ impl MysqlStore {
         }
         let row = script.add(Sql::new(LEASE).push("= ").text(name).push(" FOR UPDATE"));
         let now = script.add(Sql::new(CLOCK));
-        let answers = wire.ask(script).await?;
-        let row = rows(&answers, row).first().map(decode::lease).transpose()?;
-        let decided = decide(row, clock_of(&answers, now, &self.options.clock)?);
+        let results = connection.run(script).await?;
+        let row = rows(&results, row).first().map(decode::lease).transpose()?;
+        let decided = decide(row, clock_of(&results, now, &self.options.clock)?);
         let mut script = Script::default();
         match &decided {
             Some(row) => {
@@ -116,15 +118,15 @@ impl MysqlStore {
                 script.add(Sql::new("ROLLBACK"));
             }
         }
-        wire.ask(script).await?;
-        wire.mark_clean();
+        connection.run(script).await?;
+        connection.mark_clean();
         Ok(decided)
     }
 }
 
 /// Inserts rows, or overwrites them.
-pub(super) fn write(script: &mut Script, written: &[leases::Row]) {
-    let row = |sql: Sql, row: &leases::Row| {
+pub(super) fn write(script: &mut Script, written: &[leases::LeaseRow]) {
+    let row = |sql: Sql, row: &leases::LeaseRow| {
         let sql = sql.text(&row.name).push(", ");
         let sql = match row.owner {
             Some(owner) => sql.bytes(owner.as_bytes()),

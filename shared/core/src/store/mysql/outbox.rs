@@ -1,27 +1,27 @@
-//! The outbox for relays and operators: leases, what waits, what was sent.
+//! The outbox for relays and operators: leases, unpublished events, results.
 //!
-//! Never: a row locked, or a transaction open, while events are on their way.
+//! Never: a locked row, or an open transaction, while events are in flight.
 
 use std::{collections::HashSet, time::Duration};
 
-use super::connect::Pool;
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Clock, MysqlStore, StoreError, leases,
-    read::instant,
-    session::{CLOCK, clock_of, rows},
+    Clock, MysqlStore, StoreError,
+    connect::Pool,
+    leases,
+    round_trip::{TrackedConnection, affected, clock_of, in_transaction, read, rows},
     sql::{Script, Sql},
-    wire::{Answer, Wire, read},
+    statements::{CLOCK, instant},
 };
 use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed,
-        Sent, Unpublished, batch,
-        decode::{self, Cells, corrupt},
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore,
+        Republished, Sent, Unpublished, batch,
+        decode::{self, Columns, corrupt},
         shards,
     },
 };
@@ -29,7 +29,7 @@ use crate::{
 const EVENT: &str =
     "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
     o.traceparent, b.attempts";
-/// Locked, so that whoever takes a shard over waits until this mark is made or refused.
+/// Locked, so that a relay that takes over a shard waits until this mark is made or refused.
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
 const BLOCKED: &str = "INSERT INTO outbox_blocked
@@ -51,14 +51,14 @@ impl OutboxStore for MysqlStore {
 
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError> {
         batch::with_retries(|_| async {
-            // In the order in which they are locked elsewhere.
+            // Locked in the same order as elsewhere.
             let mut script = Script::default();
             let gone = Sql::new("DELETE FROM leases WHERE name LIKE 'relay/member/%' AND owner = ");
             script.add(gone.bytes(relay.as_bytes()));
             let free =
                 "UPDATE leases SET owner = NULL, expires_at = 0 WHERE name LIKE 'relay/shard/%' AND owner = ";
             script.add(Sql::new(free).bytes(relay.as_bytes()));
-            transaction(&self.writers, script).await.map(drop)
+            in_transaction(&self.writers, script).await.map(drop)
         })
         .await
     }
@@ -71,7 +71,7 @@ impl OutboxStore for MysqlStore {
             LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
             WHERE o.published_at IS NULL",
         );
-        if shards.len() < usize::from(crate::store::rows::SHARDS) {
+        if shards.len() < usize::from(shards::SHARDS) {
             select =
                 list(select.push(" AND o.shard IN ("), shards, |sql, shard| sql.integer(i64::from(*shard)));
         }
@@ -79,13 +79,14 @@ impl OutboxStore for MysqlStore {
         let select =
             instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
         let events = script.add(select);
-        let answers = read(&self.readers, script).await?;
-        let events = rows(&answers, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
-        Ok(Unpublished { now: clock_of(&answers, clock, &self.options.clock)?, events })
+        let results = read(&self.readers, script).await?;
+        let events = rows(&results, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
+        Ok(Unpublished { now: clock_of(&results, clock, &self.options.clock)?, events })
     }
 
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
-        batch::with_retries(|_| settle(&self.writers, &self.options.clock, relay, fencing, sent)).await
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+        batch::with_retries(|_| record_results(&self.writers, &self.options.clock, relay, fencing, sent))
+            .await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -98,12 +99,12 @@ impl OutboxStore for MysqlStore {
         ));
         let blocked =
             script.add(Sql::new("SELECT COUNT(*), CAST(SUM(parked) AS SIGNED) FROM outbox_blocked"));
-        let answers = read(&self.readers, script).await?;
-        let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&answers, place).first());
+        let results = read(&self.readers, script).await?;
+        let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&results, place).first());
         let (Some(unpublished), Some(blocked)) = (unpublished, blocked) else {
             return Err(corrupt("a count has no row".to_owned()));
         };
-        decode::backlog(unpublished, blocked, clock_of(&answers, clock, &self.options.clock)?)
+        decode::backlog(unpublished, blocked, clock_of(&results, clock, &self.options.clock)?)
     }
 }
 
@@ -119,31 +120,31 @@ impl OutboxAdmin for MysqlStore {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
         let found = script.add(filtered(filter, &self.options.clock));
-        let answers = read(&self.readers, script).await?;
-        let now = clock_of(&answers, clock, &self.options.clock)?;
-        rows(&answers, found).iter().map(|row| decode::outbox_row(row, now)).collect()
+        let results = read(&self.readers, script).await?;
+        let now = clock_of(&results, clock, &self.options.clock)?;
+        rows(&results, found).iter().map(|row| decode::outbox_row(row, now)).collect()
     }
 
     async fn retry_blocked(&self, key: Option<&str>) -> Result<u64, StoreError> {
-        let mut forget = Sql::new("DELETE FROM outbox_blocked");
+        let mut delete = Sql::new("DELETE FROM outbox_blocked");
         if let Some(key) = key {
-            forget = forget.push(" WHERE event_key = ").text(key);
+            delete = delete.push(" WHERE event_key = ").text(key);
         }
         let mut script = Script::default();
-        let place = script.add(forget);
-        Ok(affected(&transaction(&self.writers, script).await?, place))
+        let place = script.add(delete);
+        Ok(affected(&in_transaction(&self.writers, script).await?, place))
     }
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
         let mut script = Script::default();
-        let note = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
-        let note = instant(note, &self.options.clock);
-        script.add(note.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
+        let record = Sql::new("INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) SELECT event_id, ");
+        let record = instant(record, &self.options.clock);
+        script.add(record.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(event.id));
         let update = instant(Sql::new("UPDATE outbox SET published_at = "), &self.options.clock);
         let skipped = script.add(update.push(" WHERE published_at IS NULL AND id = ").integer(event.id));
-        let forget = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
-        script.add(forget.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
-        Ok(affected(&transaction(&self.writers, script).await?, skipped) == 1)
+        let delete = Sql::new("DELETE FROM outbox_blocked WHERE event_key = ").text(&event.key);
+        script.add(delete.push(" AND event_id = ").bytes(event.event_id.as_bytes()));
+        Ok(affected(&in_transaction(&self.writers, script).await?, skipped) == 1)
     }
 
     async fn republish(
@@ -152,7 +153,7 @@ impl OutboxAdmin for MysqlStore {
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError> {
+    ) -> Result<Republished, StoreError> {
         let mut script = Script::default();
         let page = script.add(
             Sql::new(
@@ -164,18 +165,18 @@ impl OutboxAdmin for MysqlStore {
             .push(" ORDER BY o.id LIMIT ")
             .integer(i64::from(limit)),
         );
-        let answers = read(&self.readers, script).await?;
-        let page = decode::replay_page(rows(&answers, page), since..until, limit)?;
+        let results = read(&self.readers, script).await?;
+        let page = decode::republish_page(rows(&results, page), since..until, limit)?;
         if page.ids.is_empty() {
-            return Ok(Replayed { events: 0, next: page.next });
+            return Ok(Republished { events: 0, next: page.next });
         }
         let mut script = Script::default();
         let head =
             || Sql::new("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND id IN ");
         let places = script.add_lists(&page.ids, |sql, id| sql.integer(*id), head, "");
-        let answers = transaction(&self.writers, script).await?;
-        let events = places.iter().map(|place| affected(&answers, *place)).sum();
-        Ok(Replayed { events, next: page.next })
+        let results = in_transaction(&self.writers, script).await?;
+        let events = places.iter().map(|place| affected(&results, *place)).sum();
+        Ok(Republished { events, next: page.next })
     }
 }
 
@@ -186,9 +187,10 @@ async fn lease(
     fencing: Option<u64>,
     lease_for: Duration,
 ) -> Result<Leases, StoreError> {
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
-    // The first ever makes the row that all lock; who finds it there locks it, as firmly as it will be needed.
+    // The first relay ever inserts the row that all relays lock. If it exists already, this locks it exclusively at
+    // once, so a later upgrade cannot deadlock.
     let free = Sql::new(
         "INSERT INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)
         ON DUPLICATE KEY UPDATE name = VALUES(name)",
@@ -198,36 +200,36 @@ async fn lease(
     let all =
         script.add(Sql::new(leases::LEASE).push(">= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE"));
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let found = rows(&answers, all).iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
-    let decision = shards::renew(found, relay, fencing, clock_of(&answers, now, clock)?, lease_for);
+    let results = connection.run(script).await?;
+    let found = rows(&results, all).iter().map(decode::lease).collect::<Result<Vec<_>, _>>()?;
+    let decision = shards::renew(found, relay, fencing, clock_of(&results, now, clock)?, lease_for);
     let mut script = Script::default();
     leases::write(&mut script, &decision.write);
     let head = || Sql::new("DELETE FROM leases WHERE name IN ");
     script.add_lists(&decision.delete, |sql, name| sql.text(name), head, "");
     script.add(Sql::new("COMMIT"));
-    wire.ask(script).await?;
-    wire.mark_clean();
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(decision.leases)
 }
 
-async fn settle(
+async fn record_results(
     writers: &Pool,
     clock: &Clock,
     relay: Uuid,
     fencing: u64,
     sent: &Sent,
 ) -> Result<u64, StoreError> {
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
     let held = Sql::new(HELD).bytes(relay.as_bytes()).push(" AND fencing = ").unsigned(fencing);
     let held = instant(held.push(" AND expires_at > "), clock).push(" LOCK IN SHARE MODE");
     let held = script.add(held);
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let now = clock_of(&answers, now, clock)?;
-    let held = rows(&answers, held).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
+    let results = connection.run(script).await?;
+    let now = clock_of(&results, now, clock)?;
+    let held = rows(&results, held).iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
     let holds = |shard: u8| held.contains(&shards::shard_name(shard).as_str());
     let sent = sent.clone().only(holds);
 
@@ -241,15 +243,15 @@ async fn settle(
     let head = || Sql::new("DELETE FROM outbox_blocked WHERE event_key IN ");
     script.add_lists(&sent.unblocked, |sql, (key, _)| sql.text(key), head, "");
     for blocked in &sent.blocked {
-        // Somebody may have given the event up meanwhile.
+        // An operator may have given the event up meanwhile.
         let row = blocked_row(Sql::new(BLOCKED), blocked, now);
         let row = row.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(blocked.id);
         script.add(row.push(BLOCKED_AGAIN));
     }
     script.add(Sql::new("COMMIT"));
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
-    Ok(marks.iter().map(|place| affected(&answers, *place)).sum())
+    let results = connection.run(script).await?;
+    connection.mark_clean();
+    Ok(marks.iter().map(|place| affected(&results, *place)).sum())
 }
 
 fn blocked_row(sql: Sql, blocked: &Blocked, now: Timestamp) -> Sql {
@@ -266,7 +268,7 @@ fn blocked_row(sql: Sql, blocked: &Blocked, now: Timestamp) -> Sql {
         .integer(now.as_microsecond())
 }
 
-/// The rows that an operator wants to see.
+/// Selects the rows that an operator wants to see.
 fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
     let mut sql = Sql::new(EVENT)
         .push(
@@ -283,7 +285,10 @@ fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
             instant(sql, clock)
         }
         Some(OutboxState::Waiting) => {
-            let sql = sql.push(" AND o.published_at IS NULL AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
+            let sql = sql.push(
+                " AND o.published_at IS NULL AND (b.event_key IS NULL
+                OR (b.parked = 0 AND b.blocked_until <= ",
+            );
             instant(sql, clock).push("))")
         }
     };
@@ -296,24 +301,11 @@ fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
     sql.push(" ORDER BY o.id LIMIT ").integer(i64::from(filter.limit))
 }
 
-/// Adds the elements and closes the list.
+/// Writes the elements and closes the list.
 fn list<T>(mut sql: Sql, elements: &[T], element: impl Fn(Sql, &T) -> Sql) -> Sql {
     for (n, value) in elements.iter().enumerate() {
         sql = element(if n == 0 { sql } else { sql.push(", ") }, value);
     }
     // A list must not be empty: no shard has this number.
     if elements.is_empty() { sql.push("-1)") } else { sql.push(")") }
-}
-
-pub(super) fn affected(answers: &[Answer], place: usize) -> u64 {
-    answers.get(place).map_or(0, |answer| answer.affected)
-}
-
-/// Runs statements in one transaction; their answers are at their places.
-pub(super) async fn transaction(writers: &Pool, statements: Script) -> Result<Vec<Answer>, StoreError> {
-    let mut wire = Wire::open(writers).await?;
-    let answers = wire.ask(statements.in_transaction()).await?;
-    wire.mark_clean();
-    // That of START TRANSACTION comes first.
-    Ok(answers.into_iter().skip(1).collect())
 }

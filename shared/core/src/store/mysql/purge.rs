@@ -1,22 +1,21 @@
-//! Forgets what is old, in small transactions that lock only what they delete.
+//! Purges old records, in small transactions that lock only the rows that they delete.
 
 use super::{
     StoreError,
     connect::Pool,
-    session::{self, rows},
+    round_trip::{commit_with_retries, read, rows},
     sql::{Script, Sql},
-    wire::{Wire, read},
+    statements::{self},
 };
 use crate::{
     engine::{Timestamp, Token},
     store::{
-        batch::with_retries,
-        decode::Cells,
+        decode::Columns,
         purge::{self, Purged, UNPUBLISHED_MAX},
     },
 };
 
-/// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
+/// Deletes events that were published before `cutoff`, oldest first, and records that older ones may be missing.
 pub(super) async fn events(
     (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
@@ -29,14 +28,14 @@ pub(super) async fn events(
             .push(" ORDER BY published_at LIMIT ")
             .integer(i64::from(limit)),
     );
-    let answers = read(readers, script).await?;
-    let ids = rows(&answers, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    let results = read(readers, script).await?;
+    let ids = rows(&results, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
     if ids.is_empty() {
         return Ok(Purged::default());
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    // Somebody may want them published again since.
+    // An operator may have marked them for republication meanwhile.
     let head = || {
         Sql::new("DELETE o FROM outbox o FORCE INDEX (PRIMARY) WHERE o.published_at < ")
             .integer(cutoff.as_microsecond())
@@ -44,10 +43,10 @@ pub(super) async fn events(
     };
     let deletes = script.add_lists(&ids, |sql, id| sql.integer(*id), head, "");
     script.add(kept_since(cutoff).push(" WHERE what = 'outbox'"));
-    Ok(Purged { deleted: write(writers, script, &deletes).await?, next: None })
+    Ok(Purged { deleted: commit_with_retries(writers, script, &deletes).await?, next: None })
 }
 
-/// Deletes what ended before `cutoff`, among the next `limit` reservations.
+/// Deletes reservations that ended before `cutoff`, among the next `limit`.
 pub(super) async fn reservations(
     (writers, readers): (&Pool, &Pool),
     cutoff: Timestamp,
@@ -71,11 +70,11 @@ pub(super) async fn reservations(
         .push(" ORDER BY token LIMIT ")
         .integer(i64::from(limit)),
     );
-    let answers = read(readers, script).await?;
-    let Some(unpublished) = purge::unpublished(rows(&answers, unpublished), cutoff)? else {
+    let results = read(readers, script).await?;
+    let Some(unpublished) = purge::unpublished(rows(&results, unpublished), cutoff)? else {
         return Ok(Purged::default());
     };
-    let page = purge::page(rows(&answers, page), limit, cutoff, &unpublished)?;
+    let page = purge::page(rows(&results, page), limit, cutoff, &unpublished)?;
     if page.tokens.is_empty() {
         return Ok(Purged { deleted: 0, next: page.next });
     }
@@ -86,9 +85,9 @@ pub(super) async fn reservations(
             WHERE r.status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND r.updated_at < ";
         Sql::new(ended).integer(cutoff.as_microsecond()).push(" AND r.token IN ")
     };
-    script.add_lists(&page.tokens, session::token, head, "");
+    script.add_lists(&page.tokens, statements::token, head, "");
     script.add(kept_since(cutoff).push(" WHERE what = 'reservations'"));
-    write(writers, script, &[]).await?;
+    commit_with_retries(writers, script, &[]).await?;
     Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
 }
 
@@ -98,20 +97,7 @@ fn kept_since(cutoff: Timestamp) -> Sql {
         .push(")")
 }
 
-/// Runs a transaction that may be run again; how many rows the statements at these places touched.
-pub(super) async fn write(writers: &Pool, mut script: Script, places: &[usize]) -> Result<u64, StoreError> {
-    script.add(Sql::new("COMMIT"));
-    let answers = with_retries(|_| async {
-        let mut wire = Wire::open(writers).await?;
-        let answers = wire.ask(script.clone()).await?;
-        wire.mark_clean();
-        Ok(answers)
-    })
-    .await?;
-    Ok(places.iter().filter_map(|place| answers.get(*place)).map(|answer| answer.affected).sum())
-}
-
-/// Forgets which events were applied before `cutoff`.
+/// Deletes the records of events that were applied before `cutoff`.
 pub(super) async fn inbox(writers: &Pool, cutoff: Timestamp, limit: u32) -> Result<Purged, StoreError> {
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
@@ -120,5 +106,5 @@ pub(super) async fn inbox(writers: &Pool, cutoff: Timestamp, limit: u32) -> Resu
         .push(" ORDER BY processed_at LIMIT ")
         .integer(i64::from(limit));
     let delete = script.add(delete);
-    Ok(Purged { deleted: write(writers, script, &[delete]).await?, next: None })
+    Ok(Purged { deleted: commit_with_retries(writers, script, &[delete]).await?, next: None })
 }

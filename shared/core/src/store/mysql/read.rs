@@ -1,40 +1,34 @@
-//! Views: what readers see at an instant, overdue holds counted as given back (I6). Nothing here writes or locks.
+//! Views: what readers see at an instant, with overdue holds counted as given back (I6). Nothing here writes or
+//! locks.
 
 use std::collections::HashMap;
 
-use super::connect::Pool;
-
 use super::{
-    Clock, Due, Page, StoreError,
-    session::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, clock_of, rows},
+    Clock, StoreError,
+    connect::Pool,
+    round_trip::{clock_of, read, rows},
     sql::{Script, Sql},
-    wire::read,
+    statements::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, instant},
 };
 use crate::{
     engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token},
-    store::decode,
+    store::{Due, Page, decode},
 };
 
-/// The instant of a view, as an expression that is constant within its statement, so that an index can be searched by it.
-pub(super) fn instant(sql: Sql, clock: &Clock) -> Sql {
-    match clock {
-        Clock::Own => sql.push("TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"),
-        Clock::Fixed(clock) => sql.integer(clock.now().as_microsecond()),
-    }
-}
-
-/// The view of resources, up to its `WHERE`.
+/// The view of resources, up to its condition.
 fn resource_view(clock: &Clock) -> Sql {
     let sql = Sql::new(
         "SELECT r.id, r.total, r.available + COALESCE((SELECT CAST(SUM(h.quantity) AS SIGNED)
             FROM reservations h FORCE INDEX (reservations_due_of_resource)
             WHERE h.resource_id = r.id AND h.due_at <= ",
     );
-    instant(sql, clock)
-        .push("), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r FORCE INDEX (PRIMARY) WHERE ")
+    instant(sql, clock).push(
+        "), 0), r.version, r.fulfilment, r.created_at, r.updated_at FROM resources r
+            FORCE INDEX (PRIMARY) WHERE ",
+    )
 }
 
-/// The clock.
+/// Reads the clock.
 pub(super) async fn now(pool: &Pool, clock: &Clock) -> Result<Timestamp, StoreError> {
     let mut script = Script::default();
     let place = script.add(Sql::new(CLOCK));
@@ -70,7 +64,7 @@ pub(super) async fn reservation(
     clock: &Clock,
 ) -> Result<Option<Reservation>, StoreError> {
     let mut script = Script::default();
-    let places = script.add_lists([&token], session::token, || Sql::new(BY_TOKEN), ITEMS_IN_ORDER);
+    let places = script.add_lists([&token], statements::token, || Sql::new(BY_TOKEN), ITEMS_IN_ORDER);
     let (found, now) = found(pool, script, &places, clock).await?;
     Ok(found.into_iter().next().map(|reservation| reservation.as_of(now)))
 }
@@ -86,7 +80,7 @@ pub(super) async fn by_keys(
     found(pool, script, &places, clock).await
 }
 
-/// The reservations at some places of a script, and the clock when they were read.
+/// Reads the reservations at some places of a script, and the clock at that time.
 async fn found(
     pool: &Pool,
     mut script: Script,
@@ -94,12 +88,12 @@ async fn found(
     clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
     let now = script.add(Sql::new(CLOCK));
-    let answers = read(pool, script).await?;
+    let results = read(pool, script).await?;
     let mut found = Vec::new();
     for place in places {
-        found.extend(decode::reservations(rows(&answers, *place))?);
+        found.extend(decode::reservations(rows(&results, *place))?);
     }
-    Ok((found, clock_of(&answers, now, clock)?))
+    Ok((found, clock_of(&results, now, clock)?))
 }
 
 pub(super) async fn first_resources(
@@ -109,13 +103,13 @@ pub(super) async fn first_resources(
     let mut script = Script::default();
     let head =
         "SELECT token, resource_id FROM reservations FORCE INDEX (PRIMARY) WHERE item_no = 0 AND token IN ";
-    script.add_lists(tokens, session::token, || Sql::new(head), "");
-    let answers = read(pool, script).await?;
-    let rows = answers.iter().flat_map(|answer| &answer.rows);
+    script.add_lists(tokens, statements::token, || Sql::new(head), "");
+    let results = read(pool, script).await?;
+    let rows = results.iter().flat_map(|result| &result.rows);
     rows.map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
 }
 
-/// Holds in the order in which they end.
+/// Selects holds in the order in which they end.
 fn due_holds(limit: u32) -> Sql {
     Sql::new(
         "SELECT token, due_at FROM reservations FORCE INDEX (reservations_due)
@@ -127,8 +121,8 @@ fn due_holds(limit: u32) -> Sql {
 pub(super) async fn due(pool: &Pool, limit: u32, clock: &Clock) -> Result<Due, StoreError> {
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
-    // One more than asked for: either it is overdue too, or it says when to look again.
+    // One more than the limit: it is either overdue too, or its end is the time to look again.
     let holds = script.add(due_holds(limit.saturating_add(1)));
-    let answers = read(pool, script).await?;
-    decode::due(rows(&answers, holds), limit, clock_of(&answers, now, clock)?)
+    let results = read(pool, script).await?;
+    decode::due(rows(&results, holds), limit, clock_of(&results, now, clock)?)
 }

@@ -1,13 +1,13 @@
-//! The cells of a row, as MySQL's driver gives them.
+//! Reads the columns of a row of MySQL's driver.
 
 use sqlx::{Row, mysql::MySqlRow};
 
 use crate::store::{
     StoreError,
-    decode::{Cells, corrupt, unreadable},
+    decode::{Columns, corrupt, unreadable},
 };
 
-impl Cells for MySqlRow {
+impl Columns for MySqlRow {
     fn integer(&self, column: usize) -> Result<i64, StoreError> {
         self.try_get_unchecked(column).map_err(unreadable)
     }
@@ -16,7 +16,7 @@ impl Cells for MySqlRow {
         self.try_get_unchecked(column).map_err(unreadable)
     }
 
-    // Keys are VARBINARY, which the driver would not give as text.
+    // Idempotency keys are VARBINARY, which the driver would not return as text.
     fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         let bytes: Option<&[u8]> = self.try_get_unchecked(column).map_err(unreadable)?;
         bytes

@@ -1,7 +1,7 @@
-//! Brings the schema to this version: one process at a time, and again where it was cut off.
+//! Migrates the schema to this version: one process at a time, and again if an earlier migration was interrupted.
 //!
-//! MySQL commits each CREATE TABLE by itself, so the migrations are written to be run again (IF NOT EXISTS); sqlx's own lock
-//! waits for ever, which MariaDB takes for no lock at all.
+//! MySQL commits each CREATE TABLE by itself, so the migrations are safe to repeat (IF NOT EXISTS). sqlx's own lock
+//! is not used: it waits without a timeout, which MariaDB does not support.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::{
     StoreError,
     connect::Pool,
     error,
-    session::rows,
+    round_trip::{TrackedConnection, rows},
     sql::{Script, Sql},
-    wire::Wire,
 };
-use crate::store::decode::Cells;
+use crate::store::decode::Columns;
 
-/// How long another process's migration is waited for.
+/// How long to wait for the migration of another process.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 
-/// Creates the database that a URL names, if it is not there; whether it was not. The account must be allowed to.
+/// Creates the database of a URL if it does not exist, and returns whether it was created. The account needs the
+/// privilege to do so.
 ///
 /// # Errors
-/// The server is away, or refuses.
+/// The server is unavailable, or denies access.
 pub async fn create_database(url: &str) -> Result<bool, StoreError> {
     use sqlx::{MySql, migrate::MigrateDatabase};
 
@@ -33,8 +33,8 @@ pub async fn create_database(url: &str) -> Result<bool, StoreError> {
 }
 
 pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
-    let mut lock = Wire::open(pool).await?;
-    lock.wait_for(LOCK_WAIT + Duration::from_secs(10));
+    let mut lock = TrackedConnection::open(pool).await?;
+    lock.set_timeout(LOCK_WAIT + Duration::from_secs(10));
     let mut script = Script::default();
     let name = "CONCAT('bespeak.', MD5(DATABASE()))";
     let wait = i64::try_from(LOCK_WAIT.as_secs()).unwrap_or(i64::MAX);
@@ -43,8 +43,8 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
         "SELECT COUNT(*) FROM information_schema.tables
         WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'",
     ));
-    let answers = lock.ask(script).await?;
-    let number = |place| rows(&answers, place).first().map_or(Ok(None), |row| row.optional_integer(0));
+    let results = lock.run(script).await?;
+    let number = |place| rows(&results, place).first().map_or(Ok(None), |row| row.optional_integer(0));
     if number(locked)? != Some(1) {
         let source = "another process has been migrating this database for two minutes";
         return Err(StoreError::Migration { source: source.into() });
@@ -52,15 +52,15 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
     if number(cut_off)? == Some(1) {
         let mut script = Script::default();
         script.add(Sql::new("DELETE FROM _sqlx_migrations WHERE success = FALSE"));
-        lock.ask(script).await?;
+        lock.run(script).await?;
     }
     let mut migrator = sqlx::migrate!("../../migrations/mysql");
     migrator.set_locking(false);
     let migrated = migrator.run(pool.connections()).await;
     let mut script = Script::default();
     script.add(Sql::new("SELECT RELEASE_LOCK(").push(name).push(")"));
-    // Where that fails, the lock goes with the connection, which is closed.
-    if lock.ask(script).await.is_ok() {
+    // If releasing fails, the lock is released with the connection, which is then closed.
+    if lock.run(script).await.is_ok() {
         lock.mark_clean();
     }
     migrated.map_err(|source| match source {

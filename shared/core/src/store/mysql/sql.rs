@@ -1,14 +1,14 @@
-//! Statements as text, and packets of them.
+//! Statements as text, and packets of statements.
 //!
-//! MySQL's prepared statements take one statement a round trip, and a fixed number of rows each. Text takes a whole
-//! packet of statements in one round trip, whatever their sizes, and prepares nothing. What keeps it safe: only
-//! `&'static str` goes in as it is; every value goes through one of the methods that write a literal. See ADR 7.
+//! A prepared statement of MySQL takes one round trip each, and a fixed number of rows. Text takes a whole packet of
+//! statements in one round trip, whatever their sizes, and prepares nothing. It is safe because only `&'static str`
+//! is written as it is; every value goes through a method that writes a literal. See ADR 7.
 
 use std::fmt::Write;
 
-/// Bytes of one packet, at the most, unless a single row is larger: far below every server's `max_allowed_packet`.
+/// The largest packet in bytes, unless a single row is larger: far below every server's `max_allowed_packet`.
 const PACKET_BYTES_MAX: usize = 1 << 20;
-/// Elements of one list: far below what the optimizer takes as ranges of an index.
+/// The largest number of elements in one list: far below the optimizer's limit for ranges of an index.
 pub(super) const LIST_MAX: usize = 2_000;
 
 /// One statement.
@@ -20,25 +20,25 @@ impl Sql {
         Self(text.to_owned())
     }
 
-    /// Adds SQL.
+    /// Appends SQL.
     pub(super) fn push(mut self, text: &'static str) -> Self {
         self.0.push_str(text);
         self
     }
 
-    /// Adds a whole number.
+    /// Appends a whole number.
     pub(super) fn integer(mut self, value: i64) -> Self {
         // Writing to a string cannot fail.
         let _ = write!(self.0, "{value}");
         self
     }
 
-    /// Adds a count, which is far below 2^63: stored numbers are at most 2^53.
+    /// Appends a count, which is far below 2^63: stored numbers are at most 2^53.
     pub(super) fn unsigned(self, value: u64) -> Self {
         self.integer(i64::try_from(value).unwrap_or(i64::MAX))
     }
 
-    /// Adds bytes.
+    /// Appends bytes.
     pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.0.reserve(2 * bytes.len() + 3);
@@ -51,8 +51,8 @@ impl Sql {
         self
     }
 
-    /// Adds text. Quotes are doubled, which ends no literal in any SQL mode; backslashes too, which the sessions of this
-    /// store (they set their own SQL mode) read as one.
+    /// Appends text. Quotes are doubled, which is safe in every SQL mode. Backslashes are doubled too; sessions of
+    /// this store, which set their own SQL mode, read two as one.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.0.reserve(text.len() + 2);
         self.0.push('\'');
@@ -70,7 +70,7 @@ impl Sql {
         self
     }
 
-    /// Adds text or NULL.
+    /// Appends text or NULL.
     pub(super) fn optional_text(self, text: Option<&str>) -> Self {
         match text {
             Some(text) => self.text(text),
@@ -83,21 +83,21 @@ impl Sql {
     }
 }
 
-/// Statements that are sent in as few packets as they fit in.
+/// Statements that are sent in as few packets as possible.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Script {
     statements: Vec<Sql>,
 }
 
 impl Script {
-    /// Adds a statement; its answer will be at the returned place.
+    /// Appends a statement, and returns the place of its result.
     pub(super) fn add(&mut self, statement: Sql) -> usize {
         self.statements.push(statement);
         self.statements.len() - 1
     }
 
-    /// Adds `head (element, ..) tail`, as often as the list is too long for one statement; says where their answers will
-    /// be. The elements keep their order.
+    /// Appends `head (element, ..) tail`, in several statements if the list is too long for one, and returns the
+    /// places of their results. The elements keep their order.
     pub(super) fn add_lists<T>(
         &mut self,
         elements: impl IntoIterator<Item = T>,
@@ -117,8 +117,8 @@ impl Script {
         places
     }
 
-    /// Adds `head (row), (row), ..`, as often as the rows are too many for one packet; says where their answers will be,
-    /// and how many rows each inserts.
+    /// Appends `head (row), (row), ..`, in several statements if the rows are too many for one packet. Returns the
+    /// place of each result, and how many rows each statement inserts.
     pub(super) fn add_rows<T>(
         &mut self,
         rows: impl IntoIterator<Item = T>,
@@ -152,7 +152,7 @@ impl Script {
         places
     }
 
-    /// The same statements between START TRANSACTION and COMMIT: their answers are one place further.
+    /// The same statements between START TRANSACTION and COMMIT: their results move by one place.
     pub(super) fn in_transaction(mut self) -> Self {
         self.statements.insert(0, Sql::new("START TRANSACTION"));
         self.add(Sql::new("COMMIT"));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_one_packet_is_sent_in_several() {
+    fn statements_that_exceed_one_packet_are_sent_in_several() {
         let mut script = Script::default();
         let long = "x".repeat(PACKET_BYTES_MAX / 4);
         let rows = script.add_rows(0..9, |sql, n| sql.integer(n).push(", ").text(&long), "INSERT");

@@ -1,4 +1,5 @@
-//! What a batch changed, as statements: set-based, the hot rows last, each with the number of rows that it must find.
+//! Writes the changes of a batch as statements: set-based, with the hot rows last, each with the number of rows that
+//! it must match.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +7,38 @@ use uuid::Uuid;
 
 use super::{
     Guard, StoreError,
-    session::{self, rows},
+    round_trip::{TrackedConnection, rows},
     sql::{LIST_MAX, Script, Sql},
-    wire::Wire,
+    statements::{self},
 };
 use crate::{
     engine::{
         Changes, Event, EventKey, Holder, Reservation, Resource, ResourceId, ResourceUpdate, Status,
         Timestamp, Transition,
     },
-    store::{
-        Contention, decode,
-        rows::{payload, shard},
-    },
+    store::{Contention, decode, outbox::payload, shards::shard},
     trace::{TraceContext, Traceparent},
 };
 
-/// A statement of the script, and how many rows it must touch.
+/// The place of a statement, and how many rows it must change.
 type Expected = (usize, u64);
 
-/// Writes changes: new records, transitions, events, and the resources last. One round trip; one more where an event
-/// needs what the update found.
-pub(super) async fn changes(wire: &mut Wire, guard: Guard, changes: Changes) -> Result<(), StoreError> {
+/// Writes changes: new records, transitions and events, and resources last. Takes one round trip, or two if an event
+/// depends on what the update found.
+pub(super) async fn changes(
+    connection: &mut TrackedConnection,
+    guard: Guard,
+    changes: Changes,
+) -> Result<(), StoreError> {
     let mut script = Script::default();
     let mut expected = Vec::new();
-    // Where edges are found only by the update, one command has the transaction to itself.
+    // If edges are found only by the update, the transaction has only one command, so all events have the same cause.
     let cause = changes.events.first().and_then(|event| event.trace);
     expected.extend(create_resources(&mut script, &changes.created_resources));
     expected.extend(create_reservations(&mut script, &changes.created_reservations));
     expected.extend(change_reservations(&mut script, &changes.transitions));
-    // Under row locks the resources are locked already. Elsewhere the ids of a resource's events must not be drawn before
-    // its row is locked, which its update does: ids of one key are in commit order.
+    // Under row locks the resources are locked already. Otherwise the update locks them, and the ids of a resource's
+    // events must not be drawn before that: the ids of one key must be in commit order.
     let (now, later): (Vec<Event>, Vec<Event>) = changes
         .events
         .into_iter()
@@ -49,20 +51,22 @@ pub(super) async fn changes(wire: &mut Wire, guard: Guard, changes: Changes) -> 
     let found = match guard {
         Guard::Conditional => {
             let ids = updates.iter().map(|update| &update.resource.id);
-            script.add_lists(ids, session::id, || Sql::new(session::RESOURCES), "")
+            script.add_lists(ids, statements::id, || Sql::new(statements::RESOURCES), "")
         }
-        Guard::RowLock | Guard::Optimistic | Guard::Unguarded => Vec::new(),
+        Guard::RowLock | Guard::Optimistic => Vec::new(),
+        #[cfg(feature = "lab")]
+        Guard::Unguarded => Vec::new(),
     };
 
-    let answers = wire.ask(script).await?;
+    let results = connection.run(script).await?;
     for (place, rows) in expected {
-        let touched = answers.get(place).map_or(0, |answer| answer.affected);
+        let touched = results.get(place).map_or(0, |result| result.affected);
         if touched != rows {
             return Err(StoreError::changed_meanwhile(touched, rows));
         }
     }
     let later = if guard == Guard::Conditional {
-        let found = found.into_iter().flat_map(|place| rows(&answers, place));
+        let found = found.into_iter().flat_map(|place| rows(&results, place));
         let found = found.map(decode::resource).collect::<Result<Vec<_>, _>>()?;
         edges(updates, later, found, cause)?
     } else {
@@ -73,10 +77,11 @@ pub(super) async fn changes(wire: &mut Wire, guard: Guard, changes: Changes) -> 
     }
     let mut script = Script::default();
     add_events(&mut script, later)?;
-    wire.ask(script).await.map(drop)
+    connection.run(script).await.map(drop)
 }
 
-/// The edges of resources that were changed by difference: what the update found is what counts, not what had been read.
+/// The edges of resources that were changed by a difference. The state that the update found decides, not the one
+/// that had been read.
 fn edges(
     updates: &[ResourceUpdate],
     decided: Vec<Event>,
@@ -98,7 +103,7 @@ fn edges(
             let before = found.available + from_available - decided_on.available;
             edges.extend(Event::edge(before, found).map(|edge| Event { trace: cause, ..edge }));
         } else {
-            // Several movements, between which edges may lie that nobody can tell now.
+            // There were several movements, and edges may lie between them that can no longer be determined.
             return Err(StoreError::contended(Contention::Changed, "a resource moved between two movements"));
         }
     }
@@ -173,66 +178,66 @@ fn item(sql: Sql, (item_no, reservation): (usize, &Reservation)) -> Sql {
         .optional_text(reservation.metadata.as_ref().map(|metadata| metadata.as_str()))
 }
 
-/// What reservations have in common that one statement changes alike.
+/// What reservations have in common that one statement changes together.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Alike {
+struct ChangeGroup {
     from_status: &'static str,
     from_version: u64,
     status: &'static str,
     version: u64,
     updated_at: Timestamp,
-    /// Where it is another than before.
+    /// Set only if it changed.
     expires_at: Option<Timestamp>,
 }
 
 fn change_reservations(script: &mut Script, transitions: &[Transition]) -> Vec<Expected> {
-    let mut groups: BTreeMap<Alike, Vec<&Reservation>> = BTreeMap::new();
+    let mut groups: BTreeMap<ChangeGroup, Vec<&Reservation>> = BTreeMap::new();
     for Transition { reservation, from_status, from_version } in transitions {
-        let alike = Alike {
+        let group = ChangeGroup {
             from_status: from_status.as_str(),
             from_version: *from_version,
             status: reservation.status.as_str(),
             version: reservation.version,
             updated_at: reservation.updated_at,
-            // A hold ends when it was to end, whatever becomes of it; only an extension changes that, and a hold that was
-            // extended in this batch may be committed in it too.
+            // The end of a hold stays as it is whatever becomes of the hold. Only an extension changes it, and a hold
+            // that was extended in this batch may also be committed in it.
             expires_at: (reservation.status == Status::Held || reservation.version > from_version + 1)
                 .then_some(reservation.expires_at),
         };
-        groups.entry(alike).or_default().push(reservation);
+        groups.entry(group).or_default().push(reservation);
     }
     let mut expected = Vec::new();
-    for (alike, reservations) in &groups {
-        // One list each, so that each has its own number of rows.
+    for (group, reservations) in &groups {
+        // One list for each statement, so that each has its own number of rows.
         for part in reservations.chunks(LIST_MAX) {
             let rows = part.iter().map(|reservation| reservation.items.len() as u64).sum();
             let tokens = part.iter().map(|reservation| &reservation.token);
-            let places = script.add_lists(tokens, session::token, || change(alike), "");
+            let places = script.add_lists(tokens, statements::token, || change(group), "");
             expected.extend(places.into_iter().map(|place| (place, rows)));
         }
     }
     expected
 }
 
-fn change(alike: &Alike) -> Sql {
+fn change(group: &ChangeGroup) -> Sql {
     let sql = Sql::new("UPDATE reservations FORCE INDEX (PRIMARY) SET status = ")
-        .text(alike.status)
+        .text(group.status)
         .push(", version = ")
-        .unsigned(alike.version)
+        .unsigned(group.version)
         .push(", updated_at = ")
-        .integer(alike.updated_at.as_microsecond());
-    let sql = match alike.expires_at {
+        .integer(group.updated_at.as_microsecond());
+    let sql = match group.expires_at {
         Some(expires_at) => sql.push(", expires_at = ").integer(expires_at.as_microsecond()),
         None => sql,
     };
     sql.push(" WHERE status = ")
-        .text(alike.from_status)
+        .text(group.from_status)
         .push(" AND version = ")
-        .unsigned(alike.from_version)
+        .unsigned(group.from_version)
         .push(" AND token IN ")
 }
 
-/// Adds events to the outbox, in their order; their ids are drawn here.
+/// Appends events to the outbox in order, and draws their ids.
 fn add_events(script: &mut Script, events: Vec<Event>) -> Result<Vec<Expected>, StoreError> {
     let written = events
         .into_iter()
@@ -292,13 +297,10 @@ fn update_resource(guard: Guard, update: &ResourceUpdate) -> Sql {
         .integer(resource.updated_at.as_microsecond())
         .push(" WHERE id = ")
         .text(id);
-    match guard {
-        Guard::Unguarded => sql,
-        _ => sql.push(" AND version = ").unsigned(*from_version),
-    }
+    if guard.prevents_overselling() { sql.push(" AND version = ").unsigned(*from_version) } else { sql }
 }
 
-/// Units are at most 2^53.
+/// Converts units, which are at most 2^53, to the signed type of a column.
 fn signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }

@@ -1,18 +1,18 @@
-//! The audit: each query returns what breaks an invariant, with its id. All of them in one read transaction, so that
-//! writers at work do not look like errors.
+//! The audit. Each query returns the records that violate an invariant, with their ids. All of them run in one read
+//! transaction, so that concurrent writers do not look like errors.
 
 use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction};
 
-use super::{Audit, Pool, StoreError, error::failed};
+use super::{Audit, StoreError, connect::Pool, error::failed};
 use crate::store::{
-    Finding,
+    AuditFinding,
     audit::{FINDINGS_MAX, hyphenated},
 };
 
-/// An invariant, and a query whose rows `(id, problem)` break it.
+/// An invariant, and a query whose rows `(id, problem)` violate it.
 ///
-/// Events are looked at only as far back as the outbox goes: a record whose first event is not there any more is held
-/// against those that are. `kept` is the instant from which on every event must be there.
+/// Events are checked only as far back as the outbox goes: a record whose first event is no longer there is compared
+/// with the events that are. `kept` is the instant since which every event must be there.
 const CHECKS: [(&str, &str); 12] = [
     (
         "I1",
@@ -115,7 +115,7 @@ const CHECKS: [(&str, &str); 12] = [
     ),
 ];
 
-/// From when on every event must be there: always, until the first published row was purged.
+/// The instant since which every event must be there: always, until the first published row was purged.
 const KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox'";
 
 pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
@@ -132,7 +132,7 @@ pub(super) async fn audit(pool: &Pool) -> Result<Audit, StoreError> {
         let sql = AssertSqlSafe(format!("{sql} LIMIT {FINDINGS_MAX}"));
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(kept).fetch_all(&mut *view).await.map_err(failed)?;
-        audit.findings.extend(rows.into_iter().map(|(id, problem)| Finding {
+        audit.findings.extend(rows.into_iter().map(|(id, problem)| AuditFinding {
             invariant,
             id: hyphenated(id),
             problem,

@@ -1,7 +1,8 @@
-//! Moves the WAL into the database file behind the writer's back, so that few commits wait for it.
+//! Moves the WAL into the database file in the background, so that few commits have to wait for it.
 //!
-//! A PASSIVE checkpoint (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>) blocks nobody: it copies what was
-//! committed when it began. Left to commits alone, a large one made every hundredth batch wait for tens of milliseconds.
+//! A PASSIVE checkpoint (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>) blocks no other connection: it
+//! copies what was committed when it began. With checkpoints by commits alone, a large one made every hundredth batch
+//! wait for tens of milliseconds.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,9 +12,9 @@ use std::{
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
-use super::{StoreError, error::failed, pool_options};
+use super::{StoreError, connect::pool_options, error::failed};
 
-/// How often to look.
+/// How often the size of the WAL is checked.
 const EVERY: Duration = Duration::from_millis(200);
 /// Below this many bytes the WAL is left alone: moving little costs as many disk syncs as moving much.
 const BYTES_MIN: u64 = 8 * 1024 * 1024;
@@ -34,7 +35,7 @@ impl Checkpoints {
         Ok(Self { pool, task })
     }
 
-    /// Ends it; a checkpoint under way is finished.
+    /// Stops the task; a checkpoint that is running is finished.
     pub(super) async fn stop(&self) {
         self.task.abort();
         self.pool.close().await;
@@ -49,7 +50,7 @@ async fn run(pool: SqlitePool, wal: PathBuf) {
         if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() >= BYTES_MIN)
             && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&pool).await
         {
-            // The writer's own checkpoints go on, and its commits say what is wrong with the disk.
+            // The writer's own checkpoints continue, and its commits report what is wrong with the disk.
             tracing::debug!(%error, "a checkpoint failed");
         }
     }

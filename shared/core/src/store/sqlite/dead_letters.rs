@@ -1,4 +1,4 @@
-//! Dead letters in a table, and what became of those in a topic.
+//! Dead letters in the table, and the resolutions of those in a topic.
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -14,12 +14,13 @@ const KEEP: &str = "INSERT INTO dead_letters
 const LETTERS: &str =
     "SELECT id, source, part, position, event_key, headers, value, reason, attempts, created_at
     FROM dead_letters WHERE id > ?1 ORDER BY id LIMIT ?2";
-const SETTLE: &str = "INSERT OR IGNORE INTO dead_letters_settled (topic, part, position, settled, settled_at)
+const RESOLVE: &str =
+    "INSERT OR IGNORE INTO dead_letters_settled (topic, part, position, settled, settled_at)
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
 #[async_trait]
 impl DeadLetterStore for SqliteStore {
-    async fn keep_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+    async fn store_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         for DeadLetter { record, reason, attempts } in letters {
             sqlx::query(KEEP)
@@ -39,37 +40,37 @@ impl DeadLetterStore for SqliteStore {
         session.commit().await
     }
 
-    async fn letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let query = sqlx::query(LETTERS).bind(after).bind(limit);
         let rows: Vec<SqliteRow> =
             query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
-        rows.iter().map(decode::letter).collect()
+        rows.iter().map(decode::dead_letter).collect()
     }
 
-    async fn forget_letter(&self, number: i64) -> Result<bool, StoreError> {
+    async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
-        let forget = sqlx::query("DELETE FROM dead_letters WHERE id = ?1").bind(number);
-        let forgotten = forget.execute(session.connection()).await.map_err(failed)?.rows_affected();
+        let delete = sqlx::query("DELETE FROM dead_letters WHERE id = ?1").bind(number);
+        let deleted = delete.execute(session.connection()).await.map_err(failed)?.rows_affected();
         session.commit().await?;
-        Ok(forgotten == 1)
+        Ok(deleted == 1)
     }
 
     async fn resolve_dead_letter(
         &self,
         topic: &str,
         id: DeadLetterId,
-        settled: Resolution,
+        resolution: Resolution,
     ) -> Result<bool, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
-        let settle = sqlx::query(SETTLE)
+        let resolve = sqlx::query(RESOLVE)
             .bind(topic)
             .bind(id.partition)
             .bind(id.offset)
-            .bind(settled.as_str())
+            .bind(resolution.as_str())
             .bind(self.now().as_microsecond());
-        let noted = settle.execute(session.connection()).await.map_err(failed)?.rows_affected();
+        let inserted = resolve.execute(session.connection()).await.map_err(failed)?.rows_affected();
         session.commit().await?;
-        Ok(noted == 1)
+        Ok(inserted == 1)
     }
 
     async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError> {
@@ -77,6 +78,6 @@ impl DeadLetterStore for SqliteStore {
             sqlx::query("SELECT part, position FROM dead_letters_settled WHERE topic = ?1").bind(topic);
         let rows: Vec<SqliteRow> =
             query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
-        rows.iter().map(decode::letter_id).collect()
+        rows.iter().map(decode::dead_letter_id).collect()
     }
 }

@@ -1,8 +1,8 @@
-//! What `SQLite`'s result codes mean to an operator (<https://www.sqlite.org/rescode.html>).
+//! What the result codes of SQLite mean to an operator (<https://www.sqlite.org/rescode.html>).
 
 use super::{Contention, StoreError};
 
-/// Names a driver's error.
+/// Translates an error of the driver.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     let unavailable = |reason, error: sqlx::Error| StoreError::Unavailable { reason, source: error.into() };
     match &error {
@@ -18,12 +18,12 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
                 10 => unavailable("disk input or output failed", error),
                 13 => unavailable("the disk is full", error),
                 14 => unavailable("the file cannot be opened", error),
-                11 | 26 => unavailable("the file is damaged or is no database", error),
-                // Another process inserted the same key between our look-up and our insert.
+                11 | 26 => unavailable("the file is damaged or is not a database", error),
+                // Another process inserted the same key between this batch's lookup and its insert.
                 19 if database.is_unique_violation() => {
                     StoreError::contended(Contention::DuplicateKey, error)
                 }
-                // Too large, or against a CHECK or NOT NULL.
+                // The value is too large, or violates a CHECK or NOT NULL.
                 18 | 19 => StoreError::Value { source: error.into() },
                 _ => StoreError::Statement { source: error.into() },
             }

@@ -1,4 +1,4 @@
-//! The inbox: one `BEGIN IMMEDIATE` transaction a batch, so that whatever it reads is locked.
+//! The inbox: one `BEGIN IMMEDIATE` transaction for each batch, so everything that it reads is locked.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::{
     SqliteStore, StoreError,
+    clock::now,
     error::failed,
     json::{hex_list, ids_json, tokens_json},
-    now, purge,
+    purge,
     session::SqliteSession,
 };
 use crate::{
@@ -22,20 +23,34 @@ use crate::{
     envelope::Incoming,
     store::{
         Applied, InboxStore, KeyMismatch, Purged, batch, decode,
-        inbox::{self, EVENTS_KEPT_SINCE, KEYS_MISSING, KEYS_UNWARRANTED, Known, Taken},
+        inbox::{self, InboxClaim, InboxLookup},
         purge::before,
     },
 };
 
 const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
     CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)";
-const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
-const NOTE: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
+const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j
+    CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
+const RECORD: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
     SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
 const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
     CROSS JOIN smart_keys k ON k.token = unhex(j.value) ORDER BY k.token";
 const SMART_KEY: &str = "INSERT OR REPLACE INTO smart_keys (token, version, code, issued_at, revoked_at)
     VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// Committed reservations of something that a key opens, without one. A key that was issued has both a code and
+/// `issued_at`; the audit reads `issued_at`, so that its account needs no right to read codes.
+const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
+    JOIN resources s ON s.id = r.resource_id AND s.fulfilment = 'SMART_KEY'
+    LEFT JOIN smart_keys k ON k.token = r.token
+    WHERE r.status = 'COMMITTED' AND (k.issued_at IS NULL OR k.revoked_at IS NOT NULL) LIMIT 1000";
+/// Keys that open something, of reservations that are not committed (or are not there).
+const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
+    LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
+    WHERE k.issued_at IS NOT NULL AND k.revoked_at IS NULL
+        AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
+const EVENTS_KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
 
 #[async_trait]
 impl InboxStore for SqliteStore {
@@ -88,13 +103,13 @@ impl InboxStore for SqliteStore {
 }
 
 impl inbox::InboxSession for SqliteSession {
-    async fn look(
+    async fn look_up(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         resources: &BTreeSet<ResourceId>,
-    ) -> Result<Known, StoreError> {
-        let mut known = Known::default();
+    ) -> Result<InboxLookup, StoreError> {
+        let mut known = InboxLookup::default();
         let applied = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
         for row in &applied.fetch_all(self.connection()).await.map_err(failed)? {
             known.applied.insert(decode::uuid(row, 0)?);
@@ -108,21 +123,21 @@ impl inbox::InboxSession for SqliteSession {
         Ok(known)
     }
 
-    async fn take(
+    async fn claim(
         &mut self,
         consumer: &str,
         events: &[Uuid],
         tokens: &BTreeSet<Token>,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<InboxClaim, StoreError> {
         let now = now(self.clock());
-        let note = sqlx::query(NOTE).bind(consumer).bind(hex_list(events)?).bind(now.as_microsecond());
-        note.execute(self.connection()).await.map_err(failed)?;
+        let record = sqlx::query(RECORD).bind(consumer).bind(hex_list(events)?).bind(now.as_microsecond());
+        record.execute(self.connection()).await.map_err(failed)?;
         let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
         let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
         let subscribed =
             sqlx::query("SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL");
         let subscribed: Vec<SqliteRow> = subscribed.fetch_all(self.connection()).await.map_err(failed)?;
-        Ok(Taken {
+        Ok(InboxClaim {
             now,
             smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()?,
             subscriptions: decode::subscriptions(&subscribed)?,
@@ -130,7 +145,7 @@ impl inbox::InboxSession for SqliteSession {
     }
 
     async fn commit(mut self, changes: EffectChanges) -> Result<(), StoreError> {
-        // What is read inside of this transaction is locked, so created and updated ones are alike.
+        // Everything that this transaction reads is locked, so created and updated keys can be written alike.
         for key in changes.created_keys.iter().chain(&changes.updated_keys) {
             write(&mut self, key).await?;
         }
@@ -158,10 +173,12 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
         .map_err(failed)
 }
 
-/// Enqueued twice only where the inbox has forgotten the event: once is enough.
+/// Enqueues a delivery. It conflicts only if the inbox has forgotten the event, and then the first delivery is
+/// enough.
 async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
     const ENQUEUE: &str = "INSERT INTO webhook_deliveries
-            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at, traceparent)
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
+            traceparent)
         VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6, ?7) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
     sqlx::query(ENQUEUE)
         .bind(delivery.endpoint_id.as_bytes().to_vec())

@@ -1,21 +1,22 @@
 //! Inserts of many rows, bound row by row, in chunks of fixed sizes.
 //!
-//! Measured on batches of 1,024 holds: binding takes three quarters of the time that unpacking one JSON array in `SQLite`
-//! took. The last chunk is padded with rows of NULL that the statement leaves out (`SQLite` treats parameters that were
-//! not bound as NULL), so each table has three statements, whatever the size of the batch.
+//! Measured on batches of 1,024 holds: binding takes three quarters of the time that SQLite took to unpack one JSON
+//! array. The last chunk is padded with rows of NULL that the statement leaves out (SQLite treats parameters that
+//! were not bound as NULL), so each table needs only three statements, whatever the size of the batch.
 
 use std::sync::LazyLock;
 
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 use uuid::Uuid;
 
-use super::{StoreError, error::failed};
+use super::{StoreError, error::failed, number::integer};
 use crate::{
     engine::{Event, Reservation},
-    store::rows,
+    store::{outbox::payload, shards::shard},
 };
 
-/// Rows per statement: smallest that fits what is left, largest as often as it is full.
+/// The numbers of rows in one statement. A chunk takes the largest as long as it can be filled, then the smallest
+/// that fits the rest.
 const CHUNKS: [usize; 3] = [1, 16, 128];
 
 const RESERVATION_COLUMNS: [&str; 13] = [
@@ -41,10 +42,10 @@ static RESERVATIONS: LazyLock<[String; 3]> =
     LazyLock::new(|| statements("reservations", &RESERVATION_COLUMNS));
 static EVENTS: LazyLock<[String; 3]> = LazyLock::new(|| statements("outbox", &EVENT_COLUMNS));
 
-type Bound = Query<'static, Sqlite, SqliteArguments>;
+type InsertQuery = Query<'static, Sqlite, SqliteArguments>;
 
-/// The statement for each size of chunk. `OR FAIL` spares the statement journal that undoing this statement alone would
-/// need: a statement that fails takes the whole transaction with it.
+/// The statement for each size of chunk. `OR FAIL` saves the statement journal that would be needed to undo this
+/// statement alone: if a statement fails, the whole transaction is rolled back anyway.
 fn statements(table: &str, columns: &[&str]) -> [String; 3] {
     CHUNKS.map(|rows| {
         let row = format!("({})", vec!["?"; columns.len()].join(", "));
@@ -88,16 +89,16 @@ pub(super) async fn reservations(
     .await
 }
 
-/// Adds events to the outbox, in their order; their ids are drawn here.
+/// Adds events to the outbox in order, and draws their ids.
 pub(super) async fn events(connection: &mut SqliteConnection, events: &[Event]) -> Result<(), StoreError> {
     let rows = events
         .iter()
-        .map(|event| Ok((event, event.key.text(), rows::payload(event)?)))
+        .map(|event| Ok((event, event.key.text(), payload(event)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
     in_chunks(connection, &EVENTS, &rows, |query, (event, key, payload)| {
         query
             .bind(Uuid::now_v7().as_bytes().to_vec())
-            .bind(i64::from(rows::shard(key)))
+            .bind(i64::from(shard(key)))
             .bind(key.clone())
             .bind(integer(event.version))
             .bind(event.kind.as_str())
@@ -112,7 +113,7 @@ async fn in_chunks<T>(
     connection: &mut SqliteConnection,
     statements: &'static [String; 3],
     rows: &[T],
-    bind: impl Fn(Bound, &T) -> Bound,
+    bind: impl Fn(InsertQuery, &T) -> InsertQuery,
 ) -> Result<(), StoreError> {
     let mut rest = rows;
     while !rest.is_empty() {
@@ -128,9 +129,4 @@ async fn in_chunks<T>(
         rest = others;
     }
     Ok(())
-}
-
-/// Counts are far below 2^63: stored numbers are at most 2^53.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
-//! How records are handed to `SQLite`: JSON arrays, which it unpacks, so that the number of distinct statements does not
-//! grow with the sizes of batches. What is inserted is bound instead: see `insert.rs`.
+//! Passes records to SQLite as JSON arrays, which it unpacks, so that the number of distinct statements does not grow
+//! with the sizes of batches. Inserted rows are bound instead: see `insert.rs`.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::engine::{IdempotencyKey, Resource, ResourceId, ResourceUpdate, Token, Transition};
 
-/// A UUID as the hexadecimal text that `unhex` reads.
+/// A UUID as the hexadecimal text that `unhex` parses.
 fn hex(bytes: &[u8; 16]) -> String {
     bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -36,7 +36,7 @@ pub(super) fn ids_json<'a>(ids: impl IntoIterator<Item = &'a ResourceId>) -> Res
     json(&ids.into_iter().map(ResourceId::as_str).collect::<Vec<_>>())
 }
 
-/// `[id, total, available, version, fulfilment, created_at, updated_at]` of each new resource.
+/// Writes `[id, total, available, version, fulfilment, created_at, updated_at]` for each new resource.
 pub(super) fn created_resources_json(resources: &[Resource]) -> Result<String, StoreError> {
     json(
         &resources
@@ -56,7 +56,7 @@ pub(super) fn created_resources_json(resources: &[Resource]) -> Result<String, S
     )
 }
 
-/// `[id, from_version, total, available, version, fulfilment, updated_at]` of each changed resource.
+/// Writes `[id, from_version, total, available, version, fulfilment, updated_at]` for each changed resource.
 pub(super) fn updated_resources_json(updates: &[ResourceUpdate]) -> Result<String, StoreError> {
     json(
         &updates
@@ -77,8 +77,8 @@ pub(super) fn updated_resources_json(updates: &[ResourceUpdate]) -> Result<Strin
     )
 }
 
-/// `[token, from_status, from_version, status, version, expires_at, updated_at]` of each changed reservation, and how
-/// many item rows they have in all: the number of rows that the update must match.
+/// Writes `[token, from_status, from_version, status, version, expires_at, updated_at]` for each changed reservation.
+/// Also returns how many item rows they have in total, which the update must match.
 pub(super) fn transitions_json(transitions: &[Transition]) -> Result<(String, u64), StoreError> {
     let rows = transitions.iter().map(|transition| transition.reservation.items.len() as u64).sum();
     let text = json(

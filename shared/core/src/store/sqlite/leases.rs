@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, error::failed, session::SqliteSession};
+use super::{SqliteStore, StoreError, error::failed, number::integer, session::SqliteSession};
 use crate::store::{LeaseStore, PurgedLeases, batch::Session, decode, leases, purge::before};
 
 const LEASE: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name = ?1";
@@ -30,7 +30,7 @@ impl LeaseStore for SqliteStore {
         let row = read(session.connection(), &name).await?;
         let taken = leases::take(row, &name, owner, self.now(), lease_for);
         let fencing = taken.as_ref().map(|row| row.fencing);
-        settle(session, taken).await?;
+        write_or_roll_back(session, taken).await?;
         Ok(fencing)
     }
 
@@ -45,7 +45,7 @@ impl LeaseStore for SqliteStore {
         let row = read(session.connection(), &leases::row_name(name)).await?;
         let ended = leases::end_in(row, owner, fencing, self.now(), ends_in);
         let held = ended.is_some();
-        settle(session, ended).await?;
+        write_or_roll_back(session, ended).await?;
         Ok(held)
     }
 
@@ -76,23 +76,29 @@ impl LeaseStore for SqliteStore {
     }
 }
 
-async fn read(connection: &mut SqliteConnection, name: &str) -> Result<Option<leases::Row>, StoreError> {
+async fn read(connection: &mut SqliteConnection, name: &str) -> Result<Option<leases::LeaseRow>, StoreError> {
     let row = sqlx::query(LEASE).bind(name).fetch_optional(connection).await.map_err(failed)?;
     row.map(|row| decode::lease(&row)).transpose()
 }
 
-async fn settle(mut session: SqliteSession, row: Option<leases::Row>) -> Result<(), StoreError> {
+async fn write_or_roll_back(
+    mut session: SqliteSession,
+    row: Option<leases::LeaseRow>,
+) -> Result<(), StoreError> {
     let Some(row) = row else { return session.rollback().await };
     write(session.connection(), &row).await?;
     session.commit().await
 }
 
 /// Inserts a row, or overwrites it.
-pub(super) async fn write(connection: &mut SqliteConnection, row: &leases::Row) -> Result<(), StoreError> {
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    row: &leases::LeaseRow,
+) -> Result<(), StoreError> {
     sqlx::query(WRITE)
         .bind(&row.name)
         .bind(row.owner.map(|owner| owner.as_bytes().to_vec()))
-        .bind(super::outbox::integer(row.fencing))
+        .bind(integer(row.fencing))
         .bind(row.expires_at.as_microsecond())
         .execute(connection)
         .await

@@ -1,6 +1,6 @@
-//! The outbox for relays and operators: leases, what waits, what was sent.
+//! The outbox for relays and operators: leases, unpublished events, results.
 //!
-//! One file has few relays, most often one; the rules are the same all the same.
+//! A file has few relays, usually one; the rules are the same nevertheless.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -9,15 +9,15 @@ use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, error::failed, leases, session::SqliteSession};
+use super::{SqliteStore, StoreError, error::failed, leases, number::integer, session::SqliteSession};
 use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Replayed, Sent,
+        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Republished, Sent,
         Unpublished,
         batch::Session,
-        decode::{self, Cells},
+        decode::{self, Columns},
         shards,
     },
 };
@@ -48,7 +48,8 @@ const ROWS: &str = concat!(
             ELSE 'waiting' END)
     ORDER BY o.id LIMIT ?6"
 );
-const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases WHERE name >= 'relay' AND name < 'relay0' ORDER BY name";
+const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases
+    WHERE name >= 'relay' AND name < 'relay0' ORDER BY name";
 const HELD: &str = "SELECT name FROM leases WHERE name >= 'relay/shard/' AND name < 'relay/shard0'
     AND owner = ?1 AND fencing = ?2 AND expires_at > ?3";
 const PUBLISHED: &str = "UPDATE outbox SET published_at = ?2
@@ -103,7 +104,7 @@ impl OutboxStore for SqliteStore {
         Ok(Unpublished { now, events: rows.iter().map(decode::outbox_event).collect::<Result<_, _>>()? })
     }
 
-    async fn settle(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
+    async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let now = self.now();
         let held = sqlx::query(HELD)
@@ -186,16 +187,16 @@ impl OutboxAdmin for SqliteStore {
 
     async fn skip(&self, event: &OutboxEvent) -> Result<bool, StoreError> {
         const SKIP: &str = "UPDATE outbox SET published_at = ?1 WHERE published_at IS NULL AND id = ?2";
-        const NOTE: &str = "INSERT OR IGNORE INTO outbox_skipped (event_id, skipped_at)
+        const RECORD: &str = "INSERT OR IGNORE INTO outbox_skipped (event_id, skipped_at)
             SELECT event_id, ?1 FROM outbox WHERE published_at IS NULL AND id = ?2";
-        const FORGET: &str = "DELETE FROM outbox_blocked WHERE event_key = ?1 AND event_id = ?2";
+        const UNBLOCK: &str = "DELETE FROM outbox_blocked WHERE event_key = ?1 AND event_id = ?2";
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
-        let note = sqlx::query(NOTE).bind(self.now().as_microsecond()).bind(event.id);
-        note.execute(session.connection()).await.map_err(failed)?;
+        let record = sqlx::query(RECORD).bind(self.now().as_microsecond()).bind(event.id);
+        record.execute(session.connection()).await.map_err(failed)?;
         let skip = sqlx::query(SKIP).bind(self.now().as_microsecond()).bind(event.id);
         let skipped = skip.execute(session.connection()).await.map_err(failed)?.rows_affected();
-        let forget = sqlx::query(FORGET).bind(&event.key).bind(event.event_id.as_bytes().to_vec());
-        forget.execute(session.connection()).await.map_err(failed)?;
+        let delete = sqlx::query(UNBLOCK).bind(&event.key).bind(event.event_id.as_bytes().to_vec());
+        delete.execute(session.connection()).await.map_err(failed)?;
         session.commit().await?;
         Ok(skipped == 1)
     }
@@ -206,7 +207,7 @@ impl OutboxAdmin for SqliteStore {
         until: Timestamp,
         after: i64,
         limit: u32,
-    ) -> Result<Replayed, StoreError> {
+    ) -> Result<Republished, StoreError> {
         const PAGE: &str = "SELECT o.id, o.created_at, CASE WHEN s.event_id IS NULL THEN o.published_at END
             FROM outbox o LEFT JOIN outbox_skipped s ON s.event_id = o.event_id
             WHERE o.id > ?1 ORDER BY o.id LIMIT ?2";
@@ -215,15 +216,10 @@ impl OutboxAdmin for SqliteStore {
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let page = sqlx::query(PAGE).bind(after).bind(limit);
         let page: Vec<SqliteRow> = page.fetch_all(session.connection()).await.map_err(failed)?;
-        let page = decode::replay_page(&page, since..until, limit)?;
+        let page = decode::republish_page(&page, since..until, limit)?;
         let again = sqlx::query(AGAIN).bind(json!(page.ids).to_string());
         let events = again.execute(session.connection()).await.map_err(failed)?.rows_affected();
         session.commit().await?;
-        Ok(Replayed { events, next: page.next })
+        Ok(Republished { events, next: page.next })
     }
-}
-
-/// Fencing numbers are microseconds since 1970, or little more.
-pub(super) fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

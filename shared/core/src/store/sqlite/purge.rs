@@ -1,10 +1,10 @@
-//! Forgets what is old, in small transactions.
+//! Purges old records, in small transactions.
 
 use std::collections::HashSet;
 
 use sqlx::sqlite::SqliteRow;
 
-use super::{Pool, StoreError, error::failed, json, session::SqliteSession};
+use super::{StoreError, connect::Pool, error::failed, json, session::SqliteSession};
 use crate::{
     engine::{Timestamp, Token},
     store::{
@@ -24,7 +24,7 @@ const PAGE: &str = "SELECT token, status, created_at, updated_at FROM reservatio
 const ENDED: &str = "DELETE FROM reservations WHERE token IN (SELECT unhex(j.value) FROM json_each(?1) j)
     AND status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND updated_at < ?2";
 
-/// Deletes events that were published before `cutoff`, oldest first, and notes that older ones may be missing.
+/// Deletes events that were published before `cutoff`, oldest first, and records that older ones may be missing.
 pub(super) async fn events(
     writer: &Pool,
     clock: Clock,
@@ -44,7 +44,7 @@ pub(super) async fn events(
     Ok(Purged { deleted, next: None })
 }
 
-/// Deletes what ended before `cutoff`, among the next `limit` reservations.
+/// Deletes reservations that ended before `cutoff`, among the next `limit`.
 pub(super) async fn reservations(
     (writer, readers): (&Pool, &Pool),
     clock: Clock,
@@ -67,13 +67,13 @@ pub(super) async fn reservations(
     let mut session = SqliteSession::begin(writer, clock).await?;
     let purge = sqlx::query(ENDED).bind(json::tokens_json(&page.tokens)?).bind(cutoff.as_microsecond());
     purge.execute(session.connection()).await.map_err(failed)?;
-    let note = sqlx::query(ENDED_SINCE).bind(cutoff.as_microsecond());
-    note.execute(session.connection()).await.map_err(failed)?;
+    let record = sqlx::query(ENDED_SINCE).bind(cutoff.as_microsecond());
+    record.execute(session.connection()).await.map_err(failed)?;
     batch::Session::commit(session).await?;
     Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
 }
 
-/// The keys of old events that were not published yet; `None` where there are too many to go by.
+/// The keys of old unpublished events; `None` if there are too many to list.
 async fn unpublished(readers: &Pool, cutoff: Timestamp) -> Result<Option<HashSet<String>>, StoreError> {
     let rows: Vec<SqliteRow> = sqlx::query(UNPUBLISHED)
         .bind(UNPUBLISHED_MAX)
@@ -83,7 +83,7 @@ async fn unpublished(readers: &Pool, cutoff: Timestamp) -> Result<Option<HashSet
     purge::unpublished(&rows, cutoff)
 }
 
-/// Forgets which events were applied before `cutoff`.
+/// Deletes the records of events that were applied before `cutoff`.
 pub(super) async fn inbox(
     writer: &Pool,
     clock: Clock,

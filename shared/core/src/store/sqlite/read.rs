@@ -1,9 +1,10 @@
-//! Views: what readers see at an instant, overdue holds counted as given back (I6). Nothing here writes.
+//! Views: what readers see at an instant, with overdue holds counted as given back (I6). Nothing here writes.
 
 use std::collections::HashMap;
 
 use super::{
-    Due, Page, Pool, StoreError,
+    Due, Page, StoreError,
+    connect::Pool,
     error::failed,
     json,
     session::{RESERVATIONS_BY_KEY, reservation_columns},
@@ -95,7 +96,7 @@ pub(super) async fn first_resources(
 }
 
 pub(super) async fn due(pool: &Pool, limit: u32, now: Timestamp) -> Result<Due, StoreError> {
-    // One more than asked for: either it is overdue too, or it says when to look again.
+    // One more than the limit: it is either overdue too, or its end is the time to look again.
     let rows = sqlx::query(
         "SELECT token, expires_at FROM reservations WHERE status = 'HELD' AND item_no = 0
         ORDER BY expires_at LIMIT ?1",

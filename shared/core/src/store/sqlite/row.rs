@@ -1,13 +1,13 @@
-//! The cells of a row, as `SQLite`'s driver gives them.
+//! Reads the columns of a row of SQLite's driver.
 
 use sqlx::{Row, sqlite::SqliteRow};
 
 use crate::store::{
     StoreError,
-    decode::{Cells, unreadable},
+    decode::{Columns, unreadable},
 };
 
-impl Cells for SqliteRow {
+impl Columns for SqliteRow {
     fn integer(&self, column: usize) -> Result<i64, StoreError> {
         self.try_get(column).map_err(unreadable)
     }

@@ -1,14 +1,15 @@
-//! The write path: the statements of one batch's transaction.
+//! The write path: the statements of the transaction of one batch.
 //!
-//! Each statement takes one JSON array (inserts: see `insert.rs`), so their number is fixed whatever the batch's size. `CROSS JOIN` keeps
-//! `SQLite` from reordering: the array drives, the table is looked up by its key. `OR FAIL` spares the statement journal
-//! that undoing one statement alone would need: a statement that fails takes the whole transaction with it.
+//! Each statement takes one JSON array (for inserts, see `insert.rs`), so the number of statements is fixed whatever
+//! the size of the batch. `CROSS JOIN` keeps SQLite from reordering the join: the array drives, and the table is
+//! looked up by its key. `OR FAIL` saves the statement journal that would be needed to undo one statement alone: if a
+//! statement fails, the whole transaction is rolled back anyway.
 
 use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection, sqlite::SqliteRow};
 
-use super::{Clock, Pool, StoreError, error::failed, insert, json};
+use super::{Clock, StoreError, clock, connect::Pool, error::failed, insert, json};
 use crate::{
     engine::{Changes, ResourceId, Timestamp, Token, WorkingSet},
     store::{
@@ -17,11 +18,12 @@ use crate::{
     },
 };
 
-/// One `BEGIN IMMEDIATE` transaction: it holds the database's only write lock, so whatever it reads is locked.
+/// One `BEGIN IMMEDIATE` transaction. It holds the only write lock of the database, so everything that it reads is
+/// locked.
 ///
-/// A connection goes back to the pool only after a COMMIT or ROLLBACK that succeeded; else it is closed, which undoes what
-/// it had begun. (After a COMMIT that failed for want of space `SQLite` has rolled back by itself, and sqlx's own
-/// transaction would count itself open for ever.)
+/// A connection returns to the pool only after a COMMIT or ROLLBACK that succeeded; otherwise it is closed, which
+/// undoes what was begun. (After a COMMIT that failed for want of space, SQLite has rolled back by itself, and sqlx's
+/// own transaction type would count itself as open for ever.)
 pub(in crate::store) struct SqliteSession {
     connection: PoolConnection<Sqlite>,
     clean: bool,
@@ -123,12 +125,12 @@ impl SqliteSession {
         Ok(session)
     }
 
-    /// The connection, inside of the transaction.
+    /// The connection, inside the transaction.
     pub(super) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.connection
     }
 
-    /// The clock that it reads.
+    /// The clock that the transaction reads.
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -141,7 +143,8 @@ impl SqliteSession {
         sqlx::query(sql).bind(json).fetch_all(&mut *self.connection).await.map_err(failed)
     }
 
-    /// Runs a statement that must touch exactly `rows` rows: each change must find what it was decided on.
+    /// Runs a statement that must change exactly `rows` rows: each change must find the version that it was decided
+    /// on.
     async fn change(&mut self, sql: &'static str, json: String, rows: u64) -> Result<(), StoreError> {
         let done = sqlx::query(sql).bind(json).execute(&mut *self.connection).await.map_err(failed)?;
         if done.rows_affected() == rows {
@@ -183,7 +186,7 @@ impl batch::Session for SqliteSession {
     }
 
     async fn now(&mut self) -> Result<Timestamp, StoreError> {
-        Ok(super::now(&self.clock))
+        Ok(clock::now(&self.clock))
     }
 
     async fn holds_of(

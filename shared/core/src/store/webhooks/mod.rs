@@ -1,9 +1,7 @@
-//! The port of webhooks: who is told, and what of it was done. A method is one whole transaction.
+//! The port of webhooks: endpoints and their deliveries. Each method is one whole transaction.
 //!
-//! Deliveries are enqueued in the transaction of the consumer that met the event; here they are claimed, recorded, listed,
-//! sent again and forgotten. The database's clock decides.
-
-pub(super) mod decode;
+//! A consumer enqueues deliveries in the transaction of its event. Here they are claimed, recorded, listed, repeated
+//! and purged. The database's clock decides.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,39 +21,40 @@ use crate::{
 /// A page of endpoints in id order.
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointPage {
-    /// Start after this id.
+    /// The page starts after this id.
     pub after: Option<EndpointId>,
-    /// At most so many.
+    /// The largest number of endpoints on the page.
     pub limit: u32,
 }
 
-/// A page of an endpoint's deliveries, the newest first.
+/// A page of the deliveries of an endpoint, the newest first.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryPage {
-    /// Whose.
+    /// The endpoint.
     pub endpoint: EndpointId,
-    /// Only those in this status.
+    /// Only deliveries in this status.
     pub status: Option<DeliveryStatus>,
-    /// Start after this id: only older ones.
+    /// Only deliveries older than this one.
     pub after: Option<DeliveryId>,
-    /// At most so many.
+    /// The largest number of deliveries on the page.
     pub limit: u32,
 }
 
-/// What a dispatcher has room for.
+/// How many attempts a dispatcher can begin.
 #[derive(Clone, Debug)]
-pub struct Room {
-    /// Attempts that it can begin.
+pub struct ClaimCapacity {
+    /// The attempts that it can begin in total.
     pub in_all: u32,
-    /// Attempts of one endpoint that it makes at the same time.
+    /// The attempts that it makes at the same time to one endpoint.
     pub per_endpoint: u32,
-    /// Attempts that it makes now.
+    /// The attempts in flight, by endpoint.
     pub under_way: HashMap<EndpointId, u32>,
 }
 
-impl Room {
-    /// How many deliveries to claim of each endpoint that has any due (given with when its first one was): one at a time
-    /// to whoever has fewest under way, so that nobody's backlog, however old, stands in the way of others.
+impl ClaimCapacity {
+    /// How many deliveries to claim of each endpoint that has any due (`due` has the time since when). Assigns one at
+    /// a time to the endpoint with the fewest in flight, so that no backlog of one endpoint, however old, delays the
+    /// others.
     pub(super) fn allot(&self, mut due: Vec<(EndpointId, Timestamp)>) -> Vec<(EndpointId, u32)> {
         due.sort_by_key(|(_, since)| *since);
         let busy = |endpoint: &EndpointId| self.under_way.get(endpoint).copied().unwrap_or(0);
@@ -73,110 +72,110 @@ impl Room {
     }
 }
 
-/// A delivery that is ours to attempt until its claim runs out.
+/// A delivery that this dispatcher may attempt until its claim expires.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// Which.
+    /// The delivery.
     pub delivery: DeliveryId,
-    /// The number of the claim; a later one takes the right to record away.
+    /// The number of the claim; a later claim invalidates it.
     pub claim: i64,
-    /// Where to.
+    /// The receiver.
     pub to: Arc<Receiver>,
-    /// The event's id.
+    /// The id of the event.
     pub event_id: Uuid,
     /// The exact body.
     pub payload: String,
-    /// Attempts whose end is known.
+    /// The number of attempts whose end is recorded.
     pub attempts: u32,
     /// The trace of the request that caused the event.
     pub trace: Option<TraceContext>,
 }
 
-/// What comes after an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Nothing: it was delivered.
+pub enum AttemptOutcome {
+    /// The delivery is complete.
     Delivered,
-    /// Another attempt.
-    Again {
-        /// Counted from now.
+    /// The attempt failed, and another one follows.
+    Retry {
+        /// The wait, counted from now.
         after: Duration,
     },
-    /// Nothing: it is given up.
+    /// The attempt failed, and the delivery is given up.
     GivenUp,
 }
 
-/// How an attempt ended.
+/// A finished attempt.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Of which delivery.
+    /// The delivery.
     pub delivery: DeliveryId,
-    /// Under which claim.
+    /// The claim under which the attempt was made.
     pub claim: i64,
-    /// To whom.
+    /// The endpoint.
     pub endpoint: EndpointId,
-    /// What was answered, where there was an answer.
+    /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
-    /// What was wrong, in at most 250 characters.
+    /// The error, in at most 250 characters.
     pub error: Option<String>,
-    /// What comes after it.
-    pub then: Then,
-    /// Why the endpoint wants nothing more, where it said so.
+    /// What happens to the delivery.
+    pub outcome: AttemptOutcome,
+    /// Why the endpoint is disabled, if its response demands that.
     pub disables: Option<&'static str>,
 }
 
-/// What became of attempts that were recorded.
+/// The result of recording attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Attempts that count.
+    /// Attempts whose claim was still valid.
     pub recorded: u64,
     /// Endpoints that were disabled.
     pub disabled: u64,
 }
 
-/// What a step of deleting an endpoint did.
+/// The result of a step of deleting an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// There was no such endpoint.
+    /// The endpoint does not exist.
     Unknown,
-    /// It is disabled, and has deliveries left.
+    /// The endpoint is disabled, and has deliveries left.
     More,
-    /// It is gone, and all its deliveries.
+    /// The endpoint and all its deliveries are deleted.
     Done,
 }
 
 /// Deliveries of an endpoint whose events happened in a span of time.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayPage {
-    /// Whose.
+    /// The endpoint.
     pub endpoint: EndpointId,
-    /// Events from then on, that instant included.
+    /// Events at this instant and later.
     pub from: Timestamp,
-    /// Events until then, that instant not included.
+    /// Events before this instant.
     pub to: Timestamp,
-    /// Start after this event and delivery.
+    /// The page starts after this event time and delivery.
     pub after: Option<(Timestamp, DeliveryId)>,
-    /// At most so many.
+    /// The largest number of deliveries in one step.
     pub limit: u32,
 }
 
-/// What a step of a replay did.
+/// The result of a step of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
     /// Deliveries that are pending again.
     pub deliveries: u64,
-    /// Where to go on; `None` at the end.
+    /// Where the next step starts; `None` at the end.
     pub next: Option<(Timestamp, DeliveryId)>,
 }
 
 /// Deliveries that await an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingDeliveries {
-    /// Of endpoints that are enabled.
+    /// Deliveries to enabled endpoints.
     pub waiting: u64,
-    /// Of endpoints that are disabled.
+    /// Deliveries to disabled endpoints.
     pub stopped: u64,
-    /// For how long the first of those that wait has been due; zero where none is.
+    /// How long the first delivery to an enabled endpoint has been due; zero if none is.
     pub overdue: Duration,
 }
 
@@ -197,61 +196,67 @@ impl PendingDeliveries {
     }
 }
 
-/// Webhooks, durably kept.
+/// Webhook endpoints and deliveries, durably stored.
 ///
-/// No method is cancel-safe unless it says so: a caller that may go away must spawn it.
+/// A method is cancel-safe only if its documentation says so: a caller that may go away must spawn the call.
 #[async_trait]
 pub trait WebhookStore: Send + Sync + 'static {
     /// Adds an endpoint.
     async fn create_endpoint(&self, new: &NewEndpoint) -> Result<Endpoint, StoreError>;
 
-    /// A page of endpoints. Cancel-safe.
+    /// Reads a page of endpoints. Cancel-safe.
     async fn endpoints(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError>;
 
-    /// An endpoint. Cancel-safe.
+    /// Reads an endpoint. Cancel-safe.
     async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError>;
 
-    /// Changes an endpoint; gives it as it is afterwards.
+    /// Changes an endpoint, and returns it as it is afterwards.
     async fn change_endpoint(
         &self,
         id: EndpointId,
         change: &EndpointChange,
     ) -> Result<Option<Endpoint>, StoreError>;
 
-    /// Makes the endpoint of the environment as the configuration has it; disables it where that names none.
+    /// Stores the endpoint of the environment as configured; disables it if the configuration has none.
     async fn configure_endpoint(&self, wanted: Option<&Configured>) -> Result<(), StoreError>;
 
-    /// Disables an endpoint and deletes at most `limit` of its deliveries; the endpoint goes with the last of them.
+    /// Disables an endpoint and deletes at most `limit` of its deliveries; deletes the endpoint with the last of
+    /// them.
     async fn delete_endpoint(&self, id: EndpointId, limit: u32) -> Result<Deletion, StoreError>;
 
-    /// Claims deliveries that are due, of endpoints that are enabled, as many as there is room for. Nobody else gets them
-    /// until `lease` is over. Claims of others are passed over, not waited for.
-    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError>;
+    /// Claims due deliveries of enabled endpoints, as many as `room` allows. No other dispatcher gets them until
+    /// `lease` has passed. Rows that another dispatcher has locked are skipped, not waited for.
+    async fn claim_deliveries(
+        &self,
+        room: &ClaimCapacity,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError>;
 
-    /// Records how attempts ended, all in one transaction. One that another claim has taken over since changes nothing, nor
-    /// does it disable its endpoint.
+    /// Records the outcomes of attempts, all in one transaction. An attempt whose delivery has been claimed again
+    /// since changes nothing, and does not disable its endpoint.
     async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError>;
 
-    /// Gives claims back whose attempts were not made: they are due now.
+    /// Gives back claims whose attempts were not made: their deliveries are due now.
     async fn give_back(&self, claims: &[(DeliveryId, i64)]) -> Result<(), StoreError>;
 
-    /// A page of an endpoint's deliveries. Cancel-safe.
+    /// Reads a page of the deliveries of an endpoint. Cancel-safe.
     async fn deliveries(&self, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError>;
 
-    /// Makes a delivery pending again, whatever it was, with all its attempts before it; gives it as it is afterwards.
+    /// Makes a delivery pending again, whatever its status, with all its attempts ahead of it; returns it as it is
+    /// afterwards.
     async fn redeliver(
         &self,
         endpoint: EndpointId,
         delivery: DeliveryId,
     ) -> Result<Option<Delivery>, StoreError>;
 
-    /// Makes the next deliveries of a span of time pending again, whatever they were.
+    /// Makes the next deliveries of a span of time pending again, whatever their status.
     async fn replay(&self, page: ReplayPage) -> Result<Replayed, StoreError>;
 
-    /// Forgets deliveries that ended longer than `kept_for` ago: at most `limit` of them. Says how many.
+    /// Deletes deliveries that ended longer than `kept_for` ago, at most `limit` of them, and returns how many.
     async fn purge_deliveries(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError>;
 
-    /// Counts what awaits an attempt. Cancel-safe.
+    /// Counts the deliveries that await an attempt. Cancel-safe.
     async fn pending_deliveries(&self) -> Result<PendingDeliveries, StoreError>;
 }
 
@@ -267,9 +272,9 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    fn room(in_all: u32, under_way: &[(u128, u32)]) -> Room {
+    fn room(in_all: u32, under_way: &[(u128, u32)]) -> ClaimCapacity {
         let under_way = under_way.iter().map(|(endpoint, count)| (id(*endpoint), *count)).collect();
-        Room { in_all, per_endpoint: 8, under_way }
+        ClaimCapacity { in_all, per_endpoint: 8, under_way }
     }
 
     #[test]

@@ -1,23 +1,23 @@
-//! What a dispatcher does: claims what is due, and records how it went.
+//! Claims due deliveries for a dispatcher, and records the outcomes of attempts.
 //!
-//! A look without locks finds whose deliveries are due; those are then locked by an index that matches filter and order,
-//! and whatever another dispatcher has locked is passed over. Each claim has a number, which fences its record.
+//! A query without locks finds the endpoints with due deliveries. Those deliveries are then locked through an index
+//! that matches both filter and order, and rows that another dispatcher has locked are skipped. Each claim has a
+//! number, which fences its record.
 
 use std::{collections::HashMap, time::Duration};
-
-use super::super::connect::Pool;
 
 use super::{endpoint_id, endpoints, micros};
 use crate::{
     store::{
+        decode::webhooks as decode,
         mysql::{
             Clock, StoreError,
-            read::instant,
-            session::{CLOCK, clock_of, rows},
+            connect::Pool,
+            round_trip::{TrackedConnection, affected, clock_of, read, rows},
             sql::{Script, Sql},
-            wire::{Wire, read},
+            statements::{CLOCK, instant},
         },
-        webhooks::{Attempt, Claimed, Recorded, Room, Then, decode},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, Recorded},
     },
     webhooks::{DeliveryId, DeliveryStatus, EndpointId},
 };
@@ -30,21 +30,21 @@ const DUE_ENDPOINTS: &str =
 
 pub(super) async fn claim(
     (writers, readers): (&Pool, &Pool),
-    room: &Room,
+    room: &ClaimCapacity,
     lease: Duration,
     clock: &Clock,
 ) -> Result<Vec<Claimed>, StoreError> {
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
     let due = script.add(Sql::new(DUE_ENDPOINTS));
-    let answers = read(readers, script).await?;
-    let now = clock_of(&answers, now, clock)?;
-    let allotted = room.allot(decode::due(rows(&answers, due), now)?);
+    let results = read(readers, script).await?;
+    let now = clock_of(&results, now, clock)?;
+    let allotted = room.allot(decode::due(rows(&results, due), now)?);
     if allotted.is_empty() {
         return Ok(Vec::new());
     }
 
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
     let receivers = script.add_lists(
@@ -56,14 +56,14 @@ pub(super) async fn claim(
     let deliveries: Vec<usize> =
         allotted.iter().map(|(endpoint, count)| script.add(due_of(*endpoint, *count, clock))).collect();
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let now = clock_of(&answers, now, clock)?;
+    let results = connection.run(script).await?;
+    let now = clock_of(&results, now, clock)?;
     let mut to = HashMap::new();
     for place in receivers {
-        to.extend(decode::receivers(rows(&answers, place), now)?);
+        to.extend(decode::receivers(rows(&results, place), now)?);
     }
     let mut claimed = Vec::new();
-    for row in deliveries.iter().flat_map(|place| rows(&answers, *place)) {
+    for row in deliveries.iter().flat_map(|place| rows(&results, *place)) {
         claimed.extend(decode::claimed(row, &to)?);
     }
 
@@ -76,12 +76,12 @@ pub(super) async fn claim(
     };
     script.add_lists(&claimed, |sql, claimed| sql.integer(claimed.delivery.number()), head, "");
     script.add(Sql::new("COMMIT"));
-    wire.ask(script).await?;
-    wire.mark_clean();
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(claimed)
 }
 
-/// Due deliveries of an endpoint, the oldest first, locked; those that somebody else has locked are passed over.
+/// Due deliveries of an endpoint, the oldest first, locked; rows that another dispatcher has locked are skipped.
 fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
     let sql = Sql::new(
         "SELECT id, claim, endpoint_id, event_id, payload, attempts, traceparent
@@ -103,7 +103,7 @@ pub(super) async fn record(
         return Ok(Recorded::default());
     }
     let mut attempts: Vec<&Attempt> = attempts.iter().collect();
-    // In one order, as everybody locks them.
+    // All dispatchers lock deliveries in this order.
     attempts.sort_by_key(|attempt| attempt.delivery);
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
@@ -113,28 +113,30 @@ pub(super) async fn record(
         .filter_map(|attempt| Some(script.add(disable(attempt, attempt.disables?, clock))))
         .collect();
     script.add(Sql::new("COMMIT"));
-    let mut wire = Wire::open(writers).await?;
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
-    let affected = |places: &[usize]| {
-        places.iter().filter_map(|place| answers.get(*place)).map(|answer| answer.affected).sum()
-    };
-    Ok(Recorded { recorded: affected(&recorded), disabled: affected(&disabled) })
+    let mut connection = TrackedConnection::open(writers).await?;
+    let results = connection.run(script).await?;
+    connection.mark_clean();
+    let count = |places: &[usize]| places.iter().map(|place| affected(&results, *place)).sum();
+    Ok(Recorded { recorded: count(&recorded), disabled: count(&disabled) })
 }
 
-/// How an attempt ended, unless a later claim has taken its delivery over.
+/// Records the outcome of an attempt, unless its delivery was claimed again since.
 fn attempted(attempt: &Attempt, clock: &Clock) -> Sql {
-    let status = match attempt.then {
-        Then::Delivered => DeliveryStatus::Delivered,
-        Then::Again { .. } => DeliveryStatus::Pending,
-        Then::GivenUp => DeliveryStatus::Failed,
+    let status = match attempt.outcome {
+        AttemptOutcome::Delivered => DeliveryStatus::Delivered,
+        AttemptOutcome::Retry { .. } => DeliveryStatus::Pending,
+        AttemptOutcome::GivenUp => DeliveryStatus::Failed,
     };
     let sql =
         Sql::new("UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET attempts = attempts + 1, status = ");
     let sql = sql.text(status.as_str()).push(", next_attempt_at = ");
-    let sql = match attempt.then {
-        Then::Again { after } => micros(instant(sql, clock).push(" + "), after).push(", finished_at = NULL"),
-        Then::Delivered | Then::GivenUp => instant(sql.push("NULL, finished_at = "), clock),
+    let sql = match attempt.outcome {
+        AttemptOutcome::Retry { after } => {
+            micros(instant(sql, clock).push(" + "), after).push(", finished_at = NULL")
+        }
+        AttemptOutcome::Delivered | AttemptOutcome::GivenUp => {
+            instant(sql.push("NULL, finished_at = "), clock)
+        }
     };
     let sql = match attempt.status {
         Some(status) => sql.push(", last_status = ").integer(i64::from(status)),
@@ -149,13 +151,16 @@ fn attempted(attempt: &Attempt, clock: &Clock) -> Sql {
         .push(" AND status = 'PENDING'")
 }
 
-/// Disables an endpoint, on the word of an attempt whose claim still holds.
+/// Disables an endpoint because of an attempt, if its claim is still valid.
 fn disable(attempt: &Attempt, reason: &'static str, clock: &Clock) -> Sql {
     let sql = Sql::new("UPDATE webhook_endpoints e SET e.disabled_reason = ").text(reason);
     let sql = instant(sql.push(", e.disabled_at = "), clock);
     let sql = instant(sql.push(", e.updated_at = "), clock);
     endpoint_id(sql.push(" WHERE e.id = "), attempt.endpoint)
-        .push(" AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.id = ")
+        .push(
+            " AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d
+            FORCE INDEX (PRIMARY) WHERE d.id = ",
+        )
         .integer(attempt.delivery.number())
         .push(" AND d.claim = ")
         .integer(attempt.claim)
@@ -178,8 +183,8 @@ pub(super) async fn give_back(
         script.add(sql.push(" AND claim = ").integer(*claim).push(" AND status = 'PENDING'"));
     }
     script.add(Sql::new("COMMIT"));
-    let mut wire = Wire::open(writers).await?;
-    wire.ask(script).await?;
-    wire.mark_clean();
+    let mut connection = TrackedConnection::open(writers).await?;
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(())
 }

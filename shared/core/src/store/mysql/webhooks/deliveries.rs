@@ -1,35 +1,37 @@
-//! What people and the purge do with deliveries: list, send again, count, forget.
-
-use super::super::connect::Pool;
+//! Deliveries for operators and the purge: listed, repeated, counted, deleted.
 
 use super::endpoint_id;
 use crate::{
     engine::Timestamp,
     store::{
-        decode::Cells,
+        decode::{Columns, webhooks as decode},
         mysql::{
-            Clock, StoreError, purge as transactions,
-            read::instant,
-            session::{CLOCK, clock_of, rows},
+            Clock, StoreError,
+            connect::Pool,
+            round_trip::{TrackedConnection, clock_of, commit_with_retries, read, rows},
             sql::{Script, Sql},
-            wire::{Wire, read},
+            statements::{CLOCK, instant},
         },
-        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
+        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed},
     },
     webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };
 
-/// What `decode::delivery` reads, up to the table.
-const DELIVERIES: &str = "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
+/// The columns that `decode::delivery` reads, up to the table.
+const DELIVERIES: &str =
+    "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at,
+    last_status, last_error,
     created_at, updated_at FROM webhook_deliveries ";
 
-/// What makes a delivery pending again, up to the time of its next attempt. A claim that is under way may not record.
-const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING', attempts = 0, finished_at = NULL,
+/// Makes a delivery pending again, up to the time of its next attempt. Incrementing the claim keeps an attempt in
+/// flight from recording its outcome.
+const AGAIN: &str = "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET status = 'PENDING',
+    attempts = 0, finished_at = NULL,
     claim = claim + 1, next_attempt_at = ";
 
 pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
     let mut script = Script::default();
-    // By status, because that is how they are in the order of their ids.
+    // One query for each status, because within a status an index has the order of ids.
     for status in
         DeliveryStatus::ALL.into_iter().filter(|status| page.status.is_none_or(|only| only == *status))
     {
@@ -38,8 +40,8 @@ pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Deliv
         let sql = sql.push(" AND id < ").integer(page.after.map_or(i64::MAX, DeliveryId::number));
         script.add(sql.push(" ORDER BY id DESC LIMIT ").integer(i64::from(page.limit)));
     }
-    let answers = read(readers, script).await?;
-    let found = answers.iter().flat_map(|answer| &answer.rows).map(decode::delivery);
+    let results = read(readers, script).await?;
+    let found = results.iter().flat_map(|result| &result.rows).map(decode::delivery);
     Ok(decode::page(found.collect::<Result<_, _>>()?, &page))
 }
 
@@ -58,10 +60,10 @@ pub(super) async fn redeliver(
     script.add(which(sql.push(" ")));
     let found = script.add(which(Sql::new(DELIVERIES).push("FORCE INDEX (PRIMARY) ")));
     script.add(Sql::new("COMMIT"));
-    let mut wire = Wire::open(writers).await?;
-    let answers = wire.ask(script).await?;
-    wire.mark_clean();
-    rows(&answers, found).first().map(decode::delivery).transpose()
+    let mut connection = TrackedConnection::open(writers).await?;
+    let results = connection.run(script).await?;
+    connection.mark_clean();
+    rows(&results, found).first().map(decode::delivery).transpose()
 }
 
 pub(super) async fn replay(
@@ -83,8 +85,8 @@ pub(super) async fn replay(
         None => sql,
     };
     script.add(sql.push(" ORDER BY event_at, id LIMIT ").integer(i64::from(page.limit)));
-    let answers = read(readers, script).await?;
-    let found = rows(&answers, 0).iter().map(decode::place).collect::<Result<Vec<_>, _>>()?;
+    let results = read(readers, script).await?;
+    let found = rows(&results, 0).iter().map(decode::place).collect::<Result<Vec<_>, _>>()?;
     let Some((last, at)) = found.last().copied() else { return Ok(Replayed::default()) };
 
     let mut script = Script::default();
@@ -92,7 +94,7 @@ pub(super) async fn replay(
     let head =
         || instant(instant(Sql::new(AGAIN), clock).push(", updated_at = "), clock).push(" WHERE id IN ");
     let places = script.add_lists(&found, |sql, (id, _)| sql.integer(id.number()), head, "");
-    let deliveries = transactions::write(writers, script, &places).await?;
+    let deliveries = commit_with_retries(writers, script, &places).await?;
     let next = (found.len() == page.limit as usize).then_some((at, last));
     Ok(Replayed { deliveries, next })
 }
@@ -108,21 +110,21 @@ pub(super) async fn purge(
         "SELECT id FROM webhook_deliveries FORCE INDEX (webhook_deliveries_finished) WHERE finished_at < ",
     );
     script.add(sql.integer(cutoff).push(" ORDER BY finished_at LIMIT ").integer(i64::from(limit)));
-    let answers = read(readers, script).await?;
-    let ids = rows(&answers, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    let results = read(readers, script).await?;
+    let ids = rows(&results, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
     if ids.is_empty() {
         return Ok(0);
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    // Somebody may have had it sent again meanwhile.
+    // An operator may have made it pending again meanwhile.
     let head = || {
         Sql::new("DELETE d FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.finished_at < ")
             .integer(cutoff)
             .push(" AND d.id IN ")
     };
     let places = script.add_lists(ids, Sql::integer, head, "");
-    transactions::write(writers, script, &places).await
+    commit_with_retries(writers, script, &places).await
 }
 
 pub(super) async fn pending(readers: &Pool, clock: &Clock) -> Result<PendingDeliveries, StoreError> {
@@ -135,7 +137,7 @@ pub(super) async fn pending(readers: &Pool, clock: &Clock) -> Result<PendingDeli
             ON d.endpoint_id = e.id AND d.status = 'PENDING'
         WHERE e.id > '' GROUP BY disabled",
     ));
-    let answers = read(readers, script).await?;
-    let counts = rows(&answers, counts).iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
-    Ok(PendingDeliveries::of(counts, clock_of(&answers, now, clock)?))
+    let results = read(readers, script).await?;
+    let counts = rows(&results, counts).iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
+    Ok(PendingDeliveries::of(counts, clock_of(&results, now, clock)?))
 }

@@ -1,46 +1,44 @@
-//! Who is told: endpoints, read and changed. What a change means is decided in `webhooks/records.rs`, under a row lock.
-
-use super::super::connect::Pool;
+//! Endpoints: read and changed. `webhooks/records.rs` decides what a change means, under a row lock.
 
 use super::endpoint_id;
 use crate::{
     engine::Timestamp,
     store::{
-        decode::Cells,
+        decode::{Columns, webhooks as decode},
         mysql::{
             Clock, StoreError,
-            read::instant,
-            session::{CLOCK, clock_of, rows},
+            connect::Pool,
+            round_trip::{TrackedConnection, clock_of, read, rows},
             sql::{Script, Sql},
-            wire::{Wire, read},
+            statements::{CLOCK, instant},
         },
-        webhooks::{Deletion, EndpointPage, decode},
+        webhooks::{Deletion, EndpointPage},
     },
     webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
 };
 
-/// What `decode::endpoint` reads, up to the `WHERE`.
+/// The columns that `decode::endpoint` reads, up to the condition.
 pub(super) const ENDPOINTS: &str =
     "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason,
     disabled_at, created_at, updated_at FROM webhook_endpoints FORCE INDEX (PRIMARY) WHERE ";
 
 pub(super) async fn create(writers: &Pool, new: &NewEndpoint, clock: &Clock) -> Result<Endpoint, StoreError> {
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let endpoint = new.made(clock_of(&answers, now, clock)?);
+    let results = connection.run(script).await?;
+    let endpoint = new.made(clock_of(&results, now, clock)?);
     let mut script = Script::default();
     script.add(insert(&endpoint));
-    wire.ask(script).await?;
-    wire.mark_clean();
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(endpoint)
 }
 
 pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
     let mut script = Script::default();
     let after = page.after.map(|id| *id.uuid().as_bytes()).unwrap_or_default();
-    // Without a first id: no UUID is all zeros.
+    // The first page starts after the UUID of all zeros, which no endpoint has.
     let sql = Sql::new(ENDPOINTS).push("id > ").bytes(&after);
     let place = script.add(sql.push(" ORDER BY id LIMIT ").integer(i64::from(page.limit)));
     rows(&read(readers, script).await?, place).iter().map(decode::endpoint).collect()
@@ -58,12 +56,12 @@ pub(super) async fn change(
     change: &EndpointChange,
     clock: &Clock,
 ) -> Result<Option<Endpoint>, StoreError> {
-    let mut wire = Wire::open(writers).await?;
-    let (stored, now) = locked(&mut wire, id, clock).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
+    let (stored, now) = locked(&mut connection, id, clock).await?;
     let before = stored.clone();
     let changed = stored.map(|stored| stored.changed(change, now));
     let write = changed.as_ref().filter(|changed| before.as_ref() != Some(changed)).map(update);
-    finish(&mut wire, write).await?;
+    finish(&mut connection, write).await?;
     Ok(changed)
 }
 
@@ -72,14 +70,14 @@ pub(super) async fn configure(
     wanted: Option<&Configured>,
     clock: &Clock,
 ) -> Result<(), StoreError> {
-    let mut wire = Wire::open(writers).await?;
-    let (stored, now) = locked(&mut wire, EndpointId::ENVIRONMENT, clock).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
+    let (stored, now) = locked(&mut connection, EndpointId::ENVIRONMENT, clock).await?;
     let known = stored.is_some();
     let write = Endpoint::configured(stored, wanted, now).map(|endpoint| {
-        // Two processes may start at the same time, and both find none.
+        // Two processes may start at the same time, and both find no endpoint.
         if known { update(&endpoint) } else { insert(&endpoint).push(" ON DUPLICATE KEY UPDATE id = id") }
     });
-    finish(&mut wire, write).await
+    finish(&mut connection, write).await
 }
 
 pub(super) async fn delete(
@@ -88,10 +86,10 @@ pub(super) async fn delete(
     limit: u32,
     clock: &Clock,
 ) -> Result<Deletion, StoreError> {
-    let mut wire = Wire::open(writers).await?;
+    let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION"));
-    // The row is locked from here on, so nothing is enqueued for it any more by those who look at it with a lock.
+    // The row is locked from here on, so consumers, who read it with a lock, enqueue nothing more for it.
     let sql = Sql::new("UPDATE webhook_endpoints SET disabled_reason = ").text(DELETED);
     let sql = instant(sql.push(", disabled_at = "), clock);
     let disabled = script.add(endpoint_id(sql.push(" WHERE id = "), id));
@@ -99,9 +97,9 @@ pub(super) async fn delete(
         "SELECT id FROM webhook_deliveries FORCE INDEX (webhook_deliveries_event) WHERE endpoint_id = ",
     );
     let found = script.add(endpoint_id(sql, id).push(" LIMIT ").integer(i64::from(limit)));
-    let answers = wire.ask(script).await?;
-    let known = answers.get(disabled).is_some_and(|answer| answer.affected > 0);
-    let deliveries = rows(&answers, found).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    let results = connection.run(script).await?;
+    let known = results.get(disabled).is_some_and(|result| result.affected > 0);
+    let deliveries = rows(&results, found).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
     let all = deliveries.len() < limit as usize;
 
     let mut script = Script::default();
@@ -111,8 +109,8 @@ pub(super) async fn delete(
         script.add(endpoint_id(Sql::new("DELETE FROM webhook_endpoints WHERE id = "), id));
     }
     script.add(Sql::new("COMMIT"));
-    wire.ask(script).await?;
-    wire.mark_clean();
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(match (known, all) {
         (false, _) => Deletion::Unknown,
         (true, false) => Deletion::More,
@@ -120,9 +118,9 @@ pub(super) async fn delete(
     })
 }
 
-/// Begins a transaction, and reads and locks an endpoint in it; and the clock, once the lock is there.
+/// Begins a transaction, reads and locks an endpoint in it, and reads the clock after the lock.
 async fn locked(
-    wire: &mut Wire,
+    connection: &mut TrackedConnection,
     id: EndpointId,
     clock: &Clock,
 ) -> Result<(Option<Endpoint>, Timestamp), StoreError> {
@@ -130,20 +128,20 @@ async fn locked(
     script.add(Sql::new("START TRANSACTION"));
     let stored = script.add(endpoint_id(Sql::new(ENDPOINTS).push("id = "), id).push(" FOR UPDATE"));
     let now = script.add(Sql::new(CLOCK));
-    let answers = wire.ask(script).await?;
-    let stored = rows(&answers, stored).first().map(decode::endpoint).transpose()?;
-    Ok((stored, clock_of(&answers, now, clock)?))
+    let results = connection.run(script).await?;
+    let stored = rows(&results, stored).first().map(decode::endpoint).transpose()?;
+    Ok((stored, clock_of(&results, now, clock)?))
 }
 
-/// Ends a transaction, after a last write where there is one.
-async fn finish(wire: &mut Wire, write: Option<Sql>) -> Result<(), StoreError> {
+/// Ends a transaction, after a last write if there is one.
+async fn finish(connection: &mut TrackedConnection, write: Option<Sql>) -> Result<(), StoreError> {
     let mut script = Script::default();
     if let Some(write) = write {
         script.add(write);
     }
     script.add(Sql::new("COMMIT"));
-    wire.ask(script).await?;
-    wire.mark_clean();
+    connection.run(script).await?;
+    connection.mark_clean();
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Webhooks on MySQL. Next: `endpoints.rs` for who is told, `claims.rs` for what a dispatcher does, `deliveries.rs` for
-//! what people and the purge do.
+//! Webhooks on MySQL. Next: `endpoints.rs` for endpoints, `claims.rs` for what a dispatcher does, `deliveries.rs` for
+//! operators and the purge.
 
 mod claims;
 mod deliveries;
@@ -15,8 +15,8 @@ use crate::{
         batch::with_retries,
         purge::before,
         webhooks::{
-            Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries, Recorded, ReplayPage,
-            Replayed, Room, WebhookStore,
+            Attempt, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries,
+            Recorded, ReplayPage, Replayed, WebhookStore,
         },
     },
     webhooks::{Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint},
@@ -52,13 +52,18 @@ impl WebhookStore for MysqlStore {
         endpoints::delete(&self.writers, id, limit, &self.options.clock).await
     }
 
-    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_deliveries(
+        &self,
+        room: &ClaimCapacity,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
         with_retries(|_| claims::claim((&self.writers, &self.readers), room, lease, &self.options.clock))
             .await
     }
 
     async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
-        // One that was recorded before its answer was lost bears another claim now, and is left as it is.
+        // If the result of the COMMIT was lost, recording again changes nothing for a delivery that is complete or was
+        // claimed again; for one that still waits for its next attempt, the attempt is counted twice.
         with_retries(|_| claims::record(&self.writers, attempts, &self.options.clock)).await
     }
 
@@ -96,7 +101,7 @@ fn endpoint_id(sql: Sql, id: EndpointId) -> Sql {
     sql.bytes(id.uuid().as_bytes())
 }
 
-/// A span in microseconds, as an operand.
+/// Writes a duration in microseconds, as an operand.
 fn micros(sql: Sql, span: Duration) -> Sql {
     sql.integer(i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 4))
 }

@@ -1,7 +1,8 @@
-//! What a dispatcher does: claims what is due, and records how it went.
+//! Claims due deliveries for a dispatcher, and records the outcomes of attempts.
 //!
-//! A look outside of any transaction finds whether anything is due, so that who looks in vain takes no lock. Each claim has
-//! a number, which fences its record: a dispatcher that froze past its claim cannot write over a newer one.
+//! A query outside any transaction finds whether anything is due, so a dispatcher that finds nothing takes no lock.
+//! Each claim has a number, which fences its record: a dispatcher that was frozen past its claim cannot overwrite a
+//! newer one.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,8 +13,9 @@ use crate::{
     engine::Timestamp,
     store::{
         batch::Session,
+        decode::webhooks as decode,
         sqlite::{SqliteStore, StoreError, error::failed, session::SqliteSession},
-        webhooks::{Attempt, Claimed, Recorded, Room, Then, decode},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, Recorded},
     },
     webhooks::{DeliveryId, DeliveryStatus, EndpointId, Receiver},
 };
@@ -26,7 +28,9 @@ const ENDPOINT: &str = concat!(endpoints!(), "WHERE id = ?1");
 const DUE: &str = "SELECT id, claim, endpoint_id, event_id, payload, attempts, traceparent FROM webhook_deliveries
     WHERE endpoint_id = ?1 AND status = 'PENDING' AND next_attempt_at <= ?2 ORDER BY next_attempt_at LIMIT ?3";
 const CLAIM: &str = "UPDATE webhook_deliveries SET claim = claim + 1, next_attempt_at = ?2 WHERE id = ?1";
-const RECORD: &str = "UPDATE webhook_deliveries SET attempts = attempts + 1, status = ?3, next_attempt_at = ?4, finished_at = ?5,
+const RECORD: &str =
+    "UPDATE webhook_deliveries SET attempts = attempts + 1, status = ?3, next_attempt_at = ?4,
+    finished_at = ?5,
     last_status = ?6, last_error = ?7, updated_at = ?8 WHERE id = ?1 AND claim = ?2 AND status = 'PENDING'";
 const DISABLE: &str = "UPDATE webhook_endpoints SET disabled_reason = ?2, disabled_at = ?3, updated_at = ?3
     WHERE id = ?1 AND disabled_at IS NULL";
@@ -35,7 +39,7 @@ const GIVE_BACK: &str =
 
 pub(super) async fn claim(
     store: &SqliteStore,
-    room: &Room,
+    room: &ClaimCapacity,
     lease: Duration,
 ) -> Result<Vec<Claimed>, StoreError> {
     let rows =
@@ -59,7 +63,7 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// Due deliveries of an endpoint, the oldest first; none where it was disabled meanwhile.
+/// Due deliveries of an endpoint, the oldest first; none if it was disabled meanwhile.
 async fn due_of(
     connection: &mut SqliteConnection,
     endpoint: EndpointId,
@@ -81,10 +85,12 @@ pub(super) async fn record(store: &SqliteStore, attempts: &[Attempt]) -> Result<
     let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
     let now = store.now().as_microsecond();
     for attempt in attempts {
-        let (status, next, finished) = match attempt.then {
-            Then::Delivered => (DeliveryStatus::Delivered, None, Some(now)),
-            Then::Again { after } => (DeliveryStatus::Pending, Some(now.saturating_add(micros(after))), None),
-            Then::GivenUp => (DeliveryStatus::Failed, None, Some(now)),
+        let (status, next, finished) = match attempt.outcome {
+            AttemptOutcome::Delivered => (DeliveryStatus::Delivered, None, Some(now)),
+            AttemptOutcome::Retry { after } => {
+                (DeliveryStatus::Pending, Some(now.saturating_add(micros(after))), None)
+            }
+            AttemptOutcome::GivenUp => (DeliveryStatus::Failed, None, Some(now)),
         };
         let record = sqlx::query(RECORD)
             .bind(attempt.delivery.number())

@@ -1,4 +1,4 @@
-//! What people and the purge do with deliveries: list, send again, count, forget.
+//! Deliveries for operators and the purge: listed, repeated, counted, deleted.
 
 use sqlx::Row;
 
@@ -7,13 +7,14 @@ use crate::{
     engine::Timestamp,
     store::{
         batch::Session,
-        sqlite::{Pool, SqliteStore, StoreError, error::failed, session::SqliteSession},
-        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed, decode},
+        decode::webhooks as decode,
+        sqlite::{SqliteStore, StoreError, connect::Pool, error::failed, session::SqliteSession},
+        webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed},
     },
     webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };
 
-/// What `decode::delivery` reads, up to the `WHERE`.
+/// The columns that `decode::delivery` reads, up to the `WHERE`.
 macro_rules! deliveries {
     () => {
         "SELECT id, endpoint_id, event_id, type, event_at, status, attempts, next_attempt_at, last_status, last_error,
@@ -24,7 +25,7 @@ macro_rules! deliveries {
 const PAGE: &str =
     concat!(deliveries!(), "WHERE endpoint_id = ?1 AND status = ?2 AND id < ?3 ORDER BY id DESC LIMIT ?4");
 const ONE: &str = concat!(deliveries!(), "WHERE id = ?1 AND endpoint_id = ?2");
-/// A claim that is under way may not record.
+/// Incrementing the claim keeps an attempt in flight from recording its outcome.
 const AGAIN: &str =
     "UPDATE webhook_deliveries SET status = 'PENDING', attempts = 0, finished_at = NULL, claim = claim + 1,
     next_attempt_at = ?3, updated_at = ?3 WHERE id = ?1 AND endpoint_id = ?2";
@@ -41,7 +42,7 @@ const PENDING: &str = "SELECT e.disabled_at IS NOT NULL, count(*), min(d.next_at
 
 pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
     let mut found = Vec::new();
-    // By status, because that is how they are in the order of their ids.
+    // One query for each status, because within a status an index has the order of ids.
     let wanted = |status: &DeliveryStatus| page.status.is_none_or(|only| only == *status);
     for status in DeliveryStatus::ALL.into_iter().filter(wanted) {
         let rows = sqlx::query(PAGE)
@@ -109,7 +110,7 @@ async fn again(
 
 pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) -> Result<u64, StoreError> {
     let cutoff = cutoff.as_microsecond();
-    // Who finds nothing takes no lock.
+    // Without old deliveries, no lock is taken.
     let any = sqlx::query(FINISHED)
         .bind(cutoff)
         .fetch_one(&mut *store.readers.acquire().await?)

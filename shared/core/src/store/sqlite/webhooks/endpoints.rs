@@ -1,5 +1,5 @@
-//! Who is told: endpoints, read and changed. What a change means is decided in `webhooks/records.rs`, inside of a
-//! transaction that has the write lock.
+//! Endpoints: read and changed. `webhooks/records.rs` decides what a change means, inside a transaction that holds
+//! the write lock.
 
 use sqlx::{
     Sqlite,
@@ -11,13 +11,14 @@ use super::bytes;
 use crate::{
     store::{
         batch::Session,
-        sqlite::{Pool, SqliteStore, StoreError, error::failed, session::SqliteSession},
-        webhooks::{Deletion, EndpointPage, decode},
+        decode::webhooks as decode,
+        sqlite::{SqliteStore, StoreError, connect::Pool, error::failed, session::SqliteSession},
+        webhooks::{Deletion, EndpointPage},
     },
     webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
 };
 
-/// What `decode::endpoint` reads, up to the `WHERE`.
+/// The columns that `decode::endpoint` reads, up to the `WHERE`.
 macro_rules! endpoints {
     () => {
         "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at,
@@ -28,7 +29,8 @@ pub(super) use endpoints;
 
 const ONE: &str = concat!(endpoints!(), "WHERE id = ?1");
 const PAGE: &str = concat!(endpoints!(), "WHERE id > ?1 ORDER BY id LIMIT ?2");
-const PUT: &str = "INSERT OR REPLACE INTO webhook_endpoints (id, url, event_types, secret, previous_secret, previous_until, origin,
+const PUT: &str = "INSERT OR REPLACE INTO webhook_endpoints
+    (id, url, event_types, secret, previous_secret, previous_until, origin,
     disabled_reason, disabled_at, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const DELETING: &str = "UPDATE webhook_endpoints SET disabled_reason = ?2, disabled_at = ?3 WHERE id = ?1";
 const DELETE_DELIVERIES: &str = "DELETE FROM webhook_deliveries WHERE id IN
@@ -111,7 +113,7 @@ async fn stored(session: &mut SqliteSession, id: EndpointId) -> Result<Option<En
     row.as_ref().map(decode::endpoint).transpose()
 }
 
-/// Writes an endpoint, whether or not it is there.
+/// Inserts or overwrites an endpoint.
 fn put(endpoint: &Endpoint) -> Query<'_, Sqlite, SqliteArguments> {
     let (previous, disabled) = (endpoint.previous.as_ref(), endpoint.disabled.as_ref());
     sqlx::query(PUT)

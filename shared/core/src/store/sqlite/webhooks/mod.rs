@@ -1,5 +1,5 @@
-//! Webhooks on `SQLite`. Next: `endpoints.rs` for who is told, `claims.rs` for what a dispatcher does, `deliveries.rs` for
-//! what people and the purge do.
+//! Webhooks on SQLite. Next: `endpoints.rs` for endpoints, `claims.rs` for what a dispatcher does, `deliveries.rs`
+//! for operators and the purge.
 
 mod claims;
 mod deliveries;
@@ -14,8 +14,8 @@ use crate::{
     store::{
         purge::before,
         webhooks::{
-            Attempt, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries, Recorded, ReplayPage,
-            Replayed, Room, WebhookStore,
+            Attempt, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries,
+            Recorded, ReplayPage, Replayed, WebhookStore,
         },
     },
     webhooks::{Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint},
@@ -51,7 +51,11 @@ impl WebhookStore for SqliteStore {
         endpoints::delete(self, id, limit).await
     }
 
-    async fn claim_deliveries(&self, room: &Room, lease: Duration) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim_deliveries(
+        &self,
+        room: &ClaimCapacity,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, StoreError> {
         claims::claim(self, room, lease).await
     }
 
@@ -92,7 +96,7 @@ fn bytes(id: EndpointId) -> Vec<u8> {
     id.uuid().as_bytes().to_vec()
 }
 
-/// A span in microseconds.
+/// Converts a duration to microseconds.
 fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 4)
 }

@@ -1,0 +1,37 @@
+//! Opens the database for the operators' commands, and `bespeak migrate`.
+
+use std::{process::ExitCode, sync::Arc};
+
+use bespeak::{
+    app::{Access, create_database, open_store},
+    config::{Config, Values},
+    store::Database,
+};
+use serde_json::json;
+
+use crate::{failure::Failure, output::Output};
+
+/// Opens an existing database for maintenance. Its schema must be this version's.
+pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Database>, Failure> {
+    open_store(config, Access::Maintain).await.map_err(|error| Failure::database(config, &error))
+}
+
+/// Brings the schema of the database to this version, and creates the database first if `create` is true.
+pub(crate) async fn migrate(output: Output, create: bool, values: Values) -> Result<ExitCode, Failure> {
+    let config = Config::parse(&values)?;
+    let created = if create {
+        create_database(&config).await.map_err(|error| Failure::database(&config, &error))?
+    } else {
+        false
+    };
+    let store =
+        open_store(&config, Access::Serve).await.map_err(|error| Failure::database(&config, &error))?;
+    let migrated = store.migrate().await;
+    store.close().await;
+    migrated?;
+    output.print(&json!({"migrated": true, "created": created}), || {
+        let created = if created { "the database was created; " } else { "" };
+        format!("{created}the schema is up to date")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

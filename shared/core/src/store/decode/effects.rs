@@ -1,0 +1,43 @@
+//! Rows that effects read: subscriptions and SmartKeys.
+
+use super::{
+    Columns,
+    columns::{corrupt, optional_timestamp, token, unsigned, uuid},
+};
+use crate::{
+    effects::{SmartKey, Subscription},
+    store::StoreError,
+    webhooks::EventFilter,
+};
+
+/// Decodes `id, event_types` of webhook endpoints. An endpoint whose filter this build does not understand (a later
+/// version may have written it) receives nothing, and does not affect other endpoints.
+pub(in crate::store) fn subscriptions<R: Columns>(rows: &[R]) -> Result<Vec<Subscription>, StoreError> {
+    let mut subscriptions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let endpoint_id = uuid(row, 0)?;
+        match EventFilter::parse(row.text(1)?) {
+            Ok(filter) => subscriptions.push(Subscription { endpoint_id, filter }),
+            Err(violation) => {
+                tracing::error!(
+                    %endpoint_id, %violation,
+                    "the filter of a webhook endpoint is not understood: the endpoint receives no events"
+                );
+            }
+        }
+    }
+    Ok(subscriptions)
+}
+
+/// Decodes `token, version, code, issued_at, revoked_at`.
+pub(in crate::store) fn smart_key(row: &impl Columns) -> Result<SmartKey, StoreError> {
+    let token = token(row)?;
+    let wrong = || corrupt(format!("the key of reservation {token} is not 16 bytes with a time"));
+    let code = row.optional_bytes(2)?.map(<[u8; 16]>::try_from).transpose().map_err(|_| wrong())?;
+    let issued = match (code, optional_timestamp(row, 3)?) {
+        (Some(code), Some(at)) => Some((code, at)),
+        (None, None) => None,
+        _ => return Err(wrong()),
+    };
+    Ok(SmartKey { token, version: unsigned(row, 1)?, issued, revoked_at: optional_timestamp(row, 4)? })
+}

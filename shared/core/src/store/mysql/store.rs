@@ -1,0 +1,49 @@
+//! The store: its pools and its options.
+
+use super::{
+    Clock, Guard, StoreError,
+    connect::{self, Pool, Purpose},
+};
+
+/// Options for using a server.
+#[derive(Clone, Debug)]
+pub struct MysqlOptions {
+    /// The largest number of connections that write.
+    pub writers: u32,
+    /// The largest number of connections that read.
+    pub readers: u32,
+    /// The guard that keeps two transactions from selling the same unit.
+    pub guard: Guard,
+    /// The clock that decides when holds end.
+    pub clock: Clock,
+}
+
+impl Default for MysqlOptions {
+    fn default() -> Self {
+        Self { writers: 16, readers: 4, guard: Guard::RowLock, clock: Clock::Own }
+    }
+}
+
+/// A database on a server.
+#[derive(Debug)]
+pub struct MysqlStore {
+    pub(super) writers: Pool,
+    pub(super) readers: Pool,
+    pub(super) options: MysqlOptions,
+}
+
+impl MysqlStore {
+    /// Creates the pools for the database of a URL such as `mysql://user:password@host:3306/bespeak`. Connects at the
+    /// first use; does not migrate.
+    ///
+    /// # Errors
+    /// The URL is invalid.
+    pub fn new(url: &str, options: MysqlOptions) -> Result<Self, StoreError> {
+        let connect = connect::options(url)?;
+        Ok(Self {
+            writers: connect::pool(connect.clone(), Purpose::Writing, options.writers),
+            readers: connect::pool(connect, Purpose::Reading, options.readers),
+            options,
+        })
+    }
+}

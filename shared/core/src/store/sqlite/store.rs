@@ -1,0 +1,95 @@
+//! The store: opens the file, and keeps its writer, its readers and its checkpoint task.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+
+use super::{
+    Clock, StoreError,
+    checkpoint::Checkpoints,
+    clock,
+    connect::{Pool, pool_options},
+    error::failed,
+};
+use crate::engine::Timestamp;
+
+/// How long to wait for the transaction of another process before that counts as an outage.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The number of WAL pages above which a commit itself moves the rest of them into the database file: 128 MiB. The
+/// background task (`checkpoint.rs`) leaves little for it to move.
+const CHECKPOINT_PAGES: &str = "32000";
+/// The size in bytes to which the WAL is truncated after it was moved.
+const WAL_BYTES_KEPT: &str = "67108864";
+/// The page cache of a connection, in KiB (SQLite marks KiB by a negative sign); memory is allocated only as needed.
+const WRITER_CACHE_KIB: &str = "-131072";
+const READER_CACHE_KIB: &str = "-4096";
+
+/// Options for opening a database file.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Whether a missing file is created.
+    pub create: bool,
+    /// Whether nothing may be written, as for audits.
+    pub read_only: bool,
+    /// The number of connections that serve reads.
+    pub readers: u32,
+    /// The clock that decides when holds end.
+    pub clock: Clock,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { create: true, read_only: false, readers: 4, clock: Clock::Own }
+    }
+}
+
+/// An open database file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    pub(super) writer: Pool,
+    pub(super) readers: Pool,
+    pub(super) checkpoints: Option<Checkpoints>,
+    pub(super) clock: Clock,
+}
+
+impl SqliteStore {
+    /// Opens the file of a URL such as `sqlite://bespeak.db`. Does not migrate it.
+    ///
+    /// # Errors
+    /// The URL names no file, or the file cannot be opened.
+    pub async fn open(url: &str, options: SqliteOptions) -> Result<Self, StoreError> {
+        let connect = SqliteConnectOptions::from_str(url)
+            .map_err(|source| StoreError::Unavailable {
+                reason: "the URL is not understood",
+                source: source.into(),
+            })?
+            .create_if_missing(options.create)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(false)
+            .pragma("temp_store", "memory");
+        let file = connect.get_filename().to_owned();
+        let connect_behind = connect.clone().synchronous(SqliteSynchronous::Full);
+        let readers = connect.clone().pragma("query_only", "on").pragma("cache_size", READER_CACHE_KIB);
+        let writer = if options.read_only {
+            readers.clone()
+        } else {
+            connect
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+                .pragma("journal_size_limit", WAL_BYTES_KEPT)
+                .pragma("cache_size", WRITER_CACHE_KIB)
+        };
+        // The writer is opened first, because it creates the file and switches it to WAL.
+        let writer = pool_options(1).connect_with(writer).await.map_err(failed)?;
+        let readers = pool_options(options.readers).connect_with(readers).await.map_err(failed)?;
+        let checkpoints =
+            if options.read_only { None } else { Some(Checkpoints::start(&file, connect_behind).await?) };
+        let (writer, readers) = (Pool::new("writers", writer, failed), Pool::new("readers", readers, failed));
+        Ok(Self { writer, readers, checkpoints, clock: options.clock })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        clock::now(&self.clock)
+    }
+}

@@ -1,0 +1,145 @@
+//! The table of problem types: each slug, its status, its title and its meaning are written once, here.
+//!
+//! A slug is part of the public contract: clients compare it, so a slug never changes and is never reused.
+
+use axum::http::StatusCode;
+
+/// Declares the table. The documentation comment of a kind is its description in the OpenAPI document.
+macro_rules! kinds {
+    ($($(#[doc = $meaning:literal])+ $kind:ident = $status:ident $slug:literal $title:literal;)+) => {
+        /// A problem type.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind {
+            $($(#[doc = $meaning])+ $kind,)+
+        }
+
+        impl Kind {
+            /// Every kind, in the order of statuses.
+            pub(crate) const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// The stable name: the member `type` of the problem details.
+            pub(crate) const fn slug(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $slug,)+
+                }
+            }
+
+            /// The HTTP status.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$kind => StatusCode::$status,)+
+                }
+            }
+
+            /// The title: the same for every problem of this kind.
+            pub(crate) const fn title(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $title,)+
+                }
+            }
+
+            /// When it is answered, as one or more sentences.
+            pub(crate) fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$kind => concat!($($meaning),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The connection closed before the head of the request was complete.
+    MalformedRequest = BAD_REQUEST "malformed-request" "Malformed request";
+    /// The body is not valid JSON.
+    MalformedBody = BAD_REQUEST "malformed-body" "Malformed body";
+    /// The header `Idempotency-Key` is missing.
+    IdempotencyKeyMissing = BAD_REQUEST "idempotency-key-missing" "Idempotency key missing";
+    /// The header `Idempotency-Key` is not a valid key, or was sent more than once.
+    IdempotencyKeyMalformed = BAD_REQUEST "idempotency-key-malformed" "Idempotency key malformed";
+    /// The API has no such path.
+    NotFound = NOT_FOUND "not-found" "No such path";
+    /// There is no such resource.
+    ResourceNotFound = NOT_FOUND "resource-not-found" "No such resource";
+    /// No reservation has this token.
+    ReservationNotFound = NOT_FOUND "reservation-not-found" "No such reservation";
+    /// There is no such webhook endpoint.
+    WebhookNotFound = NOT_FOUND "webhook-not-found" "No such webhook";
+    /// The webhook endpoint has no such delivery.
+    DeliveryNotFound = NOT_FOUND "delivery-not-found" "No such delivery";
+    /// The path does not accept this method.
+    MethodNotAllowed = METHOD_NOT_ALLOWED "method-not-allowed" "Method not allowed";
+    /// The request did not arrive in time.
+    RequestTimeout = REQUEST_TIMEOUT "request-timeout" "Request timeout";
+    /// The reservation was committed before.
+    AlreadyCommitted = CONFLICT "already-committed" "Already committed";
+    /// The hold was released before.
+    AlreadyReleased = CONFLICT "already-released" "Already released";
+    /// The reservation was cancelled before.
+    AlreadyCancelled = CONFLICT "already-cancelled" "Already cancelled";
+    /// Only a committed reservation can be cancelled; `reservationStatus` is the present status.
+    NotCommitted = CONFLICT "not-committed" "Not committed";
+    /// The hold has not expired yet.
+    NotDue = CONFLICT "not-due" "Not due";
+    /// Not enough units are available. If a hold will expire, the answer has `Retry-After` and `nextReleaseAt`.
+    OutOfStock = CONFLICT "out-of-stock" "Out of stock";
+    /// The total would fall below the number of units that are held or committed.
+    StockInUse = CONFLICT "stock-in-use" "Stock in use";
+    /// The endpoint belongs to the configuration, so the API cannot change it.
+    WebhookOfEnvironment = CONFLICT "webhook-of-environment" "Webhook of the environment";
+    /// The hold expired.
+    HoldExpired = GONE "hold-expired" "Hold expired";
+    /// The body is larger than the configured limit.
+    BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "Body too large";
+    /// The body has the wrong `Content-Type`.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "Unsupported media type";
+    /// A value is not valid; `field` names it.
+    InvalidValue = UNPROCESSABLE_ENTITY "invalid-value" "Invalid value";
+    /// The idempotency key was used before, for a different request.
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY "idempotency-key-reused" "Idempotency key reused";
+    /// The holder sends more requests than the server allows; `Retry-After` is sent. Answers to retries are not
+    /// counted, and requests without a holder are not limited.
+    RateLimited = TOO_MANY_REQUESTS "rate-limited" "Too many requests";
+    /// The server has a defect; its log has the cause.
+    InternalError = INTERNAL_SERVER_ERROR "internal-error" "Internal error";
+    /// The request cannot be served at present; retry it after `Retry-After`.
+    Unavailable = SERVICE_UNAVAILABLE "unavailable" "Temporarily unavailable";
+    /// Expired holds of the resource are still being returned to its stock; retry after `Retry-After`.
+    ExpiryBacklog = SERVICE_UNAVAILABLE "expiry-backlog" "Expired holds are being returned to stock";
+}
+
+impl Kind {
+    /// Whether its answers can have the header `Retry-After`.
+    pub(crate) const fn has_retry_after(self) -> bool {
+        matches!(self, Self::OutOfStock | Self::RateLimited | Self::Unavailable | Self::ExpiryBacklog)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use axum::http::Uri;
+
+    use super::*;
+
+    #[test]
+    fn slugs_are_unique_kebab_case_uri_references() {
+        let slugs: HashSet<_> = Kind::ALL.iter().map(|kind| kind.slug()).collect();
+        assert_eq!(slugs.len(), Kind::ALL.len(), "a slug is in the table twice");
+        for kind in Kind::ALL {
+            let slug = kind.slug();
+            assert!(slug.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()), "{slug}");
+            assert!(slug.parse::<Uri>().is_ok(), "{slug}");
+        }
+    }
+
+    #[test]
+    fn kinds_have_an_error_status_a_title_and_a_meaning() {
+        for kind in Kind::ALL {
+            assert!(kind.status().is_client_error() || kind.status().is_server_error(), "{kind:?}");
+            assert!(!kind.title().is_empty() && kind.meaning().ends_with('.'), "{kind:?}");
+            assert!(!kind.meaning().contains("  "), "{kind:?}: {}", kind.meaning());
+        }
+    }
+}

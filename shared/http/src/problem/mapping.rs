@@ -1,0 +1,257 @@
+//! Refusals and failures of the library as problems: the one place that decides their HTTP statuses.
+//!
+//! The library knows no HTTP. Each match is exhaustive, so a new refusal does not compile until it has a status.
+
+use bespeak::{
+    app::{Rejected, ReserveRefusal},
+    coordination::Limited,
+    dispatch::DispatchError,
+    engine::{Refusal, Timestamp, Violation},
+    store::StoreError,
+    webhooks::WebhookRefusal,
+};
+
+use super::{details::Problem, kind::Kind};
+
+/// The `Retry-After` of a 503, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+impl Problem {
+    /// A refusal of the engine, answered at `now`.
+    fn refused(refusal: Refusal, now: Timestamp) -> Self {
+        match refusal {
+            Refusal::ResourceNotFound { resource_id } => Self::no_resource(resource_id.as_str()),
+            Refusal::ReservationNotFound => Self::no_reservation(),
+            Refusal::OutOfStock { resource_id, requested, available, next_release_at } => {
+                let detail =
+                    format!("{} of {resource_id} requested, {available} available", units(requested));
+                let problem = Self::new(Kind::OutOfStock, detail).with(|members| {
+                    members.resource_id = Some(resource_id.to_string());
+                    members.requested = Some(requested);
+                    members.available_stock = Some(available);
+                    members.next_release_at = next_release_at;
+                });
+                match next_release_at {
+                    Some(at) => problem.retry_after(seconds_until(at, now)),
+                    None => problem,
+                }
+            }
+            Refusal::Backlogged { resource_id } => {
+                let detail = format!(
+                    "expired holds of {resource_id} are still being returned to its stock; retry later"
+                );
+                Self::new(Kind::ExpiryBacklog, detail)
+                    .with(|members| members.resource_id = Some(resource_id.to_string()))
+                    .retry_after(RETRY_AFTER_SECONDS)
+            }
+            Refusal::StockInUse { resource_id, requested_total, in_use } => {
+                let detail = format!(
+                    "the total of {resource_id} must be at least {in_use}, which is the number of units held or \
+                     committed; got {requested_total}"
+                );
+                Self::new(Kind::StockInUse, detail).with(|members| {
+                    members.resource_id = Some(resource_id.to_string());
+                    members.requested = Some(requested_total);
+                    members.in_use = Some(in_use);
+                })
+            }
+            Refusal::KeyReused => Self::new(
+                Kind::IdempotencyKeyReused,
+                "this key was used before, for a different request; a new request needs a new key",
+            )
+            .with(|members| members.field = Some("Idempotency-Key".to_owned())),
+            Refusal::HoldExpired { expired_at } => {
+                Self::new(Kind::HoldExpired, format!("the hold expired at {expired_at}"))
+                    .with(|members| members.expired_at = Some(expired_at))
+            }
+            Refusal::AlreadyCommitted => {
+                Self::new(Kind::AlreadyCommitted, "the reservation was committed before")
+            }
+            Refusal::AlreadyReleased => Self::new(Kind::AlreadyReleased, "the hold was released before"),
+            Refusal::AlreadyCancelled => {
+                Self::new(Kind::AlreadyCancelled, "the reservation was cancelled before")
+            }
+            Refusal::NotCommitted { status } => Self::new(
+                Kind::NotCommitted,
+                format!("only a committed reservation can be cancelled; this one is {status}"),
+            )
+            .with(|members| members.reservation_status = Some(status.as_str())),
+            Refusal::NotDue { expires_at } => {
+                Self::new(Kind::NotDue, format!("the hold does not expire before {expires_at}"))
+            }
+        }
+    }
+}
+
+/// "1 unit", "2 units".
+fn units(count: u64) -> String {
+    if count == 1 { "1 unit".to_owned() } else { format!("{count} units") }
+}
+
+/// Whole seconds from `now` until `at`, rounded up, so that a client that waits that long is not too early.
+fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
+    let millis = at.duration_since(now).as_millis();
+    u64::try_from(millis).unwrap_or(0).div_ceil(1000).max(1)
+}
+
+impl From<Violation> for Problem {
+    fn from(violation: Violation) -> Self {
+        let detail = violation.to_string();
+        Self::invalid(violation.field, detail)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        // `Retry-After` is in whole seconds, so this process's clock is exact enough.
+        Self::refused(refusal, Timestamp::now())
+    }
+}
+
+impl<R> From<Rejected<R>> for Problem
+where
+    Problem: From<R>,
+{
+    fn from(rejected: Rejected<R>) -> Self {
+        match rejected {
+            Rejected::Refused(refusal) => refusal.into(),
+            Rejected::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReserveRefusal> for Problem {
+    fn from(refusal: ReserveRefusal) -> Self {
+        match refusal {
+            ReserveRefusal::Engine(refusal) => refusal.into(),
+            ReserveRefusal::RateLimited(limited) => limited.into(),
+        }
+    }
+}
+
+impl From<Limited> for Problem {
+    fn from(limited: Limited) -> Self {
+        let detail = format!("{limited}; nothing was done, and a retry with the same key is safe");
+        // Rounded up, so that a client that waits that long is not too early.
+        let seconds = limited.retry_after.as_secs_f64().ceil().max(1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 86,400")]
+        let seconds = seconds as u64;
+        Self::new(Kind::RateLimited, detail).retry_after(seconds)
+    }
+}
+
+impl From<WebhookRefusal> for Problem {
+    fn from(refusal: WebhookRefusal) -> Self {
+        let kind = match refusal {
+            WebhookRefusal::NoEndpoint => Kind::WebhookNotFound,
+            WebhookRefusal::NoDelivery => Kind::DeliveryNotFound,
+            WebhookRefusal::FromEnvironment => Kind::WebhookOfEnvironment,
+        };
+        Self::new(kind, refusal.to_string())
+    }
+}
+
+impl From<DispatchError> for Problem {
+    fn from(error: DispatchError) -> Self {
+        match error {
+            DispatchError::Full => unavailable("too many requests are waiting; nothing was done"),
+            DispatchError::Stopping => unavailable("the server is shutting down; nothing was done"),
+            DispatchError::Lock(_) => unavailable(
+                "other requests hold the lock of this resource, or the lock service is unavailable; nothing was done",
+            ),
+            DispatchError::Panicked => Self::internal(),
+            DispatchError::Store(error) => store_problem(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        store_problem(&error)
+    }
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::Lost { .. } => {
+            unavailable("the database is unavailable; a retry with the same key is safe")
+        }
+        StoreError::Contended { .. } => {
+            unavailable("too many requests write at the same time; a retry with the same key is safe")
+        }
+        StoreError::Corrupt { .. }
+        | StoreError::Value { .. }
+        | StoreError::Statement { .. }
+        | StoreError::Migration { .. } => Problem::internal(),
+    }
+}
+
+fn unavailable(detail: &str) -> Problem {
+    Problem::new(Kind::Unavailable, detail).retry_after(RETRY_AFTER_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bespeak::{
+        coordination::Rate,
+        engine::{ResourceId, Status},
+    };
+
+    use super::*;
+
+    /// Every refusal once, as a chain: a new variant does not compile until it has its place in the chain.
+    fn next(refusal: &Refusal) -> Option<Refusal> {
+        let resource_id = ResourceId::new("resourceId", "seat").unwrap();
+        let at = Timestamp::now();
+        Some(match refusal {
+            Refusal::ResourceNotFound { .. } => {
+                Refusal::OutOfStock { resource_id, requested: 2, available: 1, next_release_at: Some(at) }
+            }
+            Refusal::OutOfStock { .. } => Refusal::Backlogged { resource_id },
+            Refusal::Backlogged { .. } => Refusal::KeyReused,
+            Refusal::KeyReused => Refusal::StockInUse { resource_id, requested_total: 1, in_use: 2 },
+            Refusal::StockInUse { .. } => Refusal::ReservationNotFound,
+            Refusal::ReservationNotFound => Refusal::HoldExpired { expired_at: at },
+            Refusal::HoldExpired { .. } => Refusal::AlreadyCommitted,
+            Refusal::AlreadyCommitted => Refusal::AlreadyReleased,
+            Refusal::AlreadyReleased => Refusal::AlreadyCancelled,
+            Refusal::AlreadyCancelled => Refusal::NotCommitted { status: Status::Held },
+            Refusal::NotCommitted { .. } => Refusal::NotDue { expires_at: at },
+            Refusal::NotDue { .. } => return None,
+        })
+    }
+
+    fn assert_in_table(slug: &str, problem: &Problem) {
+        let kind = Kind::ALL.iter().find(|kind| kind.slug() == slug).expect("the slug is in the table");
+        assert_eq!(problem.slug_and_status(), (slug.to_owned(), Some(kind.status())));
+    }
+
+    #[test]
+    fn refusals_of_the_engine_are_answered_with_their_own_slug() {
+        let first = Refusal::ResourceNotFound { resource_id: ResourceId::new("resourceId", "seat").unwrap() };
+        for refusal in std::iter::successors(Some(first), next) {
+            let slug = refusal.slug();
+            assert_in_table(slug, &refusal.into());
+        }
+    }
+
+    #[test]
+    fn refusals_of_webhooks_and_rate_limits_are_answered_with_their_own_slug() {
+        for refusal in
+            [WebhookRefusal::NoEndpoint, WebhookRefusal::NoDelivery, WebhookRefusal::FromEnvironment]
+        {
+            assert_in_table(refusal.slug(), &refusal.into());
+        }
+        let rate = Rate { requests: 1, per: Duration::from_secs(1) };
+        assert_in_table("rate-limited", &Limited { rate, retry_after: Duration::from_millis(1) }.into());
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        let now = Timestamp::now();
+        assert_eq!(seconds_until(now + Duration::from_millis(1_001), now), 2);
+        assert_eq!(seconds_until(now, now), 1);
+    }
+}

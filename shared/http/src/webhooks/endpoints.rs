@@ -1,0 +1,212 @@
+//! The operations on webhook endpoints: create, list, show, change, delete, rotate the secret, disable, enable, test.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bespeak::{
+    store::webhooks::EndpointPage,
+    webhooks::{EndpointChange, EndpointId, EventFilter, Secret},
+};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{
+    path::{IdPath, endpoint_id},
+    views::{SecretWebhookView, TestView, WebhookPage, WebhookView},
+};
+use crate::{
+    body::JsonBody,
+    problem::{Problem, problems},
+    query::{self, PageLimit},
+    state::Api,
+};
+
+/// How long both secrets sign after a rotation whose request has no `overlapSeconds`.
+const OVERLAP_DEFAULT_SECONDS: u64 = 24 * 60 * 60;
+/// The largest `overlapSeconds`.
+const OVERLAP_MAX_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+problems!(CreateProblems: InvalidValue);
+problems!(ListProblems: InvalidValue);
+problems!(EndpointProblems: WebhookNotFound, InvalidValue);
+problems!(OwnEndpointProblems: WebhookNotFound, WebhookOfEnvironment, InvalidValue);
+
+/// The endpoint to create.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CreateWebhookRequest {
+    /// An absolute `http` or `https` URL without user information. Addresses that are not on the public internet are
+    /// refused, unless the configuration allows them.
+    #[schema(example = "https://example.com/webhooks", max_length = 2048)]
+    url: String,
+    /// The CloudEvents types to send, or prefixes of them that end in `*`. An empty list means every event.
+    #[schema(example = json!(["bespeak.stock.*"]), max_items = 32)]
+    event_types: Option<Vec<String>>,
+    /// The secret that signs deliveries: `whsec_` and the base64 of 24 to 64 random bytes. By default, the server draws
+    /// one.
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    secret: Option<String>,
+}
+
+/// The new filter of the endpoint.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ChangeWebhookRequest {
+    /// The CloudEvents types to send, or prefixes of them that end in `*`. An empty list means every event.
+    #[schema(example = json!(["bespeak.reservation.*"]), max_items = 32)]
+    event_types: Vec<String>,
+}
+
+/// The options of a rotation.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RotateRequest {
+    /// How long the previous secret signs beside the new one, in seconds: one day by default, at most one week.
+    #[schema(example = 86_400, minimum = 0, maximum = 604_800)]
+    overlap_seconds: Option<u64>,
+}
+
+/// Parses `eventTypes`.
+fn filter(patterns: &[String]) -> Result<EventFilter, Problem> {
+    Ok(EventFilter::from_patterns("eventTypes", patterns.iter().map(String::as_str))?)
+}
+
+/// Create an endpoint: events are then sent to its URL.
+///
+/// Deliveries are POST requests with the signature of Standard Webhooks (`webhook-id`, `webhook-timestamp`,
+/// `webhook-signature`). Only 2xx counts as delivered, redirects are not followed, and 410 disables the endpoint. A failed
+/// delivery is retried after 5 s, 5 m, 30 m, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, or later if the receiver sends
+/// `Retry-After`. An event may arrive more than once, always with the same `webhook-id`, and events may arrive out of
+/// order, so compare their versions. This answer shows the secret, and no later answer does.
+#[utoipa::path(post, path = "/api/v1/webhooks", tag = "webhooks", request_body = CreateWebhookRequest,
+    responses(
+        (status = 201, body = SecretWebhookView,
+            headers(("Location" = String, description = "The path of the endpoint"))),
+        CreateProblems,
+    ))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<CreateWebhookRequest>,
+) -> Result<Response, Problem> {
+    let url = api.app.webhook_url("url", &request.url)?;
+    let filter = filter(&request.event_types.unwrap_or_default())?;
+    let secret = request.secret.map(|secret| Secret::parse("secret", &secret)).transpose()?;
+    let endpoint = api.app.create_webhook(url, filter, secret).await?;
+    let location = HeaderValue::try_from(format!("/api/v1/webhooks/{}", endpoint.id));
+    let mut response = (StatusCode::CREATED, Json(SecretWebhookView::from(endpoint))).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// List endpoints in the order of their ids, one page at a time.
+#[utoipa::path(get, path = "/api/v1/webhooks", tag = "webhooks",
+    params(
+        ("limit" = Option<u32>, Query, description = "The number of endpoints on the page: 1 to 1000, by default 100"),
+        ("after" = Option<String>, Query, description = "Start after this id: the `next` of the previous page"),
+    ),
+    responses((status = 200, body = WebhookPage), ListProblems))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    RawQuery(given): RawQuery,
+) -> Result<Json<WebhookPage>, Problem> {
+    let (mut limit, mut after) = (PageLimit::default(), None);
+    for (name, value) in query::parameters(given.as_deref()) {
+        match &*name {
+            "limit" => limit = PageLimit::parse(&value)?,
+            "after" => after = Some(EndpointId::parse("after", &value)?),
+            other => return Err(query::unknown(other, "limit, after")),
+        }
+    }
+    let rows = api.app.webhooks(EndpointPage { after, limit: limit.rows_to_read() }).await?;
+    let page = query::page(rows, limit, |last| last.id.to_string());
+    Ok(Json(WebhookPage {
+        webhooks: page.rows.into_iter().map(WebhookView::from).collect(),
+        next: page.next,
+    }))
+}
+
+/// Get an endpoint, without its secret.
+#[utoipa::path(get, path = "/api/v1/webhooks/{id}", tag = "webhooks",
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = WebhookView), EndpointProblems))]
+pub(crate) async fn show(State(api): State<Api>, path: IdPath) -> Result<Json<WebhookView>, Problem> {
+    Ok(Json(api.app.webhook(endpoint_id(path)?).await?.into()))
+}
+
+/// Change the event types of an endpoint. Deliveries that were enqueued before stay.
+#[utoipa::path(patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", request_body = ChangeWebhookRequest,
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = WebhookView), EndpointProblems))]
+pub(crate) async fn change(
+    State(api): State<Api>,
+    path: IdPath,
+    JsonBody(request): JsonBody<ChangeWebhookRequest>,
+) -> Result<Json<WebhookView>, Problem> {
+    let change = EndpointChange::Filter(filter(&request.event_types)?);
+    Ok(Json(api.app.change_webhook(endpoint_id(path)?, change).await?.into()))
+}
+
+/// Delete an endpoint and all its deliveries.
+#[utoipa::path(delete, path = "/api/v1/webhooks/{id}", tag = "webhooks",
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 204, description = "The endpoint was deleted"), OwnEndpointProblems))]
+pub(crate) async fn delete(State(api): State<Api>, path: IdPath) -> Result<StatusCode, Problem> {
+    api.app.delete_webhook(endpoint_id(path)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Rotate the secret of an endpoint.
+///
+/// For the overlap, both the old and the new secret sign: `webhook-signature` holds two signatures, which gives the
+/// receiver time to change over. This answer shows the new secret, and no later answer does. If another rotation is still
+/// in its overlap, the secret from before that rotation no longer signs.
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/rotate", tag = "webhooks", request_body = RotateRequest,
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = SecretWebhookView), OwnEndpointProblems))]
+pub(crate) async fn rotate(
+    State(api): State<Api>,
+    path: IdPath,
+    JsonBody(request): JsonBody<RotateRequest>,
+) -> Result<Json<SecretWebhookView>, Problem> {
+    let seconds = request.overlap_seconds.unwrap_or(OVERLAP_DEFAULT_SECONDS);
+    if seconds > OVERLAP_MAX_SECONDS {
+        let detail = format!("overlapSeconds must be from 0 to {OVERLAP_MAX_SECONDS}, got {seconds}");
+        return Err(Problem::invalid("overlapSeconds", detail));
+    }
+    let rotated = api.app.rotate_webhook(endpoint_id(path)?, Duration::from_secs(seconds)).await?;
+    Ok(Json(rotated.into()))
+}
+
+/// Disable an endpoint: nothing is sent to it, and its enqueued deliveries are kept. A retry returns the same answer.
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/disable", tag = "webhooks",
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = WebhookView), EndpointProblems))]
+pub(crate) async fn disable(State(api): State<Api>, path: IdPath) -> Result<Json<WebhookView>, Problem> {
+    let change = EndpointChange::Disable { reason: "it was disabled by hand".to_owned() };
+    Ok(Json(api.app.change_webhook(endpoint_id(path)?, change).await?.into()))
+}
+
+/// Enable an endpoint again, and send it the deliveries that were kept. A retry returns the same answer.
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/enable", tag = "webhooks",
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = WebhookView), EndpointProblems))]
+pub(crate) async fn enable(State(api): State<Api>, path: IdPath) -> Result<Json<WebhookView>, Problem> {
+    Ok(Json(api.app.change_webhook(endpoint_id(path)?, EndpointChange::Enable).await?.into()))
+}
+
+/// Send a signed test event (`bespeak.webhook.test.v1`) to an endpoint at once, and return its answer.
+///
+/// This works for a disabled endpoint, too. The event is not stored and not retried.
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks",
+    params(("id" = String, Path, description = "The id of the endpoint")),
+    responses((status = 200, body = TestView), EndpointProblems))]
+pub(crate) async fn test(State(api): State<Api>, path: IdPath) -> Result<Json<TestView>, Problem> {
+    Ok(Json(api.app.test_webhook(endpoint_id(path)?).await?.into()))
+}

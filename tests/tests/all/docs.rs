@@ -1,0 +1,36 @@
+//! Generated pages are what the programs print.
+
+use std::path::PathBuf;
+
+use bespeak_tests::bespeak;
+
+#[tokio::test]
+async fn generated_pages_are_up_to_date() {
+    for (page, command) in [
+        ("docs/configuration.md", &["config", "--markdown"][..]),
+        ("docs/api.md", &["openapi", "--markdown"]),
+        ("docs/events/asyncapi.json", &["asyncapi"]),
+    ] {
+        let printed = bespeak(command, &[]).await;
+        assert_eq!(printed.code, 0, "{printed:?}");
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = written.lines().zip(printed.out.lines()).position(|(written, printed)| written != printed);
+        assert!(
+            written == printed.out,
+            "{page} is not what `bespeak {}` prints (first difference after line {}): run `cargo xtask docs`",
+            command.join(" "),
+            line.unwrap_or_else(|| written.lines().count())
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_printed_without_a_server() {
+    let document = bespeak(&["openapi"], &[("BESPEAK_QUANTITY_MAX", "7")]).await;
+    assert_eq!(document.code, 0, "{document:?}");
+    let document = document.json();
+    assert_eq!(document["info"]["title"], "Bespeak");
+    // The limits are the defaults, whatever this environment configures.
+    assert_eq!(document["info"]["x-limits"]["reservation"]["quantityMax"], 1_000_000);
+}
