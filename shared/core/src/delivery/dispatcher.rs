@@ -197,8 +197,8 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// The free capacity. Attempts whose results are not recorded yet take part of it as well, which bounds their number
-    /// during an outage of the database.
+    /// The free capacity. Attempts whose results are not recorded yet take part of it as well, which bounds their
+    /// number during an outage of the database.
     fn capacity(&self) -> ClaimCapacity {
         let mut in_flight = HashMap::new();
         let begun = self.in_flight.values().map(|attempt| attempt.endpoint);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The key of a reservation, and the version of the last event that was applied to it. The record is also kept if no
-/// code was issued, so that an older event can be told from a newer one.
+/// code was issued, so that an older event can be distinguished from a newer one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SmartKey {
     /// The reservation.

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 use super::schema;
 use crate::engine::EventType;
 
-const DESCRIPTION: &str = "Every change of a reservation, and every depletion and restoration of a resource's stock, \
-as CloudEvents 1.0 in the binary mode of the Kafka binding: attributes are headers, and the value is the data, a snapshot \
-of the record after the change.\n\nEvents of one key arrive in the order of their versions (`ce_keyversion`) and may \
-be repeated: drop an event whose version is not higher than the last one of its key. A token lets its bearer act on the \
-reservation, so everyone who can read the topic can do so.";
+const DESCRIPTION: &str = "Every change of a reservation, and every depletion and restoration of a resource's \
+stock, as CloudEvents 1.0 in the binary mode of the Kafka binding: attributes are headers, and the value is the \
+data, a snapshot of the record after the change.\n\nEvents of one key arrive in the order of their versions \
+(`ce_keyversion`) and may be repeated: drop an event whose version is not higher than the last one of its key. A \
+token lets its bearer act on the reservation, so everyone who can read the topic can do so.";
 
 /// The rules for changes of the format, as `docs/events/README.md` states them.
 const VERSIONING: &str = "The number at the end of a type is the version of its data and headers. Within `v1`, they \

@@ -28,8 +28,8 @@ pub enum TopicError {
     },
     /// The topic has another number of partitions than configured, so keys would be assigned to other partitions.
     #[error(
-        "the topic {topic} has {found} partitions, but BESPEAK_EVENTS_PARTITIONS is {expected}: set it to {found}, or use \
-         another topic (events of one key must stay in one partition)"
+        "the topic {topic} has {found} partitions, but BESPEAK_EVENTS_PARTITIONS is {expected}: set it to {found}, or \
+         use another topic (events of one key must stay in one partition)"
     )]
     Partitions {
         /// The topic.
