@@ -14,7 +14,6 @@ use crate::duration::duration;
     name = "bespeak",
     bin_name = "bespeak",
     version,
-    about,
     propagate_version = true,
     arg_required_else_help = true
 )]

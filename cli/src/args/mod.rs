@@ -25,19 +25,20 @@ fn version() -> String {
 #[command(
     name = "bespeak",
     version = version(),
-    about,
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  bespeak serve                                     Serve on http://127.0.0.1:8080, with a database in ./bespeak.db
-  bespeak stock set -r room-101 -t 3                Create the resource room-101 with 3 units
-  bespeak reserve -r room-101 -q 2 --key order-17   Hold 2 units; the same key returns the same reservation
+  bespeak serve                                     Serve on 127.0.0.1:8080
+  bespeak stock set -r room-101 -t 3                Define a resource
+  bespeak reserve -r room-101 -q 2 --key order-17   Hold 2 of its units
   bespeak commit TOKEN                              Make the hold final
   bespeak verify                                    Audit the database
 
-Exit codes: 0 success; 1 a refusal, a failure, or a check that found something wrong; 2 the command line or a setting is not
-valid."
+Exit codes:
+  0  success
+  1  a refusal, a failure, or a check that found something wrong
+  2  the command line or a setting is not valid"
 )]
 pub(crate) struct Cli {
     /// Print JSON instead of text

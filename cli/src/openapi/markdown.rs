@@ -71,7 +71,8 @@ fn section(document: &Value, operation: &Operation<'_>, types: &[ProblemType]) -
     for (status, response) in responses(operation) {
         if !COMMON.contains(&status) {
             let body = content(response).map(|(_, schema)| kind(schema)).unwrap_or_default();
-            section += &format!("| {status} | {body} | {} |\n", described(text(&response["description"]), types));
+            section +=
+                &format!("| {status} | {body} | {} |\n", described(text(&response["description"]), types));
         }
     }
     section
@@ -81,7 +82,8 @@ fn section(document: &Value, operation: &Operation<'_>, types: &[ProblemType]) -
 fn common(types: &[ProblemType]) -> String {
     let of = |with_body: bool| {
         let statuses = COMMON.iter().filter(|status| status.starts_with('4') == with_body);
-        let slugs = statuses.flat_map(|status| types.iter().filter(move |one| one.status.to_string() == **status));
+        let slugs =
+            statuses.flat_map(|status| types.iter().filter(move |one| one.status.to_string() == **status));
         slugs.map(|one| format!("`{}`", one.slug)).collect::<Vec<_>>().join(", ")
     };
     format!(
@@ -158,9 +160,10 @@ fn problem(line: &str) -> Option<(&str, &str)> {
 
 /// A table of all problem types.
 fn problems(types: &[ProblemType]) -> String {
-    let mut table = "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
+    let mut table =
+        "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
         | type | status | title | meaning |\n|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for ProblemType { slug, status, title, meaning } in types {
         table += &format!("| `{slug}` | {status} | {title} | {} |\n", cell(meaning));
     }
