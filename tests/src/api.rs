@@ -1,4 +1,4 @@
-//! The API in this process: requests go through the router, without a socket.
+//! The API in this process: requests go to the router, without a socket.
 
 use std::sync::Arc;
 
@@ -16,36 +16,36 @@ use tower::ServiceExt;
 
 use crate::{Books, Client};
 
-/// An engine with its API, on books of its own.
+/// An engine and its API, on books of one test.
 pub struct Api {
-    /// The engine.
+    /// The engine, for calls that are not part of HTTP.
     pub app: Arc<App>,
-    /// The API.
+    /// The router of the API.
     pub router: Router,
-    /// Its books.
+    /// The books of the engine.
     pub books: Books,
-    /// Its configuration.
+    /// The configuration of the engine.
     pub config: Config,
 }
 
-/// An answer.
+/// An answer of the router.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status.
+    /// The HTTP status.
     pub status: StatusCode,
-    /// The headers.
+    /// The response headers.
     pub headers: HeaderMap,
     /// The body as text.
     pub text: String,
 }
 
 impl Reply {
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// A header as text; empty where there is none.
+    /// A header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
@@ -58,17 +58,17 @@ impl Reply {
 }
 
 impl Api {
-    /// With default settings, on the database's own clock.
+    /// Starts an engine with default settings, on the clock of the database.
     pub async fn start(books: Books) -> Self {
         Self::with(books, &[], None).await
     }
 
-    /// With a clock that moves only when told.
+    /// Starts an engine with default settings, on a fixed clock.
     pub async fn at(books: Books, clock: &FixedClock) -> Self {
         Self::with(books, &[], Some(clock)).await
     }
 
-    /// With some settings.
+    /// Starts an engine with these settings, on a fixed clock if one is given.
     pub async fn with(books: Books, settings: &[(&str, &str)], clock: Option<&FixedClock>) -> Self {
         let url = books.url();
         let values = Values::collect(
@@ -97,17 +97,17 @@ impl Api {
         }
     }
 
-    /// GET.
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Reply {
         self.send(Request::get(path).body(Body::empty()).expect("a request")).await
     }
 
-    /// POST of JSON.
+    /// Sends JSON by POST.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         self.raw(path, &[("content-type", "application/json")], body.to_string()).await
     }
 
-    /// POST of anything.
+    /// Sends any body by POST, with exactly these headers.
     pub async fn raw(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
         let mut request = Request::builder().method(Method::POST).uri(path);
         for (name, value) in headers {
@@ -116,7 +116,7 @@ impl Api {
         self.send(request.body(body.into()).expect("a request")).await
     }
 
-    /// POST /api/v1/reserve under a key.
+    /// Sends a reserve under a key.
     pub async fn reserve(&self, key: &str, body: &Value) -> Reply {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
         self.raw("/api/v1/reserve", &headers, body.to_string()).await
@@ -130,7 +130,7 @@ impl Api {
         reply.json()["token"].as_str().expect("a token").to_owned()
     }
 
-    /// POST of a token to commit, release, cancel.
+    /// Commits, releases or cancels a reservation.
     pub async fn act(&self, verb: &str, token: &str) -> Reply {
         self.post(&format!("/api/v1/{verb}"), &json!({"token": token})).await
     }

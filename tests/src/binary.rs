@@ -1,31 +1,36 @@
-//! The `bespeak` binary, as a user has it.
+//! The programs under test: `bespeak` and the functions, built from the same sources as the tests.
 
 use std::{ffi::OsStr, path::PathBuf, process::Command, sync::OnceLock};
 
 use serde_json::Value;
 
-/// The path of `bespeak`, built from the code under test.
+use crate::kafka;
+
+/// The path of the command `bespeak`.
 pub(crate) fn path() -> PathBuf {
     built("bespeak")
 }
 
-/// The path of a program, built from the code under test. All are built together, so that what they share is built once.
+/// Names the folder in which the programs lie that were built for these tests.
+const VARIABLE: &str = "BESPEAK_TEST_PROGRAMS";
+
+/// The path of a program, built from the code under test.
+///
+/// The folder that the environment names has it. Without one, each process has Cargo build the programs, as `cargo xtask test`
+/// does before it runs the tests.
 pub(crate) fn built(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
-        let packages =
-            ["bespeak-cli", "bespeak-lab", "bespeak-reserve", "bespeak-relay-cron", "bespeak-consumer"];
+        if let Some(folder) = std::env::var_os(VARIABLE) {
+            return folder.into();
+        }
         let mut build = Command::new(env!("CARGO"));
         // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
         // crates, and all that need these, built again each time.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
             build.env_remove(name);
         }
-        let built = build
-            .args(["build", "--quiet", "--bins", "--features", "bespeak-cli/failpoints,bespeak-lab/provide"])
-            .args(packages.iter().flat_map(|package| ["--package", package]))
-            .status()
-            .expect("cargo can be run");
+        let built = build.args(["test-programs", "--quiet"]).status().expect("cargo can be run");
         assert!(built.success(), "the programs cannot be built");
         // This test lies in target/debug/deps.
         let test = std::env::current_exe().expect("a path");
@@ -39,14 +44,14 @@ fn is_of_this_package(variable: &OsStr) -> bool {
     ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begins| name.starts_with(begins))
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// Its exit code.
+    /// The exit code; -1 if a signal ended the process.
     pub code: i32,
-    /// What it printed.
+    /// The standard output.
     pub out: String,
-    /// What it said on standard error.
+    /// The standard error.
     pub err: String,
 }
 
@@ -57,10 +62,11 @@ impl Output {
     }
 }
 
-/// Runs `bespeak` with an environment that has nothing of Bespeak's but `environment`.
+/// Runs `bespeak`; of Bespeak's variables its environment contains only `environment`.
 pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = clean(args);
     command.envs(environment.iter().copied());
+    kafka::set_group(&mut command);
     let std::process::Output { status, stdout, stderr } =
         tokio::task::spawn_blocking(move || command.output())
             .await

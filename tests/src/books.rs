@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use bespeak::store::{
@@ -34,7 +34,7 @@ enum Place {
     Server { root: Url, name: String },
 }
 
-/// Holds up all who write; ends when dropped.
+/// A transaction that blocks all writers until it is released or dropped.
 pub struct WriterLock {
     connection: Connected,
 }
@@ -47,7 +47,7 @@ enum Connected {
 /// The server that all tests of this process share.
 ///
 /// # Panics
-/// There is none, and none can be started; says what to install.
+/// No server is given and none can be started; the message says what to install.
 pub async fn mysql_server() -> &'static Mysql {
     static SERVER: OnceCell<Mysql> = OnceCell::const_new();
     SERVER
@@ -55,7 +55,7 @@ pub async fn mysql_server() -> &'static Mysql {
         .await
 }
 
-/// The account that servers under test use: it owns its databases, and is no administrator.
+/// The account of servers under test: it owns its databases and is not an administrator.
 const USER: &str = "bespeak";
 const PASSWORD: &str = "be'speak";
 
@@ -69,7 +69,7 @@ impl Books {
         self.damage_expected.store(true, Ordering::Relaxed);
     }
 
-    /// A file that is not there yet.
+    /// A SQLite database whose file does not exist yet.
     pub fn sqlite() -> Self {
         Self::at(Place::File(TempDir::new().expect("a folder for the database")))
     }
@@ -81,9 +81,7 @@ impl Books {
 
     /// An empty database on a server.
     pub async fn on(server: &Mysql) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bespeak_test_{}_{number}", std::process::id());
+        let name = format!("bespeak_test_{}", crate::unique());
         let root: Url = server.url().parse().expect("a URL");
         let script = format!(
             "CREATE DATABASE {name};
@@ -98,17 +96,17 @@ impl Books {
         books
     }
 
-    /// Another empty one of its kind, on the shared server where it is on a server.
+    /// Another empty database of the same kind.
     pub async fn another(&self) -> Self {
         if self.is_file() { Self::sqlite() } else { Self::mysql().await }
     }
 
-    /// Whether it is a file.
+    /// Whether the database is a file.
     pub fn is_file(&self) -> bool {
         matches!(self.place, Place::File(_))
     }
 
-    /// Its URL.
+    /// The URL for `BESPEAK_DATABASE_URL`.
     pub fn url(&self) -> String {
         match &self.place {
             Place::File(_) => format!("sqlite://{}", self.path().display()),
@@ -118,7 +116,7 @@ impl Books {
         }
     }
 
-    /// The URL by which the database is reached at another address: that of a proxy.
+    /// The URL of the database at another address, such as that of a proxy.
     pub fn url_at(&self, host: &str, port: u16) -> String {
         let Place::Server { root, name } = &self.place else { panic!("a file has no address") };
         let mut url = root.clone();
@@ -130,13 +128,13 @@ impl Books {
         url.to_string()
     }
 
-    /// Its path, where it is a file.
+    /// The path of the file.
     pub fn path(&self) -> std::path::PathBuf {
         let Place::File(folder) = &self.place else { panic!("a database on a server has no path") };
         folder.path().join("books.db")
     }
 
-    /// Opens it, as a process does. Does not migrate.
+    /// Opens a store as a process does, without migrating.
     pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Kept> {
         let clock = clock.cloned().map_or(Clock::Own, Clock::Fixed);
         if self.is_file() {
@@ -147,13 +145,13 @@ impl Books {
         Arc::new(MysqlStore::new(&self.url(), options).expect("a valid URL"))
     }
 
-    /// Its name on the server.
+    /// The name of the database on the server.
     pub fn name(&self) -> &str {
         let Place::Server { name, .. } = &self.place else { panic!("a file has no name on a server") };
         name
     }
 
-    /// The server's address.
+    /// The address of the server.
     pub fn address(&self) -> std::net::SocketAddr {
         let Place::Server { root, .. } = &self.place else { panic!("a file has no address") };
         let host = root.host_str().expect("a host");
@@ -163,15 +161,15 @@ impl Books {
         addresses.next().expect("an address")
     }
 
-    /// A connection of the account that servers use.
+    /// A connection of the account of servers under test.
     ///
     /// # Errors
-    /// The server takes none.
+    /// The server refuses the connection.
     pub async fn customer(&self) -> Result<MySqlConnection, sqlx::Error> {
         MySqlConnectOptions::from_url(&self.url().parse().expect("a URL"))?.connect().await
     }
 
-    /// A connection of the administrator, to the server as a whole.
+    /// A connection of the administrator, without a selected database.
     pub async fn root(&self) -> MySqlConnection {
         let Place::Server { root, .. } = &self.place else { panic!("a file has no administrator") };
         MySqlConnectOptions::from_url(root).expect("a URL").connect().await.expect("connected")
@@ -191,7 +189,7 @@ impl Books {
         }
     }
 
-    /// Runs SQL, as nobody should.
+    /// Runs SQL behind the product's back.
     pub async fn tamper(&self, sql: &str) {
         let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         match self.connected().await {
@@ -201,7 +199,7 @@ impl Books {
         .expect("tampered");
     }
 
-    /// Runs SQL that the schema must refuse; says why it did.
+    /// Runs SQL that the schema must refuse; returns the reason.
     pub async fn refused(&self, sql: &'static str) -> String {
         let refusal = match self.connected().await {
             Connected::Sqlite(mut connection) => sqlx::raw_sql(sql).execute(&mut connection).await.map(drop),
@@ -210,7 +208,7 @@ impl Books {
         refusal.expect_err("refused").to_string()
     }
 
-    /// Keeps everybody from writing, while reads go on.
+    /// Blocks all writers; readers are not affected.
     pub async fn block_writers(&self) -> WriterLock {
         let mut connection = self.connected().await;
         match &mut connection {
@@ -225,7 +223,7 @@ impl Books {
         WriterLock { connection }
     }
 
-    /// Cuts all connections that servers have to it.
+    /// Cuts all connections of servers under test to this database.
     pub async fn cut_all(&self) {
         let mut root = self.root().await;
         let sessions =
@@ -233,12 +231,12 @@ impl Books {
         let found =
             sqlx::query(sessions).bind(self.name()).bind(USER).fetch_all(&mut root).await.expect("read");
         for id in column(&found) {
-            // It may have ended by itself.
+            // The session may have ended by itself.
             let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut root).await;
         }
     }
 
-    /// The whole numbers that a query returns in its first column.
+    /// The integers in the first column of a query's rows.
     pub async fn integers(&self, sql: &'static str) -> Vec<i64> {
         match self.connected().await {
             Connected::Sqlite(mut connection) => {
@@ -250,12 +248,12 @@ impl Books {
         }
     }
 
-    /// The one whole number that a query returns.
+    /// The integer that a query returns in its only row.
     pub async fn count(&self, sql: &'static str) -> i64 {
         self.integers(sql).await[0]
     }
 
-    /// The audit's findings.
+    /// Audits the books as `bespeak verify` does.
     pub async fn audit(&self) -> Audit {
         let store: Arc<dyn Kept> = if self.is_file() {
             let options = SqliteOptions { create: false, read_only: true, readers: 1, clock: Clock::Own };
@@ -268,13 +266,14 @@ impl Books {
         audit
     }
 
-    /// Asserts that every invariant that can be read from the books holds.
+    /// Asserts that the audit finds no violation. The harness does this at the end of every test; a story calls it where the
+    /// books must be consistent before the end.
     pub async fn assert_consistent(&self) {
         let audit = self.audit().await;
         assert!(audit.is_clean(), "{audit:#?}");
     }
 
-    /// The outbox in order: key, version, type, payload.
+    /// The events of the outbox in order: key, version, type and payload.
     pub async fn events(&self) -> Vec<Value> {
         const EVENTS: &str = "SELECT event_key, key_version, type, payload FROM outbox ORDER BY id";
         match self.connected().await {
@@ -291,7 +290,7 @@ impl Books {
 }
 
 impl WriterLock {
-    /// Lets them write again.
+    /// Ends the transaction, so that writers continue.
     pub async fn release(self) {
         match self.connection {
             Connected::Sqlite(connection) => connection.close().await,

@@ -1,4 +1,4 @@
-//! A collector of OpenTelemetry's protocol over HTTP, that keeps the spans that it is sent.
+//! A collector of OpenTelemetry's protocol over HTTP that keeps the received spans.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,35 +10,35 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A span that was exported.
+/// An exported span.
 #[derive(Clone, Debug)]
 pub struct Span {
     /// The service that sent it.
     pub service: String,
-    /// Its name.
+    /// The name of the span.
     pub name: String,
     /// The trace id, in hexadecimal digits.
     pub trace: String,
-    /// Its own id.
+    /// The span id, in hexadecimal digits.
     pub id: String,
-    /// The id of its parent; empty where it has none.
+    /// The id of the parent span; empty for a root.
     pub parent: String,
-    /// Its attributes, values as text.
+    /// The attributes, with values as text.
     pub attributes: Vec<(String, String)>,
-    /// Whether it failed.
+    /// Whether the status is an error.
     pub failed: bool,
-    /// How long it took, in nanoseconds.
+    /// The duration in nanoseconds.
     pub took: u64,
 }
 
 impl Span {
-    /// An attribute as text; empty where there is none.
+    /// An attribute as text; empty if it is missing.
     pub fn attribute(&self, name: &str) -> &str {
         self.attributes.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }
 }
 
-/// A collector; gone when dropped.
+/// A running collector; it ends when dropped.
 pub struct Collector {
     address: std::net::SocketAddr,
     spans: Arc<Mutex<Vec<Span>>>,
@@ -53,7 +53,7 @@ struct Kept {
 }
 
 impl Collector {
-    /// One on a free port of this machine.
+    /// Starts a collector on a free port of this machine.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -64,22 +64,22 @@ impl Collector {
         Self { address, spans, refusals, task }
     }
 
-    /// What `BESPEAK_OTLP_ENDPOINT` names it by.
+    /// The value for `BESPEAK_OTLP_ENDPOINT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on it refuses so many batches.
+    /// Refuses the next `batches` batches with 503.
     pub fn refuse(&self, batches: u32) {
         *self.refusals.lock().expect("no panic under the lock") = batches;
     }
 
-    /// What it was sent.
+    /// All received spans.
     pub fn spans(&self) -> Vec<Span> {
         self.spans.lock().expect("no panic under the lock").clone()
     }
 
-    /// The spans of a trace.
+    /// The received spans of one trace.
     pub fn of(&self, trace: &str) -> Vec<Span> {
         self.spans().into_iter().filter(|span| span.trace == trace).collect()
     }

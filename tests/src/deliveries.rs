@@ -1,4 +1,4 @@
-//! Deliveries as a consumer enqueues them: rows, in a transaction that is not the webhooks'.
+//! Enqueues deliveries as a consumer does: as rows, in a transaction of its own.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use bespeak::store::conformance::Enqueued;
 use crate::Books;
 
 impl Books {
-    /// Enqueues a delivery.
+    /// Enqueues a pending delivery with a payload that needs escaping.
     pub async fn enqueue(&self, delivery: &Enqueued) {
         let hex = |bytes: &[u8]| {
             bytes.iter().fold(String::new(), |mut text, byte| {
@@ -16,7 +16,7 @@ impl Books {
             })
         };
         let (event_at, due) = (delivery.event_at.as_microsecond(), delivery.due.as_microsecond());
-        // A backslash is one in SQLite, and two in MySQL.
+        // MySQL needs two backslashes in a literal for each one, SQLite does not.
         let slash = if self.is_file() { "\\" } else { "\\\\" };
         self.tamper(&format!(
             "INSERT INTO webhook_deliveries (endpoint_id, event_id, type, event_at, payload, status, attempts,

@@ -1,10 +1,6 @@
-//! A topic of a test's own, and a look at it by a client that is not Bespeak's.
+//! A topic that belongs to one test, read and written by a client that is not Bespeak's.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, process::Command, time::Duration};
 
 use bespeak::{
     config::{Config, Values},
@@ -24,7 +20,7 @@ use tokio::sync::OnceCell;
 /// The broker that all tests of this process share.
 ///
 /// # Panics
-/// There is none, and none can be started; says what to install.
+/// No broker is given and none can be started; the message says what to install.
 pub async fn kafka_server() -> &'static Kafka {
     static BROKER: OnceCell<Kafka> = OnceCell::const_new();
     BROKER
@@ -32,55 +28,52 @@ pub async fn kafka_server() -> &'static Kafka {
         .await
 }
 
-/// A topic that nobody else uses; it is there once somebody makes it.
+/// A topic with a name of its own; it exists once a program or a test creates it.
 pub struct Topic {
     bootstrap: String,
     name: String,
 }
 
-/// A record of a topic.
+/// A record as read from a topic.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Its key.
+    /// The record key, as text.
     pub key: String,
-    /// Its headers.
+    /// The record headers, as text.
     pub headers: HashMap<String, String>,
-    /// Its value.
+    /// The record value as JSON; null if it is not JSON.
     pub value: Value,
-    /// Its partition.
+    /// The partition of the record.
     pub partition: i32,
 }
 
 impl Topic {
-    /// One on the broker that all tests share.
+    /// A topic on the shared broker.
     pub async fn new() -> Self {
         Self::on(kafka_server().await)
     }
 
-    /// One on a broker.
+    /// A topic on this broker.
     pub fn on(broker: &Kafka) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test.{}.{number}", std::process::id());
-        Self { bootstrap: broker.bootstrap().to_owned(), name }
+        Self { bootstrap: broker.bootstrap().to_owned(), name: format!("test.{}", crate::unique()) }
     }
 
-    /// What `BESPEAK_EVENTS_URL` names it by.
+    /// The value for `BESPEAK_EVENTS_URL`.
     pub fn url(&self) -> String {
         format!("kafka://{}/{}", self.bootstrap, self.name)
     }
 
-    /// Where its brokers are.
+    /// The addresses of the brokers.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// Its name.
+    /// The name of the topic.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How Bespeak speaks to it.
+    /// The product's options for this topic, with defaults.
     pub fn config(&self) -> KafkaOptions {
         let url = self.url();
         let values = Values::collect(|asked| (asked == "BESPEAK_EVENTS_URL").then(|| url.clone()), |_| None);
@@ -90,7 +83,7 @@ impl Topic {
         }
     }
 
-    /// Puts a record into it, as anybody might.
+    /// Writes a record, as any client of the broker could.
     pub async fn put(&self, key: &str, headers: &[(&str, &str)], value: Option<&[u8]>) {
         let producer: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
@@ -108,12 +101,12 @@ impl Topic {
         producer.send(record, Duration::from_secs(10)).await.expect("delivered");
     }
 
-    /// All that it holds now, each partition in order.
+    /// All records of the topic, each partition in order.
     pub async fn read(&self) -> Vec<Seen> {
         self.read_of(self.name.clone()).await
     }
 
-    /// All that its topic of dead letters holds now.
+    /// All records of the topic of dead letters.
     pub async fn dead_letters(&self) -> Vec<Seen> {
         self.read_of(format!("{}.dlq", self.name)).await
     }
@@ -124,11 +117,31 @@ impl Topic {
     }
 }
 
+/// The setting that a program on this topic needs besides: a consumer group of its own. Members of one group wait for each
+/// other whenever one comes or goes, even if each reads a topic of its own, and so would the tests of a shared broker.
+pub(crate) fn group_of(events_url: &str) -> Option<(&'static str, String)> {
+    let (_brokers, topic) = events_url.strip_prefix("kafka://")?.split_once('/')?;
+    Some(("BESPEAK_CONSUMER_GROUP", topic.to_owned()))
+}
+
+/// Gives a command on a topic its group, unless it has one.
+pub(crate) fn set_group(command: &mut Command) {
+    let value_of = |name: &str| {
+        let (_name, value) = command.get_envs().find(|(set, _)| *set == name)?;
+        value?.to_str().map(str::to_owned)
+    };
+    if let Some((name, group)) = value_of("BESPEAK_EVENTS_URL").as_deref().and_then(group_of)
+        && value_of(name).is_none()
+    {
+        command.env(name, group);
+    }
+}
+
 fn read(bootstrap: &str, topic: &str) -> Vec<Seen> {
     const PATIENCE: Duration = Duration::from_secs(20);
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        .set("group.id", "nobody")
+        .set("group.id", "reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .create()
@@ -144,7 +157,7 @@ fn read(bootstrap: &str, topic: &str) -> Vec<Seen> {
         let mut at = TopicPartitionList::new();
         at.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");
         consumer.assign(&at).expect("assigned");
-        // Tansu tells an end that lies before the last batch's: the end is where nothing follows.
+        // Tansu reports an end of the partition before the last batch, so the end is where no record follows.
         let mut next = low;
         loop {
             match consumer.poll(if next < high { PATIENCE } else { Duration::from_millis(500) }) {

@@ -1,4 +1,4 @@
-//! The functions, as Lambda runs them: processes that a Runtime API invokes with the samples of `events/`.
+//! The functions as Lambda runs them: processes that a Runtime API invokes with the samples of `events/`.
 
 use std::{ops::Deref, time::Duration};
 
@@ -9,12 +9,12 @@ use bespeak_services::{Failure, Function};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Books, Client, binary};
+use crate::{Books, Client, binary, kafka};
 
-/// What an invocation has time for, where that does not matter.
+/// The time of an invocation in tests that do not depend on it.
 pub const TIME: Duration = Duration::from_secs(30);
 
-/// A function on books, as a process.
+/// A function as a process, on books of a test.
 pub struct Lambda(Function);
 
 impl Deref for Lambda {
@@ -25,24 +25,24 @@ impl Deref for Lambda {
     }
 }
 
-/// Which gateway a request comes through.
+/// The gateway through which a request reaches the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
     /// API Gateway, HTTP API: payload format 2.0.
     HttpApi,
     /// API Gateway, REST API: payload format 1.0.
     RestApi,
-    /// A Function URL.
+    /// A Function URL, payload format 2.0.
     FunctionUrl,
     /// A load balancer with multi-value headers.
     Alb,
 }
 
 impl Gateway {
-    /// All of them.
+    /// Every kind of gateway.
     pub const ALL: [Self; 4] = [Self::HttpApi, Self::RestApi, Self::FunctionUrl, Self::Alb];
 
-    /// The sample of an event.
+    /// The gateway's sample in `events/`.
     pub fn sample(self) -> Value {
         sample(match self {
             Self::HttpApi => "reserve-http-api",
@@ -52,8 +52,8 @@ impl Gateway {
         })
     }
 
-    /// The event of a request: the sample, with another method, path, key and body. Bodies go as base64 where the sample's
-    /// does.
+    /// The event of a request: the sample with another method, path, key and body. The body is base64 if that of the sample
+    /// is.
     pub fn event(self, method: &str, path: &str, key: &str, body: &str) -> Value {
         let mut event = self.sample();
         if matches!(self, Self::HttpApi | Self::FunctionUrl) {
@@ -81,7 +81,7 @@ impl Gateway {
     }
 }
 
-/// A sample of `events/`.
+/// A sample of `events/` by its name.
 pub fn sample(name: &str) -> Value {
     let path = format!("{}/../events/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -89,7 +89,7 @@ pub fn sample(name: &str) -> Value {
 }
 
 impl Lambda {
-    /// Starts a function on books, which are migrated first, as whoever deploys does.
+    /// Migrates the books, as a deployment does, and starts a function on them.
     pub async fn start(name: &str, books: &Books, settings: &[(&str, &str)]) -> Self {
         let url = books.url();
         let migrated = binary::bespeak(&["migrate"], &[("BESPEAK_DATABASE_URL", &url)]).await;
@@ -97,30 +97,38 @@ impl Lambda {
         Self::start_at(name, &url, settings).await
     }
 
-    /// Starts a function on books that may not be there.
+    /// Starts a function on a database that may be unreachable.
     pub async fn start_at(name: &str, url: &str, settings: &[(&str, &str)]) -> Self {
-        let settings = [&[("BESPEAK_DATABASE_URL", url)], settings].concat();
+        let group = settings.iter().find(|(name, _)| *name == "BESPEAK_EVENTS_URL");
+        let group = group.and_then(|(_, events)| kafka::group_of(events));
+        let group = group.as_ref().map(|(name, group)| (*name, group.as_str()));
+        // In front, so that a test's own setting counts.
+        let settings: Vec<_> = group
+            .into_iter()
+            .chain([("BESPEAK_DATABASE_URL", url)])
+            .chain(settings.iter().copied())
+            .collect();
         Self(Function::start(&binary::built(name), &settings).await.expect("a function can be started"))
     }
 
-    /// Invokes it; the answer as JSON.
+    /// Invokes the function and returns its answer as JSON.
     ///
     /// # Errors
-    /// It failed.
+    /// The invocation failed.
     pub async fn call(&self, event: &Value) -> Result<Value, Failure> {
         self.call_within(event, TIME).await
     }
 
-    /// Invokes it with so much time until its deadline.
+    /// Invokes the function with this much time until its deadline.
     ///
     /// # Errors
-    /// It failed.
+    /// The invocation failed.
     pub async fn call_within(&self, event: &Value, time: Duration) -> Result<Value, Failure> {
         let answer = self.0.invoke(event.to_string(), time).await?;
         Ok(serde_json::from_slice(&answer).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
     }
 
-    /// Invokes `reserve` with a request that comes through a gateway; status and body.
+    /// Invokes `reserve` with a request through a gateway; returns the status and the body.
     pub async fn ask(
         &self,
         gateway: Gateway,
@@ -149,7 +157,7 @@ impl Invoke for Lambda {
     }
 }
 
-/// Status and body of what a gateway is given.
+/// The status and the body of an answer to a gateway.
 pub fn answered(answer: &Value) -> (u64, Value) {
     let body = answer["body"].as_str().unwrap_or_default();
     let body = if answer["isBase64Encoded"] == true {

@@ -1,11 +1,12 @@
-//! The harness: an API in this process, a server in its own, a fresh database for each test.
+//! The harness: an API in this process, servers and functions as processes, and a fresh database for each test.
 //!
-//! Nothing here sleeps to synchronise: [`until`] waits for a condition, with a deadline.
+//! Tests do not sleep to synchronise: [`until`] waits for a condition, with a deadline. [`Books`] audits its database at the
+//! end of each test.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
     clippy::panic,
-    reason = "a harness of tests: what it cannot set up fails the test"
+    reason = "a failure of the harness fails the test"
 )]
 
 mod api;
@@ -23,6 +24,8 @@ mod sqs;
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 pub use api::{Api, Reply};
 pub use binary::{Output, bespeak, clean_program};
 pub use books::{Books, WriterLock, mysql_server};
@@ -35,18 +38,26 @@ pub use redis::{Nodes, ask, redlock};
 pub use server::Server;
 pub use sqs::{Queue, Received, aws_server};
 
-/// Waits until `condition` holds.
+/// Sixteen random hexadecimal digits, for the name of something on a server that the tests of many processes share.
+///
+/// The id of this process would not do: systems give it to another one later, and a topic outlives the test that made it.
+pub(crate) fn unique() -> String {
+    let (digits, _) = Uuid::new_v4().as_u64_pair();
+    format!("{digits:016x}")
+}
+
+/// Waits until `condition` holds, for at most ten seconds.
 ///
 /// # Panics
-/// It does not within ten seconds.
+/// The time is over; the message contains `what`.
 pub async fn until<Fut: Future<Output = bool>>(what: &str, condition: impl Fn() -> Fut) {
     until_within(Duration::from_secs(10), what, condition).await;
 }
 
-/// Waits until `condition` holds.
+/// Waits until `condition` holds, for at most `patience`.
 ///
 /// # Panics
-/// It does not in time.
+/// The time is over; the message contains `what`.
 pub async fn until_within<Fut: Future<Output = bool>>(
     patience: Duration,
     what: &str,
@@ -55,7 +66,7 @@ pub async fn until_within<Fut: Future<Output = bool>>(
     let deadline = Instant::now() + patience;
     let mut ticks = tokio::time::interval(Duration::from_millis(2));
     while !condition().await {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "the condition did not become true in time: {what}");
         ticks.tick().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Somebody who is told of events: a real socket, that answers as it is told to.
+//! A receiver of webhooks: a socket that answers as the test sets it up, and keeps the messages.
 
 use std::{
     net::SocketAddr,
@@ -15,16 +15,16 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What a receiver does with a message that it has read.
+/// The reaction of a receiver to a message that it has read.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// Answers with a status, more headers (each with its line's end) and a body.
+    /// Answers with a status, further header lines (each with its line end) and a body.
     Answer(u16, String, String),
     /// Answers with a status, and with the beginning of a body that never ends.
     HalfABody(u16),
-    /// Nothing, for as long as the sender waits.
+    /// Sends nothing and keeps the connection open.
     Nothing,
-    /// Closes the connection.
+    /// Closes the connection without an answer.
     Closes,
 }
 
@@ -41,31 +41,31 @@ impl Behaviour {
     }
 }
 
-/// What was received.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The path and query.
+    /// The path and the query of the request.
     pub path: String,
-    /// The headers.
+    /// The request headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// The request body.
     pub body: String,
 }
 
 impl Message {
-    /// A header as text; empty where there is none.
+    /// A header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
-    /// Whether a signature is one of this secret, by the library that receivers use.
+    /// Whether the message is signed with this secret, by the library that receivers use.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let webhook = standardwebhooks::Webhook::new(secret).expect("a secret");
         webhook.verify(self.body.as_bytes(), &self.headers).is_ok()
     }
 }
 
-/// A receiver; gone when dropped, with all its connections.
+/// A running receiver; it and its connections end when it is dropped.
 pub struct Receiver {
     address: SocketAddr,
     says: Arc<Mutex<Behaviour>>,
@@ -75,7 +75,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// One on a free port of this machine.
+    /// Starts a receiver on a free port of this machine.
     pub async fn start(says: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -93,34 +93,34 @@ impl Receiver {
         Self { address, says, messages, connections, task }
     }
 
-    /// Goes away: nobody can connect any more.
+    /// Stops listening, so that connections are refused.
     pub async fn close(mut self) {
         self.task.abort();
-        // It was told to end.
+        // The result is the cancellation.
         let _ = (&mut self.task).await;
     }
 
-    /// From now on it says something else.
+    /// Changes the behaviour from now on.
     pub fn says(&self, says: Behaviour) {
         *self.says.lock().expect("no panic under the lock") = says;
     }
 
-    /// Its URL.
+    /// The URL of the receiver.
     pub fn url(&self) -> String {
         format!("http://{}/hooks?tenant=7", self.address)
     }
 
-    /// Its URL by a name instead of an address.
+    /// The URL with a host name instead of an address.
     pub fn url_by_name(&self) -> String {
         format!("http://localhost:{}/hooks", self.address.port())
     }
 
-    /// What it has received, in order.
+    /// The received messages, in order.
     pub fn messages(&self) -> Vec<Message> {
         self.messages.lock().expect("no panic under the lock").clone()
     }
 
-    /// How often somebody connected.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -132,7 +132,7 @@ impl Drop for Receiver {
     }
 }
 
-/// Reads one message and answers it. Whoever hangs up early is not answered.
+/// Reads one message and reacts to it. A connection that ends early gets no answer.
 async fn serve(mut stream: TcpStream, says: Arc<Mutex<Behaviour>>, received: Arc<Mutex<Vec<Message>>>) {
     let Some(message) = read(&mut stream).await else { return };
     received.lock().expect("no panic under the lock").push(message);
@@ -147,7 +147,7 @@ async fn serve(mut stream: TcpStream, says: Arc<Mutex<Behaviour>>, received: Arc
         Behaviour::Closes => return,
     };
     let _ = stream.write_all(answer.as_bytes()).await;
-    // Until the other side is done.
+    // Waits until the sender closes the connection.
     let _ = stream.read(&mut [0; 1]).await;
 }
 

@@ -1,4 +1,4 @@
-//! Independent Redis nodes of a test's own.
+//! Independent Redis nodes that belong to one test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,17 +7,17 @@ use bespeak_services::{Redis, Switch};
 
 /// Three nodes, each behind a switch.
 pub struct Nodes {
-    /// The nodes.
+    /// The three servers.
     pub nodes: Vec<Redis>,
-    /// What stands before each.
+    /// The switch in front of each node.
     pub switches: Vec<Switch>,
 }
 
 impl Nodes {
-    /// Starts three, with all in memory.
+    /// Starts three nodes that keep their data in memory only.
     ///
     /// # Panics
-    /// There is no Redis; says what to install.
+    /// Redis is not installed; the message says what to install.
     pub async fn start() -> Self {
         let (mut nodes, mut switches) = (Vec::new(), Vec::new());
         for _ in 0..3 {
@@ -29,17 +29,17 @@ impl Nodes {
         Self { nodes, switches }
     }
 
-    /// What `BESPEAK_REDIS_URLS` names them by.
+    /// The value for `BESPEAK_REDIS_URLS`.
     pub fn urls(&self) -> String {
         self.nodes.iter().map(Redis::url).collect::<Vec<_>>().join(",")
     }
 
-    /// A lock on a majority of them, as a process of its own would have it, each node waited for so long.
+    /// A lock on a majority of the nodes, as another process would have it, with a timeout for each node.
     pub fn lock(&self, node_timeout: Duration) -> Arc<dyn DistributedLock> {
         redlock(self.nodes.iter().map(Redis::url).collect(), node_timeout)
     }
 
-    /// Removes all that all of them know.
+    /// Empties all nodes.
     pub async fn flush(&self) {
         for node in &self.nodes {
             ask(node, &["FLUSHALL"]).await;
@@ -52,7 +52,7 @@ pub fn redlock(urls: Vec<String>, node_timeout: Duration) -> Arc<dyn Distributed
     Arc::new(Redlock::new(RedlockOptions { urls, node_timeout }))
 }
 
-/// Sends a command straight to a node and waits for its answer, whatever it is.
+/// Sends a command directly to a node and returns its answer.
 ///
 /// # Panics
 /// The node does not answer.

@@ -1,4 +1,4 @@
-//! `bespeak serve` as a process of its own, that can be killed.
+//! `bespeak serve` as a process that a test can kill, freeze and read the log of.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,26 +12,26 @@ use bespeak_lab::load::{Answer, Connection, Target};
 use http::Method;
 use serde_json::Value;
 
-use crate::{Books, Client, binary};
+use crate::{Books, Client, binary, kafka};
 
-/// A server; killed when dropped.
+/// A running server; it is killed when dropped.
 pub struct Server {
     child: Child,
-    /// Its base URL.
+    /// The base URL of the server.
     pub url: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    /// Starts on a free port, on these books.
+    /// Starts a server on a free port, on these books.
     pub async fn start(books: &Books, settings: &[(&str, &str)]) -> Self {
         let mut command = binary::clean(&["serve"]);
         command.env("BESPEAK_DATABASE_URL", books.url()).envs(settings.iter().copied());
         Self::spawn(command).await
     }
 
-    /// Starts with a limit on the size of any file that it writes, in KiB, as a disk that is nearly full; the limit can be
-    /// lifted while it runs.
+    /// Starts a server with a limit on the size of its files, in KiB, like a disk that is nearly full. The limit can be lifted
+    /// while the server runs.
     pub async fn start_with_little_disk(books: &Books, kib: u64) -> Self {
         let mut command = Command::new("sh");
         // The signal that the limit raises is ignored, so that the write fails as on a full disk.
@@ -40,7 +40,7 @@ impl Server {
         Self::spawn(command).await
     }
 
-    /// Starts with a clock of its own that is `ahead` of everybody else's.
+    /// Starts a server whose clock is `ahead` of that of the machine.
     pub async fn start_with_wrong_clock(books: &Books, ahead: Duration) -> Self {
         let library = ["x86_64", "aarch64"]
             .map(|arch| format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1"))
@@ -57,6 +57,7 @@ impl Server {
     }
 
     async fn spawn(mut command: Command) -> Self {
+        kafka::set_group(&mut command);
         command
             .env("BESPEAK_LISTEN", "127.0.0.1:0")
             .env("BESPEAK_LOG_FORMAT", "json")
@@ -90,12 +91,12 @@ impl Server {
         }
     }
 
-    /// Where to send load.
+    /// The target for generated load.
     pub fn target(&self) -> Target {
         Target::new(&self.url).expect("a base URL")
     }
 
-    /// Opens a connection.
+    /// Opens a connection to the server.
     pub async fn connect(&self) -> Connection {
         self.target().connect().await.expect("connected")
     }
@@ -114,18 +115,18 @@ impl Server {
         (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    /// Its process id.
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The log's lines of a level, such as `ERROR`.
+    /// The lines of the log with a level, such as `ERROR`.
     pub fn logged(&self, level: &str) -> Vec<String> {
         let log = self.log.lock().expect("no panic under the lock");
         log.iter().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).cloned().collect()
     }
 
-    /// Waits until it goes no further than a point at which `BESPEAK_TEST_FAILPOINT` stops it.
+    /// Waits until the server has stopped at the failpoint that `BESPEAK_TEST_FAILPOINT` names.
     pub async fn reached(&self, point: &str) {
         let said = format!("failpoint {point} reached");
         crate::until_within(Duration::from_secs(30), &said, async || {
@@ -134,7 +135,7 @@ impl Server {
         .await;
     }
 
-    /// `kill -9`.
+    /// Kills the server with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
@@ -146,13 +147,13 @@ impl Server {
         assert!(sent.expect("kill can be run").success());
     }
 
-    /// What lies at a path, as text.
+    /// The body of a GET request as text.
     pub async fn text(&self, path: &str) -> String {
         let asked = self.connect().await.send(Method::GET, path, &[], hyper::body::Bytes::new()).await;
         String::from_utf8(asked.expect("answered").body.to_vec()).expect("text")
     }
 
-    /// The value of a metric, all labels together; 0 where it was never counted.
+    /// The sum of a metric over all its labels; 0 if the metric is missing.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.text("/metrics").await;
         text.lines()
@@ -161,17 +162,17 @@ impl Server {
             .sum()
     }
 
-    /// Tells it to stop (SIGTERM) and waits; returns its exit code.
+    /// Stops the server by SIGTERM and waits; returns its exit code.
     pub async fn stop(mut self) -> i32 {
-        let told = Command::new("kill").arg(self.pid().to_string()).status().expect("kill can be run");
-        assert!(told.success());
+        let sent = Command::new("kill").arg(self.pid().to_string()).status().expect("kill can be run");
+        assert!(sent.success());
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status.code().unwrap_or(-1);
             }
-            assert!(Instant::now() < deadline, "it does not stop");
+            assert!(Instant::now() < deadline, "the server does not stop");
             ticks.tick().await;
         }
     }
@@ -187,7 +188,7 @@ impl Client for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have been stopped already.
+        // The server may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

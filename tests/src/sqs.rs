@@ -1,12 +1,9 @@
-//! A queue of SQS, spoken to as AWS's clients do: over JSON.
+//! A client of SQS queues, over the JSON protocol of AWS's own clients.
 //!
-//! Signatures are made up: neither LocalStack nor moto looks at them.
+//! The signatures are invented, because neither LocalStack nor moto checks them.
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/>
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bespeak_lab::load::{Answer, Target};
 use bespeak_services::Aws;
@@ -18,13 +15,13 @@ use tokio::sync::OnceCell;
 /// The server that all tests of this process share, with the queues that `localstack/aws/` describes.
 ///
 /// # Panics
-/// There is none, and none can be started; says what to do.
+/// No server is given and none can be started; the message says what to install.
 pub async fn aws_server() -> &'static Aws {
     static SERVER: OnceCell<Aws> = OnceCell::const_new();
     SERVER.get_or_init(|| async { Aws::provide().await.unwrap_or_else(|missing| panic!("{missing}")) }).await
 }
 
-/// A queue.
+/// A queue on a server of SQS.
 #[derive(Clone, Debug)]
 pub struct Queue {
     endpoint: String,
@@ -32,23 +29,23 @@ pub struct Queue {
     url: String,
 }
 
-/// A message, as it was received this once.
+/// One reception of a message.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Its id, the same each time.
+    /// The id of the message, the same at each reception.
     pub id: String,
-    /// What it is deleted by, another each time.
+    /// The receipt for deletion, another one at each reception.
     pub receipt: String,
-    /// What it says.
+    /// The message body.
     pub body: String,
-    /// What SQS says of it, such as `ApproximateReceiveCount`.
+    /// The attributes that SQS sets, such as `ApproximateReceiveCount`.
     pub attributes: Value,
-    /// What its sender says of it, by SQS's names (`DataType`, `StringValue`).
+    /// The attributes that the sender set, by SQS's names (`DataType`, `StringValue`).
     pub message_attributes: Value,
 }
 
 impl Queue {
-    /// A queue of this name, which must be there.
+    /// An existing queue, by its name.
     pub async fn named(aws: &Aws, name: &str) -> Self {
         let endpoint = aws.endpoint();
         let found = ask(&endpoint, "GetQueueUrl", &json!({"QueueName": name})).await;
@@ -61,18 +58,17 @@ impl Queue {
         (Self::named(aws, "bespeak-consumer").await, Self::named(aws, "bespeak-consumer-dlq").await)
     }
 
-    /// Such queues that nobody else uses.
+    /// Copies of both queues that only this test uses.
     pub async fn own(aws: &Aws) -> (Self, Self) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (queue, redrive) = Self::of_consumer(aws).await;
-        let name = |of: &Self| format!("{}-{}-{number}", of.name, std::process::id());
+        let unique = crate::unique();
+        let name = |of: &Self| format!("{}-{unique}", of.name);
         let redrive = redrive.copy(&name(&redrive), None).await;
         let queue = queue.copy(&name(&queue), Some(&redrive)).await;
         (queue, redrive)
     }
 
-    /// Another queue with the attributes of this one, and another redrive queue.
+    /// Creates a queue with the attributes of this one, and with another redrive queue.
     async fn copy(&self, name: &str, redrive: Option<&Self>) -> Self {
         const SET: [&str; 2] = ["VisibilityTimeout", "MessageRetentionPeriod"];
         let described = self.attributes().await;
@@ -92,18 +88,19 @@ impl Queue {
         Self { endpoint: self.endpoint.clone(), name: name.to_owned(), url }
     }
 
-    /// Sends a message, with attributes such as `{"ce_id": {"DataType": "String", "StringValue": ".."}}`; returns its id.
+    /// Sends a message, with attributes such as `{"ce_id": {"DataType": "String", "StringValue": ".."}}`; returns the id
+    /// of the message.
     pub async fn send(&self, body: &str, attributes: &Value) -> String {
         let message = json!({"QueueUrl": self.url, "MessageBody": body, "MessageAttributes": attributes});
         ask(&self.endpoint, "SendMessage", &message).await["MessageId"].as_str().expect("an id").to_owned()
     }
 
-    /// Takes up to ten messages, without waiting for any; nobody else is given them for as long as the queue's time-out says.
+    /// Receives up to ten messages without waiting. They are hidden from other receivers for the queue's visibility timeout.
     pub async fn receive(&self) -> Vec<Received> {
         self.receive_for(None).await
     }
 
-    /// The same, for a time-out of this reception's own, in whole seconds.
+    /// Receives up to ten messages and hides them for this time, in whole seconds.
     pub async fn receive_hidden_for(&self, hidden: Duration) -> Vec<Received> {
         self.receive_for(Some(hidden.as_secs())).await
     }
@@ -131,13 +128,13 @@ impl Queue {
             .collect()
     }
 
-    /// Deletes what was received.
+    /// Deletes a received message.
     pub async fn delete(&self, message: &Received) {
         let what = json!({"QueueUrl": self.url, "ReceiptHandle": message.receipt});
         ask(&self.endpoint, "DeleteMessage", &what).await;
     }
 
-    /// Changes for how long from now on nobody else is given what was received; at zero it may be received again at once.
+    /// Changes how long a received message stays hidden from now on; at zero it can be received again at once.
     pub async fn hide_for(&self, message: &Received, hidden: Duration) {
         let what = json!({
             "QueueUrl": self.url, "ReceiptHandle": message.receipt, "VisibilityTimeout": hidden.as_secs(),
@@ -145,26 +142,26 @@ impl Queue {
         ask(&self.endpoint, "ChangeMessageVisibility", &what).await;
     }
 
-    /// What it is set to, and how much lies in it, by SQS's names.
+    /// The settings and the numbers of messages of the queue, by SQS's names.
     pub async fn attributes(&self) -> Value {
         let what = json!({"QueueUrl": self.url, "AttributeNames": ["All"]});
         ask(&self.endpoint, "GetQueueAttributes", &what).await["Attributes"].clone()
     }
 
-    /// What AWS calls it.
+    /// The ARN of the queue.
     pub async fn arn(&self) -> String {
         self.attributes().await["QueueArn"].as_str().expect("an ARN").to_owned()
     }
 }
 
 impl Received {
-    /// How often it was received, this time included.
+    /// How often the message was received, this reception included.
     pub fn times(&self) -> u32 {
         let count = self.attributes["ApproximateReceiveCount"].as_str();
         count.and_then(|count| count.parse().ok()).expect("a count")
     }
 
-    /// The record that Lambda hands to a function, of a queue with this ARN
+    /// The record that Lambda passes to a function, from a queue with this ARN
     /// (<https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html>).
     pub fn as_lambda_record(&self, queue_arn: &str) -> Value {
         let mut attributes = json!({});
@@ -182,7 +179,7 @@ impl Received {
     }
 }
 
-/// An action that must be carried out; its answer.
+/// Performs an action that must succeed; returns its answer.
 async fn ask(endpoint: &str, action: &str, body: &Value) -> Value {
     let target = format!("AmazonSQS.{action}");
     let authorization = format!(

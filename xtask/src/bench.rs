@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: builds and runs the benchmarks, with the release profile.
+//! `cargo xtask bench`: builds the benchmarks with the release profile and runs them.
 //!
-//! Never: a server of its own; each benchmark starts those that it measures. Next: `bench/`.
+//! Never: a server; each benchmark starts the servers that it needs. Next: `testing/bench/`.
 
 use std::process::Command;
 
@@ -9,10 +9,10 @@ use crate::{cargo, lambda, provision, root, step, target};
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     provision::ensure()?;
     step(
-        "building",
+        "building the benchmarks",
         cargo().args(["build", "--release", "--locked", "-p", "bespeak-cli", "-p", "bespeak-bench"]),
     )?;
-    // What is deployed is what is measured.
+    // The cases of the functions measure the programs that are deployed.
     let functions = if arguments.iter().any(|only| only.contains("functions"))
         || arguments.iter().all(|argument| argument != "--only")
     {

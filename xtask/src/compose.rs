@@ -1,7 +1,7 @@
-//! `cargo xtask services up --compose`: the servers of `localstack/compose.yaml`, by Docker's own Compose.
+//! `cargo xtask services up --compose`: starts the servers of `localstack/compose.yaml` with Docker Compose.
 //!
-//! Never: knowledge of a server; the file has it, and beside it lie the settings that lead to its servers. Next:
-//! `services.rs`, the servers that tests take.
+//! Never: details of a server, which are in the Compose file. `localstack/settings.env` beside it has the settings for
+//! clients. Next: `services.rs`, the servers for tests.
 
 use std::{
     fs,
@@ -11,35 +11,35 @@ use std::{
 
 use crate::{root, step, target};
 
-/// Starts them, waits until all are well, and returns the lines that a shell needs.
+/// Starts the servers, waits until all are healthy, and returns the settings as lines for a shell.
 ///
 /// # Errors
-/// There is no Docker, or one of them does not become well.
+/// Docker is not available, or a server does not become healthy.
 pub(crate) fn up() -> Result<String, String> {
-    needs(&["version", "--format", "{{.Server.Version}}"], "a running Docker daemon")?;
-    needs(&["compose", "version"], "Docker's Compose (https://docs.docker.com/compose/install/)")?;
+    require(&["version", "--format", "{{.Server.Version}}"], "a running Docker daemon")?;
+    require(&["compose", "version"], "Docker's Compose (https://docs.docker.com/compose/install/)")?;
     let settings = root().join("localstack").join("settings.env");
     let settings =
         fs::read_to_string(&settings).map_err(|error| format!("{}: {error}", settings.display()))?;
-    // Written before they start: what starts half must be stopped too.
-    fs::write(mark(), "").map_err(|error| format!("{}: {error}", mark().display()))?;
+    // The marker is written first, so that `down` also stops servers that were only partly started.
+    fs::write(marker(), "").map_err(|error| format!("{}: {error}", marker().display()))?;
     step("starting the servers", compose().args(["up", "--detach", "--wait"]).stdout(Stdio::null()))?;
     eprintln!("xtask: the servers run until `cargo xtask services down`");
     Ok(settings)
 }
 
-/// Stops them and removes their data; whether they had been started.
+/// Stops the servers and removes their data. Returns whether they had been started.
 pub(crate) fn down() -> Result<bool, String> {
-    if !mark().exists() {
+    if !marker().exists() {
         return Ok(false);
     }
     step("stopping the servers", compose().args(["down", "--volumes", "--remove-orphans"]))?;
-    fs::remove_file(mark()).map_err(|error| format!("{}: {error}", mark().display()))?;
+    fs::remove_file(marker()).map_err(|error| format!("{}: {error}", marker().display()))?;
     Ok(true)
 }
 
-/// That they were started. Compose itself knows what of them runs.
-fn mark() -> PathBuf {
+/// The file that exists while the servers are started. Compose itself knows which of them are running.
+fn marker() -> PathBuf {
     target().join("compose.up")
 }
 
@@ -49,13 +49,14 @@ fn compose() -> Command {
     command
 }
 
-/// Whether Docker's client answers.
-fn needs(arguments: &[&str], what: &str) -> Result<(), String> {
-    let asked = Command::new("docker").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if asked.is_ok_and(|status| status.success()) {
+/// Runs a command of Docker's client, which must succeed.
+fn require(arguments: &[&str], what: &str) -> Result<(), String> {
+    let status = Command::new("docker").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if status.is_ok_and(|status| status.success()) {
         return Ok(());
     }
     Err(format!(
-        "`services up --compose` needs {what}. Without Docker, `services up` starts what tests need as programs of this machine"
+        "`services up --compose` needs {what}. Without Docker, `services up` starts the servers for tests as programs of \
+         this machine"
     ))
 }

@@ -1,24 +1,25 @@
-//! `cargo xtask coverage`: which lines of `shared/` the tests run, as a page and as a figure.
+//! `cargo xtask coverage`: measures the lines of `shared/` that the tests run, and writes a page and a figure.
 //!
-//! Never: a figure of code that is itself a test (the conformance suite, `tests.rs`). Next: `test.rs`, which runs the same tests
-//! to see whether they pass.
+//! Never: a figure that includes test code (the conformance suite, `tests.rs`). Next: `test.rs`, which runs
+//! the same tests to check that they pass.
 
 use std::{env, path::PathBuf, process::Command};
 
 use crate::{cargo, provision, services::Services, step, target};
 
-/// What must be reached, in per cent of lines.
+/// The share of lines that the tests must run, in per cent.
 const AT_LEAST: &str = "90";
 const VERSION: &str = "0.37.5";
-/// What tests start.
+/// The programs that tests start.
 const PROGRAMS: [&str; 4] = ["bespeak", "reserve", "relay-cron", "consumer"];
 
-/// Runs the tests that `filters` name, or all, and writes `target/coverage/tarpaulin-report.html`.
+/// Runs the tests whose names contain one of `filters`, or all tests, and writes
+/// `target/coverage/tarpaulin-report.html`.
 pub(crate) fn run(filters: &[String]) -> Result<(), String> {
     provision::ensure()?;
     let tarpaulin = tarpaulin()?;
     step(
-        "building what starts the servers",
+        "building the program that starts the servers",
         cargo().args(["build", "--quiet", "--locked", "-p", "bespeak-services", "--example", "services"]),
     )?;
     let services = Services::start()?;
@@ -26,11 +27,17 @@ pub(crate) fn run(filters: &[String]) -> Result<(), String> {
     let mut command = cargo();
     command
         .arg("tarpaulin")
-        // It counts in the program (LLVM), so it needs no right to trace processes, and no component of the toolchain.
+        // With LLVM's instrumentation, tarpaulin needs neither the right to trace processes nor a toolchain component.
         .args(["--engine", "llvm", "--skip-clean", "--locked"])
-        .args(["--packages", "bespeak", "--packages", "bespeak-tests", "--tests", "--lib"])
-        .args(["--include-files", "shared/src/*"])
-        .args(["--exclude-files", "shared/src/store/conformance/*", "--exclude-files", "*/conformance.rs"])
+        .args(["--packages", "bespeak-engine", "--packages", "bespeak", "--packages", "bespeak-http"])
+        .args(["--packages", "bespeak-tests", "--tests", "--lib"])
+        .args(["--include-files", "shared/*/src/*"])
+        .args([
+            "--exclude-files",
+            "shared/core/src/store/conformance/*",
+            "--exclude-files",
+            "*/conformance.rs",
+        ])
         .args(["--exclude-files", "*/tests.rs"])
         .args(["--exclude-files", "*/tests/*"])
         .args(["--timeout", "7200", "--out", "Html", "--out", "Json"])
@@ -38,7 +45,8 @@ pub(crate) fn run(filters: &[String]) -> Result<(), String> {
         .arg(&folder)
         .arg("--target-dir")
         .arg(&folder)
-        // The programs that tests start count too: the tests build them, with the flags that they are told, into the same folder.
+        // The programs that tests start are measured too: the tests build them with the same flags into the
+        // same folder.
         .env("CARGO_TARGET_DIR", &folder)
         .env("PATH", with_first(&tarpaulin))
         .env("RUST_TEST_THREADS", "1")
@@ -49,17 +57,17 @@ pub(crate) fn run(filters: &[String]) -> Result<(), String> {
         command.arg("--objects").arg(folder.join("debug").join(program));
     }
     if filters.is_empty() {
-        // Of a part of the tests the figure says nothing.
+        // The figure of a part of the tests has no meaning.
         command.args(["--fail-under", AT_LEAST]);
     } else {
         command.arg("--").args(filters);
     }
-    let done = step("tests, counting lines", &mut command);
-    eprintln!("xtask: {}", folder.join("tarpaulin-report.html").display());
-    done
+    let result = step("tests with line counts", &mut command);
+    eprintln!("xtask: the report is {}", folder.join("tarpaulin-report.html").display());
+    result
 }
 
-/// The folder with cargo-tarpaulin; installs it where it is missing, into the folder that Cargo builds into.
+/// The folder with cargo-tarpaulin, which is installed into Cargo's target directory if it is missing.
 fn tarpaulin() -> Result<PathBuf, String> {
     let tools = target().join("tools");
     let folder = tools.join("bin");
@@ -76,10 +84,10 @@ fn tarpaulin() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// PATH, with a folder before all others.
+/// The value of PATH with a folder in front.
 fn with_first(folder: &std::path::Path) -> std::ffi::OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.to_owned()).chain(env::split_paths(&path));
-    // A folder with a colon in its name cannot be on PATH at all.
+    // It fails only for a folder with a colon in its name, which cannot be on PATH.
     env::join_paths(folders).unwrap_or(path)
 }

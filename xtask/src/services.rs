@@ -1,7 +1,8 @@
-//! `cargo xtask services run | up | down`, and the servers that `cargo xtask test` shares among its tests.
+//! `cargo xtask services run | up | down`, and the servers that the tests of `cargo xtask test` share.
 //!
-//! Never: knowledge of a server; `services/` has it, and a program of its own starts them for us, so that none of it is built
-//! before this. Next: `services/examples/services.rs`, that program.
+//! Never: details of a server, which are in `testing/services/`. A separate program starts the servers, so
+//! that xtask is built without their dependencies. Next: `testing/services/examples/services.rs`, that
+//! program.
 
 use std::{
     fs::{self, File},
@@ -17,36 +18,36 @@ use clap::Subcommand;
 
 use crate::{cargo, compose, provision, step, target};
 
-/// Image and package downloads are slow.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The time limit for a start, which may include downloads.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Order {
-    /// Start them, print the lines that a shell needs to use them, and stop them on Ctrl-C
+pub(crate) enum ServicesCommand {
+    /// Start the servers, print their URLs as lines for a shell, and stop the servers on Ctrl-C
     Run,
-    /// Start them to stay, and print the lines that a shell needs: `eval "$(cargo xtask services up)"`
+    /// Start the servers in the background and print their URLs: `eval "$(cargo xtask services up)"`
     Up {
-        /// All of localstack/compose.yaml instead, in Docker: besides, Redis, LocalStack, Prometheus and Grafana
+        /// Start all servers of localstack/compose.yaml in Docker instead, with LocalStack, Prometheus and Grafana
         ///
-        /// At fixed ports, and with the settings of `bespeak serve` that lead there.
+        /// They listen on fixed ports. The printed lines are the settings with which `bespeak serve` uses them.
         #[arg(long, verbatim_doc_comment)]
         compose: bool,
     },
-    /// Stop those of `up`, and remove their data
+    /// Stop the servers that `up` has started, and remove their data
     Down,
 }
 
-pub(crate) fn run(order: Order) -> Result<(), String> {
-    match order {
-        Order::Down => {
+pub(crate) fn run(command: ServicesCommand) -> Result<(), String> {
+    match command {
+        ServicesCommand::Down => {
             let composed = compose::down()?;
             down(composed)
         }
-        Order::Up { compose: true } => print(&compose::up()?),
-        Order::Run | Order::Up { compose: false } => {
+        ServicesCommand::Up { compose: true } => print(&compose::up()?),
+        ServicesCommand::Run | ServicesCommand::Up { compose: false } => {
             provision::ensure()?;
             step(
-                "building what starts them",
+                "building the program that starts the servers",
                 cargo().args([
                     "build",
                     "--quiet",
@@ -57,14 +58,14 @@ pub(crate) fn run(order: Order) -> Result<(), String> {
                     "services",
                 ]),
             )?;
-            if matches!(order, Order::Up { .. }) { up() } else { foreground() }
+            if matches!(command, ServicesCommand::Up { .. }) { up() } else { foreground() }
         }
     }
 }
 
 fn foreground() -> Result<(), String> {
     eprintln!("xtask: starting the servers; Ctrl-C stops them");
-    // In the place of this process, so that Ctrl-C is theirs and the terminal is free when they have stopped.
+    // The program replaces this process, so that it gets Ctrl-C, and the prompt returns when the servers have stopped.
     let failed = Command::new(program()).arg("until-signal").exec();
     Err(format!("{} cannot be run: {failed}", program().display()))
 }
@@ -73,7 +74,7 @@ fn up() -> Result<(), String> {
     let state = state();
     if let Ok(lines) = fs::read_to_string(&state) {
         if is_running(&lines) {
-            eprintln!("xtask: the servers run already; `cargo xtask services down` stops them");
+            eprintln!("xtask: the servers are running already; `cargo xtask services down` stops them");
             return print(&lines);
         }
         fs::remove_file(&state).map_err(|error| format!("{}: {error}", state.display()))?;
@@ -86,11 +87,11 @@ fn up() -> Result<(), String> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(file)
-        // Neither the terminal's Ctrl-C nor its end is for them.
+        // Ctrl-C and the end of the terminal must not reach the servers.
         .process_group(0)
         .spawn()
         .map_err(|error| format!("{} cannot be run: {error}", program().display()))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + START_TIMEOUT;
     loop {
         if let Ok(lines) = fs::read_to_string(&state) {
             eprintln!("xtask: the servers run until `cargo xtask services down`");
@@ -98,45 +99,45 @@ fn up() -> Result<(), String> {
         }
         let ended = child.try_wait().map_err(|error| error.to_string())?;
         if ended.is_some() || Instant::now() > deadline {
-            // If it has not ended, its end stops what it has started.
+            // If the program is still running, killing it stops the servers that it has started.
             let _ = child.kill();
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            return Err(format!("the servers did not start: {}", said.trim()));
+            let output = fs::read_to_string(&log).unwrap_or_default();
+            return Err(format!("the servers did not start: {}", output.trim()));
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Stops those of `up`; others may have been stopped already.
-fn down(others_did: bool) -> Result<(), String> {
+/// Stops the servers of `up`. `composed` says whether servers of Compose were stopped already.
+fn down(composed: bool) -> Result<(), String> {
     let state = state();
     let Ok(lines) = fs::read_to_string(&state) else {
-        if !others_did {
-            eprintln!("xtask: no servers run that `cargo xtask services up` started");
+        if !composed {
+            eprintln!("xtask: `cargo xtask services up` has not started any servers");
         }
         return Ok(());
     };
-    // Its absence is what they wait for.
+    // The program stops the servers when this file is gone.
     fs::remove_file(&state).map_err(|error| format!("{}: {error}", state.display()))?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while is_running(&lines) {
         if Instant::now() > deadline {
-            return Err(format!("the servers do not stop; they were:\n{lines}"));
+            return Err(format!("the servers do not stop; their URLs are:\n{lines}"));
         }
         thread::sleep(Duration::from_millis(20));
     }
-    eprintln!("xtask: the servers are stopped");
+    eprintln!("xtask: the servers have stopped");
     Ok(())
 }
 
-/// Servers for one command; they stop when this is dropped, or when its process ends in any way.
+/// The servers for one command. They stop when this value is dropped, and when this process ends for any reason.
 pub(crate) struct Services {
     child: Child,
     lines: String,
 }
 
 impl Services {
-    /// Starts them. What starts them was built already.
+    /// Starts the servers with a program that must be built already.
     pub(crate) fn start() -> Result<Self, String> {
         let program = program();
         let mut child = Command::new(&program)
@@ -156,12 +157,12 @@ impl Services {
                 }
             }
         }
-        // It has said why.
+        // The program has printed the reason.
         let _ = child.wait();
         Err("the servers did not start".to_owned())
     }
 
-    /// What the tests find in their environment.
+    /// The environment variables for the tests.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         variables(&self.lines)
     }
@@ -169,13 +170,13 @@ impl Services {
 
 impl Drop for Services {
     fn drop(&mut self) {
-        // The end of its input is the order to stop.
+        // The program stops the servers when its input ends.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-/// Of lines such as `export NAME='value'`.
+/// The names and values of lines such as `export NAME='value'`.
 fn variables(lines: &str) -> impl Iterator<Item = (&str, &str)> {
     lines.lines().filter_map(|line| {
         let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
@@ -183,14 +184,15 @@ fn variables(lines: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Whether the program that wrote these lines runs. Its pid may be another's by now, so its name is looked at as well.
+/// Whether the program that wrote these lines is running. Its pid may belong to another process by now, so
+/// the command line is checked as well.
 fn is_running(lines: &str) -> bool {
     let pid = lines.lines().find_map(|line| line.strip_prefix("# ")?.rsplit_once("pid ")).map(|(_, pid)| pid);
     let Some(pid) = pid else { return false };
-    let name = fs::read(Path::new("/proc").join(pid).join("cmdline")).or_else(|_| {
+    let command_line = fs::read(Path::new("/proc").join(pid).join("cmdline")).or_else(|_| {
         Command::new("ps").args(["-p", pid, "-o", "args="]).output().map(|output| output.stdout)
     });
-    name.is_ok_and(|name| String::from_utf8_lossy(&name).contains("while-file"))
+    command_line.is_ok_and(|text| String::from_utf8_lossy(&text).contains("while-file"))
 }
 
 fn print(lines: &str) -> Result<(), String> {
@@ -201,7 +203,7 @@ fn program() -> PathBuf {
     target().join("debug").join("examples").join("services")
 }
 
-/// Lines that a shell can read, as long as the servers of `up` run.
+/// The file with the lines for a shell, which exists while the servers of `up` are running.
 fn state() -> PathBuf {
     target().join("services.env")
 }

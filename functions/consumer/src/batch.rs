@@ -1,4 +1,6 @@
-//! A batch, applied as far as time and the database allow.
+//! Applies a batch as far as the deadline and the database allow.
+//!
+//! Receives the records of an event, and returns which of them must be delivered again.
 
 use std::{
     sync::Arc,
@@ -22,77 +24,82 @@ use lambda_runtime::{Diagnostic, Error};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::{
-    event::{Delivered, Message},
+    event::{Batch, Message},
     redrive::Redrive,
     response::BatchResponse,
 };
 
-/// Records of one transaction.
+/// The number of records in one transaction.
 const CHUNK: usize = 500;
-/// How long before the deadline no transaction is left open.
-const MARGIN: Duration = Duration::from_secs(2);
+/// How long before the deadline the last transaction must have ended.
+const STOP_BEFORE: Duration = Duration::from_secs(2);
 
-/// How long a connection that is given up has to be closed.
-const CLOSING: Duration = Duration::from_millis(20);
+/// How long a dropped connection has to close.
+const CLOSE_WITHIN: Duration = Duration::from_millis(20);
 
-/// A batch of which nothing could be done: it comes again as a whole.
+/// No record of a batch could be handled, so Lambda delivers the whole batch again.
 #[derive(Debug, thiserror::Error)]
-#[error("none of {records} records could be applied now, and all of them come again: {why}")]
-pub(crate) struct NothingDone {
+#[error("none of {records} records could be applied, and all of them come again: {why}")]
+pub(crate) struct BatchFailed {
     records: usize,
     why: String,
 }
 
-impl From<NothingDone> for Diagnostic {
-    fn from(error: NothingDone) -> Self {
+impl From<BatchFailed> for Diagnostic {
+    // Alarms may match the error type, so it stays as it was.
+    fn from(error: BatchFailed) -> Self {
         Self { error_type: "Bespeak.NothingDone".to_owned(), error_message: error.to_string() }
     }
 }
 
-/// What is kept between invocations: connections.
-pub(crate) struct Batches {
+/// The consumer, with the connections that are kept between invocations.
+pub(crate) struct BatchHandler {
     store: Arc<dyn Database>,
-    letters: Arc<dyn DeadLetterSink>,
+    dead_letters: Arc<dyn DeadLetterSink>,
+    /// The name of the consumer, which owns the inbox.
     name: String,
 }
 
-/// How far a batch came.
+/// How far the records of a batch were handled.
 struct Progress {
-    /// Records that are done with, from the first.
+    /// The number of handled records, from the first.
     done: usize,
     consumed: Consumed,
-    /// Why it went no further.
+    /// Why the rest was not handled, if there is a rest.
     why: Option<String>,
 }
 
-impl Batches {
-    /// Connects when there is something to apply.
+impl BatchHandler {
+    /// Prepares the connections, which open when the first batch arrives.
     pub(crate) async fn new(config: &Config) -> Result<Self, Error> {
         let store = open_store(config, Access::Maintain).await?;
-        let letters = dead_letters(config, &store)?;
+        let dead_letters = dead_letters(config, &store)?;
         let name = match &config.events {
             EventLog::Kafka(kafka) => kafka.group.clone(),
             EventLog::Embedded => CONSUMER.to_owned(),
         };
-        Ok(Self { store, letters, name })
+        Ok(Self { store, dead_letters, name })
     }
 
-    /// Applies a batch and says what must come again. No transaction is open when it returns, but for one that was cut off
-    /// because its time was over, until the database notices.
+    /// Applies a batch and returns which records must be delivered again. No transaction is open when it returns, except
+    /// one that was dropped near the deadline, until the database notices.
+    ///
+    /// # Errors
+    /// No record could be handled.
     pub(crate) async fn consume(
         &self,
-        delivered: Delivered,
+        batch: Batch,
         deadline: SystemTime,
-    ) -> Result<BatchResponse, NothingDone> {
+    ) -> Result<BatchResponse, BatchFailed> {
         let time = time_until(deadline);
-        let until = Instant::now() + time.saturating_sub(MARGIN.min(time / 2));
-        match delivered {
-            Delivered::Kafka(records) => {
-                let progress = self.apply(&records, self.letters.clone(), until).await;
+        let until = Instant::now() + time.saturating_sub(STOP_BEFORE.min(time / 2));
+        match batch {
+            Batch::Kafka(records) => {
+                let progress = self.apply(&records, self.dead_letters.clone(), until).await;
                 let left = progress.finish(records.len(), 0)?;
                 Ok(BatchResponse::of_topic(&records[left..]))
             }
-            Delivered::Queue(messages) => self.consume_queue(messages, until).await,
+            Batch::Queue(messages) => self.consume_queue(messages, until).await,
         }
     }
 
@@ -100,8 +107,8 @@ impl Batches {
         &self,
         messages: Vec<Message>,
         until: Instant,
-    ) -> Result<BatchResponse, NothingDone> {
-        // Two messages may bear one record: each is known by its place in the batch.
+    ) -> Result<BatchResponse, BatchFailed> {
+        // Two messages may carry the same record, so each is identified by its place in the batch.
         let place = |at: usize, record: Record| Record {
             origin: Origin {
                 topic: record.origin.topic,
@@ -115,23 +122,28 @@ impl Batches {
             .enumerate()
             .map(|(at, message)| (message.id, place(at, message.record)))
             .unzip();
-        let returned = Arc::new(Redrive::default());
-        let progress = self.apply(&records, returned.clone(), until).await;
-        let poison = returned.take();
+        let redrive = Arc::new(Redrive::default());
+        let progress = self.apply(&records, redrive.clone(), until).await;
+        let poison = redrive.take();
         let left = progress.finish(records.len(), poison.len())?;
         let poison = poison.iter().filter_map(|record| usize::try_from(record.origin.offset).ok());
         let failed = poison.chain(left..records.len()).filter_map(|at| ids.get(at).cloned());
         Ok(BatchResponse::of_queue(failed))
     }
 
-    /// Applies records, some hundred per transaction.
-    async fn apply(&self, records: &[Record], letters: Arc<dyn DeadLetterSink>, until: Instant) -> Progress {
-        let consumer = Consumer::new(self.store.clone(), &self.name, letters, Arc::new(Notify::new()));
+    /// Applies records in transactions of [`CHUNK`] records, until `until`.
+    async fn apply(
+        &self,
+        records: &[Record],
+        dead_letters: Arc<dyn DeadLetterSink>,
+        until: Instant,
+    ) -> Progress {
+        let consumer = Consumer::new(self.store.clone(), &self.name, dead_letters, Arc::new(Notify::new()));
         let mut progress = Progress { done: 0, consumed: Consumed::default(), why: None };
         for chunk in records.chunks(CHUNK) {
             let time = until.saturating_duration_since(Instant::now());
-            // Dropped half-way, its connection is closed, and the database undoes what was not committed when it notices;
-            // what was committed is applied once.
+            // If the time-out drops the future, its connection closes, and the database rolls the transaction back when it
+            // notices. If the transaction was committed before, the inbox recognises the records when they come again.
             match timeout(time, consumer.consume(chunk)).await {
                 Ok(Ok(consumed)) => {
                     progress.done += chunk.len();
@@ -145,8 +157,8 @@ impl Batches {
                 }
                 Err(_elapsed) => {
                     progress.why = Some("the deadline is near".to_owned());
-                    // The end of the connection leaves this process before it is frozen.
-                    tokio::time::sleep(CLOSING).await;
+                    // Gives the closing of the connection time to leave this process before it is frozen.
+                    tokio::time::sleep(CLOSE_WITHIN).await;
                     break;
                 }
             }
@@ -156,8 +168,9 @@ impl Batches {
 }
 
 impl Progress {
-    /// Logs what was done, of which so many were `returned` to a queue; the place of the first record that is left.
-    fn finish(self, records: usize, returned: usize) -> Result<usize, NothingDone> {
+    /// Logs the progress, and returns the index of the first remaining record. `returned` is how many of the handled
+    /// records go back to their queue.
+    fn finish(self, records: usize, returned: usize) -> Result<usize, BatchFailed> {
         let Self { done, consumed: Consumed { applied, dead_lettered }, why } = self;
         tracing::info!(
             records,
@@ -171,7 +184,7 @@ impl Progress {
             "batch is done"
         );
         match why {
-            Some(why) if done == 0 => Err(NothingDone { records, why }),
+            Some(why) if done == 0 => Err(BatchFailed { records, why }),
             _ => Ok(done),
         }
     }

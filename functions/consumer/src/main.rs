@@ -1,9 +1,9 @@
-//! The Lambda function `consumer`: applies what Kafka delivers, each event once, whether Lambda reads the topic or the same
-//! records come through a queue.
+//! The Lambda function `consumer`: applies the records of Kafka, each event once, whether Lambda reads the topic or the
+//! records arrive through a queue.
 //!
-//! Records are applied in the order of their offsets; what could not be applied now is reported, so that it comes again; what
-//! never can be is set aside. Nothing goes on when it returns. Next: `event.rs` for what it is given, `batch.rs` for what it
-//! does.
+//! Records are applied in the order of their offsets. Records that cannot be applied at present are reported as failed, and
+//! delivered again; records that can never be applied become dead letters. Nothing runs when it has answered. Next:
+//! `event.rs` for the events that it accepts, `batch.rs` for their handling, `response.rs` for its answer.
 
 mod batch;
 mod event;
@@ -19,10 +19,10 @@ use bespeak::{
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
-use batch::Batches;
-use event::Delivered;
+use batch::BatchHandler;
+use event::Batch;
 
-/// Batches come one by one, and each is one transaction.
+/// Batches arrive one at a time, and a transaction needs only one connection.
 const DEFAULTS: [(&str, &str); 4] = [
     ("BESPEAK_STRATEGY", "pessimistic"),
     ("BESPEAK_WRITE_CONNECTIONS", "1"),
@@ -34,13 +34,13 @@ const DEFAULTS: [(&str, &str); 4] = [
 async fn main() -> Result<(), Error> {
     let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
     start_telemetry(&config)?;
-    let batches = Batches::new(&config).await?;
+    let handler = BatchHandler::new(&config).await?;
     run(service_fn(async |event: LambdaEvent<Value>| {
-        let delivered = Delivered::parse(event.payload)?;
+        let batch = Batch::parse(event.payload)?;
         let deadline = event.context.deadline();
-        let consumed = batches.consume(delivered, deadline).await;
+        let response = handler.consume(batch, deadline).await;
         telemetry::flush_spans(time_until(deadline) / 2).await;
-        Ok::<_, Diagnostic>(consumed?)
+        Ok::<_, Diagnostic>(response?)
     }))
     .await
 }

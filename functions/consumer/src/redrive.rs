@@ -1,5 +1,5 @@
-//! Dead letters of a queue: none are kept here. A message that is no event is reported as failed, and after as many attempts
-//! as the queue allows it lies in the queue's own redrive queue.
+//! The dead letters of a queue: the function keeps none itself. It reports a message that cannot be applied as failed, and
+//! after as many attempts as the queue allows, SQS moves the message to the dead-letter queue of its redrive policy.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,12 +10,12 @@ use bespeak::{
     store::DeadLetter,
 };
 
-/// What was returned of a batch.
+/// A sink that collects the records of a batch which cannot be applied, so that they are reported as failed.
 #[derive(Default)]
 pub(crate) struct Redrive(Mutex<Vec<Record>>);
 
 impl Redrive {
-    /// Takes the records that were returned.
+    /// Takes the collected records.
     pub(crate) fn take(&self) -> Vec<Record> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -24,8 +24,8 @@ impl Redrive {
 #[async_trait]
 impl DeadLetterSink for Redrive {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
-        let mut returned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        returned.extend(letters.iter().map(|letter| letter.record.clone()));
+        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        records.extend(letters.iter().map(|letter| letter.record.clone()));
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
-//! The Lambda function `relay-cron`: what a server does in the background, done by a schedule.
+//! The Lambda function `relay-cron`: the background tasks of a server, run by a schedule.
 //!
-//! It ends overdue holds, publishes the outbox, delivers webhooks and forgets what is old, until its time is nearly over, and
-//! leaves nothing running: a frozen environment holds no lease and no unacknowledged event. Next: `request.rs` for what it is
-//! told, `tasks.rs` for what it does.
+//! It expires overdue holds, publishes the outbox, delivers webhooks and purges old records, until shortly before its
+//! deadline. Nothing runs when it has answered, so a frozen environment holds no lease and no unacknowledged event.
+//! Next: `request.rs` for the events that it accepts, `tasks.rs` for the tasks, `report.rs` for its answer.
 
 mod report;
 mod request;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use request::TaskRequest;
 use tasks::Tasks;
 
-/// Commands of a sweep share transactions, and no more connections than the tasks use side by side.
+/// The commands of a sweep share transactions, and the connections suffice for all tasks side by side.
 const DEFAULTS: [(&str, &str); 5] = [
     ("BESPEAK_STRATEGY", "lanes"),
     ("BESPEAK_LANES", "1"),
@@ -36,11 +36,11 @@ async fn main() -> Result<(), Error> {
     let store = open_store(&config, Access::Serve).await?;
     let tasks = Tasks::new(App::start(store, &config), config);
     run(service_fn(async |event: LambdaEvent<Value>| {
-        let request = TaskRequest::parse(&event.payload, tasks.until())?;
+        let request = TaskRequest::parse(&event.payload, tasks.scheduled_until())?;
         let deadline = event.context.deadline();
-        let done = tasks.run(request, deadline).await;
+        let report = tasks.run(request, deadline).await;
         telemetry::flush_spans(time_until(deadline) / 2).await;
-        Ok::<_, Diagnostic>(done?)
+        Ok::<_, Diagnostic>(report?)
     }))
     .await
 }

@@ -1,4 +1,4 @@
-//! What an invocation did, as its answer and as one line of the log, which alarms are made of.
+//! The report of an invocation: its answer, and the log line that the alarms of `template.yaml` read.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use crate::request::Task;
 
-/// What became of the tasks; those that were not done did nothing.
+/// The results of the tasks. A task that was not requested has an empty one.
 #[derive(Debug, Default)]
-pub(crate) struct Done {
+pub(crate) struct TaskResults {
     pub(crate) expire: RunReport<u64>,
     pub(crate) relay: RunReport<RelayTotals>,
     pub(crate) webhooks: RunReport<delivery::DeliveryStep>,
     pub(crate) purge: RunReport<u64>,
-    /// Why nothing of that is known.
+    /// Why the tasks were dropped before they returned their results.
     pub(crate) cut_off: Option<String>,
-    /// What still awaits publication; `None` where the database did not say.
+    /// The events that await publication; `None` if the database did not answer in time.
     pub(crate) backlog: Option<Backlog>,
 }
 
@@ -26,19 +26,20 @@ pub(crate) struct Done {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     task: Task,
-    /// Holds that were expired.
+    /// The number of holds that were expired.
     expired: u64,
-    relayed: RelayedSummary,
-    webhooks: WebhooksSummary,
-    /// Records that were forgotten.
+    relayed: RelayReport,
+    webhooks: WebhooksReport,
+    /// The number of records that were purged.
     purged: u64,
+    /// The number of events that await publication.
     unpublished: Option<u64>,
     took_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RelayedSummary {
+struct RelayReport {
     published: u64,
     refused: u64,
     failed: u64,
@@ -48,49 +49,50 @@ struct RelayedSummary {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct WebhooksSummary {
+struct WebhooksReport {
     delivered: usize,
     failed: usize,
     given_up: usize,
     disabled: u64,
 }
 
-/// Tasks that failed; the schedule comes again.
+/// At least one task failed. The next invocation tries again.
 #[derive(Debug, thiserror::Error)]
-#[error("{failures}; what was done: {done}")]
-pub(crate) struct Failed {
+#[error("{failures}; completed work: {done}")]
+pub(crate) struct TasksFailed {
     failures: String,
     done: String,
 }
 
-impl From<Failed> for Diagnostic {
-    fn from(error: Failed) -> Self {
+impl From<TasksFailed> for Diagnostic {
+    // Alarms may match the error type, so it stays as it was.
+    fn from(error: TasksFailed) -> Self {
         Self { error_type: "Bespeak.ChoreFailed".to_owned(), error_message: error.to_string() }
     }
 }
 
-impl Done {
-    /// Logs what was done, and answers: with an error where a chore failed, so that it counts as one.
-    pub(crate) fn answer(self, task: Task, took: Duration) -> Result<Report, Failed> {
+impl TaskResults {
+    /// Logs the results and makes the report: an error if a task failed, so that Lambda counts the invocation as failed.
+    pub(crate) fn into_report(self, task: Task, took: Duration) -> Result<Report, TasksFailed> {
         let relayed = self.relay.total;
         let delivered = self.webhooks.total;
         let unpublished = self.backlog.map(|backlog| backlog.unpublished);
-        // Also where no relay came so far as to read it.
+        // The relay reports the lag of the events that it read. If it read none, the oldest unpublished event counts.
         let waits =
             self.backlog.and_then(|backlog| backlog.oldest.map(|oldest| backlog.now.duration_since(oldest)));
         let waits_ms = waits.and_then(|waits| u64::try_from(waits.as_millis()).ok()).unwrap_or(0);
         let lag_ms = relayed.lag_ms.max(waits_ms);
-        let summary = Report {
+        let report = Report {
             task,
             expired: self.expire.total,
-            relayed: RelayedSummary {
+            relayed: RelayReport {
                 published: relayed.published,
                 refused: relayed.refused,
                 failed: relayed.failed,
                 parked: relayed.parked,
                 lag_ms,
             },
-            webhooks: WebhooksSummary {
+            webhooks: WebhooksReport {
                 delivered: delivered.delivered,
                 failed: delivered.failed,
                 given_up: delivered.given_up,
@@ -109,10 +111,10 @@ impl Done {
         ];
         let failures: Vec<_> = failures
             .into_iter()
-            .filter_map(|(chore, failure)| failure.map(|failure| format!("{chore}: {failure}")))
+            .filter_map(|(task, failure)| failure.map(|failure| format!("{task}: {failure}")))
             .collect();
         tracing::info!(
-            expired = summary.expired,
+            expired = report.expired,
             published = relayed.published,
             refused = relayed.refused,
             failed = relayed.failed,
@@ -120,16 +122,16 @@ impl Done {
             lag_ms,
             delivered = delivered.delivered,
             given_up = delivered.given_up,
-            purged = summary.purged,
-            unpublished = summary.unpublished,
-            took_ms = summary.took_ms,
+            purged = report.purged,
+            unpublished = report.unpublished,
+            took_ms = report.took_ms,
             failures = failures.len(),
             "relay-cron is done"
         );
         if failures.is_empty() {
-            return Ok(summary);
+            return Ok(report);
         }
-        let done = serde_json::to_string(&summary).unwrap_or_default();
-        Err(Failed { failures: failures.join("; "), done })
+        let done = serde_json::to_string(&report).unwrap_or_default();
+        Err(TasksFailed { failures: failures.join("; "), done })
     }
 }

@@ -1,23 +1,23 @@
-//! What an invocation is told to do: by a schedule, everything; by hand, one task.
+//! The event of an invocation: a scheduled event, which means all tasks, or a request for one task or all of them.
 
 use bespeak::background::RunUntil;
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 use serde_json::Value;
 
-/// What there is to do.
+/// A background task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Task {
-    /// End overdue holds.
+    /// Expire overdue holds.
     Expire,
     /// Publish the outbox.
     Relay,
     /// Deliver webhooks.
     Webhooks,
-    /// Forget what is old.
+    /// Purge records past their retention.
     Purge,
-    /// All of it, side by side.
+    /// All of these.
     All,
 }
 
@@ -30,25 +30,25 @@ impl Task {
         ("all", Self::All),
     ];
 
-    /// Whether `other` is it, or part of it.
-    pub(crate) fn has(self, other: Self) -> bool {
+    /// Whether `other` is this task, or one of all.
+    pub(crate) fn includes(self, other: Self) -> bool {
         self == Self::All || self == other
     }
 }
 
-/// An request.
+/// The tasks to run, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskRequest {
     pub(crate) task: Task,
     pub(crate) until: RunUntil,
-    /// By a schedule, which comes again: what need not be done each time is not.
+    /// Whether a schedule sent it. A schedule repeats, so the purge need not run every time.
     pub(crate) scheduled: bool,
 }
 
-/// An event that is no request.
+/// The event is neither a scheduled event nor a valid request.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}; relay-cron takes {{\"task\":\"expire|relay|webhooks|purge|all\",\"until\":\"idle|deadline\"}} or a scheduled event"
+    "{0}; relay-cron takes a scheduled event, or {{\"task\":\"expire|relay|webhooks|purge|all\",\"until\":\"idle|deadline\"}}"
 )]
 pub(crate) struct InvalidRequest(String);
 
@@ -59,11 +59,10 @@ impl From<InvalidRequest> for Diagnostic {
 }
 
 impl TaskRequest {
-    /// Parses an event: an request by hand, or that of an EventBridge rule or scheduler, which goes on `until` what the
-    /// configuration says.
+    /// Parses an event. `until` is how long the tasks of a scheduled event (of an EventBridge rule or scheduler) run.
     pub(crate) fn parse(event: &Value, until: RunUntil) -> Result<Self, InvalidRequest> {
         let Value::Object(fields) = event else {
-            return Err(InvalidRequest("the event is no JSON object".to_owned()));
+            return Err(InvalidRequest("the event must be a JSON object".to_owned()));
         };
         let by_schedule = ["aws.events", "aws.scheduler"]
             .contains(&event["source"].as_str().unwrap_or_default())
@@ -72,23 +71,26 @@ impl TaskRequest {
             return Ok(Self { task: Task::All, until, scheduled: true });
         }
         if let Some(unknown) = fields.keys().find(|name| !["task", "until"].contains(&name.as_str())) {
-            return Err(InvalidRequest(format!("the event has the unknown field {unknown:?}")));
+            return Err(InvalidRequest(format!("unknown field `{}`", unknown.escape_debug())));
         }
-        let named = |name: &str| match fields.get(name) {
+        let text = |name: &str| match fields.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
-            Some(other) => Err(InvalidRequest(format!("{name} is {other}, and no text"))),
+            Some(other) => Err(InvalidRequest(format!("`{name}` must be a string, got {other}"))),
         };
-        let task = named("task")?.ok_or_else(|| InvalidRequest("the event has no task".to_owned()))?;
-        let task = Task::ALL
-            .iter()
-            .find(|(name, _)| *name == task)
-            .map(|(_, task)| *task)
-            .ok_or_else(|| InvalidRequest(format!("there is no task {task:?}")))?;
-        let until = match named("until")? {
+        let task = text("task")?.ok_or_else(|| InvalidRequest("the field `task` is missing".to_owned()))?;
+        let task =
+            Task::ALL.iter().find(|(name, _)| *name == task).map(|(_, task)| *task).ok_or_else(|| {
+                InvalidRequest(format!("`task` must be expire, relay, webhooks, purge or all, got {task:?}"))
+            })?;
+        let until = match text("until")? {
             None | Some("idle") => RunUntil::Idle,
             Some("deadline") => RunUntil::Stopped,
-            Some(other) => return Err(InvalidRequest(format!("until is {other:?}"))),
+            Some(other) => {
+                return Err(InvalidRequest(format!(
+                    "`until` must be \"idle\" or \"deadline\", got {other:?}"
+                )));
+            }
         };
         Ok(Self { task, until, scheduled: false })
     }
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schedule_orders_everything_and_a_hand_one_task() {
+    fn a_schedule_runs_all_tasks_and_a_request_one() {
         let parse = |event: Value| TaskRequest::parse(&event, RunUntil::Stopped);
         for source in ["aws.events", "aws.scheduler"] {
             let request = parse(
@@ -121,19 +123,19 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_what_would_be_right() {
+    fn invalid_events_are_refused_with_the_valid_ones() {
         let cases = [
-            (json!([]), "no JSON object"),
-            (json!({}), "has no task"),
-            (json!({"task": "sell"}), "no task \"sell\""),
-            (json!({"task": 5}), "task is 5, and no text"),
-            (json!({"task": "all", "until": "noon"}), "until is \"noon\""),
-            (json!({"Records": []}), "unknown field \"Records\""),
+            (json!([]), "must be a JSON object"),
+            (json!({}), "`task` is missing"),
+            (json!({"task": "sell"}), "got \"sell\""),
+            (json!({"task": 5}), "`task` must be a string, got 5"),
+            (json!({"task": "all", "until": "noon"}), "got \"noon\""),
+            (json!({"Records": []}), "unknown field `Records`"),
             (json!({"source": "aws.s3", "detail-type": "Object Created"}), "unknown field"),
         ];
-        for (event, says) in cases {
+        for (event, expected) in cases {
             let refused = TaskRequest::parse(&event, RunUntil::Idle).unwrap_err().to_string();
-            assert!(refused.contains(says) && refused.contains("expire|relay"), "{event}: {refused}");
+            assert!(refused.contains(expected) && refused.contains("expire|relay"), "{event}: {refused}");
         }
     }
 }

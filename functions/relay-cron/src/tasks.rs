@@ -1,4 +1,6 @@
-//! The tasks of an invocation, until they are done or its time is nearly over.
+//! Runs the tasks of an invocation until they are done, or until shortly before its deadline.
+//!
+//! Receives a request and the deadline, and returns a report. Never: work that goes on after the report is returned.
 
 use std::{
     sync::Arc,
@@ -7,8 +9,7 @@ use std::{
 
 use bespeak::{
     app::App,
-    background::Purger,
-    background::{RunReport, RunUntil, time_until},
+    background::{Purger, RunReport, RunUntil, time_until},
     config::Config,
     delivery,
     events::{Publisher, relay::RelayTotals},
@@ -17,23 +18,23 @@ use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    report::{Done, Failed, Report},
+    report::{Report, TaskResults, TasksFailed},
     request::{Task, TaskRequest},
 };
 
-/// How long before the deadline no step is begun any more: a step under way ends, leases are given up, attempts to deliver
-/// get their answer or are given back.
-const MARGIN: Duration = Duration::from_secs(5);
-/// How long before the deadline what still goes on is cut off.
-const CUT_OFF: Duration = Duration::from_millis(500);
-/// How long attempts to deliver may still take when no more are begun.
+/// How long before the deadline the tasks stop: no new step begins, a step in flight ends, leases are released, and
+/// deliveries in flight get their answer or are pending again.
+const STOP_BEFORE: Duration = Duration::from_secs(5);
+/// How long before the deadline the tasks are dropped if they have not stopped.
+const CUT_OFF_BEFORE: Duration = Duration::from_millis(500);
+/// How long deliveries in flight may take after the tasks were stopped.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long what awaits publication may be counted.
+/// How long the count of unpublished events may take.
 const COUNTING_MAX: Duration = Duration::from_secs(1);
-/// How often a schedule has everything gone through for what is old.
+/// How often scheduled invocations purge.
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 
-/// What is kept between invocations: connections.
+/// The tasks, with the connections that are kept between invocations.
 pub(crate) struct Tasks {
     app: App,
     config: Config,
@@ -41,10 +42,10 @@ pub(crate) struct Tasks {
     purge: Mutex<Purge>,
 }
 
-/// Where the pass through what is old is.
+/// The state of the purge between invocations.
 struct Purge {
     purger: Purger,
-    /// When the last one came to its end, by a clock that goes on while the environment is frozen.
+    /// When the last pass ended, by a clock that runs while the environment is frozen.
     done_at: Option<SystemTime>,
 }
 
@@ -54,67 +55,78 @@ impl Tasks {
         Self { app, config, publisher: Mutex::default(), purge }
     }
 
-    /// How long an invocation by the schedule goes on.
-    pub(crate) fn until(&self) -> RunUntil {
+    /// How long the tasks of a scheduled invocation run.
+    pub(crate) fn scheduled_until(&self) -> RunUntil {
         self.config.cron_until
     }
 
-    /// Does what is ordered, and is done shortly before the deadline. Nothing goes on when it returns.
-    pub(crate) async fn run(&self, request: TaskRequest, deadline: SystemTime) -> Result<Report, Failed> {
+    /// Runs the requested tasks, and returns shortly before the deadline. Nothing goes on when it returns.
+    ///
+    /// # Errors
+    /// At least one task failed, or the tasks did not stop in time. The others did their work.
+    pub(crate) async fn run(
+        &self,
+        request: TaskRequest,
+        deadline: SystemTime,
+    ) -> Result<Report, TasksFailed> {
         let started = Instant::now();
         let time = time_until(deadline);
         let stop = CancellationToken::new();
         let tasks = async {
-            let tasks = self.do_all(request, &stop);
+            let tasks = self.run_all(request, &stop);
             tokio::pin!(tasks);
             tokio::select! {
-                done = &mut tasks => done,
-                () = tokio::time::sleep(time.saturating_sub(MARGIN.min(time / 2))) => {
+                results = &mut tasks => results,
+                () = tokio::time::sleep(time.saturating_sub(STOP_BEFORE.min(time / 2))) => {
                     stop.cancel();
                     tasks.await
                 }
             }
         };
-        let cut_off = CUT_OFF.min(time / 4);
-        let mut done = timeout(time.saturating_sub(cut_off), tasks).await.unwrap_or_else(|_| Done {
-            cut_off: Some("cut off shortly before the deadline; what was under way comes again".to_owned()),
-            ..Done::default()
-        });
-        // Counting takes the longer the more there is; what was done is told all the same.
+        let cut_off = CUT_OFF_BEFORE.min(time / 4);
+        let mut results =
+            timeout(time.saturating_sub(cut_off), tasks).await.unwrap_or_else(|_| TaskResults {
+                cut_off: Some(
+                    "cut off shortly before the deadline; the next invocation repeats the work in flight"
+                        .to_owned(),
+                ),
+                ..TaskResults::default()
+            });
+        // The count takes longer the more events there are. The report is returned in time without it.
         let left = time.saturating_sub(started.elapsed());
         let counting = timeout(COUNTING_MAX.min(left / 2), self.app.backlog()).await;
-        done.backlog = counting.ok().and_then(Result::ok);
-        done.answer(request.task, started.elapsed())
+        results.backlog = counting.ok().and_then(Result::ok);
+        results.into_report(request.task, started.elapsed())
     }
 
-    /// All tasks that are ordered. By the schedule, which goes on for a while, side by side; where it is over as soon as
-    /// nothing is left to do, each after those that make work for it.
-    async fn do_all(&self, request: TaskRequest, stop: &CancellationToken) -> Done {
-        let stopped = || stop.clone();
-        let (sweep, purge) = (self.expire(request, stopped()), self.purge(request, stopped()));
+    /// Runs the requested tasks. Tasks that run until the deadline run side by side. Tasks that end when nothing is left to
+    /// do run after the tasks that make work for them: expiry writes events, and their publication enqueues deliveries.
+    async fn run_all(&self, request: TaskRequest, stop: &CancellationToken) -> TaskResults {
+        let stop = || stop.clone();
+        let (sweep, purge) = (self.expire(request, stop()), self.purge(request, stop()));
         if request.until == RunUntil::Stopped {
             let (expire, relay, webhooks, purge) =
-                tokio::join!(sweep, self.relay(request, stopped()), self.webhooks(request, stopped()), purge);
-            return Done { expire, relay, webhooks, purge, ..Done::default() };
+                tokio::join!(sweep, self.relay(request, stop()), self.webhooks(request, stop()), purge);
+            return TaskResults { expire, relay, webhooks, purge, ..TaskResults::default() };
         }
         let in_turn = async {
             let expire = sweep.await;
-            let relay = self.relay(request, stopped()).await;
-            (expire, relay, self.webhooks(request, stopped()).await)
+            let relay = self.relay(request, stop()).await;
+            (expire, relay, self.webhooks(request, stop()).await)
         };
         let ((expire, relay, webhooks), purge) = tokio::join!(in_turn, purge);
-        Done { expire, relay, webhooks, purge, ..Done::default() }
+        TaskResults { expire, relay, webhooks, purge, ..TaskResults::default() }
     }
 
     async fn expire(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<u64> {
-        if !request.task.has(Task::Expire) {
+        if !request.task.includes(Task::Expire) {
             return RunReport::default();
         }
         self.app.sweep().run(request.until, stop).await
     }
 
     async fn relay(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<RelayTotals> {
-        if !request.task.has(Task::Relay) {
+        if !request.task.includes(Task::Relay) {
             return RunReport::default();
         }
         let publisher = tokio::select! {
@@ -129,7 +141,7 @@ impl Tasks {
         }
     }
 
-    /// The way into the event log, made by the first invocation that finds its brokers.
+    /// The publisher, which the first invocation that reaches the brokers makes and later ones reuse.
     async fn publisher(&self) -> Result<Arc<dyn Publisher>, String> {
         let mut kept = self.publisher.lock().await;
         if let Some(publisher) = &*kept {
@@ -145,7 +157,7 @@ impl Tasks {
         request: TaskRequest,
         stop: CancellationToken,
     ) -> RunReport<delivery::DeliveryStep> {
-        if !request.task.has(Task::Webhooks) {
+        if !request.task.includes(Task::Webhooks) {
             return RunReport::default();
         }
         if let Err(error) = self.app.configure_webhooks().await {
@@ -157,9 +169,9 @@ impl Tasks {
         }
     }
 
-    /// A pass goes on in the next invocation where it did not come to its end.
+    /// Purges old records. A pass that was stopped continues in the next invocation.
     async fn purge(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<u64> {
-        if !request.task.has(Task::Purge) {
+        if !request.task.includes(Task::Purge) {
             return RunReport::default();
         }
         let mut purge = self.purge.lock().await;
@@ -175,10 +187,10 @@ impl Tasks {
 }
 
 impl Purge {
-    /// Whether the last pass is long ago.
+    /// Whether the last pass ended long ago, or there was none.
     fn is_due(&self) -> bool {
         let now = SystemTime::now();
-        // A clock that was set back makes a pass too early, which does no harm.
+        // If the clock was set back, a pass comes early, which does no harm.
         !self.done_at.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < PURGE_EVERY))
     }
 }

@@ -1,4 +1,4 @@
-//! What a gateway made of a request, made into the request that the client sent.
+//! Restores the request that the client sent from the event that a gateway made of it.
 
 use axum::{
     Router,
@@ -10,10 +10,10 @@ use http_body_util::{BodyExt, Full};
 use lambda_http::{Body as EventBody, Error, RequestExt, request::RequestContext};
 use tower::ServiceExt;
 
-/// The header of X-Ray, which the router knows.
+/// The trace header of X-Ray, which the router reads.
 const XRAY: &str = "x-amzn-trace-id";
 
-/// Answers an event, as a whole: gateways take no parts.
+/// Answers an event. The body is collected first, because gateways do not take it in parts.
 pub(crate) async fn answer(
     router: Router,
     event: lambda_http::Request,
@@ -22,12 +22,12 @@ pub(crate) async fn answer(
     Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
 }
 
-/// Where the API's own paths begin.
-const OWN: &str = "/api/v1/";
-/// What a resource's id follows.
-const RESOURCES: &str = "/api/v1/resources/";
+/// The prefix of the API's paths.
+const API_PREFIX: &str = "/api/v1/";
+/// The prefix of the paths that end in the id of a resource.
+const RESOURCE_PREFIX: &str = "/api/v1/resources/";
 
-/// The request of an event, as the client sent it: each kind of gateway has its own way with stages and encoded paths.
+/// The request of an event as the client sent it. Each kind of gateway treats stages and encoded paths differently.
 fn request(event: lambda_http::Request) -> Request {
     let stage = stage_in_path(&event);
     let decoded = matches!(event.request_context_ref(), Some(RequestContext::ApiGatewayV2(context))
@@ -38,7 +38,7 @@ fn request(event: lambda_http::Request) -> Request {
         EventBody::Binary(bytes) => Body::from(bytes),
         _ => Body::empty(),
     });
-    // Which trace the invocation is of, where the gateway does not say it.
+    // Without a trace header from the gateway, the request belongs to the trace of the invocation.
     if let Some(xray) = xray.and_then(|xray| HeaderValue::from_str(&xray).ok()) {
         request.headers_mut().entry(XRAY).or_insert(xray);
     }
@@ -48,10 +48,11 @@ fn request(event: lambda_http::Request) -> Request {
     if decoded { with_id_encoded(request) } else { request }
 }
 
-/// The stage, where the path of the request has it in front of what the client sent.
+/// The stage, if the path of the request has it as a prefix that the client did not send.
 ///
-/// An HTTP API's path has it, a REST API's has not, and `lambda_http` puts it in front of either where it is not there yet.
-/// So a path that could be the API's own keeps a beginning that is called as the stage is.
+/// The path of an HTTP API contains the stage and the path of a REST API does not, and `lambda_http` prepends it to both
+/// unless it is there already. A path that already begins with the name of the stage keeps it if the client can have sent
+/// it so: on a REST API, or as a path of this API.
 fn stage_in_path(event: &lambda_http::Request) -> Option<String> {
     let (stage, is_rest) = match event.request_context_ref()? {
         RequestContext::ApiGatewayV1(context) => (context.stage.clone()?, true),
@@ -63,17 +64,17 @@ fn stage_in_path(event: &lambda_http::Request) -> Option<String> {
     }
     let raw = event.raw_http_path();
     let begins = raw.starts_with(&format!("/{stage}/"));
-    (!begins || !(is_rest || raw.starts_with(OWN))).then_some(stage)
+    (!begins || !(is_rest || raw.starts_with(API_PREFIX))).then_some(stage)
 }
 
-/// HTTP APIs decode paths. The id of a resource is the one part of a path that may have a slash in it.
+/// Encodes the slashes of a resource id again, which HTTP APIs decode. No other part of a path can contain a slash.
 fn with_id_encoded(mut request: Request) -> Request {
     let path = request.uri().path();
-    let Some((before, id)) = path.split_once(RESOURCES).filter(|(_, id)| id.contains('/')) else {
+    let Some((before, id)) = path.split_once(RESOURCE_PREFIX).filter(|(_, id)| id.contains('/')) else {
         return request;
     };
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let encoded = format!("{before}{RESOURCES}{}{query}", id.replace('/', "%2F"));
+    let encoded = format!("{before}{RESOURCE_PREFIX}{}{query}", id.replace('/', "%2F"));
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query = encoded.parse().ok();
     if let Ok(uri) = Uri::from_parts(parts) {

@@ -1,8 +1,8 @@
 //! The Lambda function `reserve`: the HTTP API behind API Gateway (REST and HTTP APIs), a Function URL or a load balancer.
 //!
-//! Where the environment serves one request at a time, each has a transaction of its own; where it serves many, they share
-//! lanes as in a server. Connections are opened when they are first needed. Nothing of a request runs between invocations,
-//! and an answer leaves only when its transaction is over: a frozen environment holds no lock. Next: `gateway.rs`.
+//! If the environment serves one request at a time, each request has a transaction of its own. If it serves many, they share
+//! lanes as in a server. Connections open when they are first needed. Nothing runs between invocations, and an answer is
+//! sent only after its transaction ended, so a frozen environment holds no lock. Next: `gateway.rs`.
 
 mod gateway;
 
@@ -15,36 +15,36 @@ use bespeak::{
 };
 use lambda_http::{Error, Request, run_concurrent, service_fn};
 
-/// One request at a time: each has its own transaction, guarded by its update, and a connection is enough.
-const ONE_BY_ONE: [(&str, &str); 4] = [
+/// Defaults for one request at a time: its update guards its transaction, and one connection suffices.
+const SEQUENTIAL_DEFAULTS: [(&str, &str); 4] = [
     ("BESPEAK_STRATEGY", "conditional"),
     ("BESPEAK_WRITE_CONNECTIONS", "1"),
     ("BESPEAK_READ_CONNECTIONS", "1"),
     ("BESPEAK_LOG_FORMAT", "json"),
 ];
-/// Many at a time: they share the transactions of lanes, each of which uses one connection.
-const MANY_AT_ONCE: [(&str, &str); 3] =
+/// Defaults for concurrent requests: they share the transactions of lanes, each of which uses one connection.
+const CONCURRENT_DEFAULTS: [(&str, &str); 3] =
     [("BESPEAK_WRITE_CONNECTIONS", "8"), ("BESPEAK_READ_CONNECTIONS", "2"), ("BESPEAK_LOG_FORMAT", "json")];
 
-/// How long an answer may wait for the spans of its request.
+/// How long an answer may wait until the spans of its request are exported.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let defaults = if at_once() > 1 { &MANY_AT_ONCE[..] } else { &ONE_BY_ONE[..] };
+    let defaults = if concurrency() > 1 { &CONCURRENT_DEFAULTS[..] } else { &SEQUENTIAL_DEFAULTS[..] };
     let config = Config::parse(&Values::from_environment_or(defaults))?;
     start_telemetry(&config)?;
     telemetry::metrics()?;
     let store = open_store(&config, Access::Serve).await?;
     let app = Arc::new(App::start(store, &config));
     let router = bespeak_http::router(app, config.http);
-    // An environment that has answered its only request is frozen, and spans with it.
-    let is_frozen = at_once() == 1;
+    // An environment is frozen when it has no request in flight, and spans that are not exported are frozen with it.
+    let freezes_after_answer = concurrency() == 1;
     run_concurrent(service_fn(move |event: Request| {
         let router = router.clone();
         async move {
             let answer = gateway::answer(router, event).await;
-            if is_frozen {
+            if freezes_after_answer {
                 telemetry::flush_spans(FLUSH_WITHIN).await;
             }
             answer
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-/// How many requests an environment serves at the same time: one, but on Lambda Managed Instances.
-fn at_once() -> usize {
+/// How many requests this environment serves concurrently: one, except on Lambda Managed Instances.
+fn concurrency() -> usize {
     env::var("AWS_LAMBDA_MAX_CONCURRENCY").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }

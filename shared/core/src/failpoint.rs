@@ -1,8 +1,8 @@
 //! Points at which tests stop a process, to kill it there. Without the feature `failpoints` they do nothing.
 //!
-//! `BESPEAK_TEST_FAILPOINT` names a point. A task that reaches it prints a line on standard error and waits: for ever, or, if
-//! `BESPEAK_TEST_FAILPOINT_UNTIL` names a file, until that file exists. With `:panic` after the name, the first task that
-//! reaches the point panics, and later ones continue. Never: in a release.
+//! `BESPEAK_TEST_FAILPOINT` names a point. A task that reaches it prints a line on standard error and waits: for
+//! ever, or, if `BESPEAK_TEST_FAILPOINT_UNTIL` names a file, until that file exists. With `:panic` after the name,
+//! the first task that reaches the point panics, and later ones continue. Never: in a release.
 
 #![cfg_attr(
     not(feature = "failpoints"),

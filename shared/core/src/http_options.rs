@@ -1,4 +1,5 @@
-//! The limits of the HTTP API. The type belongs to this crate because the settings do; it configures the crate `bespeak-http`.
+//! The limits of the HTTP API. The type belongs to this crate because the settings do; it configures the crate
+//! `bespeak-http`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ pub struct HttpOptions {
     pub import_bytes_max: usize,
     /// The time that a client may take to send a request.
     pub request_timeout: Duration,
-    /// The prefix that is stripped from request paths, without a slash at its end: the base path of a gateway or the mount point
-    /// of a proxy. Empty for none.
+    /// The prefix that is stripped from request paths, without a slash at its end: the base path of a gateway or the
+    /// mount point of a proxy. Empty for none.
     pub base_path: Arc<str>,
 }

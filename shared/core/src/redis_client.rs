@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use redis::{Client, IntoConnectionInfo, RedisResult, io::tcp::TcpSettings};
 
-/// A client of a node. Its connections send without delay, and break when sent data is not acknowledged for `unheard_for`.
-/// Without that limit, a node that vanished (its machine, or a firewall's state) would be noticed only after minutes.
+/// A client of a node. Its connections send without delay, and break when sent data is not acknowledged for
+/// `unheard_for`. Without that limit, a node that vanished (its machine, or a firewall's state) would be noticed only
+/// after minutes.
 pub(crate) fn open(url: &str, unheard_for: Duration) -> RedisResult<Client> {
     // `rediss` needs a process-wide provider of cryptography. Every caller installs the same, so a failure is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -20,7 +20,8 @@ pub fn without_password(text: &str) -> String {
     }
 }
 
-/// A URL that may contain a password. It dereferences to the whole text, for clients that connect; `Debug` hides the password.
+/// A URL that may contain a password. It dereferences to the whole text, for clients that connect; `Debug` hides the
+/// password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(String);
 

@@ -1,9 +1,9 @@
 //! The request behind the work that a task does: its trace context and its request id.
 //!
-//! [`within`] runs a future on behalf of a request. Code below it reads the context with [`current`], so a command carries it
-//! into its events and a log line names it, without a parameter in every function between. Task-local: a spawned task starts
-//! without one. Never: a decision that depends on it. The context itself, and its text format, are the engine's
-//! ([`TraceContext`]); `telemetry/spans.rs` exports spans.
+//! [`within`] runs a future on behalf of a request. Code below it reads the context with [`current`], so a command
+//! carries it into its events and a log line names it, without a parameter in every function between. Task-local: a
+//! spawned task starts without one. Never: a decision that depends on it. The context itself, and its text format,
+//! are the engine's ([`TraceContext`]); `telemetry/spans.rs` exports spans.
 
 use std::{
     num::{NonZeroU64, NonZeroU128},
@@ -33,7 +33,8 @@ pub async fn within<T>(request: RequestContext, work: impl Future<Output = T>) -
     CURRENT.scope(request, work).await
 }
 
-/// The trace context of the request that this task works for; `None` for the process's own work, such as the expiry timer.
+/// The trace context of the request that this task works for; `None` for the process's own work, such as the expiry
+/// timer.
 pub fn current() -> Option<TraceContext> {
     CURRENT.try_with(|request| request.trace).ok()
 }

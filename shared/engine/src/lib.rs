@@ -7,6 +7,7 @@
 mod apply;
 mod command;
 mod event;
+mod items;
 mod limits;
 mod metadata;
 mod movement;
@@ -15,18 +16,21 @@ mod outcome;
 mod records;
 mod trace;
 mod units;
+mod violation;
 mod working_set;
 
 pub use apply::{apply, replay};
-pub use command::{Command, Define, Extend, Items, Reserve, ReserveDraft, Traced};
+pub use command::{Command, Define, Extend, Reserve, ReserveDraft, Traced};
 pub use event::{Event, EventKey, EventType, Payload};
-pub use limits::{Limits, Violation};
+pub use items::{Item, Items};
+pub use limits::Limits;
 pub use metadata::{Fingerprint, Metadata};
 pub use names::{Holder, IdempotencyKey, ResourceId, Token};
 pub use outcome::{Accepted, Change, Outcome, Refusal, ResourceChange};
-pub use records::{Fulfilment, Item, Reservation, Resource, Status};
+pub use records::{Fulfilment, Reservation, Resource, Status};
 pub use trace::{TraceContext, TraceId, Traceparent};
 pub use units::{Quantity, TOTAL_MAX, Ttl};
+pub use violation::Violation;
 pub use working_set::{Changes, ResourceUpdate, Transition, WorkingSet};
 
 /// An instant in UTC with microsecond precision. It is always the database's time, never a caller's.

@@ -1,32 +1,8 @@
-//! The limits of one request, and how a violation is reported.
-
-use std::fmt;
+//! The limits of one request.
 
 use serde::Serialize;
 
-use super::{Holder, Quantity, Ttl};
-
-/// A value that is not acceptable: names the field and says what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Violation {
-    /// The field: `quantity`, `items[2].resourceId`, `Idempotency-Key`.
-    pub field: String,
-    /// What would be right, as the end of a sentence that starts with the field.
-    pub problem: String,
-}
-
-impl Violation {
-    /// Creates a violation of `field`.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.field, self.problem)
-    }
-}
+use super::{Holder, Quantity, Ttl, violation::Violation};
 
 /// The limits of one request: a policy that is set by configuration and published in the OpenAPI document. A value
 /// within the bounds of its type but outside these limits is refused at the edge. Lowering a limit does not

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use super::{Holder, Item, Limits, Ttl, limits::Violation};
+use super::{Holder, Item, Limits, Ttl, violation::Violation};
 
 /// A JSON object that a client attaches to a reservation and that its events carry. It is kept in canonical form
 /// (keys sorted, no white space).

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::limits::Violation;
+use super::violation::Violation;
 
 /// The id of a resource: 1 to 128 characters of `A-Za-z0-9._:/-`, compared byte by byte.
 ///

@@ -6,8 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fingerprint, Holder, IdempotencyKey, Items, Metadata, Quantity, ResourceId, Timestamp, Token,
-    limits::Violation,
+    Fingerprint, Holder, IdempotencyKey, Items, Metadata, ResourceId, Timestamp, Token, violation::Violation,
 };
 
 /// The action that a commit of a resource triggers.
@@ -66,16 +65,6 @@ impl Resource {
         debug_assert!(self.available <= self.total, "{self:?}");
         self.total - self.available
     }
-}
-
-/// A resource and a number of units of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Item {
-    /// The id of the resource.
-    pub resource_id: ResourceId,
-    /// The number of units.
-    pub quantity: Quantity,
 }
 
 /// The status of a reservation.

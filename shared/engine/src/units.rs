@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::limits::Violation;
+use super::violation::Violation;
 
 /// The largest total of a resource, in units: 2^53 - 1, the largest integer that every JSON client reads exactly
 /// (RFC 8259, section 6).

@@ -1,172 +1,110 @@
-//! What is measured, by name. Next: `embedded.rs` for the core, `mysql/`, `events/`, `fleet.rs`, `functions/`, `lab.rs`.
+//! The table of all cases, and the database that cases share.
+//!
+//! Next: `embedded.rs` for the core on SQLite, then `mysql/`, `events/`, `coordination.rs`, `functions/` and `lab.rs`.
 
-use std::{path::PathBuf, sync::OnceLock, time::Duration};
+use std::pin::Pin;
 
 use tokio::sync::OnceCell;
 
-use crate::{Error, coordination, embedded, events, functions, lab, mysql, report::Section};
+use crate::{
+    Error,
+    bench::Bench,
+    coordination, embedded,
+    events::{self, Backlog},
+    functions, lab,
+    mysql::{self, Database},
+    report::Section,
+};
 
-/// How to measure.
-pub(crate) struct Bench {
-    pub(crate) binary: PathBuf,
-    /// Where the programs of the functions are.
-    pub(crate) functions: PathBuf,
-    pub(crate) warm_up: Duration,
-    pub(crate) duration: Duration,
-    pub(crate) rounds: usize,
-    /// Started when it is first needed.
-    pub(crate) database: OnceCell<mysql::Database>,
-    /// Written when it is first needed.
-    pub(crate) backlog: OnceCell<events::Backlog>,
-    /// What the broker was, where one was started.
-    pub(crate) broker: OnceLock<String>,
+/// One run of the benchmarks: its parameters, and what its cases share.
+pub(crate) struct Session {
+    pub(crate) bench: Bench,
+    /// Started by the first case that needs it.
+    database: OnceCell<Database>,
+    /// Written by the first case that needs it.
+    backlog: OnceCell<Backlog>,
 }
 
-impl Bench {
-    async fn database(&self) -> Result<&mysql::Database, Error> {
-        self.database.get_or_try_init(mysql::Database::start).await
+impl Session {
+    pub(crate) fn new(bench: Bench) -> Self {
+        Self { bench, database: OnceCell::new(), backlog: OnceCell::new() }
     }
 
-    async fn backlog(&self) -> Result<&events::Backlog, Error> {
+    /// The shared database, if a case has started it.
+    pub(crate) fn started_database(&self) -> Option<&Database> {
+        self.database.get()
+    }
+
+    async fn database(&self) -> Result<&Database, Error> {
+        self.database.get_or_try_init(Database::start).await
+    }
+
+    async fn backlog(&self) -> Result<&Backlog, Error> {
         let database = self.database().await?;
-        self.backlog.get_or_try_init(|| events::Backlog::write(database)).await
+        self.backlog.get_or_try_init(|| Backlog::write(database)).await
     }
 }
 
-/// A case.
-#[derive(Clone, Copy)]
-pub(crate) enum Case {
-    Engine,
-    Store,
-    HotResource,
-    SoldOut,
-    Pairs,
-    Million,
-    Idle,
-    MysqlHotResource,
-    MysqlLatency,
-    MysqlManyResources,
-    MysqlStore,
-    MysqlSoldOut,
-    MysqlLoneClient,
-    MysqlTenMillion,
-    EventsDrain,
-    EventsPurge,
-    EventsConsume,
-    EventsLatency,
-    EventsCost,
-    RedisHotResource,
-    RedisSoldOut,
-    FunctionsCold,
-    FunctionsWarm,
-    FunctionsRelay,
-    FunctionsConsume,
-    FunctionsConcurrency,
-    LabGenerator,
-    LabAgainstK6,
+/// The future of a case.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Section, Error>> + 'a>>;
+
+/// A case: its name, and the function that measures it.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) run: for<'a> fn(&'a Session) -> Running<'a>,
 }
 
-pub(crate) const ALL: [Case; 28] = [
-    Case::Engine,
-    Case::Store,
-    Case::HotResource,
-    Case::SoldOut,
-    Case::Pairs,
-    Case::Million,
-    Case::Idle,
-    Case::MysqlHotResource,
-    Case::MysqlLatency,
-    Case::MysqlManyResources,
-    Case::MysqlStore,
-    Case::MysqlSoldOut,
-    Case::MysqlLoneClient,
-    Case::MysqlTenMillion,
-    Case::EventsDrain,
-    Case::EventsPurge,
-    Case::EventsConsume,
-    Case::EventsLatency,
-    Case::EventsCost,
-    Case::RedisHotResource,
-    Case::RedisSoldOut,
-    Case::FunctionsCold,
-    Case::FunctionsWarm,
-    Case::FunctionsRelay,
-    Case::FunctionsConsume,
-    Case::FunctionsConcurrency,
-    Case::LabGenerator,
-    Case::LabAgainstK6,
+/// Makes a [`Case`] of a name and an expression over the session and what the case needs of it.
+macro_rules! case {
+    ($name:literal, |$bench:ident| $measure:expr) => {
+        case!(@ $name, session, { let $bench = &session.bench; $measure })
+    };
+    ($name:literal, |$bench:ident, $database:ident| $measure:expr) => {
+        case!(@ $name, session, {
+            let ($bench, $database) = (&session.bench, session.database().await?);
+            $measure
+        })
+    };
+    ($name:literal, |$bench:ident, $database:ident, $backlog:ident| $measure:expr) => {
+        case!(@ $name, session, {
+            let ($bench, $database) = (&session.bench, session.database().await?);
+            let $backlog = session.backlog().await?;
+            $measure
+        })
+    };
+    (@ $name:literal, $session:ident, $body:block) => {
+        Case { name: $name, run: |$session| Box::pin(async move { $body }) }
+    };
+}
+
+/// All cases, in the order of the report.
+pub(crate) const ALL: &[Case] = &[
+    case!("engine", |bench| embedded::engine_alone(bench)),
+    case!("store", |_bench| embedded::store_alone().await),
+    case!("hot-resource", |bench| embedded::hot_resource(bench).await),
+    case!("sold-out", |bench| embedded::sold_out(bench).await),
+    case!("pairs", |bench| embedded::pairs(bench).await),
+    case!("million", |bench| embedded::million(bench).await),
+    case!("idle", |bench| embedded::idle(bench).await),
+    case!("mysql-hot-resource", |bench, database| mysql::hot_resource(bench, database).await),
+    case!("mysql-latency", |bench, database| mysql::latency(bench, database).await),
+    case!("mysql-many-resources", |bench, database| mysql::many_resources(bench, database).await),
+    case!("mysql-store", |bench, database| mysql::store_alone(bench, database).await),
+    case!("mysql-sold-out", |bench, database| mysql::sold_out(bench, database).await),
+    case!("mysql-lone-client", |bench, database| mysql::lone_client(bench, database).await),
+    case!("mysql-ten-million", |bench, database| mysql::ten_million(bench, database).await),
+    case!("events-drain", |bench, database, backlog| events::drain(bench, database, backlog).await),
+    case!("events-purge", |bench, database, backlog| events::purge(bench, database, backlog).await),
+    case!("events-consume", |bench, database, backlog| events::consume(bench, database, backlog).await),
+    case!("events-latency", |bench, database| events::latency(bench, database).await),
+    case!("events-cost", |bench, database| events::cost(bench, database).await),
+    case!("redis-hot-resource", |bench, database| coordination::overhead(bench, database).await),
+    case!("redis-sold-out", |bench, database| coordination::sold_out(bench, database).await),
+    case!("functions-cold", |bench, database| functions::cold(bench, database).await),
+    case!("functions-warm", |bench, database| functions::warm(bench, database).await),
+    case!("functions-relay", |bench, database, backlog| functions::relay(bench, database, backlog).await),
+    case!("functions-consume", |bench, database, backlog| functions::consume(bench, database, backlog).await),
+    case!("functions-concurrency", |bench, database| functions::concurrency(bench, database).await),
+    case!("lab-generator", |bench| lab::generator(bench).await),
+    case!("lab-against-k6", |bench, database| lab::against_k6(bench, database).await),
 ];
-
-impl Case {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Engine => "engine",
-            Self::Store => "store",
-            Self::HotResource => "hot-resource",
-            Self::SoldOut => "sold-out",
-            Self::Pairs => "pairs",
-            Self::Million => "million",
-            Self::Idle => "idle",
-            Self::MysqlHotResource => "mysql-hot-resource",
-            Self::MysqlLatency => "mysql-latency",
-            Self::MysqlManyResources => "mysql-many-resources",
-            Self::MysqlStore => "mysql-store",
-            Self::MysqlSoldOut => "mysql-sold-out",
-            Self::MysqlLoneClient => "mysql-lone-client",
-            Self::MysqlTenMillion => "mysql-ten-million",
-            Self::EventsDrain => "events-drain",
-            Self::EventsPurge => "events-purge",
-            Self::EventsConsume => "events-consume",
-            Self::EventsLatency => "events-latency",
-            Self::EventsCost => "events-cost",
-            Self::RedisHotResource => "redis-hot-resource",
-            Self::RedisSoldOut => "redis-sold-out",
-            Self::FunctionsCold => "functions-cold",
-            Self::FunctionsWarm => "functions-warm",
-            Self::FunctionsRelay => "functions-relay",
-            Self::FunctionsConsume => "functions-consume",
-            Self::FunctionsConcurrency => "functions-concurrency",
-            Self::LabGenerator => "lab-generator",
-            Self::LabAgainstK6 => "lab-against-k6",
-        }
-    }
-
-    pub(crate) async fn run(self, bench: &Bench) -> Result<Section, Error> {
-        match self {
-            Self::Engine => embedded::engine_alone(bench),
-            Self::Store => embedded::store_alone().await,
-            Self::HotResource => embedded::hot_resource(bench).await,
-            Self::SoldOut => embedded::sold_out(bench).await,
-            Self::Pairs => embedded::pairs(bench).await,
-            Self::Million => embedded::million(bench).await,
-            Self::Idle => embedded::idle(bench).await,
-            Self::MysqlHotResource => mysql::hot_resource(bench, bench.database().await?).await,
-            Self::MysqlLatency => mysql::latency(bench, bench.database().await?).await,
-            Self::MysqlManyResources => mysql::many_resources(bench, bench.database().await?).await,
-            Self::MysqlStore => mysql::store_alone(bench, bench.database().await?).await,
-            Self::MysqlSoldOut => mysql::sold_out(bench, bench.database().await?).await,
-            Self::MysqlLoneClient => mysql::lone_client(bench, bench.database().await?).await,
-            Self::MysqlTenMillion => mysql::ten_million(bench, bench.database().await?).await,
-            Self::EventsDrain => events::drain(bench, bench.database().await?, bench.backlog().await?).await,
-            Self::EventsPurge => events::purge(bench, bench.database().await?, bench.backlog().await?).await,
-            Self::EventsConsume => {
-                events::consume(bench, bench.database().await?, bench.backlog().await?).await
-            }
-            Self::EventsLatency => events::latency(bench, bench.database().await?).await,
-            Self::EventsCost => events::cost(bench, bench.database().await?).await,
-            Self::RedisHotResource => coordination::overhead(bench, bench.database().await?).await,
-            Self::RedisSoldOut => coordination::sold_out(bench, bench.database().await?).await,
-            Self::FunctionsCold => functions::cold(bench, bench.database().await?).await,
-            Self::FunctionsWarm => functions::warm(bench, bench.database().await?).await,
-            Self::FunctionsRelay => {
-                functions::relay(bench, bench.database().await?, bench.backlog().await?).await
-            }
-            Self::FunctionsConsume => {
-                functions::consume(bench, bench.database().await?, bench.backlog().await?).await
-            }
-            Self::FunctionsConcurrency => functions::concurrency(bench, bench.database().await?).await,
-            Self::LabGenerator => lab::generator(bench).await,
-            Self::LabAgainstK6 => lab::against_k6(bench, bench.database().await?).await,
-        }
-    }
-}

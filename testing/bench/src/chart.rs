@@ -1,15 +1,15 @@
-//! Bars, as an SVG file beside the report.
+//! Bar charts, as SVG files beside the report.
 
 use bespeak_lab::load::thousands;
 use plotters::prelude::*;
 
 use crate::Error;
 
-/// A chart of bars of one kind.
+/// A bar chart.
 pub(crate) struct Chart {
-    /// What a bar is, with its unit.
+    /// The quantity with its unit.
     pub(crate) title: &'static str,
-    /// Label and value of each, from the top.
+    /// The label and value of each bar, from the top.
     pub(crate) bars: Vec<(String, f64)>,
 }
 
@@ -21,7 +21,7 @@ const OURS: RGBColor = RGBColor(0x1b, 0x7f, 0x4d);
 const OTHERS: RGBColor = RGBColor(0x9a, 0xa3, 0xaf);
 
 impl Chart {
-    /// Draws it; bars whose label begins with `lanes` or `relay`, which are Bespeak's, stand out.
+    /// Draws the chart. Bars whose label begins with `lanes` or `relay` are Bespeak's and have another colour.
     #[expect(clippy::cast_possible_truncation, reason = "pixels of a picture of this width")]
     pub(crate) fn svg(&self) -> Result<String, Error> {
         let height = HEAD + BAR * i32::try_from(self.bars.len())? + 12;

@@ -1,4 +1,4 @@
-//! What benchmarks send: holds under keys of their own, over HTTP or straight to a store.
+//! The requests of the benchmarks: holds with random keys, over HTTP or straight to a store.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -14,8 +14,9 @@ use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{Error, cases::Bench};
+use crate::{Error, bench::Bench};
 
+/// Runs a closed loop of requests.
 pub(crate) async fn load<F, Fut>(
     bench: &Bench,
     target: &Target,
@@ -32,7 +33,7 @@ where
 
 type Sent = Pin<Box<dyn Future<Output = (Connection, Result<Answer, TargetError>)> + Send>>;
 
-/// A hold of one unit, under a key that no other request of this benchmark has.
+/// Requests that hold one unit each, with random keys.
 pub(crate) fn hold_request(
     resource: Arc<str>,
 ) -> impl Fn(Connection, usize, u64) -> Sent + Send + Sync + 'static {
@@ -42,6 +43,7 @@ pub(crate) fn hold_request(
     }
 }
 
+/// Holds one unit.
 pub(crate) async fn hold(
     connection: Connection,
     resource: &str,
@@ -51,13 +53,14 @@ pub(crate) async fn hold(
     connection.post("/api/v1/reserve", &[("idempotency-key", key)], body).await
 }
 
+/// Defines a resource over HTTP.
 pub(crate) async fn define(target: &Target, resource: &str, total: u64) -> Result<(), Error> {
     let body = json!({"resourceId": resource, "totalStock": total}).to_string();
     let answer = target.connect().await?.send(Method::POST, "/api/v1/resources", &[], body.into()).await?;
     if answer.status == 200 { Ok(()) } else { Err(format!("{resource}: {}", answer.status).into()) }
 }
 
-/// A figure counts only if every answer was the one that was measured.
+/// Fails unless every response had the given status, because other responses would distort the figure.
 pub(crate) fn only(summary: &Summary, status: &str) -> Result<(), Error> {
     if summary.counts.keys().all(|counted| counted == status) {
         Ok(())
@@ -66,6 +69,7 @@ pub(crate) fn only(summary: &Summary, status: &str) -> Result<(), Error> {
     }
 }
 
+/// Defines resources in a store.
 pub(crate) async fn define_directly(store: &dyn Store, ids: &[ResourceId]) -> Result<(), Error> {
     let define = |id: &ResourceId| Define { resource_id: id.clone(), total: 1_000_000_000, fulfilment: None };
     let defines: Vec<Command> = ids.iter().map(|id| Command::Define(define(id))).collect();
@@ -73,6 +77,7 @@ pub(crate) async fn define_directly(store: &dyn Store, ids: &[ResourceId]) -> Re
     Ok(())
 }
 
+/// The command that holds one unit with a random key.
 pub(crate) fn random_hold(id: &ResourceId) -> Result<Reserve, Error> {
     let limits = Limits::default();
     let item = Item { resource_id: id.clone(), quantity: Quantity::new("quantity", 1)? };
@@ -86,7 +91,7 @@ pub(crate) fn random_hold(id: &ResourceId) -> Result<Reserve, Error> {
     Ok(draft.with_token(Token::from_uuid(Uuid::now_v7())))
 }
 
-/// A random key, as clients draw them: they scatter over the whole index.
+/// A random idempotency key, as clients generate it. Such keys are spread over the whole index.
 pub(crate) fn random_key() -> String {
     Uuid::from_u128(fastrand::u128(..)).to_string()
 }

@@ -1,4 +1,4 @@
-//! What a fleet gains by Redis, and what it costs: two processes on one MySQL, with and without.
+//! The benefit and the cost of a shared Redis: one and two processes on one MySQL, with Redis and without it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     chart::Chart,
     client::{define, hold, hold_request, load, only, random_key},
     mysql::Database,
@@ -17,40 +17,40 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 256;
-/// In time, since 20 ms are, and later than is waited for each time.
+/// Less than the time-out of a call (20 ms), so calls succeed, but more than half of it, so the circuit breaker opens.
 const LATE_BY: Duration = Duration::from_millis(15);
-/// One that nobody reaches: what it costs to count is measured, not what it refuses.
+/// A limit that is never reached, so that the cost of counting is measured and nothing is refused.
 const LIMIT: (&str, &str) = ("BESPEAK_RATE_LIMIT_PER_HOLDER", "1000000/1s");
 
-/// What of Redis a server has.
+/// The features of a server that use Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum With {
-    Nothing,
-    Switch,
-    GateAndLimit,
-    /// Switch and limit, of a Redis that is not there.
-    Away,
-    /// Switch and limit, of a Redis that answers in time, and each time late.
+enum Variant {
+    WithoutRedis,
+    Channel,
+    ChannelAndLimit,
+    /// Channel and limit, with a frozen Redis.
+    Frozen,
+    /// Channel and limit, with a Redis whose responses come within the time limit, but late.
     Late,
 }
 
-impl With {
+impl Variant {
     fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "without Redis",
-            Self::Switch => "switch",
-            Self::GateAndLimit => "switch and rate limit",
-            Self::Away => "switch and rate limit, Redis frozen",
-            Self::Late => "switch and rate limit, Redis 15 ms late",
+            Self::WithoutRedis => "without Redis",
+            Self::Channel => "sold-out channel",
+            Self::ChannelAndLimit => "sold-out channel and rate limit",
+            Self::Frozen => "sold-out channel and rate limit, Redis frozen",
+            Self::Late => "sold-out channel and rate limit, Redis 15 ms late",
         }
     }
 
     async fn start(self, bench: &Bench, url: &str, redis: &str) -> Result<Server, Error> {
         let mut settings = vec![("BESPEAK_DATABASE_URL", url)];
-        if self != Self::Nothing {
+        if self != Self::WithoutRedis {
             settings.push(("BESPEAK_REDIS_URLS", redis));
         }
-        if matches!(self, Self::GateAndLimit | Self::Away | Self::Late) {
+        if matches!(self, Self::ChannelAndLimit | Self::Frozen | Self::Late) {
             settings.push(LIMIT);
         }
         Server::bespeak(&bench.binary, TempDir::new()?, &settings).await
@@ -69,18 +69,19 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
     let mut redis = Redis::start_own(&[]).await?;
     let (late, switch) = Redis::start_own_behind_switch(&[]).await?;
     switch.set_latency(LATE_BY);
-    let ways = [With::Nothing, With::Switch, With::GateAndLimit, With::Away, With::Late];
-    let mut rates = vec![Vec::new(); ways.len()];
+    let variants =
+        [Variant::WithoutRedis, Variant::Channel, Variant::ChannelAndLimit, Variant::Frozen, Variant::Late];
+    let mut rates = vec![Vec::new(); variants.len()];
     let (mut p50s, mut p99s) = (rates.clone(), rates.clone());
-    // In turn, so that a machine that gets slower does so for all.
+    // In turn, so that a machine that becomes slower affects all variants.
     for _ in 0..bench.rounds {
-        for (n, with) in ways.into_iter().enumerate() {
+        for (n, variant) in variants.into_iter().enumerate() {
             let books = database.fresh().await?;
-            let asked = if with == With::Late { &late } else { &redis };
-            let server = with.start(bench, &database.url(&books, None)?, &asked.url()).await?;
+            let node = if variant == Variant::Late { &late } else { &redis };
+            let server = variant.start(bench, &database.url(&books, None)?, &node.url()).await?;
             let target = server.target()?;
             define(&target, "hot", 9_000_000_000).await?;
-            if with == With::Away {
+            if variant == Variant::Frozen {
                 redis.freeze().await?;
             }
             let summary =
@@ -98,48 +99,53 @@ pub(crate) async fn overhead(bench: &Bench, database: &Database) -> Result<Secti
     let figures: Vec<_> = (rates.into_iter().zip(p50s).zip(p99s))
         .map(|((rates, p50s), p99s)| (median(rates), median(p50s), median(p99s)))
         .collect();
-    let row = |(with, (rate, p50, p99)): (With, &(f64, f64, f64))| {
+    let row = |(variant, (rate, p50, p99)): (Variant, &(f64, f64, f64))| {
         let of_base = format!("{:.0} %", 100.0 * rate / figures[0].0);
-        vec![with.name().to_owned(), thousands(*rate), of_base, format!("{p50:.1}"), format!("{p99:.1}")]
+        vec![variant.name().to_owned(), thousands(*rate), of_base, format!("{p50:.1}"), format!("{p99:.1}")]
     };
     let share = figures[1].0.min(figures[2].0) / figures[0].0;
     Ok(Section {
-        title: "Redis: what it costs on the hot path",
+        title: "Redis: the cost on the hot path",
         what: format!(
-            "POST /api/v1/reserve on one hot resource, distinct keys, 1,000 holders, {CONNECTIONS} connections, one process \
-             on MySQL; Redis ({}) on the same cores. Frozen: it was stopped before the load.",
+            "POST /api/v1/reserve on one hot resource, distinct keys, 1,000 holders, {CONNECTIONS} connections, \
+             one process on MySQL; Redis ({}) on the same cores. A frozen Redis was stopped before the load.",
             redis.describe()
         ),
-        header: vec!["with", "holds/s", "of the rate without", "p50 ms", "p99 ms"],
-        rows: ways.into_iter().zip(&figures).map(row).collect(),
+        header: vec!["variant", "holds/s", "share of the rate without Redis", "p50 ms", "p99 ms"],
+        rows: variants.into_iter().zip(&figures).map(row).collect(),
         verdict: format!(
             "{}\n\n{}\n\n{}",
-            verdict(share >= 0.95, "with a healthy Redis not below 95 % of the rate without"),
+            verdict(share >= 0.95, "with a healthy Redis at least 95 % of the rate without Redis"),
             verdict(
                 figures[3].1 <= 1.1 * figures[0].1,
-                "with a frozen Redis p50 within 10 % of that without"
+                "with a frozen Redis p50 within 10 % of that without Redis"
             ),
-            verdict(figures[4].1 <= 1.1 * figures[0].1, "with a late Redis p50 within 10 % of that without")
+            verdict(
+                figures[4].1 <= 1.1 * figures[0].1,
+                "with a late Redis p50 within 10 % of that without Redis"
+            )
         ),
         chart: None,
     })
 }
 
-/// Two processes whose only unit is held, both asked for it.
+/// Refusals of two processes that share a resource whose only unit is held.
 pub(crate) async fn sold_out(bench: &Bench, database: &Database) -> Result<Section, Error> {
     let redis = Redis::start_own(&[]).await?;
     let (mut rows, mut bars, mut reached) = (Vec::new(), Vec::new(), 0.0);
-    for with in [With::Nothing, With::Switch] {
+    for variant in [Variant::WithoutRedis, Variant::Channel] {
         let (mut rates, mut p99s, mut per_second) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..bench.rounds {
             let books = database.fresh().await?;
             let url = database.url(&books, None)?;
-            let servers =
-                [with.start(bench, &url, &redis.url()).await?, with.start(bench, &url, &redis.url()).await?];
+            let servers = [
+                variant.start(bench, &url, &redis.url()).await?,
+                variant.start(bench, &url, &redis.url()).await?,
+            ];
             let targets = [servers[0].target()?, servers[1].target()?];
             define(&targets[0], "hot", 1).await?;
             if hold(targets[0].connect().await?, "hot", "the-winner").await.1?.status != 200 {
-                return Err("the one unit could not be held".into());
+                return Err("the only unit could not be held".into());
             }
             let before = transactions(&servers).await?;
             let halves = [load_half(bench, &targets[0]), load_half(bench, &targets[1])];
@@ -154,32 +160,33 @@ pub(crate) async fn sold_out(bench: &Bench, database: &Database) -> Result<Secti
         }
         let rate = median(rates);
         let cells = [thousands(rate), format!("{:.1}", median(p99s)), format!("{:.0}", median(per_second))];
-        rows.push([vec![with.name().to_owned()], cells.to_vec()].concat());
-        bars.push((with.name().to_owned(), rate));
+        rows.push([vec![variant.name().to_owned()], cells.to_vec()].concat());
+        bars.push((variant.name().to_owned(), rate));
         reached = rate;
     }
     Ok(Section {
         title: "Redis: sold-out refusals across two processes",
         what: format!(
-            "The only unit is held; {} connections to each of two processes ask for it with distinct keys. Redis ({}), \
-             MySQL and the load generator on the same cores.",
+            "The only unit is held; {} connections to each of two processes request it with distinct keys. Redis ({}), \
+             MySQL and the load generator share the cores.",
             CONNECTIONS / 2,
             redis.describe()
         ),
-        header: vec!["with", "refusals/s", "p99 ms", "transactions/s, both"],
+        header: vec!["variant", "refusals/s", "p99 ms", "transactions/s of both"],
         rows,
-        verdict: verdict(reached >= 30_000.0, "at least 30,000/s with the switch"),
+        verdict: verdict(reached >= 30_000.0, "at least 30,000/s with the sold-out channel"),
         chart: Some(Chart { title: "Sold-out refusals per second across two processes", bars }),
     })
 }
 
+/// Loads one of two processes with half of the connections.
 async fn load_half(bench: &Bench, target: &bespeak_lab::load::Target) -> Result<Summary, Error> {
     let summary = load(bench, target, CONNECTIONS / 2, hold_request("hot".into())).await?;
     only(&summary, "409")?;
     Ok(summary)
 }
 
-/// Transactions of both so far.
+/// The number of transactions of both processes so far.
 async fn transactions(servers: &[Server; 2]) -> Result<f64, Error> {
     let mut all = 0.0;
     for server in servers {
@@ -187,7 +194,7 @@ async fn transactions(servers: &[Server; 2]) -> Result<f64, Error> {
         let body = connection.send(http::Method::GET, "/metrics", &[], "".into()).await?.body;
         let text = std::str::from_utf8(&body)?;
         let count = text.lines().find_map(|line| line.strip_prefix("bespeak_lane_batch_commands_count "));
-        all += count.ok_or("no count of batches")?.parse::<f64>()?;
+        all += count.ok_or("/metrics has no bespeak_lane_batch_commands_count")?.parse::<f64>()?;
     }
     Ok(all)
 }

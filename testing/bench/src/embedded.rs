@@ -1,4 +1,4 @@
-//! The core on its embedded default: the engine, the store, and a server on SQLite.
+//! The cases without other servers: the engine, the SQLite store, and `bespeak serve` on SQLite.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     client::{define, define_directly, hold, hold_request, load, only, random_hold, random_key},
     engine,
     report::{Section, median, verdict},
@@ -30,7 +30,8 @@ pub(crate) fn engine_alone(bench: &Bench) -> Result<Section, Error> {
     let rate = median(rates);
     Ok(Section {
         title: "The engine alone",
-        what: "Holds and commits on one resource, 256 holds per working set, one core, no store.".to_owned(),
+        what: "Holds and commits on one resource, 256 holds per working set, one core, without a store."
+            .to_owned(),
         header: vec!["commands/s"],
         rows: vec![vec![thousands(rate)]],
         verdict: verdict(rate >= 1e6, "at least 1,000,000 commands/s"),
@@ -68,11 +69,11 @@ pub(crate) async fn store_alone() -> Result<Section, Error> {
     Ok(Section {
         title: "The store alone",
         what:
-            "Batches of holds on one hot resource, one caller, no HTTP, SQLite with WAL and synchronous FULL."
+            "Batches of holds on one hot resource, one caller, without HTTP, SQLite with WAL and synchronous FULL."
                 .to_owned(),
         header: vec!["holds per batch", "holds/s", "ms per batch, median"],
         rows,
-        verdict: "No target: what one transaction costs, by its size.".to_owned(),
+        verdict: "No target; the table shows the cost of a transaction by its size.".to_owned(),
         chart: None,
     })
 }
@@ -117,8 +118,10 @@ pub(crate) async fn hot_resource(bench: &Bench) -> Result<Section, Error> {
     rows.push(row("a route that only echoes", 256, (median(rates), median(p50s), median(p99s))));
     Ok(Section {
         title: "Holds on one hot resource",
-        what: "POST /api/v1/reserve, distinct keys, keep-alive connections, SQLite with WAL and synchronous FULL.".to_owned(),
-        header: vec!["what", "connections", "requests/s", "p50 ms", "p99 ms"],
+        what: "POST /api/v1/reserve with distinct keys and keep-alive connections, SQLite with WAL and synchronous \
+               FULL."
+            .to_owned(),
+        header: vec!["configuration", "connections", "requests/s", "p50 ms", "p99 ms"],
         rows,
         verdict: verdict(
             lanes_256.0 >= 15_000.0 && lanes_256.1 < 40.0,
@@ -140,10 +143,10 @@ pub(crate) async fn sold_out(bench: &Bench) -> Result<Section, Error> {
         let mut connection = target.connect().await?;
         let (_, answer) = hold(connection, "hot", "the-winner").await;
         if answer?.status != 200 {
-            return Err("the one unit could not be held".into());
+            return Err("the only unit could not be held".into());
         }
         connection = target.connect().await?;
-        // Whatever a first request sets in motion is over before writes are counted.
+        // Work that a first request triggers must be over before writes are counted.
         let _ = hold(connection, "hot", "a-loser").await.1?;
         let before = server.written_bytes()?;
         let summary = load(bench, &target, 256, hold_request("hot".into())).await?;
@@ -158,10 +161,12 @@ pub(crate) async fn sold_out(bench: &Bench) -> Result<Section, Error> {
     cells.push(written.to_string());
     Ok(Section {
         title: "Sold-out refusals",
-        what: "The only unit is held; 256 connections ask for it with distinct keys. Bytes written are those of the server process (`write_bytes` in /proc/PID/io), all rounds together.".to_owned(),
-        header: vec!["what", "connections", "requests/s", "p50 ms", "p99 ms", "bytes written to disk"],
+        what: "The only unit is held; 256 connections request it with distinct keys. The bytes are those that the \
+               server process wrote in all rounds together (`write_bytes` in /proc/PID/io)."
+            .to_owned(),
+        header: vec!["requests", "connections", "requests/s", "p50 ms", "p99 ms", "bytes written to disk"],
         rows: vec![cells],
-        verdict: verdict(rate >= 30_000.0 && written == 0, "at least 30,000/s, nothing written"),
+        verdict: verdict(rate >= 30_000.0 && written == 0, "at least 30,000/s, and nothing written to disk"),
         chart: None,
     })
 }
@@ -197,7 +202,7 @@ pub(crate) async fn pairs(bench: &Bench) -> Result<Section, Error> {
     let rate = median(rates);
     Ok(Section {
         title: "Hold and commit",
-        what: "Pairs of a hold and its commit, over 1,000 resources, 256 connections.".to_owned(),
+        what: "Pairs of a hold and its commit on 1,000 resources, 256 connections.".to_owned(),
         header: vec!["pairs/s", "p99 of a pair, ms"],
         rows: vec![vec![thousands(rate), format!("{:.1}", median(p99s))]],
         verdict: verdict(rate >= 6_000.0, "at least 6,000 pairs/s"),
@@ -224,10 +229,17 @@ pub(crate) async fn million(bench: &Bench) -> Result<Section, Error> {
     let ratio = median(ratios);
     Ok(Section {
         title: "One million reservations in the file",
-        what: "Holds on one hot resource, 256 connections, in turn on an empty file and on one with a million committed reservations (and their 2 million events).".to_owned(),
+        what:
+            "Holds on one hot resource, 256 connections, in turn on an empty file and on one with a million \
+               committed reservations and their 2 million events."
+                .to_owned(),
         header: vec!["empty, holds/s", "a million, holds/s", "ratio, pair by pair"],
-        rows: vec![vec![thousands(median(empty_rates)), thousands(median(full_rates)), format!("{ratio:.2}")]],
-        verdict: verdict(ratio >= 0.85, "within 15 %"),
+        rows: vec![vec![
+            thousands(median(empty_rates)),
+            thousands(median(full_rates)),
+            format!("{ratio:.2}"),
+        ]],
+        verdict: verdict(ratio >= 0.85, "within 15 % of the empty file"),
         chart: None,
     })
 }
@@ -246,6 +258,7 @@ pub(crate) async fn idle(bench: &Bench) -> Result<Section, Error> {
     })
 }
 
+/// Measures holds on one hot resource.
 async fn holds(bench: &Bench, server: &Server, connections: usize) -> Result<Summary, Error> {
     let target = server.target()?;
     define(&target, "hot", 9_000_000_000).await?;
@@ -258,7 +271,7 @@ fn row(what: &str, connections: usize, (rate, p50, p99): (f64, f64, f64)) -> Vec
     vec![what.to_owned(), connections.to_string(), thousands(rate), format!("{p50:.1}"), format!("{p99:.1}")]
 }
 
-/// Fills a database with committed reservations, through the store, as years of use would.
+/// Fills a database with committed reservations, through the store.
 async fn fill(folder: &TempDir, reservations: usize) -> Result<(), Error> {
     const BATCH: usize = 1_000;
     const RESOURCES: usize = 1_000;
@@ -273,13 +286,14 @@ async fn fill(folder: &TempDir, reservations: usize) -> Result<(), Error> {
         commands.extend(commits);
         let executed = store.execute(&commands, CommitMode::Commit).await?;
         if !executed.outcomes.iter().all(Result::is_ok) {
-            return Err(format!("batch {batch} was not accepted").into());
+            return Err(format!("batch {batch} was refused").into());
         }
     }
     store.close().await;
     Ok(())
 }
 
+/// Opens a SQLite store in a folder and creates its tables.
 async fn open(folder: &TempDir) -> Result<SqliteStore, Error> {
     let url = format!("sqlite://{}", folder.path().join("bench.db").display());
     let store = SqliteStore::open(&url, SqliteOptions::default()).await?;

@@ -1,4 +1,4 @@
-//! The engine alone: commands per second on one core, without store and HTTP.
+//! Measures the engine alone: commands per second on one core, without a store and HTTP.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use bespeak::engine::{
 };
 use uuid::Uuid;
 
-/// As many commands share a working set as share a transaction under load.
+/// The number of holds that share a working set, similar to a transaction under load.
 const BATCH: usize = 256;
 
 /// Applies batches of holds on one resource, then commits them; returns commands per second.
@@ -46,6 +46,7 @@ pub(crate) fn commands_per_second(batches: usize) -> Result<f64, Violation> {
     Ok(applied as f64 / elapsed.as_secs_f64())
 }
 
+/// The holds of a batch.
 fn holds(id: &ResourceId, limits: &Limits, batch: usize) -> Result<Vec<Reserve>, Violation> {
     (0..BATCH)
         .map(|n| {

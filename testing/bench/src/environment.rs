@@ -1,10 +1,10 @@
-//! What the figures were measured on.
+//! Describes the machine and the software of a run, for the report.
 
 use std::{fs, io::Write, process::Command, time::Instant};
 
 use crate::Error;
 
-/// A few lines of Markdown.
+/// A Markdown list of date, machine, compiler, version and disk.
 pub(crate) fn describe() -> Result<String, Error> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
@@ -17,7 +17,8 @@ pub(crate) fn describe() -> Result<String, Error> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let rustc = Command::new("rustc").arg("--version").output()?;
     Ok(format!(
-        "- {}\n- {cores} cores of {model}, Linux {}, shared by server and load generator\n- {}\n- Bespeak {}, release profile\n- fdatasync of 4 KiB: {:.2} ms (median of 200)\n",
+        "- {}\n- {cores} cores of {model}, Linux {}, shared by server and load generator\n- {}\n- Bespeak {}, release \
+         profile\n- fdatasync of 4 KiB: {:.2} ms (median of 200)\n",
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
         kernel.trim(),
         String::from_utf8_lossy(&rustc.stdout).trim(),

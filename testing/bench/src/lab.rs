@@ -1,4 +1,4 @@
-//! Whether the load generator of the lab can be believed: it keeps its rate, is on time, and sees what k6 sees.
+//! The accuracy of the lab's load generator: it must keep its rate, send on schedule, and measure the same times as k6.
 
 use std::{path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     client::{define, hold_request, only},
     mysql::Database,
     report::{Section, median, verdict},
@@ -18,7 +18,7 @@ use crate::{
 
 const RATE: u32 = 20_000;
 
-/// The generator against a route that only echoes.
+/// Measures the generator with a route that only echoes.
 pub(crate) async fn generator(bench: &Bench) -> Result<Section, Error> {
     let (mut rates, mut lateness, mut p99s) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds {
@@ -34,29 +34,29 @@ pub(crate) async fn generator(bench: &Bench) -> Result<Section, Error> {
     Ok(Section {
         title: "The lab's load generator",
         what: format!(
-            "Open loop at {}/s against a route that only echoes, 256 connections, on the same cores as the route. Lateness is how long \
-             after it was due a request was handed to a connection.",
+            "Open loop at {}/s with 256 connections against a route that only echoes, on the same cores. Lateness \
+             is the time between the scheduled time of a request and the time when it was handed to a connection.",
             thousands(f64::from(RATE))
         ),
-        header: vec!["answers/s", "lateness p99, ms", "response time p99, ms"],
+        header: vec!["responses/s", "lateness p99, ms", "response time p99, ms"],
         rows: vec![vec![thousands(rate), format!("{late:.2}"), format!("{:.1}", median(p99s))]],
         verdict: verdict(
             rate >= 0.99 * f64::from(RATE) && late < 5.0,
-            "20,000/s sustained, arrivals late by less than 5 ms at p99",
+            "20,000/s sustained, lateness under 5 ms at p99",
         ),
         chart: None,
     })
 }
 
-/// The generator and k6, in turn, on the same kind of server.
+/// Measures the generator and k6 in turn, on the same kind of server.
 pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Section, Error> {
     let mut rows = Vec::new();
     let mut agree = true;
     for rate in [100, 500] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..bench.rounds {
-            // Each goes first as often as the other.
-            for k6_s_turn in [round % 2 == 1, round % 2 == 0] {
+            // Each goes first in every second round.
+            for with_k6 in [round % 2 == 1, round % 2 == 0] {
                 let name = database.fresh().await?;
                 let url = database.url(&name, None)?;
                 let server = Server::bespeak(
@@ -65,7 +65,7 @@ pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Sec
                     &[("BESPEAK_DATABASE_URL", url.as_str())],
                 )
                 .await?;
-                if k6_s_turn {
+                if with_k6 {
                     theirs.push(k6_p50(bench, &server, rate).await?);
                 } else {
                     define(&server.target()?, "hot", 9_000_000_000).await?;
@@ -88,8 +88,9 @@ pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Sec
     }
     Ok(Section {
         title: "The lab's load generator and k6",
-        what: "Holds on one vehicle in MySQL, lanes: p50 as the lab's generator sees it, and as k6 does (tests/load/arrivals.js), in turn. \
-               The generator counts from when a request was due, k6 from when it sent it."
+        what: "Holds on one vehicle in MySQL with lanes: p50 measured by the lab's generator and by k6 \
+               (tests/load/arrivals.js), in turn. The generator counts from the scheduled time of a request, k6 \
+               from the time when it sent the request."
             .to_owned(),
         header: vec!["arrivals", "lab p50, ms", "k6 p50, ms", "difference"],
         rows,
@@ -98,6 +99,7 @@ pub(crate) async fn against_k6(bench: &Bench, database: &Database) -> Result<Sec
     })
 }
 
+/// Runs an open loop of holds on one resource.
 async fn at_rate(
     bench: &Bench,
     server: &Server,
@@ -114,6 +116,7 @@ async fn at_rate(
     Ok(open_loop(&server.target()?, &load, hold_request("hot".into())).await?)
 }
 
+/// Runs k6 and returns the median response time in ms.
 async fn k6_p50(bench: &Bench, server: &Server, rate: u32) -> Result<f64, Error> {
     let folder = TempDir::new()?;
     let summary = folder.path().join("summary.json");
@@ -131,5 +134,5 @@ async fn k6_p50(bench: &Bench, server: &Server, rate: u32) -> Result<f64, Error>
     }
     let summary: Value = serde_json::from_slice(&std::fs::read(&summary)?)?;
     let p50 = summary["metrics"]["http_req_duration{call:reserve}"]["med"].as_f64();
-    p50.ok_or_else(|| "k6 told no median".into())
+    p50.ok_or_else(|| "the summary of k6 contains no median".into())
 }

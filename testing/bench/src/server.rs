@@ -1,4 +1,5 @@
-//! The server under load, as a process of its own: the real binary, or the route that only echoes.
+//! The server under load, in a separate process: `bespeak serve`, the hand-written transaction, or a route
+//! that only echoes.
 
 use std::{
     path::Path,
@@ -14,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 
-/// A server process; killed when dropped.
+/// A server process. It is killed when dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
-    /// The folder with its database.
+    /// The folder with the SQLite database.
     pub(crate) folder: TempDir,
 }
 
@@ -84,22 +85,22 @@ impl Server {
         let kib: f64 = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
-            .ok_or("no VmRSS")?;
+            .ok_or("/proc/PID/status has no VmRSS")?;
         Ok(kib / 1024.0)
     }
 
-    /// Bytes that the process caused to be written to disk so far.
+    /// The number of bytes that the process has written to disk so far.
     pub(crate) fn written_bytes(&self) -> Result<u64, Error> {
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
         io.lines()
             .find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
-            .ok_or_else(|| "no write_bytes".into())
+            .ok_or_else(|| "/proc/PID/io has no write_bytes".into())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already; there is nothing more to do about it.
+        // It fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -109,7 +110,7 @@ async fn free_port() -> Result<u16, Error> {
     Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
 
-/// The route that only echoes, on the same connections as the API.
+/// Serves a route that only echoes, with the same listener as the API, at `BENCH_ECHO_PORT`.
 pub(crate) async fn echo() -> Result<(), Error> {
     let port: u16 = std::env::var("BENCH_ECHO_PORT")?.parse()?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;

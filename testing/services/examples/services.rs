@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bespeak_services::{Kafka, Mysql, Redis};
+use bespeak_services::{Aws, Kafka, Mysql, Redis};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -39,16 +39,19 @@ async fn main() -> ExitCode {
 
 /// Runs the servers until the condition of `arguments` ends them. Dropping the future also stops them.
 async fn serve(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
-    let (mysql, kafka, redis) = tokio::try_join!(Mysql::provide(), Kafka::provide(), Redis::provide())?;
+    let (mysql, kafka, redis, aws) =
+        tokio::try_join!(Mysql::provide(), Kafka::provide(), Redis::provide(), Aws::provide())?;
     let environment = format!(
         "export BESPEAK_TEST_MYSQL_URL='{}'\nexport BESPEAK_TEST_KAFKA_URL='{}'\nexport BESPEAK_TEST_REDIS_URL='{}'\n\
-         # ready: {}; {}; {}; pid {}\n",
+         export BESPEAK_TEST_AWS_URL='{}'\n# ready: {}; {}; {}; {}; pid {}\n",
         mysql.url(),
         kafka.url(),
         redis.url(),
+        aws.endpoint(),
         mysql.describe(),
         kafka.describe(),
         redis.describe(),
+        aws.describe(),
         std::process::id(),
     );
     match arguments {

@@ -1,7 +1,7 @@
 //! Reads the first packet that a MySQL server sends: its version and its capabilities.
 //!
-//! Never: a login. Layout: Protocol::HandshakeV10,
-//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html>.
+//! Never: a login. Layout: Protocol::HandshakeV10 among
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets.html>.
 
 use std::{io, net::SocketAddr, ops::Range, time::Duration};
 

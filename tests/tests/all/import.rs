@@ -1,4 +1,4 @@
-//! Import over HTTP: line by line, numbers kept, nothing lost.
+//! Import over HTTP: each line is handled alone and reported by its number.
 
 use bespeak_tests::{Api, Books, Client, each_store};
 use serde_json::{Value, json};
@@ -22,7 +22,8 @@ async fn valid_lines_are_imported_and_invalid_lines_are_refused_by_number(books:
     api.stock("taken", 5).await;
     api.hold("k", "taken", 4).await;
     api.stock("same", 7).await;
-    let csv = "\u{feff}resource_id,total_stock\r\n# a comment\r\n\r\nnew,10\r\nsame,7\r\n taken , 6 \r\nbad id,1\r\nfew\r\nmany,1,2\r\nnumber,ten\r\ntoo-much,9007199254740992\r\nnew,11\r\n\"quoted\",3\r\n\"open,4\r\nlast,5";
+    let csv = "\u{feff}resource_id,total_stock\r\n# a comment\r\n\r\nnew,10\r\nsame,7\r\n taken , 6 \r\nbad id,1\r\n\
+        few\r\nmany,1,2\r\nnumber,ten\r\ntoo-much,9007199254740992\r\nnew,11\r\n\"quoted\",3\r\n\"open,4\r\nlast,5";
     let report = import(&api, "", csv).await;
     insta::assert_json_snapshot!("valid_lines_are_imported_and_invalid_lines_are_refused_by_number", report);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `bespeak lab`: the books decide, and whoever reads the figures finds them where they were promised.
+//! `bespeak lab`: results are judged by the books, and the report has exactly the promised fields.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bespeak_services::Mysql;
 use bespeak_tests::{Books, Output, bespeak, clean_program, mysql_server, until_within};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 const SCRATCH: &str =
     "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name LIKE 'bespeak\\_lab\\_%'";
 
-/// What every result has, and nothing else.
+/// The fields of every result, and no others.
 const FIELDS: [&str; 17] = [
     "accepted",
     "duplicates",
@@ -37,7 +38,7 @@ const FIELDS: [&str; 17] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_unguarded_strategies_oversell() {
-    // Given a crowd that wants twenty times what there is, and three strategies
+    // Given three strategies, and a crowd that wants twenty times the stock
     let (ran, page) = lab(&[
         "--json",
         "--scenario",
@@ -50,7 +51,7 @@ async fn only_unguarded_strategies_oversell() {
         "unguarded",
     ])
     .await;
-    // When it is over, then the guarded ones sold every unit once
+    // Then the guarded strategies sold every unit once
     assert_eq!(ran.code, 0, "{ran:?}");
     let results = results(&ran);
     for guarded in ["lanes", "pessimistic"] {
@@ -60,11 +61,11 @@ async fn only_unguarded_strategies_oversell() {
         assert_eq!(run["accepted"], 100, "{run:#}");
         assert_eq!(run["refused"].as_u64().unwrap() + run["failed"].as_u64().unwrap(), 1_900, "{run:#}");
     }
-    // And the unguarded one sold units twice, and says how many
+    // And the unguarded one sold units twice and reports how many
     let unguarded = &results["unguarded"];
     assert!(unguarded["duplicates"].as_u64().unwrap() > 0, "{unguarded:#}");
     assert!(unguarded["accepted"].as_u64().unwrap() > 100, "{unguarded:#}");
-    // And each has what was promised, and the page shows it
+    // And each result has the promised fields, and the page shows them
     for run in results.values() {
         let fields: Vec<_> = run.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(fields, FIELDS, "{run:#}");
@@ -79,7 +80,7 @@ async fn only_unguarded_strategies_oversell() {
     for shown in ["2,000 at once for 100 units", "no guarded strategy oversold", "<svg", "unguarded"] {
         assert!(page.contains(shown), "{shown} is not on the page");
     }
-    assert!(!page.contains("<script") && !page.contains("src="), "the page needs something else");
+    assert!(!page.contains("<script") && !page.contains("src="), "the page must be self-contained");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +102,7 @@ async fn the_rate_is_kept_and_lost_updates_count_as_duplicates() {
     let find = |scenario: &str, strategy: &str| {
         runs.iter().find(|run| run["scenario"] == scenario && run["strategy"] == strategy).unwrap().clone()
     };
-    // Of each rate, what was due in the time: no more, no less
+    // At each rate, exactly the due number of requests was sent
     for (scenario, due) in [("one-500", 750), ("fleet-100", 150), ("soak", 1_800)] {
         let run = find(scenario, "lanes");
         let all: u64 =
@@ -109,7 +110,7 @@ async fn the_rate_is_kept_and_lost_updates_count_as_duplicates() {
         assert_eq!(all, due, "{run:#}");
         assert_eq!((&run["duplicates"], &run["findings"]), (&0.into(), &0.into()), "{run:#}");
     }
-    // There are plenty of units, and still the same ones were sold to several: nothing that a counter of refusals would show
+    // The stock is large, so nothing is refused, and still updates were lost: only duplicates show that
     let run = find("one-500", "unguarded");
     assert!(run["duplicates"].as_u64().unwrap() > 0, "{run:#}");
     assert_eq!(run["refused"], 0, "{run:#}");
@@ -117,16 +118,16 @@ async fn the_rate_is_kept_and_lost_updates_count_as_duplicates() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_lock_holder_oversells_only_without_the_store_guard() {
-    // Given servers that the lab starts by itself
+    // Given servers that the lab starts itself
     let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html");
     let shown = report.display().to_string();
     let arguments =
         ["lab", "--provide", "--json", "--report", &shown, "--duration", "300ms", "--scenario", "one-100"];
-    // When holders of either lock are stopped past their lease
+    // When holders of each kind of lock are stopped past their lease
     let ran =
         bespeak(&[&arguments[..], &["--strategy", "shedlock", "--strategy", "redlock"]].concat(), &[]).await;
-    // Then each lock alone sold units twice, and with the store's guard none did
+    // Then each lock alone oversold, and none did with the store's guard
     assert_eq!(ran.code, 0, "{ran:?}");
     let said = ran.json();
     let frozen = said["frozenHolder"].as_array().unwrap();
@@ -136,11 +137,11 @@ async fn a_frozen_lock_holder_oversells_only_without_the_store_guard() {
         assert_eq!(twice == 0, holder["guarded"] == true, "{holder:#}");
         assert!(holder["frozenMs"].as_u64() > holder["leaseMs"].as_u64(), "{holder:#}");
         assert!(holder["soldMeanwhile"].as_u64().unwrap() > 0, "{holder:#}");
-        // Also with the guard the lock failed.
+        // The lock itself failed in both cases.
         assert!(holder["locksLost"].as_u64().unwrap() > 0, "{holder:#}");
     }
     assert!(said["environment"]["redis"].as_str().unwrap().contains("3 nodes"), "{said:#}");
-    // And the page says why, and who said so first
+    // And the page cites its sources
     let page = std::fs::read_to_string(report).unwrap();
     for source in ["martin.kleppmann.com", "redis.io/docs", "github.com/lukas-krecan/ShedLock"] {
         assert!(page.contains(source), "{source} is not on the page");
@@ -149,9 +150,12 @@ async fn a_frozen_lock_holder_oversells_only_without_the_store_guard() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lab_removes_its_databases() {
-    let books = Books::mysql().await;
+    // A server of its own, on which no other lab is at work.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let books = Books::on(&server).await;
     let before = books.count(SCRATCH).await;
-    let (ran, _) = lab(&["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"]).await;
+    let arguments = ["--duration", "200ms", "--scenario", "one-100", "--strategy", "lanes"];
+    let (ran, _) = lab_on(&server, &arguments).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("one-100"), "{ran:?}");
     assert_eq!(books.count(SCRATCH).await, before);
@@ -159,11 +163,12 @@ async fn the_lab_removes_its_databases() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_reports_the_completed_runs() {
-    // Given a lab in its second run
-    let books = Books::mysql().await;
+    // Given a lab in its second run, on a server of its own
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let books = Books::on(&server).await;
     let folder = TempDir::new().expect("a folder");
     let report = folder.path().join("lab.html").display().to_string();
-    let url = mysql_server().await.url();
+    let url = server.url();
     let before = books.count(SCRATCH).await;
     let child = clean_program("bespeak")
         .args(["lab", "--json", "--report", &report, "--database-url", &url])
@@ -175,11 +180,11 @@ async fn ctrl_c_reports_the_completed_runs() {
     until_within(patience, "the first run begins", async || books.count(SCRATCH).await > before).await;
     until_within(patience, "the first run ends", async || books.count(SCRATCH).await == before).await;
     until_within(patience, "the second run begins", async || books.count(SCRATCH).await > before).await;
-    // When it is told to stop
-    let told = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
-    assert!(told.success());
+    // When it receives SIGINT
+    let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
     let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
-    // Then it reports the first run, and leaves no database and no half a page
+    // Then it reports the first run, and leaves no database and no incomplete page
     assert_eq!(output.status.code(), Some(130));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["interrupted"], true);
@@ -265,11 +270,16 @@ fn features_of_the_core(package: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Runs it on the shared server; its page too.
+/// Runs the lab on the shared server; returns its output and its page.
 async fn lab(arguments: &[&str]) -> (Output, String) {
+    lab_on(mysql_server().await, arguments).await
+}
+
+/// Runs it on a server; its page too.
+async fn lab_on(server: &Mysql, arguments: &[&str]) -> (Output, String) {
     let folder = TempDir::new().expect("a folder");
     let report: PathBuf = folder.path().join("lab.html");
-    let url = mysql_server().await.url();
+    let url = server.url();
     let shown = report.display().to_string();
     let all = [&["lab", "--report", &shown, "--database-url", &url], arguments].concat();
     let ran = bespeak(&all, &[]).await;

@@ -1,4 +1,4 @@
-//! The k6 scripts of `tests/load/`, for two seconds each: they run, and they notice what they are there to notice.
+//! The k6 scripts of `tests/load/`, run for two seconds each: they pass against a correct server and fail against others.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use bespeak_tests::{Books, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Every script, with what makes it short.
+/// Every script, with settings that make it short.
 const SCRIPTS: [(&str, &[(&str, &str)]); 5] = [
     ("arrivals.js", &[("RATE", "30"), ("DURATION", "2s"), ("USERS", "10")]),
     ("arrivals.js", &[("RATE", "30"), ("DURATION", "2s"), ("USERS", "10"), ("VEHICLES", "20")]),
@@ -31,7 +31,7 @@ const SCRIPTS: [(&str, &[(&str, &str)]); 5] = [
     ),
 ];
 
-/// What k6 ends with when a threshold was crossed.
+/// The exit code of k6 if a threshold was crossed.
 const CROSSED: i32 = 99;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,10 +49,10 @@ async fn every_script_passes_against_a_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_script_fails_on_an_oversell() {
-    // Given a server that grants everything, and whose books move only for every second unit
+    // Given a server that grants everything and records only every second unit
     let url = generous().await;
     for (script, settings) in SCRIPTS {
-        // When a script runs against it, then its ledger does not close
+        // Each script finds that the units held and the units taken differ
         let ran = k6(script, &url, settings).await;
         assert_eq!(ran.code, CROSSED, "{script}: {}", ran.said);
         assert!(ran.counted("ledger") > 0.0, "{script}: {}", ran.said);
@@ -72,7 +72,7 @@ async fn scripts_fail_against_a_slow_or_absent_server() {
     assert_ne!(ran.code, 0, "{}", ran.said);
 }
 
-/// What k6 did.
+/// The result of one run of k6.
 struct Ran {
     code: i32,
     said: String,
@@ -90,7 +90,7 @@ async fn k6(script: &str, url: &str, settings: &[(&str, &str)]) -> Ran {
     let summary = folder.path().join("summary.json");
     let mut command = Tool::K6.command().unwrap_or_else(|missing| panic!("{missing}"));
     command
-        // No other k6 of this machine may have taken its port, and nothing is told to its makers.
+        // With a free port for its own API, and without the usage report to its vendor.
         .args(["run", "--quiet", "--no-color", "--no-usage-report", "--address", "127.0.0.1:0"])
         .arg("--summary-export")
         .arg(&summary)
@@ -112,11 +112,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder up")
 }
 
-/// A server that never says no.
+/// Starts a server that grants every request; returns its URL.
 async fn generous() -> String {
     let total = Arc::new(AtomicU64::new(0));
     let granted = Arc::new(AtomicU64::new(0));
-    let (defined, told, held) = (total.clone(), total.clone(), granted.clone());
+    let (defined, shown, held) = (total.clone(), total.clone(), granted.clone());
     let router = Router::new()
         .route(
             "/api/v1/resources",
@@ -128,8 +128,8 @@ async fn generous() -> String {
         .route(
             "/api/v1/resources/{id}",
             get(async move || {
-                let total = told.load(Ordering::Relaxed);
-                // Of all vehicles together: the first one asked for is told all of it.
+                let total = shown.load(Ordering::Relaxed);
+                // The first resource that is read reports the units of all of them.
                 let taken = (granted.swap(0, Ordering::Relaxed) / 2).min(total);
                 Json(json!({"totalStock": total, "availableStock": total - taken}))
             }),
@@ -142,7 +142,7 @@ async fn generous() -> String {
             }),
         )
         .route("/api/v1/commit", post(async || Json(json!({"status": "COMMITTED"}))))
-        // Given back, and still half of it is missing.
+        // A release is accepted, and half of the units stay missing.
         .route("/api/v1/release", post(async || Json(json!({"status": "HELD"}))));
     let listener =
         tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");

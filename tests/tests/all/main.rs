@@ -1,4 +1,4 @@
-//! Everything that must hold, seen from outside. One binary, so that it is linked once.
+//! The integration tests. They are one binary, so that it is linked only once.
 #![allow(clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "tests fail by panicking")]
 
 mod api;
@@ -7,7 +7,6 @@ mod audit;
 mod cli;
 mod conformance;
 mod coordination;
-mod crowd;
 mod deploy;
 mod docs;
 mod event_log;
@@ -25,7 +24,15 @@ mod problems;
 mod races;
 mod retention;
 mod tidy;
-mod timer;
 mod tracing;
 mod webhooks;
 mod wire;
+
+/// Tests that need the machine to themselves: crowds of clients, and what measures a time.
+///
+/// `cargo xtask test` runs them one after another when all others are done: `.config/nextest.toml` knows a test that belongs
+/// here by this module's name in its path. All other tests run beside each other, and must pass on a busy machine.
+mod exclusive {
+    mod crowd;
+    mod timer;
+}

@@ -1,4 +1,4 @@
-//! The API's description is served, is true to the configuration, and is shown without a network.
+//! The description of the API is served, contains the configured limits, and is shown without a network.
 
 use bespeak_tests::{Api, Books};
 
@@ -32,7 +32,7 @@ async fn the_document_lists_every_route_and_the_configured_limits() {
             let responses = operation["responses"].as_object().expect("responses");
             let succeeds = ["200", "201", "204"].iter().any(|status| responses.contains_key(*status));
             assert!(succeeds && responses.contains_key("503"), "{method} {path}");
-            assert!(operation["summary"].is_string(), "{method} {path} says nothing of itself");
+            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
         }
     }
     assert!(

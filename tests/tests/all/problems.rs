@@ -1,4 +1,4 @@
-//! Every way in which a request can be wrong: its status, its problem body, and nothing changed.
+//! Invalid requests: each gets its status and problem body, and changes nothing.
 
 use std::time::Duration;
 
@@ -20,17 +20,52 @@ each_store!(
 const JSON: (&str, &str) = ("content-type", "application/json");
 const KEY: (&str, &str) = ("idempotency-key", "k");
 
-/// What is expected, headers, body.
+/// The expected answer, the headers, and the body of a request.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 /// Status, type and field of a problem, in one line.
-fn told(reply: &Reply) -> String {
+fn summary(reply: &Reply) -> String {
     let (status, slug) = reply.problem();
     match reply.json()["field"].as_str() {
         Some(field) => format!("{status} {slug}: {field}"),
         None => format!("{status} {slug}"),
     }
 }
+
+/// Bodies of a reserve, each with the answer that it gets.
+const BODIES: &[(&str, &str)] = &[
+    ("400 malformed-body", "{"),
+    ("400 malformed-body", ""),
+    ("400 malformed-body", r#"{"resourceId":"seat","quantity":1} trailing"#),
+    ("422 invalid-value: body", "[]"),
+    ("422 invalid-value: body", r#"["seat",1,null,null,null,null]"#),
+    ("422 invalid-value: items[0]", r#"{"items":[["seat",1]]}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat","quantity":"1"}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat","quantity":1.5}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat","quantity":-1}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat","quantity":0}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat","quantity":1000001}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat"}"#),
+    ("422 invalid-value: quantity", r#"{"resourceId":"seat","quantity":1,"quantity":2}"#),
+    ("422 invalid-value: resourceId", r#"{"quantity":1}"#),
+    ("422 invalid-value: resourceId", r#"{"resourceId":"../seat","quantity":1}"#),
+    ("422 invalid-value: resourceId", r#"{"resourceId":"se\u0000at","quantity":1}"#),
+    ("422 invalid-value: ttlSecond", r#"{"resourceId":"seat","quantity":1,"ttlSecond":9}"#),
+    ("422 invalid-value: ttlSeconds", r#"{"resourceId":"seat","quantity":1,"ttlSeconds":0}"#),
+    ("422 invalid-value: ttlSeconds", r#"{"resourceId":"seat","quantity":1,"ttlSeconds":86401}"#),
+    ("422 invalid-value: items", r#"{"resourceId":"seat","quantity":1,"items":[]}"#),
+    ("422 invalid-value: items", r#"{"items":[]}"#),
+    (
+        "422 invalid-value: items[1].quantity",
+        r#"{"items":[{"resourceId":"a","quantity":1},{"resourceId":"b"}]}"#,
+    ),
+    ("422 invalid-value: items[0].resourceId", r#"{"items":[{"resourceId":"a b","quantity":1}]}"#),
+    ("422 invalid-value: items[0].colour", r#"{"items":[{"resourceId":"a","quantity":1,"colour":1}]}"#),
+    ("422 invalid-value: holder", r#"{"resourceId":"seat","quantity":1,"holder":""}"#),
+    ("422 invalid-value: metadata", r#"{"resourceId":"seat","quantity":1,"metadata":[1]}"#),
+    ("404 resource-not-found", r#"{"resourceId":"nowhere","quantity":1}"#),
+    ("409 out-of-stock", r#"{"resourceId":"seat","quantity":6}"#),
+];
 
 async fn invalid_reserve_requests_are_refused_by_field(books: Books) {
     let api = Api::start(books).await;
@@ -43,54 +78,8 @@ async fn invalid_reserve_requests_are_refused_by_field(books: Books) {
     let deep =
         format!(r#"{{"resourceId":"seat","quantity":1,"metadata":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
     let cases: &[Case<'_>] = &[
-        ("400 malformed-body", &[JSON, KEY], "{"),
-        ("400 malformed-body", &[JSON, KEY], ""),
-        ("400 malformed-body", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1} trailing"#),
         ("400 malformed-body", &[JSON, KEY], &deep),
-        ("422 invalid-value: body", &[JSON, KEY], "[]"),
-        ("422 invalid-value: body", &[JSON, KEY], r#"["seat",1,null,null,null,null]"#),
-        ("422 invalid-value: items[0]", &[JSON, KEY], r#"{"items":[["seat",1]]}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat","quantity":"1"}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1.5}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat","quantity":-1}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat","quantity":0}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1000001}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat"}"#),
-        ("422 invalid-value: quantity", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1,"quantity":2}"#),
-        ("422 invalid-value: resourceId", &[JSON, KEY], r#"{"quantity":1}"#),
-        ("422 invalid-value: resourceId", &[JSON, KEY], r#"{"resourceId":"../seat","quantity":1}"#),
-        ("422 invalid-value: resourceId", &[JSON, KEY], r#"{"resourceId":"se\u0000at","quantity":1}"#),
-        ("422 invalid-value: ttlSecond", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1,"ttlSecond":9}"#),
-        (
-            "422 invalid-value: ttlSeconds",
-            &[JSON, KEY],
-            r#"{"resourceId":"seat","quantity":1,"ttlSeconds":0}"#,
-        ),
-        (
-            "422 invalid-value: ttlSeconds",
-            &[JSON, KEY],
-            r#"{"resourceId":"seat","quantity":1,"ttlSeconds":86401}"#,
-        ),
-        ("422 invalid-value: items", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1,"items":[]}"#),
-        ("422 invalid-value: items", &[JSON, KEY], r#"{"items":[]}"#),
         ("422 invalid-value: items", &[JSON, KEY], &many),
-        (
-            "422 invalid-value: items[1].quantity",
-            &[JSON, KEY],
-            r#"{"items":[{"resourceId":"a","quantity":1},{"resourceId":"b"}]}"#,
-        ),
-        (
-            "422 invalid-value: items[0].resourceId",
-            &[JSON, KEY],
-            r#"{"items":[{"resourceId":"a b","quantity":1}]}"#,
-        ),
-        (
-            "422 invalid-value: items[0].colour",
-            &[JSON, KEY],
-            r#"{"items":[{"resourceId":"a","quantity":1,"colour":1}]}"#,
-        ),
-        ("422 invalid-value: holder", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1,"holder":""}"#),
-        ("422 invalid-value: metadata", &[JSON, KEY], r#"{"resourceId":"seat","quantity":1,"metadata":[1]}"#),
         ("422 invalid-value: metadata", &[JSON, KEY], &big),
         ("400 idempotency-key-missing: Idempotency-Key", &[JSON], good),
         ("400 idempotency-key-malformed: Idempotency-Key", &[JSON, ("idempotency-key", &long_key)], good),
@@ -101,12 +90,17 @@ async fn invalid_reserve_requests_are_refused_by_field(books: Books) {
         ("415 unsupported-media-type: Content-Type", &[KEY], good),
         ("415 unsupported-media-type: Content-Type", &[("content-type", "text/plain"), KEY], good),
         ("413 body-too-large", &[JSON, KEY], &huge),
-        ("404 resource-not-found", &[JSON, KEY], r#"{"resourceId":"nowhere","quantity":1}"#),
-        ("409 out-of-stock", &[JSON, KEY], r#"{"resourceId":"seat","quantity":6}"#),
     ];
-    for (expected, headers, body) in cases {
-        let reply = api.raw("/api/v1/reserve", headers, (*body).to_owned()).await;
-        assert_eq!(told(&reply), *expected, "{headers:?} {} -> {}", &body[..body.len().min(120)], reply.text);
+    let bodies = BODIES.iter().map(|(expected, body)| (*expected, &[JSON, KEY][..], *body));
+    for (expected, headers, body) in bodies.chain(cases.iter().copied()) {
+        let reply = api.raw("/api/v1/reserve", headers, body.to_owned()).await;
+        assert_eq!(
+            summary(&reply),
+            expected,
+            "{headers:?} {} -> {}",
+            &body[..body.len().min(120)],
+            reply.text
+        );
         assert!(!reply.text.contains("sqlx") && !reply.text.contains("SELECT"), "{}", reply.text);
     }
     assert_eq!(api.available("seat").await, 5, "nothing changed");
@@ -117,26 +111,29 @@ async fn bad_utf8_is_malformed(books: Books) {
     let api = Api::start(books).await;
     let reply =
         api.raw("/api/v1/reserve", &[JSON, KEY], b"{\"resourceId\":\"\xff\",\"quantity\":1}".to_vec()).await;
-    assert_eq!(told(&reply), "400 malformed-body");
+    assert_eq!(summary(&reply), "400 malformed-body");
 }
 
 async fn malformed_and_unknown_tokens_are_rejected(books: Books) {
     let api = Api::start(books).await;
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
     for verb in ["commit", "release", "cancel"] {
-        assert_eq!(told(&api.act(verb, "not-a-uuid").await), "422 invalid-value: token", "{verb}");
-        assert_eq!(told(&api.act(verb, unknown).await), "404 reservation-not-found", "{verb}");
+        assert_eq!(summary(&api.act(verb, "not-a-uuid").await), "422 invalid-value: token", "{verb}");
+        assert_eq!(summary(&api.act(verb, unknown).await), "404 reservation-not-found", "{verb}");
         let reply = api.raw(&format!("/api/v1/{verb}"), &[JSON], r#"{"tokens":1}"#).await;
-        assert_eq!(told(&reply), "422 invalid-value: tokens", "{verb}");
+        assert_eq!(summary(&reply), "422 invalid-value: tokens", "{verb}");
         let reply = api.raw(&format!("/api/v1/{verb}"), &[JSON], "{}").await;
-        assert_eq!(told(&reply), "422 invalid-value: token", "{verb}");
+        assert_eq!(summary(&reply), "422 invalid-value: token", "{verb}");
     }
-    let extend = async |body: Value| told(&api.post("/api/v1/extend", &body).await);
+    let extend = async |body: Value| summary(&api.post("/api/v1/extend", &body).await);
     assert_eq!(extend(json!({"token": unknown, "ttlSeconds": 5})).await, "404 reservation-not-found");
     assert_eq!(extend(json!({"token": unknown, "ttlSeconds": 0})).await, "422 invalid-value: ttlSeconds");
     assert_eq!(extend(json!({"token": unknown})).await, "422 invalid-value: ttlSeconds");
-    assert_eq!(told(&api.get("/api/v1/reservations/nonsense").await), "422 invalid-value: token");
-    assert_eq!(told(&api.get(&format!("/api/v1/reservations/{unknown}")).await), "404 reservation-not-found");
+    assert_eq!(summary(&api.get("/api/v1/reservations/nonsense").await), "422 invalid-value: token");
+    assert_eq!(
+        summary(&api.get(&format!("/api/v1/reservations/{unknown}")).await),
+        "404 reservation-not-found"
+    );
 }
 
 async fn unknown_paths_methods_and_parameters_are_rejected(books: Books) {
@@ -154,14 +151,17 @@ async fn unknown_paths_methods_and_parameters_are_rejected(books: Books) {
         ("422 invalid-value: after", "/api/v1/resources?after=%20"),
         ("422 invalid-value: limt", "/api/v1/resources?limt=5"),
     ] {
-        assert_eq!(told(&api.get(path).await), expected, "{path}");
+        assert_eq!(summary(&api.get(path).await), expected, "{path}");
     }
-    assert!(api.get("/api/v1/resources/a/b").await.text.contains("%2F"), "says how a slash is written");
+    assert!(
+        api.get("/api/v1/resources/a/b").await.text.contains("%2F"),
+        "the detail explains how to write a slash"
+    );
     let reply = api.get("/api/v1/reserve").await;
-    assert_eq!((told(&reply), reply.header("allow")), ("405 method-not-allowed".to_owned(), "POST"));
+    assert_eq!((summary(&reply), reply.header("allow")), ("405 method-not-allowed".to_owned(), "POST"));
     let request =
         Request::builder().method(Method::DELETE).uri("/api/v1/resources/a").body(axum::body::Body::empty());
-    assert_eq!(told(&api.send(request.expect("a request")).await), "405 method-not-allowed");
+    assert_eq!(summary(&api.send(request.expect("a request")).await), "405 method-not-allowed");
 }
 
 async fn invalid_resource_definitions_are_rejected(books: Books) {
@@ -178,7 +178,7 @@ async fn invalid_resource_definitions_are_rejected(books: Books) {
         ("422 invalid-value: fulfilment", json!({"resourceId": "a", "totalStock": 1, "fulfilment": "smart"})),
         ("422 invalid-value: total", json!({"resourceId": "a", "total": 1})),
     ] {
-        assert_eq!(told(&api.post("/api/v1/resources", &body).await), expected, "{body}");
+        assert_eq!(summary(&api.post("/api/v1/resources", &body).await), expected, "{body}");
     }
     assert_eq!(api.get("/api/v1/resources").await.json()["resources"], json!([]));
 }
@@ -205,13 +205,13 @@ async fn a_command_on_an_ended_reservation_gets_how_it_ended(books: Books) {
         ("cancel", &held, "409 not-committed"),
         ("cancel", &released, "409 not-committed"),
     ] {
-        assert_eq!(told(&api.act(verb, token).await), expected, "{verb}");
+        assert_eq!(summary(&api.act(verb, token).await), expected, "{verb}");
     }
     clock.advance(Duration::from_secs(60));
     for (verb, expected) in
         [("commit", "410 hold-expired"), ("release", "410 hold-expired"), ("cancel", "409 not-committed")]
     {
-        assert_eq!(told(&api.act(verb, &held).await), expected, "{verb}");
+        assert_eq!(summary(&api.act(verb, &held).await), expected, "{verb}");
     }
     assert_eq!(api.act("cancel", &held).await.json()["reservationStatus"], "EXPIRED");
 }

@@ -1,4 +1,4 @@
-//! What is old is forgotten, and nothing else.
+//! The purge deletes old rows and no others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,20 +51,20 @@ async fn old_ended_reservations_and_published_events_are_purged(books: Books) {
     assert_eq!(
         retry.header("idempotent-replayed"),
         "true",
-        "its key is remembered for as long as it is kept"
+        "the key is remembered as long as the reservation is kept"
     );
 
     clock.advance(7 * DAY);
-    assert_eq!(purge(&store).await, (0, 1), "one of the released has an event that nobody was told of");
+    assert_eq!(purge(&store).await, (0, 1), "the other released reservation has an unpublished event");
     assert_eq!(api.get(&format!("/api/v1/reservations/{released}")).await.status, 404);
     for kept in [&committed, &unpublished, &held] {
         assert_eq!(api.get(&format!("/api/v1/reservations/{kept}")).await.status, 200);
     }
     let again = api.hold("released", "seat", 1).await;
-    assert_ne!(again, released, "the key may be used anew");
+    assert_ne!(again, released, "the key can be used again");
     api.books.assert_consistent().await;
 
-    // The audit still misses what should be there.
+    // The audit still finds a missing event.
     api.books.expect_damage();
     api.books.tamper(&format!("DELETE FROM outbox WHERE event_key = '{again}'")).await;
     assert!(!api.books.audit().await.is_clean());
@@ -79,7 +79,7 @@ async fn ended_locks_are_purged_and_their_numbers_continue(books: Books) {
         taken.unwrap_or_else(|| panic!("{name} is free"))
     };
     let locks = async || api.books.count("SELECT COUNT(*) FROM leases").await;
-    // Given locks that ended a day ago, one that ended later, and the leases of a relay that is gone
+    // Given five locks that ended a day ago, one that ended later, and the leases of a stopped relay
     let mut last = 0;
     for number in 0..5 {
         last = take(&format!("ended-{number}")).await;
@@ -90,19 +90,19 @@ async fn ended_locks_are_purged_and_their_numbers_continue(books: Books) {
     clock.advance(DAY);
     take("later").await;
     clock.advance(DAY);
-    // When all was just over, then it is kept; and forgotten in steps, once it is older
+    // A lock is kept until it is older than a day, and then purged in bounded steps
     let purge = async |after: Option<&str>| store.purge_leases(DAY, after, 3).await.expect("purged");
     assert_eq!(purge(None).await, PurgedLeases::default());
     clock.advance(Duration::from_secs(1));
     let purged = purge(None).await;
     assert_eq!((purged.deleted, purged.next.as_deref()), (3, Some("lock/ended-2")));
     assert_eq!(purge(purged.next.as_deref()).await, PurgedLeases { deleted: 2, next: None });
-    assert_eq!(locks().await, of_relays + 1, "what is not old is kept, and what is no lock");
-    // Then a name that was forgotten goes on above its last number
+    assert_eq!(locks().await, of_relays + 1, "newer locks and the leases of relays are kept");
+    // The numbers of a purged name continue above its last one
     assert!(take("ended-4").await > last);
 }
 
-/// What was forgotten is not held against what is kept: a resource that was sold out long ago and sold again since, and
+/// The audit accepts rows whose counterparts were purged: a resource that was sold out long ago and sold again since, and
 /// events that were published late and outlive their reservation.
 async fn the_audit_accepts_partly_purged_events(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
@@ -137,7 +137,11 @@ async fn purging_runs_in_bounded_steps(books: Books) {
     }
     api.books.tamper("UPDATE outbox SET published_at = created_at").await;
     clock.advance(8 * DAY);
-    assert_eq!(store.purge_events(DAY, 50).await.expect("purged").deleted, 50, "no more than it was told to");
+    assert_eq!(
+        store.purge_events(DAY, 50).await.expect("purged").deleted,
+        50,
+        "a step deletes at most its limit"
+    );
     let page = store.purge_reservations(7 * DAY, None, 50).await.expect("purged");
     assert!(page.deleted <= 50 && page.next.is_some(), "{page:?}");
 

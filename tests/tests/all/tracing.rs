@@ -1,4 +1,4 @@
-//! A request's ids: in its answer, in the log, in its events, at those who are told of them, and in exported spans.
+//! The ids of a request: in its answer, in the log, in its events, at their receivers, and in exported spans.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -29,7 +29,7 @@ fn trace_id(n: u128) -> String {
     format!("{:032x}", n << 64 | 7)
 }
 
-/// Holds a unit as a request with headers does; the token.
+/// Holds a unit by a request with these headers; returns the token.
 async fn hold(server: &Server, key: &str, headers: &[(&'static str, &str)]) -> String {
     let headers = [&[("idempotency-key", key)], headers].concat();
     let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 600}).to_string();
@@ -38,14 +38,14 @@ async fn hold(server: &Server, key: &str, headers: &[(&'static str, &str)]) -> S
     answer["token"].as_str().expect("a token").to_owned()
 }
 
-/// The log's lines of a level that say something.
+/// The lines of the log with this level whose message contains `said`.
 fn lines(server: &Server, level: &str, said: &str) -> Vec<Value> {
     let parse = |line: String| serde_json::from_str::<Value>(&line).expect("a line is JSON");
     let lines = server.logged(level).into_iter().map(parse);
     lines.filter(|line| line["message"].as_str().is_some_and(|message| message.contains(said))).collect()
 }
 
-/// Both ways, on both stores: topic, consumer's log, webhook.
+/// The trace appears in the topic, in the consumer's log and at the webhook, on both stores, with and without Kafka.
 async fn a_trace_follows_a_request_to_log_topic_and_webhook(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;
@@ -67,15 +67,19 @@ async fn a_trace_follows_a_request_to_log_topic_and_webhook(books: Books) {
         let body = json!({"token": token}).to_string();
         let headers = [("traceparent", two.as_str())];
         assert_eq!(server.ask(Method::POST, "/api/v1/commit", &headers, &body).await.0, 200);
-        until_within(Duration::from_secs(30), "all are told", async || receiver.messages().len() == 3).await;
+        until_within(Duration::from_secs(30), "three webhooks arrive", async || {
+            receiver.messages().len() == 3
+        })
+        .await;
 
-        // What is handed on names the request's trace; and nobody has recorded a span in between.
+        // Each message carries the request's own trace context, because no span was recorded in between.
         let expected = [("held.v1", &one), ("depleted", &one), ("committed.v1", &two)];
         for (kind, expected) in expected {
-            let told = receiver.messages();
-            let told = told.iter().find(|message| message.body.to_lowercase().contains(kind)).expect(kind);
-            assert_eq!(told.header("traceparent"), expected, "{kind}");
-            assert!(told.is_signed_with(SECRET));
+            let messages = receiver.messages();
+            let message =
+                messages.iter().find(|message| message.body.to_lowercase().contains(kind)).expect(kind);
+            assert_eq!(message.header("traceparent"), expected, "{kind}");
+            assert!(message.is_signed_with(SECRET));
         }
         if let Some(topic) = &topic {
             for (kind, expected) in expected {
@@ -86,13 +90,13 @@ async fn a_trace_follows_a_request_to_log_topic_and_webhook(books: Books) {
                 assert_eq!(&record.headers["ce_traceparent"], expected);
             }
         }
-        // Its consumer tells so, by both ids.
+        // The consumer logs the ids of the event and of the trace.
         until("the log has them", async || lines(&server, "DEBUG", "an event is applied").len() == 3).await;
         let applied = lines(&server, "DEBUG", "an event is applied");
         let of = |trace: &str| applied.iter().filter(|line| line["trace_id"] == trace).count();
         assert_eq!((of(&trace_id(1)), of(&trace_id(2))), (2, 1), "{applied:?}");
         assert!(applied.iter().all(|line| line["event_id"].as_str().is_some_and(|id| id.len() == 36)));
-        // And the request's own line, by its id.
+        // The line of the request has the request's id.
         let answered = lines(&server, "DEBUG", "answered");
         let own = answered.iter().find(|line| line["request_id"] == "order-4711").expect("a line");
         assert_eq!((&own["trace_id"], &own["status"]), (&json!(trace_id(1)), &json!(200)));
@@ -100,7 +104,7 @@ async fn a_trace_follows_a_request_to_log_topic_and_webhook(books: Books) {
     }
 }
 
-/// Requests share transactions; their traces do not mix. Those that came with none, or with none that can be read, got one.
+/// Requests share transactions, and their traces do not mix. A request without a valid trace context gets a new one.
 async fn concurrent_requests_keep_their_own_traces(books: Books) {
     let api = Api::start(books).await;
     api.stock("seat", 1_000).await;
@@ -141,7 +145,7 @@ async fn traces_by_key(api: &Api) -> std::collections::HashMap<String, Option<Tr
     rows.into_iter().map(|row| (row.event.key, row.event.trace)).collect()
 }
 
-/// Events of before the column was there, of the timer, and those whose trace this build cannot read have none.
+/// Events from before the column existed, events of the timer, and events with an unreadable trace have no trace headers.
 async fn events_without_a_trace_are_published(books: Books) {
     let topic = Topic::new().await;
     let events = topic.url();
@@ -171,7 +175,7 @@ async fn events_without_a_trace_are_published(books: Books) {
     }
 }
 
-/// From HTTP to the consumer, in two processes where there is Kafka between them.
+/// The spans from HTTP to the consumer, which with Kafka runs in a second process.
 async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;
@@ -205,15 +209,15 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
         assert_eq!(transaction.attribute("bespeak.command"), "reserve");
         assert_eq!(apply.attribute("cloudevents.event_type"), "bespeak.reservation.held.v1");
         assert_eq!(apply.attribute("cloudevents.event_id"), publish.attribute("cloudevents.event_id"));
-        // A token is a capability.
+        // A token is a capability and must not be exported.
         assert!(!format!("{spans:?}").contains(&token));
-        // What is handed on names the span that caused it.
+        // The record carries the span that caused it.
         if let Some(topic) = &topic {
             let record =
                 topic.read().await.into_iter().find(|record| record.key == token).expect("its event");
             assert_eq!(record.headers["traceparent"], format!("00-{trace}-{}-01", http.id));
         }
-        // Whose caller does not record is not recorded here; whoever has no caller is, and is the trace's root.
+        // A request whose caller does not record is not recorded. A request without a caller is the root of a new trace.
         hold(&server, "2", &[("traceparent", &traceparent(6))]).await;
         hold(&server, "3", &[("x-request-id", "order-4713")]).await;
         let root = || {
@@ -225,7 +229,7 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
         })
         .await;
         assert_eq!(collector.of(&trace_id(6)).len(), 0);
-        // A poison record's trace is told where it is set aside, and what is set aside keeps it.
+        // The trace of a poison record is in the log line and in the dead letter.
         if let Some(topic) = &topic {
             let headers = [("ce_specversion", "1.0"), ("traceparent", sampled.as_str())];
             topic.put("poison", &headers, Some(b"{}")).await;
@@ -241,7 +245,7 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
     }
 }
 
-/// Nothing waits for a collector that is away, silent or refuses; it is told once, and so is that it is back.
+/// No request waits for a collector that is unreachable, silent or refusing. The outage is logged once, and so is its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_absent_collector_delays_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -257,13 +261,13 @@ async fn an_absent_collector_delays_nothing() {
         for n in 0..200 {
             hold(&server, &format!("{n}"), &[]).await;
         }
-        until_within(Duration::from_secs(30), "it is told", async || {
+        until_within(Duration::from_secs(30), "the outage is logged", async || {
             lines(&server, "WARN", "spans cannot be exported").len() == 1
         })
         .await;
         hold(&server, "last", &[]).await;
         assert_eq!(lines(&server, "WARN", "spans cannot be exported").len(), 1);
-        assert_eq!(server.stop().await, 0, "it stops, and does not wait for ever");
+        assert_eq!(server.stop().await, 0, "the server stops in time");
         books.assert_consistent().await;
     }
     let collector = Collector::start().await;
@@ -271,22 +275,22 @@ async fn an_absent_collector_delays_nothing() {
     let books = Books::sqlite();
     let server = Server::start(&books, &[("BESPEAK_OTLP_ENDPOINT", &collector.url())]).await;
     server.stock("seat", 1_000).await;
-    until_within(Duration::from_secs(30), "it is told", async || {
+    until_within(Duration::from_secs(30), "the outage is logged", async || {
         server.logged("WARN").iter().any(|line| line.contains("the collector responds with 503"))
     })
     .await;
     hold(&server, "1", &[]).await;
-    until_within(Duration::from_secs(30), "it is back", async || {
+    until_within(Duration::from_secs(30), "the recovery is logged", async || {
         lines(&server, "INFO", "spans are exported again").len() == 1
     })
     .await;
-    // What has ended is sent before the process ends.
+    // The last spans are exported before the process ends.
     hold(&server, "2", &[("x-request-id", "the-last")]).await;
     assert_eq!(server.stop().await, 0);
     assert!(collector.spans().iter().any(|span| span.attribute("bespeak.request_id") == "the-last"));
 }
 
-/// Which traces are exported is a setting.
+/// A ratio of 0 exports only traces that the caller has sampled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unsampled_traces_are_not_exported() {
     let collector = Collector::start().await;
@@ -305,7 +309,7 @@ async fn unsampled_traces_are_not_exported() {
     assert_eq!(collector.spans().len(), 4);
 }
 
-/// A request id is the client's where it can be, and answered whatever comes of the request.
+/// Every answer has a request id: the client's if it is valid, otherwise a new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_response_has_a_request_id() {
     let api = Api::start(Books::sqlite()).await;
@@ -332,7 +336,7 @@ async fn every_response_has_a_request_id() {
     assert!(drawn.insert(ask("/health/live", None).await) && drawn.insert(ask("/nowhere", None).await));
 }
 
-/// Where AWS says which trace a request is of, and nobody else does, its events bear that.
+/// Without a `traceparent` of the client, events carry the trace of the X-Ray header.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x_ray_trace_headers_are_used() {
     let given = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
@@ -354,7 +358,7 @@ async fn x_ray_trace_headers_are_used() {
     }
 }
 
-/// A wrong setting stops the start, in one line.
+/// An invalid setting stops the start with one line.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalid_otlp_settings_stop_the_start() {
     for (name, value, expected) in [

@@ -1,4 +1,4 @@
-//! What comes over real sockets: pipelining, half-closed connections, slow senders, noise.
+//! HTTP over real sockets: pipelining, half-closed connections, slow senders, malformed requests.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn socket(server: &Server) -> TcpStream {
     TcpStream::connect(server.url.trim_start_matches("http://")).await.expect("connected")
 }
 
-/// Reads until the server closes, or as many bytes as hold `answers` status lines.
+/// Reads until the server closes the connection or `answers` answers have arrived.
 async fn read(stream: &mut TcpStream, answers: usize) -> String {
     let mut text = String::new();
     let mut buffer = [0; 4096];
@@ -38,7 +38,8 @@ async fn read(stream: &mut TcpStream, answers: usize) -> String {
 fn reserve(key: &str) -> String {
     let body = r#"{"resourceId":"seat","quantity":1}"#;
     format!(
-        "POST /api/v1/reserve HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /api/v1/reserve HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n\
+        Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -64,7 +65,7 @@ async fn a_client_that_closed_its_sending_side_gets_its_answer() {
     stream.write_all(reserve("k").as_bytes()).await.expect("sent");
     stream.shutdown().await.expect("half closed");
     assert!(read(&mut stream, 1).await.contains("HTTP/1.1 200"));
-    // In the middle of a head, or of a body: told what was missing.
+    // A request that ends inside its head or its body gets a problem that names the part.
     for (cut, why) in [(40, "malformed-request"), (reserve("k").len() - 5, "malformed-body")] {
         let mut stream = socket(&server).await;
         stream.write_all(&reserve("other").as_bytes()[..cut]).await.expect("sent");
@@ -86,7 +87,7 @@ async fn a_slow_sender_gets_408_and_an_idle_connection_stays_open() {
         assert!(text.contains("HTTP/1.1 408") && text.contains("request-timeout"), "{cut}: {text:?}");
         assert!(started.elapsed() < Duration::from_secs(5));
     }
-    // Longer than the time for a request has passed.
+    // The idle connection has been open for longer than the request timeout.
     idle.write_all(reserve("late").as_bytes()).await.expect("sent");
     assert!(read(&mut idle, 1).await.contains("HTTP/1.1 200"));
 }
@@ -97,7 +98,7 @@ async fn malformed_requests_are_refused_and_the_server_keeps_serving() {
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(600_000));
     for noise in ["\u{16}\u{3}\u{1}\u{2}", "GARBAGE\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &long] {
         let mut stream = socket(&server).await;
-        // The server may close before all of it is sent.
+        // The server may close the connection before everything is sent.
         let _ = stream.write_all(noise.as_bytes()).await;
         let text = read(&mut stream, 1).await;
         assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text:?}");
@@ -108,6 +109,10 @@ async fn malformed_requests_are_refused_and_the_server_keeps_serving() {
     let mut stream = socket(&server).await;
     stream.write_all(reserve("k").as_bytes()).await.expect("sent");
     assert!(read(&mut stream, 1).await.contains("HTTP/1.1 200"));
-    assert_eq!(server.logged("ERROR"), Vec::<String>::new(), "a client's mistake is no error of ours");
+    assert_eq!(
+        server.logged("ERROR"),
+        Vec::<String>::new(),
+        "a client's mistake must not be logged as an error"
+    );
     books.assert_consistent().await;
 }

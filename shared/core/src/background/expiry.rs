@@ -1,8 +1,9 @@
-//! The expiry timer: ends holds on time if no reservation needs their units. A reservation that does expires them itself.
+//! The expiry timer: ends holds on time if no reservation needs their units. A reservation that does expires them
+//! itself.
 //!
-//! A step expires due holds and returns when to take the next; the loop sleeps until then. It reads the database at least every
-//! half second, which is shorter than the shortest TTL, so it sees the holds of other processes before they are due, and a
-//! single hold is expired within milliseconds of its time.
+//! A step expires due holds and returns when to take the next; the loop sleeps until then. It reads the database at
+//! least every half second, which is shorter than the shortest TTL, so it sees the holds of other processes before
+//! they are due, and a single hold is expired within milliseconds of its time.
 
 use std::{
     collections::HashSet,
@@ -102,7 +103,8 @@ impl Expiry {
         Ok(ExpiryStep { expired, next_at: read_at + next_in })
     }
 
-    /// Takes steps until `until` or `stop` ends the run, and returns the number of expired holds. The dispatch logs failures.
+    /// Takes steps until `until` or `stop` ends the run, and returns the number of expired holds. The dispatch logs
+    /// failures.
     pub async fn run(mut self, until: RunUntil, stop: CancellationToken) -> RunReport<u64> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {

@@ -1,7 +1,7 @@
 //! The purge: deletes records past their retention, in small steps with pauses, so that customers do not notice it.
 //!
-//! A pass goes through events, inbox, reservations, deliveries and locks. Each step returns whether the pass goes on; the loop
-//! paces the steps. `store/purge.rs` decides which records may be deleted.
+//! A pass goes through events, inbox, reservations, deliveries and locks. Each step returns whether the pass goes on;
+//! the loop paces the steps. `store/purge.rs` decides which records may be deleted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,8 +21,8 @@ const STEP: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The pause between two passes.
 const PASS_EVERY: Duration = Duration::from_secs(60 * 60);
-/// The retention of locks after their end. It must be longer than the clock of a database can ever jump back, because a lock
-/// without a row takes its next fencing number from the clock. Redis keeps its counters as long.
+/// The retention of locks after their end. It must be longer than the clock of a database can ever jump back, because
+/// a lock without a row takes its next fencing number from the clock. Redis keeps its counters as long.
 const LOCKS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The pause after a failed step.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -137,8 +137,8 @@ impl Purger {
         }
     }
 
-    /// Takes steps until `until` or `stop` ends the run, and returns the number of deleted records. The dispatch logs failures;
-    /// after one, the pass continues where it was.
+    /// Takes steps until `until` or `stop` ends the run, and returns the number of deleted records. The dispatch logs
+    /// failures; after one, the pass continues where it was.
     pub async fn run(&mut self, until: RunUntil, stop: CancellationToken) -> RunReport<u64> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {

@@ -1,5 +1,5 @@
-//! How long a background task runs: until shutdown in a server, until its work is done in a function that is frozen between
-//! invocations. Every task that repeats a step takes a [`RunUntil`] and returns a [`RunReport`].
+//! How long a background task runs: until shutdown in a server, until its work is done in a function that is frozen
+//! between invocations. Every task that repeats a step takes a [`RunUntil`] and returns a [`RunReport`].
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,5 @@
-//! The table of settings. The help texts are the source of `docs/configuration.md` and of `bespeak serve --help`.
+//! The table of settings. The help texts are the source of the page of settings and of
+//! `bespeak serve --help`.
 
 use crate::secret_url::without_password;
 

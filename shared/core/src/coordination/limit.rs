@@ -1,9 +1,9 @@
 //! The rate limit: how many reservations a holder may request per period, counted over all processes.
 //!
-//! Each holder has a bucket that a request takes one token from and that refills evenly. Redis keeps the buckets that all
-//! processes share (`shared_buckets.rs`); while Redis does not answer, this process counts in buckets of its own
-//! (`local_buckets.rs`), so an outage makes the limit looser by up to the number of processes and fails no request. Never:
-//! the name of a holder in Redis.
+//! Each holder has a bucket that a request takes one token from and that refills evenly. Redis keeps the buckets that
+//! all processes share (`shared_buckets.rs`); while Redis does not answer, this process counts in buckets of its own
+//! (`local_buckets.rs`), so an outage makes the limit looser by up to the number of processes and fails no request.
+//! Never: the name of a holder in Redis.
 
 use std::{
     sync::Arc,
@@ -34,7 +34,8 @@ impl RateLimiter {
         Self { rate, shared, local: LocalBuckets::default() }
     }
 
-    /// Counts a request. A request without a holder is not limited. Cancel-safe: a cancelled request may have been counted.
+    /// Counts a request. A request without a holder is not limited. Cancel-safe: a cancelled request may have been
+    /// counted.
     pub(crate) async fn take(&self, holder: Option<&Holder>) -> Result<Option<Allowed>, Limited> {
         let Some(holder) = holder else {
             telemetry::count_rate_limit("unnamed");
@@ -55,7 +56,8 @@ impl RateLimiter {
         }
     }
 
-    /// Returns the token of a request that turned out to be a retry. Cancel-safe: if cancelled, the token may stay taken.
+    /// Returns the token of a request that turned out to be a retry. Cancel-safe: if cancelled, the token may stay
+    /// taken.
     pub(crate) async fn give_back(&self, Allowed { holder, by_redis }: Allowed) {
         match &self.shared {
             Some(shared) if by_redis => shared.give_back(self.rate, holder).await,

@@ -10,7 +10,8 @@ use std::{
 
 use super::Rate;
 
-/// The most holders with a bucket. At this number full buckets are dropped; if none is full, further holders are not limited.
+/// The most holders with a bucket. At this number full buckets are dropped; if none is full, further holders are not
+/// limited.
 const HOLDERS_MAX: usize = 65_536;
 /// The shortest time between two searches for full buckets, because requests wait during a search.
 const SWEPT_EVERY: Duration = Duration::from_secs(1);

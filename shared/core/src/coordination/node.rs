@@ -1,9 +1,9 @@
 //! A Redis node behind a circuit breaker.
 //!
-//! The connection is the breaker. While there is one (closed), every call uses it and waits for at most the time-out. When it
-//! breaks, or when too many calls time out or are slow, it is dropped (open), and calls return at once without an answer.
-//! Meanwhile a background task probes Redis every second, whether or not there are calls, and restores the connection when
-//! Redis answers quickly (half-open). No call ever waits for a probe or a connection.
+//! The connection is the breaker. While there is one (closed), every call uses it and waits for at most the time-out.
+//! When it breaks, or when too many calls time out or are slow, it is dropped (open), and calls return at once
+//! without an answer. Meanwhile a background task probes Redis every second, whether or not there are calls, and
+//! restores the connection when Redis answers quickly (half-open). No call ever waits for a probe or a connection.
 //!
 //! Never: an error that reaches a customer, a password in a log.
 
@@ -22,12 +22,14 @@ use crate::{
     telemetry::{self, RedisCall, RedisResult as CallResult},
 };
 
-/// The breaker opens when more than this share of the recent calls timed out: about three in a row, or every other call.
+/// The breaker opens when more than this share of the recent calls timed out: about three in a row, or every other
+/// call.
 const TIMEOUTS_MAX: f64 = 0.3;
 /// The number of calls that the share averages over, with more weight on the latest.
 const SHARE_OF: f64 = 8.0;
-/// The breaker also opens when each of `WINDOW` calls, even the quickest, took longer than this part of the time-out. The
-/// quickest is compared because a process that is overloaded reads most answers late, even if Redis is as quick as ever.
+/// The breaker also opens when each of `WINDOW` calls, even the quickest, took longer than this part of the time-out.
+/// The quickest is compared because a process that is overloaded reads most answers late, even if Redis is as quick
+/// as ever.
 const WINDOW: u32 = 32;
 const SLOW: f64 = 0.5;
 /// The pause between two probes while the breaker is open.
@@ -44,8 +46,9 @@ pub(crate) struct RedisNode {
     state: Mutex<State>,
 }
 
-/// The state of the breaker. `number` counts connections: the result of a call changes the state only if the call was made on
-/// the current connection, so that late results of an old connection cannot open a breaker that has just closed.
+/// The state of the breaker. `number` counts connections: the result of a call changes the state only if the call was
+/// made on the current connection, so that late results of an old connection cannot open a breaker that has just
+/// closed.
 enum State {
     /// Calls are made on this connection.
     Closed { connection: MultiplexedConnection, number: u64, calls: CallStats },
@@ -186,7 +189,8 @@ impl RedisNode {
                 true
             }
             Err(reason) => {
-                // Number 0 means that there was never a connection. Log that once; a breaker that opens later is logged there.
+                // Number 0 means that there was never a connection. Log that once; a breaker that opens later is
+                // logged there.
                 if number == 0 {
                     tracing::warn!(reason, "Redis does not answer; each process works without it");
                 }
@@ -230,8 +234,8 @@ impl RedisNode {
         }
     }
 
-    /// Opens the breaker after an error. That includes errors that a server answers (it is loading, read-only or out of memory),
-    /// because further calls would fail as well.
+    /// Opens the breaker after an error. That includes errors that a server answers (it is loading, read-only or out
+    /// of memory), because further calls would fail as well.
     fn record_error(self: &Arc<Self>, of: u64, error: &RedisError) {
         let mut state = self.state();
         if matches!(&*state, State::Closed { number, .. } if *number == of) {

@@ -1,8 +1,8 @@
 //! The buckets of the rate limit that all processes share, in Redis.
 //!
 //! A bucket is stored as one number, the instant at which it will be full (the generic cell rate algorithm,
-//! <https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>). One script call counts every request that arrived while the
-//! previous call was under way, so a crowd costs one round trip and not one per request.
+//! <https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>). One script call counts every request that arrived
+//! while the previous call was under way, so a crowd costs one round trip and not one per request.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -18,10 +18,10 @@ use tokio::{
 use super::{Rate, RedisNode};
 use crate::telemetry::RedisCall;
 
-/// Takes one token from each bucket of `KEYS`, in their order. Returns for each the microseconds until a token is available, 0
-/// if one was taken. `ARGV[1]` is the time in which one token comes back, `ARGV[2]` the time in which all do, in microseconds.
-/// If the clock of Redis jumps back, a stored instant may lie too far ahead; it is capped, so that no bucket is emptier than
-/// empty and no holder is locked out.
+/// Takes one token from each bucket of `KEYS`, in their order. Returns for each the microseconds until a token is
+/// available, 0 if one was taken. `ARGV[1]` is the time in which one token comes back, `ARGV[2]` the time in which
+/// all do, in microseconds. If the clock of Redis jumps back, a stored instant may lie too far ahead; it is capped,
+/// so that no bucket is emptier than empty and no holder is locked out.
 const TAKE: &str = r"
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -119,7 +119,8 @@ async fn count_together(node: Arc<RedisNode>, rate: Rate, mut queue: mpsc::Recei
         call.arg(micros(rate.interval())).arg(micros(rate.per));
         let take = async move |mut connection| call.invoke_async::<Vec<u64>>(&mut connection).await;
         let waits = node.call(RedisCall::Limit, take).await.unwrap_or_default();
-        // If the call failed there are no waits: the senders are dropped with `drain`, and each receiver falls back at once.
+        // If the call failed there are no waits: the senders are dropped with `drain`, and each receiver falls back
+        // at once.
         for (Waiting { reply, .. }, wait) in waiting.drain(..).zip(waits) {
             let taken = if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) };
             // The receiver is gone if its request timed out in this moment.

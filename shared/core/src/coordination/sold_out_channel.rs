@@ -1,9 +1,9 @@
 //! The sold-out channel: passes on which resources a process found to be sold out or restocked.
 //!
-//! It uses PUBLISH and SUBSCRIBE, because a hint is worth something for only 50 ms and need not be stored. Hints that are lost,
-//! late, repeated or reordered do no harm, since `dispatch/sold_out/` judges each by its version and by the database's clock.
-//! No request waits for the channel: after COMMIT, hints go into a bounded queue that a task publishes, and hints that do not
-//! fit are dropped.
+//! It uses PUBLISH and SUBSCRIBE, because a hint is worth something for only 50 ms and need not be stored. Hints that
+//! are lost, late, repeated or reordered do no harm, since `dispatch/sold_out/` judges each by its version and by the
+//! database's clock. No request waits for the channel: after COMMIT, hints go into a bounded queue that a task
+//! publishes, and hints that do not fit are dropped.
 //!
 //! Never: a refusal. The lanes refuse, after they have looked up the idempotency key.
 
@@ -30,7 +30,8 @@ const QUEUE_MAX: usize = 1_024;
 const HINTS_MAX: usize = 256;
 /// The pause before a lost subscription is renewed.
 const RESUBSCRIBE_AFTER: Duration = Duration::from_secs(1);
-/// The interval of pings on a subscription: after a failover it may be connected to a node that publishes nothing any more.
+/// The interval of pings on a subscription: after a failover it may be connected to a node that publishes nothing any
+/// more.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// The time-out for an answer on a subscription.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -81,10 +82,14 @@ impl SoldOutChannel {
         let mut logged = false;
         loop {
             let ended = self.listen().await;
-            // Log an outage once. A subscription that worked and then ended is no news: the node logs what is wrong with Redis.
+            // Log an outage once. A subscription that worked and then ended is no news: the node logs what is wrong
+            // with Redis.
             if let (Err(error), false) = (&ended, logged) {
                 logged = true;
-                tracing::warn!(%error, "the sold-out channel cannot be subscribed to; hints of other processes are missing");
+                tracing::warn!(
+                    %error,
+                    "the sold-out channel cannot be subscribed to; hints of other processes are missing"
+                );
             } else if ended.is_ok() {
                 logged = false;
             }

@@ -1,14 +1,14 @@
 //! Stands in for the Redis client in builds without the feature `redis`.
 //!
-//! [`RedisNode::from_options`] finds no node, because `config` refuses `BESPEAK_REDIS_URLS` in such a build. A node has no values, so
-//! the compiler proves that nothing that needs one can run.
+//! [`RedisNode::from_options`] finds no node, because `config` refuses `BESPEAK_REDIS_URLS` in such a build. A node
+//! has no values, so the compiler proves that nothing that needs one can run.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{CoordinationOptions, Rate};
-use crate::dispatch::SoldOut;
+use crate::dispatch::SoldOutMemory;
 
 /// A node that cannot exist.
 pub(crate) enum RedisNode {}
@@ -44,7 +44,7 @@ impl SharedBuckets {
 pub(crate) struct SoldOutChannel(Arc<RedisNode>);
 
 impl SoldOutChannel {
-    pub(crate) fn new(node: Arc<RedisNode>, _: String, _: Arc<SoldOut>) -> Self {
+    pub(crate) fn new(node: Arc<RedisNode>, _: String, _: Arc<SoldOutMemory>) -> Self {
         Self(node)
     }
 

@@ -1,7 +1,7 @@
 //! The dispatcher: claims deliveries that are due, attempts them, and records the results.
 //!
-//! The promises rest on the claims alone. Any number of dispatchers may run, and one that dies or freezes costs a second
-//! attempt, never a delivery. Next: [`Dispatcher::step`] for one round, [`Dispatcher::run`] for the loop.
+//! The promises rest on the claims alone. Any number of dispatchers may run, and one that dies or freezes costs a
+//! second attempt, never a delivery. Next: [`Dispatcher::step`] for one round, [`Dispatcher::run`] for the loop.
 
 use std::{
     collections::HashMap,
@@ -119,8 +119,8 @@ impl Dispatcher {
         }
     }
 
-    /// Makes one round: claims due deliveries, attempts them, records the results. Not cancel-safe: deliveries of a cancelled
-    /// round are attempted again once their claims have expired.
+    /// Makes one round: claims due deliveries, attempts them, records the results. Not cancel-safe: deliveries of a
+    /// cancelled round are attempted again once their claims have expired.
     ///
     /// # Errors
     /// The database is unavailable; the round may be retried.
@@ -132,9 +132,9 @@ impl Dispatcher {
         Ok(DeliveryStep { claimed, ..self.record().await? })
     }
 
-    /// Delivers until `until` or `stop` ends the run, and returns the totals. Claims due deliveries at once when `wake` is
-    /// notified, else at intervals. At the end, attempts in flight have a grace period; the claims of those that do not end
-    /// in it are released. Failures are logged here.
+    /// Delivers until `until` or `stop` ends the run, and returns the totals. Claims due deliveries at once when
+    /// `wake` is notified, else at intervals. At the end, attempts in flight have a grace period; the claims of those
+    /// that do not end in it are released. Failures are logged here.
     pub async fn run(
         mut self,
         until: RunUntil,
@@ -180,13 +180,13 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// Claims due deliveries within the free room, and starts to attempt them. Returns their number.
+    /// Claims due deliveries within the free capacity, and starts to attempt them. Returns their number.
     async fn claim(&mut self) -> Result<usize, StoreError> {
-        let room = self.capacity();
-        if room.in_all == 0 {
+        let capacity = self.capacity();
+        if capacity.in_all == 0 {
             return Ok(0);
         }
-        let claims = self.store.claim_deliveries(&room, self.options.lease).await?;
+        let claims = self.store.claim_deliveries(&capacity, self.options.lease).await?;
         let claimed = claims.len();
         for claim in claims {
             let in_flight =
@@ -197,8 +197,8 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// The free room. Attempts whose results are not recorded yet take room as well, which bounds their number during an outage
-    /// of the database.
+    /// The free capacity. Attempts whose results are not recorded yet take part of it as well, which bounds their number
+    /// during an outage of the database.
     fn capacity(&self) -> ClaimCapacity {
         let mut in_flight = HashMap::new();
         let begun = self.in_flight.values().map(|attempt| attempt.endpoint);
@@ -210,8 +210,8 @@ impl Dispatcher {
         ClaimCapacity { in_all, per_endpoint: self.options.per_endpoint, under_way: in_flight }
     }
 
-    /// Collects the result of an attempt that ended. A delivery whose attempt panicked is attempted again once its claim has
-    /// expired.
+    /// Collects the result of an attempt that ended. A delivery whose attempt panicked is attempted again once its
+    /// claim has expired.
     fn collect(&mut self, joined: Result<(Id, Attempt), JoinError>) {
         match joined {
             Ok((task, attempt)) => {
@@ -300,20 +300,22 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
     }
 }
 
-/// The next state of a delivery after `attempts` attempts, of which `received` is the last result. `random` is from 0 to 1.
+/// The next state of a delivery after `attempts` attempts, of which `received` is the last result. `random` is from 0
+/// to 1.
 fn outcome_of(received: &Received, attempts: u32, random: f64) -> AttemptOutcome {
     if received.is_success() {
         return AttemptOutcome::Delivered;
     }
-    let asked = match received {
+    let requested = match received {
         Received::Answer { retry_after, .. } => *retry_after,
         Received::Nothing { .. } => None,
     };
-    next_attempt_in(attempts, random, asked)
+    next_attempt_in(attempts, random, requested)
         .map_or(AttemptOutcome::GivenUp, |after| AttemptOutcome::Retry { after })
 }
 
-/// Logs results that an operator may want to act on. A failure that will be retried is only shown in the list of deliveries.
+/// Logs results that an operator may want to act on. A failure that will be retried is only shown in the list of
+/// deliveries.
 fn log(attempt: &Attempt) {
     let (endpoint, delivery) = (attempt.endpoint, attempt.delivery);
     let reason = attempt.error.as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Resolves host names for deliveries, and drops every address that `webhooks/guard.rs` forbids.
 //!
-//! The check stands between resolution and connection: a name that was harmless when its endpoint was created may resolve to
-//! a private address by now (DNS rebinding).
+//! The check stands between resolution and connection: a name that was harmless when its endpoint was created may
+//! resolve to a private address by now (DNS rebinding).
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! Makes one attempt to deliver a webhook over HTTP: signed, guarded against SSRF, and bounded by a time-out.
 //!
-//! Receives the receiver and a message; returns the response or the reason for having none. Redirects are not followed, because
-//! a receiver that moves must change its endpoint. Proxies are not used, because they would connect to addresses that
-//! `webhooks/guard.rs` cannot check. Only the beginning of the response is read.
+//! Receives the receiver and a message; returns the response or the reason for having none. Redirects are not
+//! followed, because a receiver that moves must change its endpoint. Proxies are not used, because they would connect
+//! to addresses that `webhooks/guard.rs` cannot check. Only the beginning of the response is read.
 
 use std::error::Error;
 
@@ -31,7 +31,8 @@ pub struct Sender {
 impl Sender {
     /// Prepares a client. Cannot fail in a build with the feature `webhooks-client`.
     pub fn new(options: SenderOptions) -> Result<Self, NoWebhooksClient> {
-        // The first caller installs the process-wide provider. Every caller installs the same, so a failure is harmless.
+        // The first caller installs the process-wide provider. Every caller installs the same, so a failure is
+        // harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(options.timeout)
@@ -75,7 +76,8 @@ impl Sender {
         attempt.await.unwrap_or_else(|reason| Received::Nothing { reason })
     }
 
-    /// A reason that helps an operator. It omits the URL, which may be a capability and is shown beside the reason anyway.
+    /// A reason that helps an operator. It omits the URL, which may be a capability and is shown beside the reason
+    /// anyway.
     fn reason(&self, error: &reqwest::Error) -> String {
         if error.is_timeout() {
             return format!("no complete response within {:?}", self.options.timeout);
@@ -95,8 +97,9 @@ impl Sender {
 /// Reads a response. The status alone decides about success, so a body that breaks off changes nothing.
 async fn read(mut response: Response, now: Timestamp) -> Received {
     let status = response.status().as_u16();
-    let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = asked.filter(|_| matches!(status, 429 | 503)).and_then(|value| retry_after(value, now));
+    let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after =
+        header.filter(|_| matches!(status, 429 | 503)).and_then(|value| retry_after(value, now));
     let mut body = Vec::new();
     while body.len() < BODY_BYTES_MAX
         && let Ok(Some(chunk)) = response.chunk().await

@@ -1,4 +1,5 @@
-//! Stands in for the sender in builds without the feature `webhooks-client`. It has no values, so no dispatcher can be made.
+//! Stands in for the sender in builds without the feature `webhooks-client`. It has no values, so no dispatcher can
+//! be made.
 
 use super::{Message, NoWebhooksClient, Received, SenderOptions};
 use crate::{engine::Timestamp, webhooks::Receiver};

@@ -1,8 +1,9 @@
 //! Effects: the consequences of events, as pure rules over what a consumer's transaction has read.
 //!
-//! An effect is one type, and one line in [`EFFECTS`]. The store reads an [`EffectSet`], applies every new event to it with
-//! [`apply`], and writes the changes in the same transaction as the inbox (I9). Never: I/O, a clock, randomness; the random
-//! bytes of a SmartKey are an argument. Next: `smart_key.rs` for an effect, `store/inbox.rs` for the transaction.
+//! An effect is one type, and one line in [`EFFECTS`]. The store reads an [`EffectSet`], applies every new event to
+//! it with [`apply`], and writes the changes in the same transaction as the inbox (I9). Never: I/O, a clock,
+//! randomness; the random bytes of a SmartKey are an argument. Next: `smart_key.rs` for an effect, `store/inbox.rs`
+//! for the transaction.
 
 mod records;
 mod set;
@@ -22,8 +23,8 @@ use crate::{
 /// Every effect.
 pub const EFFECTS: &[&dyn Effect] = &[&smart_key::SmartKeyEffect, &webhook::WebhookEffect];
 
-/// Applies an event to every effect. `random` must be drawn for this event alone, from a cryptographic source: an effect may
-/// make a secret of it.
+/// Applies an event to every effect. `random` must be drawn for this event alone, from a cryptographic source: an
+/// effect may make a secret of it.
 pub fn apply(event: &Incoming, random: [u8; 16], set: &mut EffectSet) -> EffectOutcome {
     let mut outcome = EffectOutcome::Done;
     for effect in EFFECTS {

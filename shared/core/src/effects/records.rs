@@ -10,15 +10,16 @@ use crate::{
     webhooks::EventFilter,
 };
 
-/// The key of a reservation, and the version of the last event that was applied to it. The record is also kept if no code was
-/// issued, so that an older event can be told from a newer one.
+/// The key of a reservation, and the version of the last event that was applied to it. The record is also kept if no
+/// code was issued, so that an older event can be told from a newer one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SmartKey {
     /// The reservation.
     pub token: Token,
     /// The version of the last event that was applied.
     pub version: u64,
-    /// The code, 128 random bits, and the time of issue; `None` if the reservation was cancelled before its commit arrived.
+    /// The code, 128 random bits, and the time of issue; `None` if the reservation was cancelled before its commit
+    /// arrived.
     pub issued: Option<([u8; 16], Timestamp)>,
     /// The time since which the key opens nothing any more.
     pub revoked_at: Option<Timestamp>,

@@ -19,8 +19,8 @@ pub enum EffectOutcome {
 
 /// A consequence of events.
 pub trait Effect: Send + Sync {
-    /// Applies an event. Events of one subject may arrive out of order, but none arrives twice. `random` was drawn for this
-    /// event alone.
+    /// Applies an event. Events of one subject may arrive out of order, but none arrives twice. `random` was drawn
+    /// for this event alone.
     fn apply(&self, event: &Incoming, random: [u8; 16], set: &mut EffectSet) -> EffectOutcome;
 }
 
@@ -40,8 +40,8 @@ pub struct EffectSet {
 /// The changes that the transaction must write.
 #[derive(Debug, Default)]
 pub struct EffectChanges {
-    /// SmartKeys that did not exist before, in token order. If the insert of one finds a row, another consumer was faster, and
-    /// this transaction must not overwrite what that consumer knew.
+    /// SmartKeys that did not exist before, in token order. If the insert of one finds a row, another consumer was
+    /// faster, and this transaction must not overwrite what that consumer knew.
     pub created_keys: Vec<SmartKey>,
     /// SmartKeys whose locked rows change, in token order.
     pub updated_keys: Vec<SmartKey>,
@@ -50,8 +50,8 @@ pub struct EffectChanges {
 }
 
 impl EffectSet {
-    /// A set of what was read at `now`: those resources of the batch that a key opens, the keys of its reservations, and the
-    /// enabled webhook endpoints.
+    /// The records that were read at `now`: those resources of the batch that a key opens, the keys of its reservations,
+    /// and the enabled webhook endpoints.
     pub fn new(
         now: Timestamp,
         opened_by_key: HashSet<ResourceId>,

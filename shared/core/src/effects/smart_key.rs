@@ -1,5 +1,5 @@
-//! The effect that issues a SmartKey when a reservation of a resource with a smart lock is committed, and revokes it when the
-//! reservation is cancelled.
+//! The effect that issues a SmartKey when a reservation of a resource with a smart lock is committed, and revokes it
+//! when the reservation is cancelled.
 
 use super::{
     records::SmartKey,

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use super::schema;
 use crate::engine::EventType;
 
-const DESCRIPTION: &str = "Every change of a reservation, and every depletion and restoration of a resource's stock, as \
-CloudEvents 1.0 in the binary mode of the Kafka binding: attributes are headers, and the value is the data, a snapshot \
-of the record after the change.\n\nEvents of one key arrive in the order of their versions (`ce_keyversion`) and may be \
-repeated: drop an event whose version is not higher than the last one of its key. A token lets its bearer act on the \
+const DESCRIPTION: &str = "Every change of a reservation, and every depletion and restoration of a resource's stock, \
+as CloudEvents 1.0 in the binary mode of the Kafka binding: attributes are headers, and the value is the data, a snapshot \
+of the record after the change.\n\nEvents of one key arrive in the order of their versions (`ce_keyversion`) and may \
+be repeated: drop an event whose version is not higher than the last one of its key. A token lets its bearer act on the \
 reservation, so everyone who can read the topic can do so.";
 
 /// The rules for changes of the format, as `docs/events/README.md` states them.
@@ -112,7 +112,11 @@ fn operations() -> Value {
         "publishEvents": operation("send", "events", "The relay publishes the events of the outbox."),
         "consumeEvents": operation("receive", "events", "The consumer applies the effects of events, each once."),
         "putAsideDeadLetters": operation("send", "deadLetters", "The consumer stores records that it can never apply."),
-        "tellOfStock": operation("send", "stockNotices", "Webhook endpoints are notified that stock was depleted or restored."),
+        "tellOfStock": operation(
+            "send",
+            "stockNotices",
+            "Webhook endpoints are notified that stock was depleted or restored.",
+        ),
     })
 }
 
@@ -161,7 +165,8 @@ fn message(kind: EventType) -> Value {
         "payload": reference(&format!("#/components/schemas/{payload}")),
         "bindings": {
             "kafka": {
-                // Wrapped in `allOf`: a bare reference matches two alternatives of the official schema, which refuses that.
+                // Wrapped in `allOf`: a bare reference matches two alternatives of the official schema, which refuses
+                // that.
                 "key": {"allOf": [reference(&format!("#/components/schemas/{key}"))]},
                 "bindingVersion": KAFKA_BINDINGS,
             },
@@ -198,7 +203,11 @@ fn dead_letter() -> Value {
                 "dlq_partition": whole_number("The partition of the original record."),
                 "dlq_offset": whole_number("The offset of the original record."),
                 "dlq_attempts": whole_number("The number of attempts to consume the record."),
-                "dlq_time": {"description": "The time at which the record became a dead letter.", "type": "string", "format": "date-time"},
+                "dlq_time": {
+                    "description": "The time at which the record became a dead letter.",
+                    "type": "string",
+                    "format": "date-time",
+                },
                 "dlq_omitted": whole_number(
                     "The size of the original value in bytes, if the value is absent because it is too large for \
                      this topic.",
@@ -228,7 +237,9 @@ fn stock_notice() -> Value {
             "properties": {
                 "webhook-id": {"description": "The id of the event, the same for every attempt.", "type": "string"},
                 "webhook-timestamp": {
-                    "description": "The time of the attempt, in seconds since 1970.", "type": "string", "pattern": "^[0-9]+$",
+                    "description": "The time of the attempt, in seconds since 1970.",
+                    "type": "string",
+                    "pattern": "^[0-9]+$",
                 },
                 "webhook-signature": {
                     "description": "One or more signatures, space-separated.", "type": "string", "pattern": "^v1",

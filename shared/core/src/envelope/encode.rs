@@ -16,8 +16,8 @@ pub fn record(event: &OutboxEvent, source: &str) -> Record {
         header("ce_keyversion", &event.version.to_string()),
         header("content-type", "application/json"),
     ];
-    // Twice: as an attribute of the event, which nothing changes, and as a header of the message, which a hop that passes the
-    // message on may replace with its own.
+    // Twice: as an attribute of the event, which nothing changes, and as a header of the message, which a hop that
+    // passes the message on may replace with its own.
     if let Some(trace) = event.trace {
         let traceparent = trace.traceparent();
         headers.push(header(CE_TRACEPARENT, traceparent.as_str()));

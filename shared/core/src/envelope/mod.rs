@@ -1,9 +1,9 @@
 //! The format of events: everything that encodes an event, decodes it or describes its bodies.
 //!
-//! `encode.rs` turns an [`OutboxEvent`] into a [`Record`], the form in which every event log carries it: `CloudEvents` 1.0 in
-//! the Kafka binding's binary mode. `record.rs` decodes a record into an [`Incoming`] event, or returns a
-//! [`Poison`] with the reason. `webhook_body.rs` and `stock_body.rs` encode the bodies of webhooks; `schema.rs` and
-//! `asyncapi.rs` describe all of them. Never: I/O, a clock, trust in the content of a record.
+//! `encode.rs` turns an [`OutboxEvent`] into a [`Record`], the form in which every event log carries it:
+//! `CloudEvents` 1.0 in the Kafka binding's binary mode. `record.rs` decodes a record into an [`Incoming`] event, or
+//! returns a [`Poison`] with the reason. `webhook_body.rs` and `stock_body.rs` encode the bodies of webhooks;
+//! `schema.rs` and `asyncapi.rs` describe all of them. Never: I/O, a clock, trust in the content of a record.
 
 pub mod asyncapi;
 mod encode;

@@ -1,8 +1,8 @@
 //! A record of the event log, and its decoding: `CloudEvents` 1.0 in the binary mode of the Kafka binding
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 //!
-//! Never: trust in the content of a record. A record that is not well-formed is a [`Poison`] with a reason. Next: `encode.rs`,
-//! which makes such records.
+//! Never: trust in the content of a record. A record that is not well-formed is a [`Poison`] with a reason. Next:
+//! `encode.rs`, which makes such records.
 
 use std::sync::Arc;
 
@@ -128,8 +128,8 @@ impl Record {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The trace of the request that caused the event: the message header, which the last sender wrote, else the attribute of
-    /// the event. An invalid header counts as missing.
+    /// The trace of the request that caused the event: the message header, which the last sender wrote, else the
+    /// attribute of the event. An invalid header counts as missing.
     pub fn trace(&self) -> Option<TraceContext> {
         [TRACEPARENT, CE_TRACEPARENT]
             .into_iter()

@@ -1,8 +1,9 @@
-//! The JSON Schemas of events: of the data, derived from the types that are serialised, and of the headers, which have no type.
+//! The JSON Schemas of events: of the data, derived from the types that are serialised, and of the headers, which
+//! have no type.
 //!
 //! The draft is 7, the default of AsyncAPI 3.0
-//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject>). Next: `asyncapi.rs`, which refers to the
-//! schemas.
+//! (<https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject>). Next: `asyncapi.rs`, which refers
+//! to the schemas.
 
 use std::collections::BTreeMap;
 
@@ -110,8 +111,8 @@ fn event_headers() -> Value {
                 "minLength": 1,
             },
             "ce_keyversion": {
-                "description": "The version of the reservation or resource, in decimal. Drop an event whose version is not \
-                    higher than that of the last event of its key.",
+                "description": "The version of the reservation or resource, in decimal. Drop an event whose version is \
+                    not higher than that of the last event of its key.",
                 "type": "string",
                 "pattern": "^[1-9][0-9]*$",
             },
@@ -123,8 +124,8 @@ fn event_headers() -> Value {
                 "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
             },
             "traceparent": {
-                "description": "The trace of the request that caused the event (W3C Trace Context); absent if no request \
-                    did, as for a hold that expired.",
+                "description": "The trace of the request that caused the event (W3C Trace Context); absent if no \
+                    request did, as for a hold that expired.",
                 "type": "string",
                 "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
             },

@@ -1,9 +1,9 @@
 //! Audits the event pipeline: compares the outbox with the event log, the inbox and the SmartKeys.
 //!
-//! I7 and I8: every published event is in the log, and the log has no other records; the first appearances of a key's events
-//! are in the order of their versions. I9: exactly the reservations that are committed and not cancelled have a valid
-//! SmartKey. Events that are still under way are counted and are no finding. Never: a change of anything. Next:
-//! `store/inbox.rs`.
+//! I7 and I8: every published event is in the log, and the log has no other records; the first appearances of a key's
+//! events are in the order of their versions. I9: exactly the reservations that are committed and not cancelled have
+//! a valid SmartKey. Events that are still under way are counted and are no finding. Never: a change of anything.
+//! Next: `store/inbox.rs`.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -76,8 +76,8 @@ impl EventsAudit {
         }
     }
 
-    /// I9: reports a mismatch if it was there before and after the outbox was read, and no event that is still to be applied
-    /// explains it.
+    /// I9: reports a mismatch if it was there before and after the outbox was read, and no event that is still to be
+    /// applied explains it.
     fn compare_keys(
         &mut self,
         outbox: &OutboxScan,
@@ -230,9 +230,9 @@ pub async fn audit(event_log: &EventLog, store: &Arc<dyn Database>) -> Result<Ev
     };
     let mut audit = EventsAudit::default();
     let mut outbox = OutboxScan::default();
-    // The order of reads matters, because events move on meanwhile. The outbox is read before the log, so that every event
-    // seen as published is in the log by the time the log is read; and the rest of the outbox is read after the log, so
-    // that every event in the log is known to be written.
+    // The order of reads matters, because events move on meanwhile. The outbox is read before the log, so that every
+    // event seen as published is in the log by the time the log is read; and the rest of the outbox is read after the
+    // log, so that every event in the log is known to be written.
     let mismatches_before = store.key_mismatches().await?;
     let kept_since = store.events_kept_since().await?;
     outbox.read(store, consumer, &mut audit).await?;
@@ -248,8 +248,8 @@ pub async fn audit(event_log: &EventLog, store: &Arc<dyn Database>) -> Result<Ev
     Ok(audit)
 }
 
-/// The events that the embedded consumer kept as dead letters. With a topic there are none to read, because there the log must
-/// have every published event.
+/// The events that the embedded consumer kept as dead letters. With a topic there are none to read, because there the
+/// log must have every published event.
 async fn dead_letters(event_log: &EventLog, store: &Arc<dyn Database>) -> Result<HashSet<Uuid>, StoreError> {
     let mut ids = HashSet::new();
     let mut after = 0;

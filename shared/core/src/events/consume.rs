@@ -1,9 +1,9 @@
 //! The consumer: applies records in order, each event once, and turns records that it cannot apply into dead letters.
 //!
-//! A batch is one transaction. If the database refuses a batch, the batch is bisected until the single record at fault is found
-//! (I10). If the database is unavailable, consumption stops at that record, and the caller retries from there. Never: a record
-//! that is passed over without an inbox row or a dead letter. Next: `store/inbox.rs` for the transaction, `effects/` for the
-//! consequences of an event.
+//! A batch is one transaction. If the database refuses a batch, the batch is bisected until the single record at
+//! fault is found (I10). If the database is unavailable, consumption stops at that record, and the caller retries
+//! from there. Never: a record that is passed over without an inbox row or a dead letter. Next: `store/inbox.rs` for
+//! the transaction, `effects/` for the consequences of an event.
 
 use std::sync::Arc;
 
@@ -98,8 +98,8 @@ impl Consumer {
         if applied.deliveries > 0 {
             self.deliveries.notify_one();
         }
-        // Dead letters come last. If storing them fails, the batch is retried and its events are recognised as duplicates;
-        // in the other order, a failure in between could pass over a record.
+        // Dead letters come last. If storing them fails, the batch is retried and its events are recognised as
+        // duplicates; in the other order, a failure in between could pass over a record.
         let end = stopped.as_ref().map_or(records.len(), |(at, _)| *at);
         poison.retain(|unfit| unfit.at < end);
         poison.sort_unstable_by_key(|unfit| unfit.at);
@@ -110,7 +110,8 @@ impl Consumer {
         }
     }
 
-    /// Applies events, and adds those that cannot be applied to `poison`. An error names the record at which it stopped.
+    /// Applies events, and adds those that cannot be applied to `poison`. An error names the record at which it
+    /// stopped.
     async fn apply(
         &self,
         events: &[(usize, Incoming)],
@@ -158,7 +159,8 @@ impl Consumer {
             let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
             tracing::error!(
                 topic = %origin.topic, partition = origin.partition, offset = origin.offset,
-                event_id = record.header("ce_id"), trace_id, reason, "an event cannot be applied and becomes a dead letter"
+                event_id = record.header("ce_id"), trace_id, reason,
+                "an event cannot be applied and becomes a dead letter"
             );
         }
         self.dead_letters

@@ -1,7 +1,7 @@
 //! The ports of dead letters: records that the consumer could not apply, each kept with the reason.
 //!
-//! The consumer needs a [`DeadLetterSink`]; operators list, replay and drop through a [`DeadLetterQueue`]. The embedded event
-//! log keeps dead letters in the database (`embedded.rs`), Kafka in a topic (`kafka/dead_letters.rs`).
+//! The consumer needs a [`DeadLetterSink`]; operators list, replay and drop through a [`DeadLetterQueue`]. The
+//! embedded event log keeps dead letters in the database (`embedded.rs`), Kafka in a topic (`kafka/dead_letters.rs`).
 
 use async_trait::async_trait;
 
@@ -36,8 +36,8 @@ pub trait DeadLetterSink: Send + Sync + 'static {
 /// Dead letters that an operator can list, replay and drop.
 #[async_trait]
 pub trait DeadLetterQueue: DeadLetterSink {
-    /// Returns at most `limit` dead letters that were neither replayed nor dropped, in the order of their ids, after `after`.
-    /// Cancel-safe.
+    /// Returns at most `limit` dead letters that were neither replayed nor dropped, in the order of their ids, after
+    /// `after`. Cancel-safe.
     async fn list(
         &self,
         after: Option<DeadLetterId>,
@@ -47,8 +47,8 @@ pub trait DeadLetterQueue: DeadLetterSink {
     /// Returns one dead letter. Cancel-safe.
     async fn get(&self, id: DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError>;
 
-    /// Delivers the record to its consumer again, and removes the dead letter. If the record still cannot be applied, it becomes
-    /// a new dead letter. Not cancel-safe: the record may be delivered and the dead letter remain.
+    /// Delivers the record to its consumer again, and removes the dead letter. If the record still cannot be applied,
+    /// it becomes a new dead letter. Not cancel-safe: the record may be delivered and the dead letter remain.
     async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError>;
 
     /// Removes a dead letter without delivering it.

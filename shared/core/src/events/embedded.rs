@@ -1,7 +1,7 @@
 //! The event log of a process without Kafka: the relay passes events from the outbox directly to a consumer.
 //!
-//! An event counts as published only after the consumer's commit, so it is delivered at least once here too. Records that
-//! cannot be applied are stored in a table of the database.
+//! An event counts as published only after the consumer's commit, so it is delivered at least once here too. Records
+//! that cannot be applied are stored in a table of the database.
 
 use std::sync::Arc;
 

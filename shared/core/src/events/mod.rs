@@ -1,9 +1,9 @@
 //! The event pipeline: from the outbox to the event log, and from there to the effects of events.
 //!
-//! `relay/` publishes the outbox through a [`Publisher`]; `consume.rs` applies the records that the log delivers. The log is
-//! Kafka (`kafka/`), or there is none: then the embedded publisher passes events to a consumer in the same process, still
-//! through the outbox and at least once. `audit.rs` compares the stages with each other. Never: a change of resources or
-//! reservations. Next: `relay/`.
+//! `relay/` publishes the outbox through a [`Publisher`]; `consume.rs` applies the records that the log delivers. The
+//! log is Kafka (`kafka/`), or there is none: then the embedded publisher passes events to a consumer in the same
+//! process, still through the outbox and at least once. `audit.rs` compares the stages with each other. Never: a
+//! change of resources or reservations. Next: `relay/`.
 
 pub mod audit;
 pub mod consume;
@@ -22,8 +22,8 @@ use crate::envelope::OutboxEvent;
 /// The reason why an event was not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The event log is unavailable, or did not answer in time. The event may have arrived all the same. Other events would fail
-    /// too.
+    /// The event log is unavailable, or did not answer in time. The event may have arrived all the same. Other events
+    /// would fail too.
     #[error("the event log is unavailable: {0}")]
     Unavailable(String),
     /// The event log refuses this event, and would accept others.
@@ -37,9 +37,10 @@ pub enum PublishError {
 /// The producer side of an event log.
 #[async_trait]
 pub trait Publisher: Send + Sync + 'static {
-    /// Publishes events, and returns a result for each, in their order. `Ok` means that the log has stored the event durably.
+    /// Publishes events, and returns a result for each, in their order. `Ok` means that the log has stored the event
+    /// durably.
     ///
-    /// An event is sent only after the event before it of the same key was acknowledged. If the future is dropped, events
-    /// that were sent may have arrived; the relay publishes them again.
+    /// An event is sent only after the event before it of the same key was acknowledged. If the future is dropped,
+    /// events that were sent may have arrived; the relay publishes them again.
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>>;
 }

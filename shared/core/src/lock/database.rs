@@ -1,12 +1,13 @@
-//! A lock as a lease in the database of the reservations, like ShedLock's JDBC provider: a row with the holder of a name and the
-//! end of its lease.
+//! A lock as a lease in the database of the reservations, like ShedLock's JDBC provider: a row with the holder of a
+//! name and the end of its lease.
 //!
-//! *Guaranteed*: one holder at a time; fencing numbers that grow strictly, even if the row was deleted by hand; grants that
-//! survive a crash of the database like every commit. The clock of the database is the only one, so wrong clocks of clients do
-//! no harm. *Not guaranteed*: that the holder still holds the lock when it acts. ShedLock's README says of lock-at-most-for that
-//! it must be "significantly larger" than the duration of the task, since after it "the resulting behavior may be
-//! unpredictable (more than one process will effectively hold the lock)" (<https://github.com/lukas-krecan/ShedLock>). Nor does
-//! a lease survive lost commits: a replica that is promoted without the last ones grants the lock again.
+//! *Guaranteed*: one holder at a time; fencing numbers that grow strictly, even if the row was deleted by hand;
+//! grants that survive a crash of the database like every commit. The clock of the database is the only one, so wrong
+//! clocks of clients do no harm. *Not guaranteed*: that the holder still holds the lock when it acts. ShedLock's
+//! README says of lock-at-most-for that it must be "significantly larger" than the duration of the task, since after
+//! it "the resulting behavior may be unpredictable (more than one process will effectively hold the lock)"
+//! (<https://github.com/lukas-krecan/ShedLock>). Nor does a lease survive lost commits: a replica that is promoted
+//! without the last ones grants the lock again.
 //!
 //! Never: SQL. Next: `store/leases.rs` for the rows, and the relay, which divides its shards by rows of the same table.
 
@@ -77,8 +78,8 @@ impl DistributedLock for DatabaseLock {
 }
 
 impl DatabaseLock {
-    /// Runs a transaction in a task of its own, because a transaction that the caller cancelled half-way would occupy its
-    /// connection until the database noticed.
+    /// Runs a transaction in a task of its own, because a transaction that the caller cancelled half-way would occupy
+    /// its connection until the database noticed.
     async fn in_own_task<T, Transaction>(
         &self,
         name: &LockName,

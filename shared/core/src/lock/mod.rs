@@ -1,14 +1,15 @@
-//! Distributed locks: the port [`DistributedLock`], and two widely used implementations, a lease in the database and Redlock over
-//! Redis nodes.
+//! Distributed locks: the port [`DistributedLock`], and two widely used implementations, a lease in the database and
+//! Redlock over Redis nodes.
 //!
-//! **A lock is an optimisation (I11).** It expires, so that a dead holder does not block others for ever. Hence a holder that
-//! only paused (a stopped process, a swapped-out page, a slow network) may continue while another one holds the lock. No lock
-//! that expires can prevent that (Martin Kleppmann, "How to do distributed locking",
-//! <https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>): the locked resource itself must refuse late
-//! writes, by the fencing number of a [`Grant`] or, as this store does, by the version that a write was decided on.
+//! **A lock is an optimisation (I11).** It expires, so that a dead holder does not block others for ever. Hence a
+//! holder that only paused (a stopped process, a swapped-out page, a slow network) may continue while another one
+//! holds the lock. No lock that expires can prevent that (Martin Kleppmann, "How to do distributed locking",
+//! <https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>): the locked resource itself must
+//! refuse late writes, by the fencing number of a [`Grant`] or, as this store does, by the version that a write was
+//! decided on.
 //!
-//! Never: correctness that rests on a lock. Next: `database.rs` and `redlock/` for the guarantees of each, `waiting.rs` for how
-//! commands wait for locks, `conformance.rs` for the tests of both.
+//! Never: correctness that rests on a lock. Next: `database.rs` and `redlock/` for the guarantees of each,
+//! `waiting.rs` for how commands wait for locks, `conformance.rs` for the tests of both.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -120,14 +121,14 @@ impl Grant {
         &self.name
     }
 
-    /// The fencing number: higher than that of every earlier grant of this name. A resource that holders write to can refuse a
-    /// number lower than the highest it has seen. That, and not the lock, is what stops a late holder.
+    /// The fencing number: higher than that of every earlier grant of this name. A resource that holders write to can
+    /// refuse a number lower than the highest it has seen. That, and not the lock, is what stops a late holder.
     pub fn fencing(&self) -> u64 {
         self.fencing
     }
 
-    /// Whether the lock is still held, as far as this process can know: within the lease, less an allowance for clocks that run at
-    /// different speeds. The answer may be out of date when the next statement runs.
+    /// Whether the lock is still held, as far as this process can know: within the lease, less an allowance for
+    /// clocks that run at different speeds. The answer may be out of date when the next statement runs.
     pub fn is_valid(&self) -> bool {
         Instant::now() < self.valid_until
     }
@@ -138,8 +139,8 @@ impl Grant {
     }
 }
 
-/// The instant until which a lease that was requested at `requested` certainly lasts. Clocks may differ in speed by one per cent,
-/// and Redis expires keys on whole milliseconds (the allowance of the Redlock description).
+/// The instant until which a lease that was requested at `requested` certainly lasts. Clocks may differ in speed by
+/// one per cent, and Redis expires keys on whole milliseconds (the allowance of the Redlock description).
 fn valid_until(requested: Instant, lease: Duration) -> Instant {
     let drift = lease / 100 + Duration::from_millis(2);
     requested + lease.saturating_sub(drift)
@@ -182,17 +183,18 @@ pub enum LockError {
 
 /// A lock that one process at a time can hold, among all that use the same database or the same Redis nodes.
 ///
-/// Every implementation promises (`conformance.rs`), while all clocks run at about the same speed and no state is lost: no other
-/// holder is granted a name between a grant and its release or the end of its lease, whichever is earlier; the fencing numbers
-/// of a name grow strictly; only the grant that holds a name can extend or release it; a dead holder blocks others no longer
-/// than its lease. No implementation promises that a holder still holds the lock when it acts. None is re-entrant or fair.
+/// Every implementation promises (`conformance.rs`), while all clocks run at about the same speed and no state is
+/// lost: no other holder is granted a name between a grant and its release or the end of its lease, whichever is
+/// earlier; the fencing numbers of a name grow strictly; only the grant that holds a name can extend or release it; a
+/// dead holder blocks others no longer than its lease. No implementation promises that a holder still holds the lock
+/// when it acts. None is re-entrant or fair.
 #[async_trait]
 pub trait DistributedLock: Send + Sync + 'static {
     /// The kind of lock.
     fn kind(&self) -> LockKind;
 
-    /// Takes a name for `lease` (ShedLock's lock-at-most-for), without waiting. `None` if another holder has it. Cancel-safe: a
-    /// lock that was taken by a cancelled call expires with its lease.
+    /// Takes a name for `lease` (ShedLock's lock-at-most-for), without waiting. `None` if another holder has it.
+    /// Cancel-safe: a lock that was taken by a cancelled call expires with its lease.
     ///
     /// # Errors
     /// The state of the lock is unknown. The lock is not granted then.
@@ -204,8 +206,9 @@ pub trait DistributedLock: Send + Sync + 'static {
     /// The state of the lock is unknown. It lasts at least as long as before.
     async fn extend(&self, grant: &mut Grant, lease: Duration) -> Result<bool, LockError>;
 
-    /// Releases a grant, but no earlier than after it was held for `at_least` (ShedLock's lock-at-least-for, which keeps holders
-    /// whose clocks differ from doing the same work one after the other). Returns whether it was still held.
+    /// Releases a grant, but no earlier than after it was held for `at_least` (ShedLock's lock-at-least-for, which
+    /// keeps holders whose clocks differ from doing the same work one after the other). Returns whether it was still
+    /// held.
     ///
     /// # Errors
     /// The state of the lock is unknown. It expires with its lease.

@@ -20,8 +20,8 @@ pub struct LockOptions {
 /// The nodes of a Redlock, and how long each is waited for.
 #[derive(Clone)]
 pub struct RedlockOptions {
-    /// Independent nodes: none is a replica of another. Use an odd number, since a fourth node tolerates no more failures than
-    /// three do.
+    /// Independent nodes: none is a replica of another. Use an odd number, since a fourth node tolerates no more
+    /// failures than three do.
     pub urls: Vec<String>,
     /// The time-out of a call to a node, including the connection. Much shorter than any lease.
     pub node_timeout: Duration,

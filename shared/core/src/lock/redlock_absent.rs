@@ -1,7 +1,7 @@
 //! Stands in for Redlock in builds without the feature `redis`.
 //!
-//! `config` refuses `BESPEAK_REDIS_URLS`, and with it the strategy `redlock`, in such a build. If a program asks for the lock
-//! all the same, no node answers, so the lock is never granted.
+//! `config` refuses `BESPEAK_REDIS_URLS`, and with it the strategy `redlock`, in such a build. If a program asks for
+//! the lock all the same, no node answers, so the lock is never granted.
 
 use std::time::Duration;
 

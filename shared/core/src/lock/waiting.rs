@@ -78,8 +78,8 @@ impl Locks {
         LockCounts { attempts, waited, timed_out, failed, lost }
     }
 
-    /// Takes all of these locks, or none. They are taken in the order of their names, so that no two commands wait for each other.
-    /// Cancel-safe: locks that a cancelled call has taken expire with their leases.
+    /// Takes all of these locks, or none. They are taken in the order of their names, so that no two commands wait
+    /// for each other. Cancel-safe: locks that a cancelled call has taken expire with their leases.
     ///
     /// # Errors
     /// A lock cannot be taken in time, or its state is unknown. No lock is held then.
@@ -177,8 +177,8 @@ impl HeldLocks<'_> {
         &self.grants
     }
 
-    /// Runs `work`, and extends the locks whenever a third of their lease has passed. The work is not stopped when a lock is
-    /// lost, since it may be half done; the store must refuse its late writes.
+    /// Runs `work`, and extends the locks whenever a third of their lease has passed. The work is not stopped when a
+    /// lock is lost, since it may be half done; the store must refuse its late writes.
     pub async fn kept_while<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         let pause = self.locks.lease / 3;

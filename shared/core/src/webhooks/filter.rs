@@ -5,8 +5,8 @@ use std::fmt;
 use crate::engine::{EventType, Violation};
 
 /// Patterns of event types: CloudEvents types (`bespeak.stock.depleted.v1`), or prefixes of them that end in `*`
-/// (`bespeak.stock.*`). Without a pattern every event matches. A pattern must match a known type; a prefix also matches types
-/// that are added later.
+/// (`bespeak.stock.*`). Without a pattern every event matches. A pattern must match a known type; a prefix also
+/// matches types that are added later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// The sorted, distinct patterns, separated by spaces, as they are stored.

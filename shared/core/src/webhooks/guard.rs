@@ -1,9 +1,9 @@
-//! The addresses that deliveries never go to, so that a client that may create endpoints cannot reach hosts that only this
-//! machine can reach (SSRF).
+//! The addresses that deliveries never go to, so that a client that may create endpoints cannot reach hosts that only
+//! this machine can reach (SSRF).
 //!
-//! The check applies to the address of the connection, after names are resolved: a name that was harmless when the endpoint was
-//! created may resolve to another address by now. The ranges are those of the IANA's special-purpose registries
-//! (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
+//! The check applies to the address of the connection, after names are resolved: a name that was harmless when the
+//! endpoint was created may resolve to another address by now. The ranges are those of the IANA's special-purpose
+//! registries (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
 //! <https://www.iana.org/assignments/iana-ipv6-special-registry>).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,7 +29,8 @@ const V4: [(Ipv4Addr, u32, &str); 17] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
 ];
 
-/// Forbidden IPv6 networks within the global unicast addresses (2000::/3). Everything outside of these is forbidden anyway.
+/// Forbidden IPv6 networks within the global unicast addresses (2000::/3). Everything outside of these is forbidden
+/// anyway.
 const V6: [(Ipv6Addr, u32, &str); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "reserved for protocols"),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "for documentation"),
@@ -87,7 +88,8 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
     (!global).then_some("reserved")
 }
 
-/// The IPv4 address embedded in an IPv6 address: mapped (`::ffff:0:0/96`), of NAT64 (`64:ff9b::/96`), of 6to4 (`2002::/16`).
+/// The IPv4 address embedded in an IPv6 address: mapped (`::ffff:0:0/96`), of NAT64 (`64:ff9b::/96`), of 6to4
+/// (`2002::/16`).
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return Some(mapped);

@@ -1,9 +1,9 @@
-//! Webhook endpoints and deliveries as records: ids, filters, secrets, forbidden addresses, and how an endpoint changes. Signatures
-//! follow Standard Webhooks
+//! Webhook endpoints and deliveries as records: ids, filters, secrets, forbidden addresses, and how an endpoint
+//! changes. Signatures follow Standard Webhooks
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 //!
-//! Never: I/O, a clock, SQL, the content of an event. Next: `records.rs` for the records, `guard.rs` for the addresses that
-//! deliveries never go to; [`crate::delivery`] sends the deliveries.
+//! Never: I/O, a clock, SQL, the content of an event. Next: `records.rs` for the records, `guard.rs` for the
+//! addresses that deliveries never go to; [`crate::delivery`] sends the deliveries.
 
 mod filter;
 mod guard;

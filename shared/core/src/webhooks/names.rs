@@ -1,4 +1,5 @@
-//! Ids of endpoints and deliveries, and the URL of an endpoint: parsed once, where a request or the configuration is read.
+//! Ids of endpoints and deliveries, and the URL of an endpoint: parsed once, where a request or the configuration is
+//! read.
 
 use std::{fmt, sync::Arc};
 
@@ -13,8 +14,8 @@ use crate::engine::Violation;
 pub struct EndpointId(Uuid);
 
 impl EndpointId {
-    /// The id of the endpoint that the configuration names. It is constant, so that a restart finds the endpoint: a UUID of
-    /// version 8 (RFC 9562), whose bits are free.
+    /// The id of the endpoint that the configuration names. It is constant, so that a restart finds the endpoint: a
+    /// UUID of version 8 (RFC 9562), whose bits are free.
     pub const ENVIRONMENT: Self = Self(Uuid::from_u128(0x6265_7370_6561_8b00_8000_0000_0000_0001));
 
     /// Wraps a UUID that was drawn or read elsewhere.
@@ -62,8 +63,8 @@ impl DeliveryId {
     }
 }
 
-/// The URL of an endpoint: absolute, http or https, without user or password, at most 2048 characters. `guard.rs` decides
-/// whether its host may be connected to.
+/// The URL of an endpoint: absolute, http or https, without user or password, at most 2048 characters. `guard.rs`
+/// decides whether its host may be connected to.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointUrl(Arc<Url>);
 
@@ -71,7 +72,8 @@ impl EndpointUrl {
     /// The longest URL, in characters (all of them ASCII).
     pub const LENGTH_MAX: usize = 2_048;
 
-    /// Parses a URL by the URL standard: a host in an unusual notation (`http://0x7f.1`) becomes the address that it denotes.
+    /// Parses a URL by the URL standard: a host in an unusual notation (`http://0x7f.1`) becomes the address that it
+    /// denotes.
     pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
         let wrong = |problem: &str| Violation::new(field, problem);
         let url = Url::parse(text)

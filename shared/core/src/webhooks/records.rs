@@ -1,4 +1,5 @@
-//! Endpoints and deliveries as the database stores them, and how an endpoint changes: rules without I/O, shared by all back ends.
+//! Endpoints and deliveries as the database stores them, and how an endpoint changes: rules without I/O, shared by
+//! all back ends.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use crate::engine::Timestamp;
 const NOT_CONFIGURED: &str = "BESPEAK_WEBHOOK_URL is not set";
 /// The reason that is stored while an endpoint is being deleted.
 pub(crate) const DELETED: &str = "it is being deleted";
-/// The time in which the previous secret of the configuration still signs beside the new one, for receivers that were started
-/// with it.
+/// The time in which the previous secret of the configuration still signs beside the new one, for receivers that were
+/// started with it.
 const ENVIRONMENT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The creator of an endpoint.
@@ -182,8 +183,8 @@ impl Endpoint {
         self.previous = (until > now).then_some(PreviousSecret { secret: last, until });
     }
 
-    /// The endpoint of the configuration as it must be stored; `None` if it is stored so already. An endpoint that was disabled
-    /// by a 410 or by an operator stays disabled until its URL changes.
+    /// The endpoint of the configuration as it must be stored; `None` if it is stored so already. An endpoint that
+    /// was disabled by a 410 or by an operator stays disabled until its URL changes.
     pub(crate) fn configured(
         stored: Option<Self>,
         wanted: Option<&Configured>,

@@ -9,8 +9,8 @@ use crate::engine::{Timestamp, Violation};
 
 const PREFIX: &str = "whsec_";
 
-/// The secret that an endpoint shares with this service: `whsec_` and the base64 of 24 to 64 random bytes, as Standard Webhooks
-/// specifies. It is shown once, to the client that created the endpoint, and never in a log.
+/// The secret that an endpoint shares with this service: `whsec_` and the base64 of 24 to 64 random bytes, as
+/// Standard Webhooks specifies. It is shown once, to the client that created the endpoint, and never in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
@@ -46,7 +46,8 @@ impl Secret {
 
     /// Signs a message that is sent at `at`: `v1,` and the base64 of an HMAC-SHA256.
     pub fn sign(&self, message_id: &str, at: Timestamp, body: &str) -> String {
-        // Cannot fail: errors are an invalid base64 key, but this key is bytes, and an invalid UTF-8 body, but this is a `str`.
+        // Cannot fail: errors are an invalid base64 key, but this key is bytes, and an invalid UTF-8 body, but this
+        // is a `str`.
         Webhook::from_bytes(self.key.clone())
             .and_then(|webhook| webhook.sign(message_id, at.as_second(), body.as_bytes()))
             .unwrap_or_default()

@@ -191,7 +191,7 @@ fn two_requests_of_one_key_in_one_batch_make_one_reservation() {
 }
 
 #[test]
-fn what_a_reservation_carries_is_in_its_event() {
+fn an_event_carries_the_data_of_its_reservation() {
     let limits = Limits::default();
     let mut command = reserve("k", &[("room", 1)]);
     command.holder = Some(Holder::new("ann").expect("valid"));

@@ -6,7 +6,7 @@ const DRAWN: NonZeroU64 = NonZeroU64::MIN;
 const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
-fn what_is_read_is_written_again() {
+fn a_parsed_traceparent_is_written_unchanged() {
     let context = TraceContext::parse(GIVEN).unwrap();
     assert_eq!(context.traceparent().as_str(), GIVEN);
     assert_eq!(context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -31,7 +31,7 @@ fn a_later_version_is_read_as_far_as_it_is_known() {
 }
 
 #[test]
-fn what_is_malformed_is_none() {
+fn malformed_traceparents_are_rejected() {
     let upper = GIVEN.to_uppercase();
     for text in [
         "",
@@ -72,7 +72,7 @@ fn x_rays_header_is_the_same_trace() {
 }
 
 #[test]
-fn what_is_no_header_of_x_ray_is_none() {
+fn malformed_headers_of_x_ray_are_rejected() {
     for text in [
         "",
         "Root=",

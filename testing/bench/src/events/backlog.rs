@@ -1,6 +1,6 @@
 //! The events that are drained and consumed: those of 100,000 committed reservations, as the engine writes them.
 //!
-//! Written once, through the store; each measurement copies what it needs into a database of its own.
+//! They are written once, through the store. Each measurement copies the rows that it needs into its own database.
 
 use bespeak::{
     engine::{
@@ -16,31 +16,31 @@ use bespeak::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::migrated;
+use super::tables::migrated;
 use crate::{Error, client::random_key, mysql::Database};
 
-/// Reservations, each with the event of its hold and that of its commit.
+/// The number of reservations. Each has two events, one for its hold and one for its commit.
 pub(super) const RESERVATIONS: usize = 100_000;
-/// Events.
+/// The number of events.
 pub(super) const EVENTS: u64 = 2 * RESERVATIONS as u64;
-/// What they reserve; a SmartKey opens each.
+/// The number of reserved resources. Each is opened by a SmartKey.
 const RESOURCES: usize = 1_000;
-/// A hold is committed after so many others were made: near enough that mostly both of its events are in one batch of the
-/// relay, where the second waits for the first.
-const APART: usize = 500;
-/// What is copied of an event.
+/// The number of holds before the first of them is committed. It is small enough that usually both events of
+/// a reservation are in one batch of the relay, where the second waits for the first.
+const HOLDS_BEFORE_COMMIT: usize = 500;
+/// The columns of an event that are copied.
 const COLUMNS: &str = "event_id, shard, event_key, key_version, type, payload, created_at";
-/// Longer ago than published events are kept by default, in microseconds.
+/// An age in microseconds that is greater than the default retention of published events.
 const LONG_AGO_MICROS: u64 = 25 * 3_600_000_000;
 
-/// A database with the events, none of them published.
+/// A database with the events, all of them unpublished.
 pub(crate) struct Backlog {
     name: String,
     payload_bytes: String,
 }
 
 impl Backlog {
-    /// Writes it.
+    /// Writes the events through the store.
     pub(crate) async fn write(database: &Database) -> Result<Self, Error> {
         let (name, store) = migrated(database).await?;
         let ids = (0..RESOURCES)
@@ -52,8 +52,8 @@ impl Backlog {
             fulfilment: Some(Fulfilment::SmartKey),
         };
         accepted(&store, ids.iter().map(|id| Command::Define(define(id))).collect()).await?;
-        for first in (0..RESERVATIONS).step_by(APART) {
-            let numbers = first..(first + APART).min(RESERVATIONS);
+        for first in (0..RESERVATIONS).step_by(HOLDS_BEFORE_COMMIT) {
+            let numbers = first..(first + HOLDS_BEFORE_COMMIT).min(RESERVATIONS);
             let holds = numbers.map(|n| hold(&ids[n % RESOURCES], n)).collect::<Result<Vec<_>, _>>()?;
             let commits = holds.iter().map(|hold| Command::Commit(hold.token)).collect();
             accepted(&store, holds.into_iter().map(Command::Reserve).collect()).await?;
@@ -65,15 +65,15 @@ impl Backlog {
         Ok(Self { name, payload_bytes })
     }
 
-    /// What the events are, for the report.
+    /// A description of the events, for the report.
     pub(super) fn describe(&self) -> String {
         format!(
-            "a hold and its commit of each token, {APART} events apart, data of {} bytes",
+            "a hold and a commit for each token, {HOLDS_BEFORE_COMMIT} events apart, {} bytes of data each on average",
             self.payload_bytes
         )
     }
 
-    /// Copies the first of the events into the outbox of a database, where they wait for a relay.
+    /// Copies the oldest events into the outbox of a database, unpublished.
     pub(crate) async fn copy(&self, database: &Database, to: &str, events: u64) -> Result<(), Error> {
         let Self { name, .. } = self;
         let copy = format!(
@@ -82,7 +82,7 @@ impl Backlog {
         database.run(copy).await
     }
 
-    /// Copies all of the events into the outbox of a database, as published so long ago that they wait to be purged.
+    /// Copies all events into the outbox of a database, with publication times so old that they are due to be purged.
     pub(super) async fn copy_published(&self, database: &Database, to: &str) -> Result<(), Error> {
         let Self { name, .. } = self;
         let copy = format!(
@@ -92,13 +92,13 @@ impl Backlog {
         database.run(copy).await
     }
 
-    /// Copies the resources.
+    /// Copies the resources into a database.
     pub(crate) async fn copy_resources(&self, database: &Database, to: &str) -> Result<(), Error> {
         let Self { name, .. } = self;
         database.run(format!("INSERT INTO {to}.resources SELECT * FROM {name}.resources")).await
     }
 
-    /// The events.
+    /// All events.
     pub(super) async fn events(&self, database: &Database) -> Result<Vec<OutboxEvent>, Error> {
         let store = MysqlStore::new(&database.url(&self.name, None)?, MysqlOptions::default())?;
         let shards: Vec<u8> = (0..64).collect();
@@ -107,7 +107,7 @@ impl Backlog {
         if events.len() as u64 == EVENTS { Ok(events) } else { Err("the backlog is not complete".into()) }
     }
 
-    /// Those of the commits: one of each token.
+    /// The events of the commits: one for each token.
     pub(crate) async fn commits(&self, database: &Database) -> Result<Vec<OutboxEvent>, Error> {
         let mut events = self.events(database).await?;
         events.retain(|event| event.kind == EventType::Committed.as_str());
@@ -115,12 +115,13 @@ impl Backlog {
     }
 }
 
+/// Executes commands, all of which must be accepted.
 async fn accepted(store: &MysqlStore, commands: Vec<Command>) -> Result<(), Error> {
     let executed = store.execute(&commands, CommitMode::Commit).await?;
     if executed.outcomes.iter().all(Result::is_ok) { Ok(()) } else { Err("a command was refused".into()) }
 }
 
-/// A hold as a shop would make it, with its customer and its order.
+/// A hold with a holder and metadata, as a shop would make it.
 fn hold(id: &ResourceId, n: usize) -> Result<Reserve, Error> {
     let limits = Limits::default();
     let item = Item { resource_id: id.clone(), quantity: Quantity::new("quantity", 1)? };

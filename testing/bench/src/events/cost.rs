@@ -1,41 +1,44 @@
-//! What a relay at work costs those who reserve.
+//! The effect of a working relay on reservations.
 
 use std::time::Duration;
 
 use bespeak_lab::load::{OpenLoop, Summary, open_loop, thousands};
 use tempfile::TempDir;
 
-use super::{Broker, count, url};
+use super::{
+    broker::{Broker, url},
+    tables::count,
+};
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     chart::Chart,
     client::{define, hold_request, load, only},
     mysql::Database,
-    report::{Section, median, verdict},
+    report::{Section, count_of, median, verdict},
     server::Server,
 };
 
-/// The fixed rate.
+/// The rate of the open loop.
 const HOLDS_PER_SECOND: u32 = 5_000;
 const CONNECTIONS: usize = 256;
 
-/// How holds come.
+/// The arrival of holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Crowd {
     /// At a fixed rate.
     Open,
-    /// As fast as they are answered.
+    /// Each connection sends the next hold after the response to the last one.
     Closed,
 }
 
-/// What was measured in the rounds, without a relay and with one.
+/// The figures of all rounds, without a relay or with one.
 #[derive(Default)]
 struct Rounds {
     rates: Vec<f64>,
     p50s: Vec<f64>,
     p99s: Vec<f64>,
-    waiting: Vec<f64>,
+    unpublished: Vec<f64>,
 }
 
 pub(crate) async fn cost(bench: &Bench, database: &Database) -> Result<Section, Error> {
@@ -57,23 +60,25 @@ pub(crate) async fn cost(bench: &Bench, database: &Database) -> Result<Section, 
     let rate = of(&fixed, |rounds| &rounds.rates);
     let most = of(&saturated, |rounds| &rounds.rates);
     Ok(Section {
-        title: "Events: what the relay costs those who reserve",
+        title: "Events: the cost of the relay for reservations",
         what: format!(
-            "POST /api/v1/reserve on one hot resource, {CONNECTIONS} connections, BESPEAK_RELAY off and on in alternation, \
-             BESPEAK_CONSUMER=off, a fresh database and topic each time. Server, relay, database, broker and load generator \
-             share {} cores: with the relay on, the broker's work and the database's for the relay are taken from the same \
-             cores, which machines of their own would spare the server. Response times of the open loop count from when a \
-             request should have been sent. Waiting are the events that are not published when the last hold is answered.",
+            "POST /api/v1/reserve on one hot resource, {CONNECTIONS} connections, BESPEAK_RELAY off and on in \
+             alternation, BESPEAK_CONSUMER=off, a new database and topic each time. Server, relay, database, \
+             broker and load generator share {} cores. With the relay on, the broker and the database's work for \
+             the relay also run on these cores, which would not be so on separate machines. Response times of the \
+             open loop are counted from the scheduled time of a request. Unpublished events are counted when the \
+             last hold has been answered.",
             std::thread::available_parallelism()?
         ),
-        header: vec!["holds", "relay", "holds/s", "p50 ms", "p99 ms", "events waiting at the end"],
+        header: vec!["holds", "relay", "holds/s", "p50 ms", "p99 ms", "unpublished events at the end"],
         rows,
         verdict: format!(
-            "At the fixed rate, pair by pair, with the relay on: p50 {p50:.2} times, p99 {p99:.2} times, achieved rate \
-             {rate:.2} times that without. At saturation: {most:.2} times the holds/s.\n\n{}",
+            "Ratios with and without the relay, pair by pair: at the fixed rate p50 {p50:.2}, p99 {p99:.2}, \
+             achieved rate {rate:.2}; at saturation {most:.2} of the holds/s.\n\n{}",
             verdict(
                 p50 < 1.2 && rate > 0.8,
-                "at the fixed rate the relay costs under 20 % (p50 under 1.2 times, achieved rate over 0.8 times that without)"
+                "at the fixed rate a cost under 20 % (p50 under 1.2 times, achieved rate over 0.8 times that \
+                 without the relay)"
             )
         ),
         chart: Some(Chart {
@@ -94,11 +99,11 @@ fn row(crowd: &str, relay: &str, rounds: &Rounds) -> Vec<String> {
         thousands(median(rounds.rates.clone())),
         ms(&rounds.p50s),
         ms(&rounds.p99s),
-        if relay == "on" { thousands(median(rounds.waiting.clone())) } else { "all".to_owned() },
+        if relay == "on" { thousands(median(rounds.unpublished.clone())) } else { "all".to_owned() },
     ]
 }
 
-/// Without a relay and with one, in turn; each goes first as often as the other.
+/// Measures without a relay and with one in turn. Each goes first in every second round.
 async fn alternating(
     bench: &Bench,
     database: &Database,
@@ -108,17 +113,18 @@ async fn alternating(
     let mut rounds = [Rounds::default(), Rounds::default()];
     for number in 0..bench.rounds {
         for on in [number % 2 == 1, number % 2 == 0] {
-            let (summary, waiting) = measured(bench, database, broker, crowd, on).await?;
+            let (summary, unpublished) = measured(bench, database, broker, crowd, on).await?;
             let of = &mut rounds[usize::from(on)];
             of.rates.push(summary.requests_per_second);
             of.p50s.push(summary.p50_ms);
             of.p99s.push(summary.p99_ms);
-            of.waiting.push(waiting);
+            of.unpublished.push(unpublished);
         }
     }
     Ok(rounds)
 }
 
+/// Measures one crowd, and returns its summary and the number of unpublished events at the end.
 async fn measured(
     bench: &Bench,
     database: &Database,
@@ -150,9 +156,9 @@ async fn measured(
             open_loop(&target, &load, hold_request("hot".into())).await?.summary()
         }
     };
-    let waiting = count(database, &format!("{name}.outbox WHERE published_at IS NULL")).await?;
+    let unpublished = count(database, &format!("{name}.outbox WHERE published_at IS NULL")).await?;
     only(&summary, "200")?;
     drop(server);
     database.drop(&name).await?;
-    Ok((summary, super::drain::count_of(waiting)))
+    Ok((summary, count_of(unpublished)))
 }

@@ -1,9 +1,6 @@
-//! How fast a relay drains an outbox.
+//! The rate at which a relay drains an outbox.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bespeak::{
     events::{
@@ -16,29 +13,30 @@ use bespeak::{
 use bespeak_lab::load::thousands;
 
 use super::{
-    Backlog, Broker, SOURCE,
-    backlog::EVENTS,
-    migrated, plain,
+    backlog::{Backlog, EVENTS},
+    broker::{Broker, SOURCE},
+    plain,
+    tables::migrated,
     timed::{TimedOutbox, TimedPublisher},
     watch::Watch,
 };
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     chart::Chart,
     mysql::Database,
-    report::{Section, median, verdict},
+    report::{Section, count_of, median, per_second, percent, verdict},
 };
 
-/// Published events that wait to be purged: copies of the backlog.
+/// The published events that are due to be purged, in copies of the backlog.
 const PUBLISHED_COPIES: u64 = 5;
-/// What is drained beside them.
-const BESIDE: u64 = 50_000;
+/// The number of unpublished events beside them.
+const UNPUBLISHED: u64 = 50_000;
 
-/// How a relay drained an outbox.
+/// The figures of a relay that has drained an outbox.
 struct Drained {
     events_per_second: f64,
-    /// Parts of its time, 0 to 1.
+    /// The shares of its time, between 0 and 1.
     reading: f64,
     publishing: f64,
     marking: f64,
@@ -50,7 +48,7 @@ pub(crate) async fn drain(bench: &Bench, database: &Database, backlog: &Backlog)
     for _ in 0..bench.rounds {
         let (name, store) = migrated(database).await?;
         backlog.copy(database, &name, EVENTS).await?;
-        database.settle().await?;
+        database.wait_for_flush().await?;
         let drained = drained(&broker, store.clone(), EVENTS).await?;
         store.close().await;
         database.drop(&name).await?;
@@ -62,7 +60,7 @@ pub(crate) async fn drain(bench: &Bench, database: &Database, backlog: &Backlog)
         let events = backlog.events(database).await?;
         let records = events.iter().map(|event| bespeak::envelope::record(event, SOURCE)).collect();
         drop(events);
-        let topic = broker.topic_made().await?;
+        let topic = broker.created_topic().await?;
         plain_rates.push(per_second(EVENTS, plain::send(&topic, records).await?));
     }
     let ratio = ratio(&rates, &plain_rates);
@@ -73,14 +71,15 @@ pub(crate) async fn drain(bench: &Bench, database: &Database, backlog: &Backlog)
     Ok(Section {
         title: "Events: draining a backlog",
         what: format!(
-            "{} rows of the outbox ({}) to a topic of 12 partitions, by one relay, its leases included; beside it rdkafka's \
-             producer alone with the same records and settings (idempotent, acks=all, lz4, linger 1 ms), which reads and \
-             notes nothing and keeps no two events of a key apart. All on the same cores. The relay reads, publishes and marks \
-             one batch after the other: these are the parts of its time.",
+            "One relay publishes {} rows of the outbox ({}) to a topic of 12 partitions, which includes its \
+             leases. The base is rdkafka's producer alone with the same records and settings (idempotent, \
+             acks=all, lz4, linger 1 ms): it reads and marks nothing, and does not wait between two events of a \
+             key. Both share their cores with database and broker. The relay reads, publishes and marks one batch \
+             after the other; the columns are the shares of its time.",
             thousands(count_of(EVENTS)),
             backlog.describe()
         ),
-        header: vec!["who", "events/s", "reading", "publishing", "marking"],
+        header: vec!["publisher", "events/s", "reading", "publishing", "marking"],
         rows: vec![
             relay,
             vec![
@@ -92,7 +91,7 @@ pub(crate) async fn drain(bench: &Bench, database: &Database, backlog: &Backlog)
             ],
         ],
         verdict: format!(
-            "The relay reaches {} of what the producer alone does, pair by pair.\n\n{} {}",
+            "The relay reaches {} of the producer's rate, pair by pair.\n\n{} {}",
             percent(ratio),
             verdict(rate >= 20_000.0, "at least 20,000 events/s"),
             verdict(ratio >= 0.8, "(an aim) 80 % of the producer alone")
@@ -116,9 +115,9 @@ pub(crate) async fn purge(bench: &Bench, database: &Database, backlog: &Backlog)
         for (name, store, rates) in
             [(&empty, &empty_store, &mut empty_rates), (&full, &full_store, &mut full_rates)]
         {
-            backlog.copy(database, name, BESIDE).await?;
-            database.settle().await?;
-            rates.push(drained(&broker, store.clone(), BESIDE).await?.events_per_second);
+            backlog.copy(database, name, UNPUBLISHED).await?;
+            database.wait_for_flush().await?;
+            rates.push(drained(&broker, store.clone(), UNPUBLISHED).await?.events_per_second);
         }
         empty_store.close().await;
         database.drop(&empty).await?;
@@ -128,14 +127,15 @@ pub(crate) async fn purge(bench: &Bench, database: &Database, backlog: &Backlog)
     let ratio = ratio(&full_rates, &empty_rates);
     let published = PUBLISHED_COPIES * EVENTS;
     Ok(Section {
-        title: "Events: published events that wait to be purged",
+        title: "Events: published events that are due to be purged",
         what: format!(
-            "{} rows of the outbox to a topic by one relay, in turn from a table with nothing else and from one with {} \
-             published rows, once what filling them left to be written was written.",
-            thousands(count_of(BESIDE)),
+            "One relay publishes {} rows of the outbox to a topic, in turn from a table without other rows and \
+             from one with {} published rows. Each measurement starts when the database has written its dirty \
+             pages to disk.",
+            thousands(count_of(UNPUBLISHED)),
             thousands(count_of(published))
         ),
-        header: vec!["nothing else, events/s", "beside published rows, events/s", "ratio, pair by pair"],
+        header: vec!["no other rows, events/s", "beside published rows, events/s", "ratio, pair by pair"],
         rows: vec![vec![
             thousands(median(empty_rates)),
             thousands(median(full_rates)),
@@ -146,15 +146,16 @@ pub(crate) async fn purge(bench: &Bench, database: &Database, backlog: &Backlog)
     })
 }
 
-/// Has a relay publish all that an outbox has, as a task of its own, as in a server.
+/// Runs a relay, in its own task as in a server, until the outbox is drained, and checks that every event arrived.
 async fn drained(broker: &Broker, store: Arc<dyn OutboxStore>, events: u64) -> Result<Drained, Error> {
-    let topic = broker.topic_made().await?;
+    let topic = broker.created_topic().await?;
     let drained = tokio::spawn(relayed(topic.clone(), store, events)).await??;
-    // Every event is there.
+    // Fails unless every event has arrived.
     Watch::start(&topic)?.finish(events).await?;
     Ok(drained)
 }
 
+/// Runs a relay until the outbox is drained.
 async fn relayed(topic: KafkaOptions, store: Arc<dyn OutboxStore>, events: u64) -> Result<Drained, Error> {
     let outbox = Arc::new(TimedOutbox::new(store));
     let publisher = Arc::new(TimedPublisher::new(KafkaPublisher::new(&topic, SOURCE)?));
@@ -178,26 +179,13 @@ async fn relayed(topic: KafkaOptions, store: Arc<dyn OutboxStore>, events: u64) 
     }
     Ok(Drained {
         events_per_second: per_second(events, took),
-        reading: outbox.reading.part_of(took),
-        publishing: publisher.publishing.part_of(took),
-        marking: outbox.marking.part_of(took),
+        reading: outbox.reading.share_of(took),
+        publishing: publisher.publishing.share_of(took),
+        marking: outbox.marking.share_of(took),
     })
 }
 
-/// The median of the ratios of what was measured in the same round.
+/// The median of the ratios of figures from the same round.
 fn ratio(these: &[f64], those: &[f64]) -> f64 {
     median(these.iter().zip(those).map(|(this, that)| this / that).collect())
-}
-
-pub(super) fn per_second(events: u64, took: Duration) -> f64 {
-    count_of(events) / took.as_secs_f64()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "at most some millions")]
-pub(super) fn count_of(events: u64) -> f64 {
-    events as f64
-}
-
-pub(super) fn percent(part: f64) -> String {
-    format!("{:.0} %", 100.0 * part)
 }

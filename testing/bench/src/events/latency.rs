@@ -1,4 +1,4 @@
-//! How long an event takes from the decision that made it until others can read it.
+//! The time from the decision that creates an event until other clients can read the event.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,13 @@ use bespeak_lab::load::{OpenLoop, Recorder, Summary, open_loop, thousands};
 use tempfile::TempDir;
 
 use super::{
-    Broker, count, url,
+    broker::{Broker, url},
+    tables::count,
     watch::{Arrival, Watch},
 };
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     client::{define, hold_request, only},
     mysql::Database,
     report::{Section, median, verdict},
@@ -21,25 +22,25 @@ use crate::{
 
 const HOLDS_PER_SECOND: u32 = 1_000;
 const CONNECTIONS: usize = 64;
-/// How long after the last event came it may take until it is noted.
-const NOTED_WITHIN: Duration = Duration::from_secs(10);
+/// The time limit from the arrival of the last event until all events are marked as published.
+const MARKED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What was measured in one round.
+/// The figures of one round.
 struct Round {
     holds_per_second: f64,
-    /// RunUntil the relay gave them to its producer.
+    /// The time until the relay handed events to its producer.
     sent: Summary,
-    /// RunUntil they were noted as published, which the relay does when the broker has acknowledged them.
-    noted: Summary,
-    /// RunUntil a consumer outside had them.
+    /// The time until events were marked as published, which the relay does when the broker has acknowledged them.
+    marked: Summary,
+    /// The time until an outside consumer received events.
     received: Summary,
 }
 
 pub(crate) async fn latency(bench: &Bench, database: &Database) -> Result<Section, Error> {
     let broker = Broker::start(bench).await?;
     let mut rows = Vec::new();
-    let mut of_serve = None;
-    for (name, consumer) in [("as it is", "on"), ("BESPEAK_CONSUMER=off", "off")] {
+    let mut of_default = None;
+    for (name, consumer) in [("default settings", "on"), ("BESPEAK_CONSUMER=off", "off")] {
         let mut rounds = Vec::new();
         for _ in 0..bench.rounds {
             rounds.push(round(bench, database, &broker, consumer).await?);
@@ -56,28 +57,29 @@ pub(crate) async fn latency(bench: &Bench, database: &Database) -> Result<Sectio
             rows.push(row);
             (p50, p99)
         };
-        row("given to the relay's producer", |round| &round.sent);
-        row("acknowledged, and noted in the outbox", |round| &round.noted);
-        let received = row("read by a consumer outside", |round| &round.received);
-        of_serve.get_or_insert(received);
+        row("handed to the relay's producer", |round| &round.sent);
+        row("acknowledged and marked in the outbox", |round| &round.marked);
+        let received = row("read by an outside consumer", |round| &round.received);
+        of_default.get_or_insert(received);
     }
-    let (p50, p99) = of_serve.unwrap_or((f64::NAN, f64::NAN));
+    let (p50, p99) = of_default.unwrap_or((f64::NAN, f64::NAN));
     Ok(Section {
         title: "Events: from commit to Kafka",
         what: format!(
-            "`bespeak serve` with MySQL and Kafka at {} holds/s on one hot resource, in open loop: requests at set times, \
-             whatever the answers. Times are counted from `ce_time`, the database's clock when the hold was decided, just \
-             before its COMMIT: until the record's time (CreateTime, whole milliseconds); until `published_at`, by the same \
-             clock, which is read after the broker's acknowledgement; and, which is what counts here, until a raw rdkafka \
-             consumer has the record, which includes the broker and the way to that consumer (it asks every millisecond, \
-             because Tansu does not wake a waiting fetch). Every hold's event came.",
+            "`bespeak serve` with MySQL and Kafka at {} holds/s on one hot resource, in an open loop: requests are \
+             sent on schedule and do not wait for responses. Times are counted from `ce_time`, the database's \
+             clock when the hold was decided, just before its COMMIT, until three points: the record's timestamp \
+             (CreateTime, whole milliseconds); `published_at`, which is read from the same clock after the \
+             broker's acknowledgement; and the time when a plain rdkafka consumer receives the record, which is \
+             the figure of the target. The last one includes the broker and the path to that consumer, which polls \
+             every millisecond because Tansu does not wake a waiting fetch. The event of every hold arrived.",
             thousands(f64::from(HOLDS_PER_SECOND))
         ),
         header: vec!["`serve`", "holds/s", "until", "p50 ms", "p95 ms", "p99 ms", "max ms"],
         rows,
         verdict: verdict(
             p50 < 10.0 && p99 < 50.0,
-            "of `serve` as it is, until read outside: p50 under 10 ms, p99 under 50 ms",
+            "`serve` with default settings, until read by an outside consumer: p50 under 10 ms, p99 under 50 ms",
         ),
         chart: None,
     })
@@ -93,7 +95,7 @@ async fn round(bench: &Bench, database: &Database, broker: &Broker, consumer: &s
         ("BESPEAK_CONSUMER_GROUP", &topic.group),
         ("BESPEAK_CONSUMER", consumer),
     ];
-    // It answers when the topic is there.
+    // The server accepts connections only when the topic exists.
     let server = Server::bespeak(&bench.binary, TempDir::new()?, &settings).await?;
     let target = server.target()?;
     define(&target, "hot", 9_000_000_000).await?;
@@ -109,25 +111,25 @@ async fn round(bench: &Bench, database: &Database, broker: &Broker, consumer: &s
     let summary = open_loop(&target, &load, hold_request("hot".into())).await?.summary();
     only(&summary, "200")?;
     let arrivals = watch.finish(count(database, &format!("{name}.outbox")).await?).await?;
-    let noted = noted(bench, database, &name, from).await?;
+    let marked = marked(bench, database, &name, from).await?;
     drop(server);
     database.drop(&name).await?;
     let counted: Vec<Arrival> = arrivals.into_iter().filter(|arrival| arrival.happened >= from).collect();
     Ok(Round {
         holds_per_second: summary.requests_per_second,
         sent: waited(bench, &counted, |arrival| arrival.sent),
-        noted,
+        marked,
         received: waited(bench, &counted, |arrival| arrival.received),
     })
 }
 
-/// How long the events since a time waited until they were noted as published.
-async fn noted(bench: &Bench, database: &Database, name: &str, from: Timestamp) -> Result<Summary, Error> {
+/// The time that the events since `from` waited until they were marked as published.
+async fn marked(bench: &Bench, database: &Database, name: &str, from: Timestamp) -> Result<Summary, Error> {
     let waiting = format!("{name}.outbox WHERE published_at IS NULL");
-    let deadline = Instant::now() + NOTED_WITHIN;
+    let deadline = Instant::now() + MARKED_WITHIN;
     while count(database, &waiting).await? > 0 {
         if Instant::now() > deadline {
-            return Err("events are in the topic and not noted as published".into());
+            return Err("events are in the topic but not marked as published".into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -142,11 +144,11 @@ async fn noted(bench: &Bench, database: &Database, name: &str, from: Timestamp) 
     Ok(recorder.summary(bench.duration))
 }
 
-/// How long events waited until something happened to them.
+/// The time from the event to a point that `until` selects.
 fn waited(bench: &Bench, arrivals: &[Arrival], until: impl Fn(&Arrival) -> Timestamp) -> Summary {
     let mut recorder = Recorder::new();
     for arrival in arrivals {
-        // A record's time has whole milliseconds, so it may be a little earlier.
+        // A record's timestamp is in whole milliseconds, so it may be earlier than the event; then the time is 0.
         let waited = until(arrival).duration_since(arrival.happened);
         recorder.answered(200, Duration::try_from(waited).unwrap_or_default());
     }

@@ -1,5 +1,6 @@
-//! What a relay is measured against: rdkafka's producer alone, as idempotent and acknowledged as the relay's, but with
-//! nothing to read, no order to keep and nothing to note.
+//! The base that a relay is compared with: rdkafka's producer alone. It is idempotent and waits for
+//! acknowledgements, like the relay's producer, but it reads no database, keeps no order between events of a
+//! key and marks nothing.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -17,8 +18,8 @@ use rdkafka::{
 
 use crate::Error;
 
-/// How long the last delivery report may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for all delivery reports.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Counts delivery reports.
 #[derive(Default)]
@@ -38,14 +39,14 @@ impl ProducerContext for Reports {
     }
 }
 
-/// Sends records as fast as it can, and waits for all delivery reports; how long it took.
+/// Sends records as fast as possible, waits for all delivery reports, and returns the time that this took.
 pub(super) async fn send(topic: &KafkaOptions, records: Vec<Record>) -> Result<Duration, Error> {
     let topic = topic.clone();
     tokio::task::spawn_blocking(move || send_all(&topic, &records)).await?
 }
 
 fn send_all(topic: &KafkaOptions, records: &[Record]) -> Result<Duration, Error> {
-    // As the relay's, see `shared/src/events/kafka/publish.rs`.
+    // The settings of the relay's producer, see `shared/core/src/events/kafka/publish.rs`.
     let producer: ThreadedProducer<Reports> = ClientConfig::new()
         .set("bootstrap.servers", &topic.servers)
         .set("enable.idempotence", "true")
@@ -58,18 +59,18 @@ fn send_all(topic: &KafkaOptions, records: &[Record]) -> Result<Duration, Error>
         .create_with_context(Reports::default())?;
     let started = Instant::now();
     for record in records {
-        let mut next = of(&topic.topic, record);
-        while let Err((error, again)) = producer.send(next) {
+        let mut next = to_kafka(&topic.topic, record);
+        while let Err((error, returned)) = producer.send(next) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 return Err(error.into());
             }
             thread::sleep(Duration::from_millis(1));
-            next = again;
+            next = returned;
         }
     }
     let Reports { good, bad } = &**producer.context();
     while good.load(Ordering::Relaxed) < records.len() as u64 {
-        if bad.load(Ordering::Relaxed) > 0 || started.elapsed() > PATIENCE {
+        if bad.load(Ordering::Relaxed) > 0 || started.elapsed() > TIMEOUT {
             return Err("the producer could not deliver all records".into());
         }
         thread::sleep(Duration::from_micros(200));
@@ -77,7 +78,7 @@ fn send_all(topic: &KafkaOptions, records: &[Record]) -> Result<Duration, Error>
     Ok(started.elapsed())
 }
 
-fn of<'a>(topic: &'a str, record: &'a Record) -> BaseRecord<'a, Vec<u8>, Vec<u8>> {
+fn to_kafka<'a>(topic: &'a str, record: &'a Record) -> BaseRecord<'a, Vec<u8>, Vec<u8>> {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
     for (key, value) in &record.headers {
         headers = headers.insert(Header { key, value: Some(value) });

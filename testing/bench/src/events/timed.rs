@@ -1,4 +1,4 @@
-//! Where a relay's or a consumer's time goes: the ports that it works through, with a clock on each.
+//! Measures how a relay or consumer divides its time: wrappers of its ports that add up the time of each kind of call.
 
 use std::{
     collections::HashSet,
@@ -22,12 +22,13 @@ use bespeak::{
 };
 use uuid::Uuid;
 
-/// Time that one kind of work took, summed up.
+/// The total time of one kind of work, in microseconds.
 #[derive(Default)]
 pub(super) struct Spent(AtomicU64);
 
 impl Spent {
-    async fn on<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Awaits work and adds the time that it took.
+    async fn measure<T>(&self, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let done = work.await;
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -35,13 +36,13 @@ impl Spent {
         done
     }
 
-    /// Its part of a whole, 0 to 1.
-    pub(super) fn part_of(&self, whole: Duration) -> f64 {
+    /// Its share of a total time, between 0 and 1.
+    pub(super) fn share_of(&self, whole: Duration) -> f64 {
         Duration::from_micros(self.0.load(Ordering::Relaxed)).as_secs_f64() / whole.as_secs_f64()
     }
 }
 
-/// An outbox.
+/// An outbox that measures reading and marking.
 pub(super) struct TimedOutbox {
     store: Arc<dyn OutboxStore>,
     pub(super) reading: Spent,
@@ -70,11 +71,11 @@ impl OutboxStore for TimedOutbox {
     }
 
     async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
-        self.reading.on(self.store.unpublished(shards, limit)).await
+        self.reading.measure(self.store.unpublished(shards, limit)).await
     }
 
     async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
-        self.marking.on(self.store.record_results(relay, fencing, sent)).await
+        self.marking.measure(self.store.record_results(relay, fencing, sent)).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -82,7 +83,7 @@ impl OutboxStore for TimedOutbox {
     }
 }
 
-/// A way into the event log.
+/// A publisher that measures publishing.
 pub(super) struct TimedPublisher<P> {
     publisher: P,
     pub(super) publishing: Spent,
@@ -97,27 +98,27 @@ impl<P: Publisher> TimedPublisher<P> {
 #[async_trait]
 impl<P: Publisher> Publisher for TimedPublisher<P> {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
-        self.publishing.on(self.publisher.publish(events)).await
+        self.publishing.measure(self.publisher.publish(events)).await
     }
 }
 
-/// An inbox, and what was applied through it.
+/// An inbox that measures its transactions and records its progress.
 pub(super) struct TimedInbox {
     store: Arc<dyn InboxStore>,
     pub(super) applying: Spent,
     progress: Mutex<Progress>,
 }
 
-/// What was applied, and when.
+/// The events that were applied, and the time of the batches.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Progress {
     pub(super) applied: Applied,
-    /// When the first batch came, and when the last was done with.
+    /// The start of the first batch and the end of the last.
     during: Option<(Instant, Instant)>,
 }
 
 impl Progress {
-    /// From the first batch to the end of the last.
+    /// The time from the start of the first batch to the end of the last.
     pub(super) fn took(&self) -> Duration {
         self.during.map_or(Duration::ZERO, |(first, last)| last - first)
     }
@@ -137,7 +138,7 @@ impl TimedInbox {
 impl InboxStore for TimedInbox {
     async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError> {
         let began = Instant::now();
-        let applied = self.applying.on(self.store.apply(consumer, events)).await?;
+        let applied = self.applying.measure(self.store.apply(consumer, events)).await?;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.applied += applied;
         let first = progress.during.map_or(began, |(first, _)| first);

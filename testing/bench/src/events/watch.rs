@@ -1,4 +1,4 @@
-//! A look at a topic from outside, by a client that is not Bespeak's.
+//! Reads a topic with a plain rdkafka consumer, to see events as another client sees them.
 
 use std::{
     collections::HashMap,
@@ -19,23 +19,23 @@ use rdkafka::{
 
 use crate::Error;
 
-/// How long a broker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a thread that waits looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(50);
+/// The time limit for the last events.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The interval at which a waiting thread checks whether to stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An event that arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    /// When it happened, by the database's clock, before its transaction committed: `ce_time`.
+    /// The time of the event by the database's clock, before its transaction committed: `ce_time`.
     pub(super) happened: Timestamp,
-    /// When the relay gave it to its producer: the record's time, in whole milliseconds.
+    /// The record's timestamp in whole milliseconds: the time when the relay handed the event to its producer.
     pub(super) sent: Timestamp,
-    /// When it was here.
+    /// The time when this reader received it.
     pub(super) received: Timestamp,
 }
 
-/// A thread that reads all that comes into a topic.
+/// A thread that reads all events of a topic.
 pub(super) struct Watch {
     stop: Arc<AtomicBool>,
     seen: Arc<AtomicU64>,
@@ -43,7 +43,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Reads from the beginning of a topic, which is there.
+    /// Starts to read from the beginning of an existing topic.
     pub(super) fn start(topic: &KafkaOptions) -> Result<Self, Error> {
         let consumer = reader(topic)?;
         let mut all = TopicPartitionList::new();
@@ -57,15 +57,16 @@ impl Watch {
         Ok(Self { stop, seen, thread })
     }
 
-    /// Waits until so many different events have come, and returns their first arrivals. It reads them all: the end of a
-    /// partition is not asked for, because Tansu names one that is short of its last records.
+    /// Waits until `events` different events have arrived, and returns the first arrival of each. It counts
+    /// events instead of reading up to the end offsets, because Tansu reports end offsets that miss the last
+    /// records.
     pub(super) async fn finish(self, events: u64) -> Result<Vec<Arrival>, Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.seen.load(Ordering::Relaxed) < events
             && Instant::now() < deadline
             && !self.thread.is_finished()
         {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         self.stop.store(true, Ordering::Relaxed);
         let arrivals = tokio::task::spawn_blocking(move || self.thread.join()).await?;
@@ -73,7 +74,7 @@ impl Watch {
         if arrivals.len() as u64 == events {
             Ok(arrivals)
         } else {
-            Err(format!("{events} events happened, {} came", arrivals.len()).into())
+            Err(format!("{events} events expected, {} arrived", arrivals.len()).into())
         }
     }
 }
@@ -81,13 +82,13 @@ impl Watch {
 fn read(consumer: &BaseConsumer, stop: &AtomicBool, seen: &AtomicU64) -> Result<Vec<Arrival>, Error> {
     let mut arrivals: HashMap<Vec<u8>, Arrival> = HashMap::new();
     while !stop.load(Ordering::Relaxed) {
-        let Some(message) = consumer.poll(LOOK) else { continue };
+        let Some(message) = consumer.poll(POLL_INTERVAL) else { continue };
         let message = message?;
         let received = Timestamp::now();
-        let id = header(&message, "ce_id").ok_or("an event without id")?.to_vec();
-        let time = header(&message, "ce_time").ok_or("an event without time")?;
+        let id = header(&message, "ce_id").ok_or("an event without ce_id")?.to_vec();
+        let time = header(&message, "ce_time").ok_or("an event without ce_time")?;
         let happened = std::str::from_utf8(time)?.parse()?;
-        let sent = message.timestamp().to_millis().ok_or("a record without time")?;
+        let sent = message.timestamp().to_millis().ok_or("a record without a timestamp")?;
         let sent = Timestamp::from_millisecond(sent)?;
         arrivals.entry(id).or_insert(Arrival { happened, sent, received });
         seen.store(arrivals.len() as u64, Ordering::Relaxed);
@@ -105,7 +106,8 @@ fn reader(topic: &KafkaOptions) -> Result<BaseConsumer, Error> {
         .set("bootstrap.servers", &topic.servers)
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
-        // Tansu does not answer a waiting fetch when a record comes, but later, the longer it may wait; Kafka does.
+        // Kafka answers a waiting fetch as soon as a record arrives. Tansu answers it later, depending on the
+        // maximum wait.
         .set("fetch.wait.max.ms", "1");
     Ok(client.create()?)
 }

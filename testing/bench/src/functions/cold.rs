@@ -1,23 +1,23 @@
-//! From the start of a process to its first answer, and what it then takes of memory.
+//! The time from the start of a process to its first response, and its memory then.
 
 use std::{fs, time::Instant};
 
 use bespeak_services::Function;
 
-use super::{TIME, answers, database, define, hold, program};
+use super::invoke::{TIME_LIMIT, define, expect_status, hold, migrated_database, program};
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     mysql::Database,
     report::{Section, median, verdict},
 };
 
-/// Starts of a round.
+/// The number of starts per round.
 const STARTS: usize = 30;
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) async fn cold(bench: &Bench, mysql: &Database) -> Result<Section, Error> {
-    let name = database(mysql).await?;
+    let name = migrated_database(mysql).await?;
     let url = mysql.url(&name, None)?;
     let settings = [("BESPEAK_DATABASE_URL", url.as_str())];
     let program = program(bench, "reserve");
@@ -26,7 +26,7 @@ pub(crate) async fn cold(bench: &Bench, mysql: &Database) -> Result<Section, Err
     for _ in 0..STARTS * bench.rounds {
         let started = Instant::now();
         let function = Function::start(&program, &settings).await?;
-        answers(&function, hold(), 200).await?;
+        expect_status(&function, hold(), 200).await?;
         times.push(started.elapsed().as_secs_f64() * 1000.0);
         // Far below 2^52 bytes.
         #[expect(clippy::cast_precision_loss)]
@@ -41,11 +41,11 @@ pub(crate) async fn cold(bench: &Bench, mysql: &Database) -> Result<Section, Err
     Ok(Section {
         title: "Functions: cold start",
         what: format!(
-            "From starting the process `reserve` to its answer to a first hold, {} times, one after the other: runtime, \
-             connection to MySQL, transaction. Without what Lambda takes to fetch and start an environment. The time for an \
-             invocation was {} s.",
+            "From the start of the process `reserve` to its response to a first hold, {} times, one after the \
+             other. This includes the runtime, the connection to MySQL and the transaction, but not the time that \
+             Lambda needs to fetch and start an environment. The time limit of an invocation was {} s.",
             STARTS * bench.rounds,
-            TIME.as_secs()
+            TIME_LIMIT.as_secs()
         ),
         header: vec!["p50 ms", "p95 ms", "resident MiB", "program MiB"],
         rows: vec![vec![

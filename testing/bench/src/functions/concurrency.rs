@@ -1,4 +1,4 @@
-//! One hot resource: an environment with 64 requests at a time against 64 environments with one each.
+//! One hot resource: one environment with 64 requests at a time against 64 environments with one each.
 
 use std::{
     sync::Arc,
@@ -8,15 +8,15 @@ use std::{
 use bespeak_lab::load::thousands;
 use bespeak_services::{Function, Proxy};
 
-use super::{answers, database, define, hold, program};
+use super::invoke::{define, expect_status, hold, migrated_database, program};
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     mysql::Database,
     report::{Section, median, verdict},
 };
 
-/// Requests at a time, in both.
+/// The number of concurrent requests in both cases.
 const AT_ONCE: usize = 64;
 
 pub(crate) async fn concurrency(bench: &Bench, mysql: &Database) -> Result<Section, Error> {
@@ -25,7 +25,7 @@ pub(crate) async fn concurrency(bench: &Bench, mysql: &Database) -> Result<Secti
     for latency in [Duration::ZERO, Duration::from_millis(1)] {
         let (mut many, mut single) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds {
-            // In turn, so that whatever else the machine does meets both of them.
+            // In turn, so that other load on the machine affects both of them.
             single.push(holds_per_second(bench, mysql, latency, AT_ONCE, "1").await?);
             many.push(holds_per_second(bench, mysql, latency, 1, "64").await?);
         }
@@ -43,9 +43,9 @@ pub(crate) async fn concurrency(bench: &Bench, mysql: &Database) -> Result<Secti
     Ok(Section {
         title: "Functions: many requests per environment",
         what: format!(
-            "Holds of one resource, {AT_ONCE} at a time, for {} s: by {AT_ONCE} environments with one request each \
-             (conditional updates), and by one environment with AWS_LAMBDA_MAX_CONCURRENCY={AT_ONCE} (lanes). Once beside the \
-             database, and once with 1 ms added to each round trip.",
+            "Holds on one resource, {AT_ONCE} at a time, for {} s: by {AT_ONCE} environments with one request each \
+             (conditional updates), and by one environment with AWS_LAMBDA_MAX_CONCURRENCY={AT_ONCE} (lanes). \
+             Measured on loopback and with 1 ms added to each round trip.",
             bench.duration.as_secs()
         ),
         header: vec!["round trip", "64 environments, holds/s", "one environment, holds/s", "ratio"],
@@ -55,6 +55,7 @@ pub(crate) async fn concurrency(bench: &Bench, mysql: &Database) -> Result<Secti
     })
 }
 
+/// Measures holds per second, by `environments` that each process `at_once` requests at a time.
 async fn holds_per_second(
     bench: &Bench,
     mysql: &Database,
@@ -62,7 +63,7 @@ async fn holds_per_second(
     environments: usize,
     at_once: &str,
 ) -> Result<f64, Error> {
-    let name = database(mysql).await?;
+    let name = migrated_database(mysql).await?;
     let proxy = mysql.proxy()?;
     proxy.set_latency(latency);
     let at = (!latency.is_zero()).then(|| proxy.address());
@@ -73,9 +74,9 @@ async fn holds_per_second(
         functions.push(Arc::new(Function::start(&program(bench, "reserve"), &settings).await?));
     }
     define(&functions[0]).await?;
-    // Cold starts are measured elsewhere.
+    // Cold starts are not part of this measurement.
     for function in &functions {
-        answers(function, hold(), 200).await?;
+        expect_status(function, hold(), 200).await?;
     }
     let end = Instant::now() + bench.duration;
     let mut clients = tokio::task::JoinSet::new();
@@ -84,7 +85,7 @@ async fn holds_per_second(
         clients.spawn(async move {
             let mut holds = 0_u32;
             while Instant::now() < end {
-                answers(&function, hold(), 200).await?;
+                expect_status(&function, hold(), 200).await?;
                 holds += 1;
             }
             Ok::<_, Error>(holds)

@@ -1,4 +1,4 @@
-//! How fast `relay-cron` publishes, and `consumer` applies.
+//! The rates at which `relay-cron` publishes events and `consumer` applies them.
 
 use std::time::Instant;
 
@@ -8,39 +8,39 @@ use bespeak_lab::load::thousands;
 use bespeak_services::Function;
 use serde_json::{Value, json};
 
-use super::{TIME, database, program, told};
+use super::invoke::{TIME_LIMIT, as_error, migrated_database, program};
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     events::{Backlog, Broker, SOURCE, url},
     mysql::Database,
     report::{Section, median, verdict},
 };
 
-/// Events that await publication.
+/// The number of unpublished events.
 const BACKLOG: u64 = 200_000;
-/// Records of a batch.
+/// The number of records in a batch.
 const BATCH: usize = 500;
-/// Batches of a round.
+/// The number of batches in a round.
 const BATCHES: usize = 100;
 
 pub(crate) async fn relay(bench: &Bench, mysql: &Database, backlog: &Backlog) -> Result<Section, Error> {
     let broker = Broker::start(bench).await?;
     let mut rates = Vec::new();
     for _ in 0..bench.rounds {
-        let name = database(mysql).await?;
+        let name = migrated_database(mysql).await?;
         backlog.copy(mysql, &name, BACKLOG).await?;
-        mysql.settle().await?;
+        mysql.wait_for_flush().await?;
         let topic = url(&broker.topic()?);
         let settings = [("BESPEAK_DATABASE_URL", mysql.url(&name, None)?), ("BESPEAK_EVENTS_URL", topic)];
         let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
         let cron = Function::start(&program(bench, "relay-cron"), &settings).await?;
         let started = Instant::now();
-        let answer = cron.invoke(r#"{"task":"relay"}"#, TIME).await.map_err(told)?;
+        let answer = cron.invoke(r#"{"task":"relay"}"#, TIME_LIMIT).await.map_err(as_error)?;
         let took = started.elapsed().as_secs_f64();
         let summary: Value = serde_json::from_slice(&answer)?;
         if summary["relayed"]["published"] != BACKLOG || summary["unpublished"] != 0 {
-            return Err(format!("not all was published: {summary}").into());
+            return Err(format!("not all events were published: {summary}").into());
         }
         // Far below 2^52 events.
         #[expect(clippy::cast_precision_loss)]
@@ -51,8 +51,8 @@ pub(crate) async fn relay(bench: &Bench, mysql: &Database, backlog: &Backlog) ->
     Ok(Section {
         title: "Functions: relay-cron publishes",
         what: format!(
-            "One invocation with `{{\"task\":\"relay\"}}`, from a cold start to its answer, with {} events that await \
-             publication and a topic that is made.",
+            "One invocation with `{{\"task\":\"relay\"}}`, from a cold start to its response, with {} unpublished \
+             events. The invocation also creates the topic.",
             thousands(200_000.0)
         ),
         header: vec!["events/s"],
@@ -68,17 +68,17 @@ pub(crate) async fn consume(bench: &Bench, mysql: &Database, backlog: &Backlog) 
     let batches: Vec<_> = records.chunks(BATCH).take(BATCHES).map(|batch| event(batch).to_string()).collect();
     drop(records);
     for _ in 0..bench.rounds {
-        let name = database(mysql).await?;
+        let name = migrated_database(mysql).await?;
         backlog.copy_resources(mysql, &name).await?;
-        mysql.settle().await?;
+        mysql.wait_for_flush().await?;
         let url = mysql.url(&name, None)?;
         let consumer =
             Function::start(&program(bench, "consumer"), &[("BESPEAK_DATABASE_URL", &url)]).await?;
-        // A first batch of nothing: a cold start is measured elsewhere.
-        consumer.invoke(event(&[]).to_string(), TIME).await.map_err(told)?;
+        // An empty first batch, because the cold start is not part of this measurement.
+        consumer.invoke(event(&[]).to_string(), TIME_LIMIT).await.map_err(as_error)?;
         let started = Instant::now();
         for batch in &batches {
-            let answer = consumer.invoke(batch.clone(), TIME).await.map_err(told)?;
+            let answer = consumer.invoke(batch.clone(), TIME_LIMIT).await.map_err(as_error)?;
             if serde_json::from_slice::<Value>(&answer)? != json!({"batchItemFailures": []}) {
                 return Err(format!("{:?}", String::from_utf8_lossy(&answer)).into());
             }
@@ -86,7 +86,7 @@ pub(crate) async fn consume(bench: &Bench, mysql: &Database, backlog: &Backlog) 
         let took = started.elapsed().as_secs_f64();
         let keys = mysql.status(&format!("SELECT CAST(COUNT(*) AS CHAR) FROM {name}.smart_keys")).await?;
         if keys != (BATCH * BATCHES).to_string() {
-            return Err(format!("{keys} keys").into());
+            return Err(format!("{} events, {keys} SmartKeys", BATCH * BATCHES).into());
         }
         // Far below 2^52 events.
         #[expect(clippy::cast_precision_loss)]
@@ -97,8 +97,9 @@ pub(crate) async fn consume(bench: &Bench, mysql: &Database, backlog: &Backlog) 
     Ok(Section {
         title: "Functions: consumer applies",
         what: format!(
-            "{BATCHES} invocations, one after the other, each with {BATCH} events of commits of something that a SmartKey opens, \
-             as a Kafka event source sends them. After each round there is a SmartKey for each."
+            "{BATCHES} invocations, one after the other, each with {BATCH} events of commits of resources with the \
+             fulfilment SMART_KEY, as a Kafka event source sends them. After each round the database has one \
+             SmartKey for each event."
         ),
         header: vec!["events/s"],
         rows: vec![vec![thousands(rate)]],
@@ -107,7 +108,7 @@ pub(crate) async fn consume(bench: &Bench, mysql: &Database, backlog: &Backlog) 
     })
 }
 
-/// A batch, as a self-managed cluster's is.
+/// The event of a batch from a self-managed Kafka cluster.
 fn event(records: &[Record]) -> Value {
     let records: Vec<_> = records
         .iter()

@@ -1,4 +1,4 @@
-//! What an invocation of `reserve` costs over the runtime alone.
+//! The time of a warm invocation of `reserve`, compared with the runtime alone.
 
 use std::time::Instant;
 
@@ -6,18 +6,18 @@ use axum::http::Response;
 use bespeak_services::Function;
 use lambda_http::{Request, run, service_fn};
 
-use super::{BARE, TIME, database, hold, program, request, told};
+use super::invoke::{BARE, TIME_LIMIT, as_error, define, hold, migrated_database, program, request};
 use crate::{
     Error,
-    cases::Bench,
+    bench::Bench,
     mysql::Database,
     report::{Section, median, verdict},
 };
 
-/// Invocations of a round.
+/// The number of invocations per round.
 const INVOCATIONS: usize = 2_000;
 
-/// The function that does nothing but answer.
+/// Runs the function without any work, which responds at once.
 pub(crate) async fn bare() -> Result<(), Error> {
     run(service_fn(async |_: Request| {
         Ok::<_, lambda_http::Error>(Response::new(r#"{"status":"ok"}"#.to_owned()))
@@ -26,16 +26,16 @@ pub(crate) async fn bare() -> Result<(), Error> {
 }
 
 pub(crate) async fn warm(bench: &Bench, mysql: &Database) -> Result<Section, Error> {
-    let name = database(mysql).await?;
+    let name = migrated_database(mysql).await?;
     let url = mysql.url(&name, None)?;
     let reserve =
         Function::start(&program(bench, "reserve"), &[("BESPEAK_DATABASE_URL", url.as_str())]).await?;
     let bare = Function::start(&std::env::current_exe()?, &[(BARE, "1")]).await?;
-    super::define(&reserve).await?;
+    define(&reserve).await?;
     let live = request("GET", "/health/live", "", "");
     let (mut bares, mut lives, mut holds) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..INVOCATIONS * bench.rounds {
-        // In turn, so that whatever else the machine does meets all of them.
+        // In turn, so that other load on the machine affects all of them.
         bares.push(took(&bare, live.clone()).await?);
         lives.push(took(&reserve, live.clone()).await?);
         holds.push(took(&reserve, hold()).await?);
@@ -46,24 +46,26 @@ pub(crate) async fn warm(bench: &Bench, mysql: &Database) -> Result<Section, Err
     Ok(Section {
         title: "Functions: a warm invocation",
         what: format!(
-            "{} invocations each, in turn: a function that answers at once, `reserve` asked for /health/live, which needs no \
-             database, and `reserve` asked for a hold. Medians, with the Runtime API's share.",
+            "{} invocations each, in turn: a function that responds at once, `reserve` with a request for \
+             /health/live, which needs no database, and `reserve` with a hold. The medians include the time of the \
+             Runtime API.",
             INVOCATIONS * bench.rounds
         ),
-        header: vec!["bare runtime ms", "/health/live ms", "over it ms", "a hold ms"],
+        header: vec!["bare runtime ms", "/health/live ms", "difference ms", "a hold ms"],
         rows: vec![vec![
             format!("{bare:.3}"),
             format!("{live:.3}"),
             format!("{over:.3}"),
             format!("{hold:.3}"),
         ]],
-        verdict: verdict(over < 0.3, "less than 0.3 ms over the bare runtime, besides the database"),
+        verdict: verdict(over < 0.3, "less than 0.3 ms more than the bare runtime, without the database"),
         chart: None,
     })
 }
 
+/// The time of one invocation in ms.
 async fn took(function: &Function, event: Vec<u8>) -> Result<f64, Error> {
     let started = Instant::now();
-    function.invoke(event, TIME).await.map_err(told)?;
+    function.invoke(event, TIME_LIMIT).await.map_err(as_error)?;
     Ok(started.elapsed().as_secs_f64() * 1000.0)
 }

@@ -1,7 +1,9 @@
-//! What a team writes by hand today, as a base: one transaction per request, prepared statements, the hot row last.
+//! The base that Bespeak is compared with: the transaction that a team would write by hand. It uses one transaction per
+//! request and prepared statements, and updates the hot row last.
 //!
-//! It is correct (key, reservation, event and stock in one transaction; the update is the guard), and does less than
-//! Bespeak: one item, no look at an earlier reservation but the unique index, no expiry on demand.
+//! The transaction is correct: key, reservation, event and stock are written together, and the conditional
+//! update guards the stock. It does less than Bespeak: a reservation has one item, a repeated key fails on
+//! the unique index instead of returning the earlier reservation, and holds do not expire on demand.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -30,7 +32,7 @@ const SCHEMA: &str = "CREATE TABLE stock (id VARCHAR(128) PRIMARY KEY, available
         KEY (published_at));
     INSERT INTO stock VALUES ('hot', 9000000000)";
 
-/// Serves `POST /api/v1/reserve` on the database that the environment names.
+/// Serves `POST /api/v1/reserve` on the database of `BENCH_DATABASE_URL`, at `BENCH_LISTEN`.
 pub(crate) async fn serve() -> Result<(), Error> {
     let options: MySqlConnectOptions = std::env::var("BENCH_DATABASE_URL")?.parse()?;
     let pool = MySqlPoolOptions::new()

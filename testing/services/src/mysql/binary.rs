@@ -65,6 +65,8 @@ impl Program {
         let mut arguments = vec!["--no-defaults".into()];
         arguments.extend(self.common_arguments(folder));
         arguments.push(with("--pid-file=", &pid_file(folder)));
+        // Of its own: a server that starts removes what looks like a temporary table of one that crashed.
+        arguments.push(with("--tmpdir=", folder));
         arguments.push(format!("--port={port}").into());
         let fixed = [
             "--bind-address=127.0.0.1",

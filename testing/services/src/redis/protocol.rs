@@ -34,7 +34,9 @@ pub(super) async fn info(address: SocketAddr, login: Option<&Url>) -> io::Result
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             send(&mut stream, &words).await?;
         }
-        send(&mut stream, &["INFO", "server"]).await
+        // All sections: one of them says whether the server is still loading its data, which keeps it from any other
+        // command.
+        send(&mut stream, &["INFO"]).await
     };
     parse(&timeout(Duration::from_secs(2), response).await??)
 }
@@ -78,6 +80,9 @@ pub(super) async fn send(stream: &mut BufReader<TcpStream>, words: &[&str]) -> i
 fn parse(text: &str) -> io::Result<Info> {
     let value =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim));
+    if value("loading").is_some_and(|loading| loading != "0") {
+        return Err(io::Error::other("the server is still loading its data"));
+    }
     let valkey = value("valkey_version").map(|version| ("Valkey", version));
     let (name, version) =
         valkey.or_else(|| Some(("Redis", value("redis_version")?))).ok_or_else(not_redis)?;

@@ -1,18 +1,18 @@
-//! What may become of a schema within v1: it grows by optional fields, and nothing else.
+//! The only change of a schema that v1 allows: it gains optional fields.
 //!
-//! Both ways, because events stay in the log: consumers that were made for the frozen schema read what is sent today,
-//! and consumers that are made for today's schema read what was sent then. So a known field keeps exactly its values
-//! (wider ones break the first, narrower ones the second), what was always there stays so, and a new field is never
-//! required. Words for people may change.
+//! The check works in both directions, because events stay in the log: consumers written for the frozen schema read
+//! today's events, and consumers written for today's schema read old events. So a known field keeps exactly its values
+//! (wider values break the former, narrower ones the latter), a required field stays required, and a new field is never
+//! required. Titles and descriptions may change.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-/// For people: says nothing of what is valid.
+/// Keywords for readers, which have no effect on validation.
 const ANNOTATIONS: [&str; 4] = ["title", "description", "examples", "$comment"];
 
-/// Where `current` is something else than `frozen` with optional fields added, and how. Schemas without references.
+/// The differences between `frozen` and `current` other than added optional fields. The schemas must have no references.
 pub(super) fn breaks(frozen: &Value, current: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", frozen, current, &mut found);
@@ -109,11 +109,11 @@ fn additive_rejects_any_other_change() {
         (": additionalProperties was null, is false", |schema| schema["additionalProperties"] = false.into()),
     ];
     let frozen = &bespeak::envelope::schemas()["Reservation"];
-    for (told, change) in changes {
+    for (expected, change) in changes {
         let mut changed = frozen.clone();
         change(&mut changed);
         let found = breaks(frozen, &changed);
-        assert!(found.iter().any(|found| found.starts_with(told)), "{told} is not in {found:?}");
+        assert!(found.iter().any(|found| found.starts_with(expected)), "{expected} is not in {found:?}");
     }
 }
 

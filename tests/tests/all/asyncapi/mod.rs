@@ -1,4 +1,4 @@
-//! The description of the events: true of what is written, what is checked in, and additive within v1.
+//! The description of the events matches the written events and the committed files, and changes only additively within v1.
 
 mod additive;
 
@@ -18,7 +18,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A file that is checked in.
+/// The text of a committed file.
 fn file(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -28,7 +28,7 @@ fn json_file(path: &str) -> Value {
     serde_json::from_str(&file(path)).expect("JSON")
 }
 
-/// Formats count; draft 7 does not know `uuid` of itself.
+/// A validator that checks formats too; draft 7 does not know the format `uuid` by itself.
 fn validator(schema: &Value) -> Validator {
     jsonschema::options()
         .with_draft(jsonschema::Draft::Draft7)
@@ -38,7 +38,7 @@ fn validator(schema: &Value) -> Validator {
         .expect("a schema")
 }
 
-/// A schema inside of the document, with what it refers to.
+/// A validator for one schema of the document, with the components that it refers to.
 fn validator_at(document: &Value, pointer: &str) -> Validator {
     assert!(document.pointer(pointer).is_some(), "there is no {pointer}");
     validator(&json!({"$ref": format!("#{pointer}"), "components": document["components"]}))
@@ -51,7 +51,7 @@ fn assert_valid(validator: &Validator, value: &Value) {
     assert!(errors.is_empty(), "{errors:#?} in {value:#}");
 }
 
-/// One event of each type at least, as the engine writes them.
+/// Events as the engine writes them, at least one of each type.
 async fn written() -> Vec<Value> {
     let clock = FixedClock::new("2026-01-01T00:00:00.000001Z".parse().expect("a time"));
     let api = Api::at(Books::sqlite(), &clock).await;
@@ -84,7 +84,7 @@ async fn written_events_match_their_schemas() {
         assert_valid(&validator_at(&document, &format!("{message}/payload")), &event["payload"]);
         assert_valid(&validator_at(&document, &format!("{message}/bindings/kafka/key")), &event["key"]);
         assert_eq!(event["payload"]["version"], event["version"]);
-        // As described today, and as described when v1 was frozen.
+        // The event matches today's schema and the schema that was frozen with v1.
         let name = frozen[kind].as_str().expect("a type of v1");
         assert_valid(&validator(&schemas()[name]), &event["payload"]);
         let frozen = json_file(&format!("docs/events/v1/{name}.schema.json"));
@@ -97,7 +97,7 @@ async fn written_events_match_their_schemas() {
     assert_eq!(
         written,
         EventType::ALL.map(EventType::as_str).into(),
-        "types that the story above has none of"
+        "the story above lacks events of some types"
     );
 }
 
@@ -226,7 +226,7 @@ fn the_document_is_asyncapi_3() {
         *spoilt.pointer_mut(spoil).expect("it is there") = 7.into();
         assert!(!official.is_valid(&spoilt), "{spoil}");
     }
-    // What the meta-schema cannot say: whatever is referred to is there.
+    // The meta-schema cannot check that each reference leads somewhere.
     let mut references = Vec::new();
     collect_references(&document, &mut references);
     assert!(references.len() > 40, "{references:?}");
@@ -295,7 +295,7 @@ async fn committed_schemas_match_the_types() {
     let checked_in = checked_in("docs/events");
     assert!(
         checked_in == schemas(),
-        "the events' schemas have changed: cargo bespeak asyncapi --schemas docs/events (and remove what is no more)"
+        "the events' schemas have changed: cargo bespeak asyncapi --schemas docs/events (and remove files of types that do not exist any more)"
     );
     for (name, schema) in schemas() {
         let text =

@@ -9,7 +9,7 @@ fn of(holder: &str) -> Value {
     json!({"resourceId": "room", "quantity": 1, "ttlSeconds": 600, "holder": holder})
 }
 
-/// Without Redis it is this process's own; whoever is refused is told when to come again, and nothing was done.
+/// Without Redis, each process counts by itself. A refused request changes nothing, and its answer has `Retry-After`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_holder_over_the_rate_gets_429_with_retry_after() {
     let api = Api::with(Books::sqlite(), &[("BESPEAK_RATE_LIMIT_PER_HOLDER", "3/1h")], None).await;
@@ -22,14 +22,14 @@ async fn a_holder_over_the_rate_gets_429_with_retry_after() {
     let seconds: u64 = refused.header("retry-after").parse().expect("whole seconds");
     assert!((1190..=1200).contains(&seconds), "one of three comes back in 20 minutes: {seconds}");
     assert!(refused.text.contains("3/3600s"), "{}", refused.text);
-    assert_eq!(api.available("room").await, 97, "nothing was done");
-    // Others are not concerned, nor is whoever names nobody
+    assert_eq!(api.available("room").await, 97, "the refused request changed nothing");
+    // Other holders and requests without a holder are not limited.
     assert_eq!(api.reserve("bob-0", &of("bob")).await.status, 200);
     for n in 0..10 {
         let body = json!({"resourceId": "room", "quantity": 1});
-        assert_eq!(api.reserve(&format!("nobody-{n}"), &body).await.status, 200);
+        assert_eq!(api.reserve(&format!("without-holder-{n}"), &body).await.status, 200);
     }
-    // What is refused for another reason is counted: it was asked for
+    // A request that is refused for another reason is counted too.
     for n in 0..3 {
         let body = json!({"resourceId": "none", "quantity": 1, "holder": "eve"});
         assert_eq!(api.reserve(&format!("eve-{n}"), &body).await.status, 404);
@@ -38,7 +38,7 @@ async fn a_holder_over_the_rate_gets_429_with_retry_after() {
     api.books.assert_consistent().await;
 }
 
-/// A retry is not counted, at whichever process and whoever counts.
+/// A retry is not counted, neither by Redis nor by the process itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_are_not_counted() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -61,7 +61,7 @@ async fn retries_are_not_counted() {
     books.assert_consistent().await;
 }
 
-/// Two processes count together; while Redis is away each counts alone, and together again when it is back.
+/// Two processes count together. While Redis is unreachable each counts alone, and together again afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_share_the_rate_limit_while_redis_is_available() {
     let (books, (redis, switch)) = (Books::mysql().await, redis().await);
@@ -79,7 +79,7 @@ async fn processes_share_the_rate_limit_while_redis_is_available() {
     assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [429, 429]);
     assert_eq!([ask(0, "bob").await, ask(1, "bob").await], [200, 200]);
     switch.turn_off();
-    // Each its own two, and no error
+    // Each process allows its own two requests, without an error.
     for n in [0, 1] {
         assert_eq!([ask(n, "cat").await, ask(n, "cat").await, ask(n, "cat").await], [200, 200, 429]);
         assert!(servers[n].metric("bespeak_rate_limit_local_total").await >= 3.0);
@@ -89,13 +89,13 @@ async fn processes_share_the_rate_limit_while_redis_is_available() {
     for server in &servers {
         joined(server).await;
     }
-    // What was counted before is known still
+    // Redis still has the earlier counts.
     assert_eq!([ask(0, "ann").await, ask(1, "ann").await], [429, 429]);
     assert_eq!([ask(0, "dan").await, ask(1, "dan").await, ask(0, "dan").await], [200, 200, 429]);
     books.assert_consistent().await;
 }
 
-/// A holder is no secret of ours, but perhaps an address of theirs: Redis is told a digest.
+/// The name of a holder may be personal data, such as a mail address, so Redis receives only a digest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_stores_digests_that_expire() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -105,6 +105,8 @@ async fn redis_stores_digests_that_expire() {
     assert_eq!(reserve(&server, "key", &of("ann@example.org")).await.0, 200);
     let keys = bespeak_tests::ask(&redis, &["KEYS", "*"]).await;
     assert!(!keys.contains("ann"), "{keys}");
-    until_within(PATIENCE, "it is forgotten", async || bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0")
-        .await;
+    until_within(PATIENCE, "the digest has expired", async || {
+        bespeak_tests::ask(&redis, &["DBSIZE"]).await == ":0"
+    })
+    .await;
 }

@@ -1,4 +1,4 @@
-//! Several processes that share a Redis: what it is good for, and that nothing rests on it (I11).
+//! Several processes that share a Redis: its uses, and that correctness does not depend on it (I11).
 
 mod limit;
 mod outages;
@@ -12,36 +12,36 @@ use bespeak_tests::{Books, Server, until_within};
 use http::Method;
 use serde_json::{Value, json};
 
-/// As long as a machine that is slow for the moment may take.
+/// How long a step may take on a machine that is slow for the moment.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn redis() -> (Redis, Switch) {
     Redis::start_own_behind_switch(&[]).await.unwrap_or_else(|missing| panic!("{missing}"))
 }
 
-/// A server on these books that shares this Redis, and waits for it for longer than a slow machine makes it wait.
+/// A server on these books that shares this Redis, with a timeout that a slow machine does not exceed.
 async fn server(books: &Books, redis: &str, settings: &[(&str, &str)]) -> Server {
     let all = [("BESPEAK_REDIS_URLS", redis), ("BESPEAK_REDIS_TIMEOUT_MS", "1000")];
     Server::start(books, &[&all, settings].concat()).await
 }
 
-/// Waits until a server asks Redis.
+/// Waits until a server uses Redis.
 async fn joined(server: &Server) {
-    until_within(PATIENCE, "Redis is asked", async || {
-        // A call is what has it looked for.
-        let _ = reserve(server, "nobody", &json!({"resourceId": "none", "quantity": 1, "holder": "nobody"}))
-            .await;
+    until_within(PATIENCE, "Redis is used", async || {
+        // Only a request makes the server look for Redis.
+        let _ =
+            reserve(server, "probe", &json!({"resourceId": "none", "quantity": 1, "holder": "probe"})).await;
         server.metric("bespeak_redis_open_breakers").await < 0.5
     })
     .await;
 }
 
-/// Asks for units; status and answer.
+/// Sends a reserve; returns the status and the answer.
 async fn reserve(server: &Server, key: &str, body: &Value) -> (u16, Value) {
     server.ask(Method::POST, "/api/v1/reserve", &[("idempotency-key", key)], &body.to_string()).await
 }
 
-/// The same on a connection that stays.
+/// Sends a reserve on an open connection.
 async fn reserve_on(connection: &mut Connection, key: &str, body: &Value) -> Answer {
     let (headers, body) = ([("idempotency-key", key)], body.to_string().into());
     connection.send(Method::POST, "/api/v1/reserve", &headers, body).await.expect("answered")

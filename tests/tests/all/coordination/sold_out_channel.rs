@@ -1,4 +1,4 @@
-//! The sold-out gate.
+//! The channel on which processes share that a resource is sold out.
 
 use std::{
     sync::{
@@ -15,10 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{PATIENCE, one, redis, reserve, reserve_on, server, token_of};
 
-/// How far a refusal may lag a give-back of another process (I6).
+/// How far a refusal may lag behind a release by another process (I6).
 const BOUND: Duration = Duration::from_millis(50);
 
-/// Clients that are refused by a server, again and again, so that it has something to tell; ends when dropped.
+/// A client that is refused again and again, so that its server has hints to publish. It ends when dropped.
 struct Crowd {
     stop: Arc<AtomicBool>,
     refused: Arc<AtomicU64>,
@@ -34,7 +34,7 @@ impl Crowd {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                // More than there ever are, so that it takes none.
+                // More units than the resource has, so that the client never takes one.
                 let body = json!({"resourceId": "hot", "quantity": 2, "ttlSeconds": 600});
                 let answer = reserve_on(&mut connection, &format!("{name}-{turn}"), &body).await;
                 assert_eq!(answer.status, 409, "{answer:?}");
@@ -51,8 +51,8 @@ impl Drop for Crowd {
     }
 }
 
-/// What one process found to be sold out, the other refuses though it never asked: each of its answers is either a
-/// transaction or one of these. And whoever asks again under a key that bears a reservation gets it, at either.
+/// A process refuses a resource that another process found sold out, without a transaction of its own. A retry under the
+/// key of a reservation still gets that reservation, at either process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process_refuses_from_another_s_sold_out_hint() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -66,12 +66,12 @@ async fn one_process_refuses_from_another_s_sold_out_hint() {
     let refused = async || other.metric("bespeak_redis_gate_refusals_total").await;
     let began = Instant::now();
     while refused().await < 20.0 {
-        assert!(began.elapsed() < PATIENCE, "the gate refuses: {}", refused().await);
+        assert!(began.elapsed() < PATIENCE, "too few refusals from hints: {}", refused().await);
         for _ in 0..10 {
             asked += 1;
             let (status, answer) = reserve(&other, &format!("other-{asked}"), &one("hot")).await;
             assert_eq!((status, &answer["availableStock"]), (409, &json!(0)), "{answer}");
-            // I5, while the gate is shut
+            // I5 holds while the hint is in force.
             let (status, again) = reserve(&other, "winner", &one("hot")).await;
             assert_eq!((status, token_of(&again)), (200, token_of(&first)));
             let (status, _) = reserve(&other, "winner", &json!({"resourceId": "hot", "quantity": 2})).await;
@@ -86,8 +86,8 @@ async fn one_process_refuses_from_another_s_sold_out_hint() {
     books.assert_consistent().await;
 }
 
-/// I6: what is given back at one process is for sale at the other 50 ms later at the latest, while both are told all the
-/// time that it is sold out.
+/// I6: a unit that is released at one process can be sold at the other at most 50 ms later, even while both keep receiving
+/// hints that the resource is sold out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn released_stock_is_sold_by_the_other_process_within_the_bound() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -111,13 +111,13 @@ async fn released_stock_is_sold_by_the_other_process_within_the_bound() {
             }
             assert_eq!(answer.status, 409);
             let late = asked.duration_since(given_back);
-            assert!(late < BOUND, "refused to whoever asked {late:?} after it was given back");
+            assert!(late < BOUND, "a request {late:?} after the release was refused");
         };
     }
     books.assert_consistent().await;
 }
 
-/// What a process hears is judged by its version and by when it was so, not by when it comes.
+/// A hint is judged by its version and by the time of its finding, not by the time of its arrival.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_hint_is_ignored() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -132,11 +132,11 @@ async fn a_stale_hint_is_ignored() {
         let notice =
             json!({"from": 1, "notices": [{"resource": resource, "version": version, "short": short}]});
         publish(&redis, &channel, &notice.to_string()).await;
-        until_within(PATIENCE, "it is heard", async || heard().await > before).await;
+        until_within(PATIENCE, "the hint has arrived", async || heard().await > before).await;
     };
     let mut connection = server.connect().await;
-    // A new one is believed, so the others could be
-    until_within(PATIENCE, "a fresh notice is believed", async || {
+    // A fresh hint is used, which shows that hints arrive at all.
+    until_within(PATIENCE, "a fresh hint is used", async || {
         tell("cold", 1_000, Duration::ZERO).await;
         let mut connection = server.connect().await;
         let key = fastrand::u64(..).to_string();
@@ -149,7 +149,7 @@ async fn a_stale_hint_is_ignored() {
     })
     .await;
     for round in 0..20 {
-        // It was so long ago, of whatever version; or it was so before what this process gave back last
+        // Either the finding is too old, or its version is lower than that of this process's last release.
         if round % 2 == 0 {
             tell("hot", 1_000_000 + round, Duration::from_secs(1)).await;
         } else {
@@ -163,7 +163,7 @@ async fn a_stale_hint_is_ignored() {
     books.assert_consistent().await;
 }
 
-/// Whatever else is published there: it is no notice, and nothing happens.
+/// Other messages on the channel are ignored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_messages_are_ignored() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -175,20 +175,20 @@ async fn malformed_messages_are_ignored() {
     {
         publish(&redis, &channel, text).await;
     }
-    // They are heard in order: when the last is learnt, the others were read
+    // Messages arrive in order: when the last one is learnt, the others have been read.
     let readable = json!({"from": 1, "notices": [{"resource": "cold", "version": 1}]}).to_string();
     let heard = async || server.metric("bespeak_redis_gate_messages_total").await;
-    assert!(heard().await < 0.5, "nothing was learnt of them");
+    assert!(heard().await < 0.5, "malformed messages must not count");
     publish(&redis, &channel, &readable).await;
-    until_within(PATIENCE, "a notice is learnt", async || heard().await > 0.5).await;
+    until_within(PATIENCE, "a well-formed hint is learnt", async || heard().await > 0.5).await;
     server.hold("key", "hot").await;
     assert!(server.logged("ERROR").is_empty());
 }
 
-/// The channel on which servers listen; waits until there is one.
+/// The name of the channel; waits until a server has subscribed to it.
 async fn channel(redis: &Redis) -> String {
     let found = std::sync::Mutex::new(String::new());
-    until_within(PATIENCE, "somebody listens", async || {
+    until_within(PATIENCE, "a server has subscribed", async || {
         let answer = ask(redis, &["PUBSUB", "CHANNELS"]).await;
         let channel = answer.lines().find(|line| line.contains(":gate:")).unwrap_or_default();
         channel.clone_into(&mut found.lock().expect("no panic"));
@@ -203,7 +203,7 @@ async fn publish(redis: &Redis, channel: &str, text: &str) {
     assert_eq!(receivers, ":1", "heard by the server");
 }
 
-/// Sends a command, its words of any bytes, and returns what comes back first.
+/// Sends a command with arbitrary bytes, and returns the first answer.
 async fn ask(redis: &Redis, words: &[&str]) -> String {
     let mut stream = tokio::net::TcpStream::connect(redis.address()).await.expect("connected");
     let mut command = format!("*{}\r\n", words.len());

@@ -1,4 +1,4 @@
-//! What a stack may open stays below what its database takes, whatever runs the API.
+//! A stack opens fewer connections than its database allows, both on Lambda and on instances.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::stack::{Stack, fields, number, plain};
 
-/// Everything that connects: with a consumer, and with the operator's task.
+/// Parameters under which every component connects, the consumer and the operator's task included.
 const WITH_ALL: [(&str, &str); 4] = [
     ("Events", "sqs"),
     ("KafkaBrokers", "b-1.example.com:9092"),
@@ -26,7 +26,7 @@ fn allowed(parameter: &str) -> BTreeSet<String> {
     values.as_array().expect("values").iter().map(plain).collect()
 }
 
-/// What all of a stack may open at once; of instances twice, because two versions are there in a deployment.
+/// The largest number of connections of a stack. Instances count twice, because a deployment runs two versions at once.
 fn opened(stack: &Stack) -> u64 {
     let functions = stack.functions();
     let of_functions = functions.iter().map(|(name, function)| {
@@ -45,7 +45,7 @@ fn opened(stack: &Stack) -> u64 {
     of_functions.sum::<u64>() + opened_by_operator(&stack.resources()["OperatorTask"])
 }
 
-/// The task migrates beside what its pools open.
+/// The connections of the operator's task: its pools, and one for the migration.
 fn opened_by_operator(task: &Value) -> u64 {
     let variables = task["Properties"]["ContainerDefinitions"][0]["Environment"].as_array();
     let pools = variables.expect("variables").iter();
@@ -63,8 +63,8 @@ fn functions_open_fewer_connections_than_the_database_allows() {
     for limit in limits {
         let sum = opened(&with_all_and(&[("DatabaseConnections", limit.as_str())]));
         let limit: u64 = limit.parse().expect("a number");
-        assert!(sum * 10 <= limit * 9, "{limit}: {sum} connections, which is more than nine tenths");
-        assert!(sum * 10 > limit * 6, "{limit}: {sum} connections, which leaves much unused");
+        assert!(sum * 10 <= limit * 9, "{sum} of {limit} connections are more than nine tenths");
+        assert!(sum * 10 > limit * 6, "{sum} of {limit} connections leave too many unused");
     }
 }
 

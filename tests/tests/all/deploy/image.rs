@@ -1,4 +1,4 @@
-//! The image is built from what the workspace has, and starts what the program is.
+//! The Dockerfile agrees with the workspace: toolchain, packages, settings, and commands.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn instructions() -> Vec<String> {
         .collect()
 }
 
-/// What one instruction says, in the last stage.
+/// The arguments of the last such instruction, which is in the last stage.
 fn last(instruction: &str) -> String {
     let found = instructions().into_iter().rfind(|line| line.starts_with(&format!("{instruction} ")));
     let line = found.unwrap_or_else(|| panic!("no {instruction}"));
@@ -39,10 +39,13 @@ fn image_uses_the_workspace_toolchain_and_package() {
     let toolchain =
         manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     let toolchain = toolchain.trim_matches('"');
-    assert!(all.contains(&format!("FROM rust:{toolchain}.")), "another image than that of Rust {toolchain}");
+    assert!(
+        all.contains(&format!("FROM rust:{toolchain}.")),
+        "the base image must be that of Rust {toolchain}"
+    );
     assert!(
         all.contains(&format!("ENV RUSTUP_TOOLCHAIN={toolchain}.")),
-        "another toolchain than {toolchain}"
+        "RUSTUP_TOOLCHAIN must be {toolchain}"
     );
     let program = last("ENTRYPOINT");
     let program = program.trim_matches(['[', ']', '"']);
@@ -64,7 +67,7 @@ fn dockerignore_keeps_every_build_input() {
         }
     }
     for heavy in ["target", ".git"] {
-        assert!(ignored.contains(&heavy), "{heavy} goes to the daemon each time");
+        assert!(ignored.contains(&heavy), "{heavy} would be sent to the Docker daemon on every build");
     }
 }
 
@@ -76,14 +79,14 @@ fn image_env_and_port_match_settings() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     for name in variables.keys() {
-        assert!(SETTINGS.iter().any(|setting| setting.name == name), "{name} is no setting of Bespeak");
+        assert!(SETTINGS.iter().any(|setting| setting.name == name), "{name} is not a setting of Bespeak");
     }
     Config::parse(&Values::collect(|_| None, |name| variables.get(name).cloned())).expect("it starts");
     assert_eq!(variables["BESPEAK_LISTEN"], format!("0.0.0.0:{}", last("EXPOSE")));
     let volume = last("VOLUME");
     assert!(
         variables["BESPEAK_DATABASE_URL"].starts_with(&format!("sqlite://{volume}/")),
-        "the books would be lost"
+        "the database must be on the volume"
     );
     assert_ne!(last("USER").split(':').next(), Some("0"), "not as root");
 }

@@ -1,4 +1,4 @@
-//! The manifests are what Kubernetes takes, start what the program is, and agree with one another.
+//! The manifests match the schemas of Kubernetes, the program, and one another.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{complaints, root, stack::plain, text, yaml};
 
 const FOLDER: &str = "deploy/kubernetes";
-/// What `kubectl apply -k` takes, each of its own.
+/// The kustomizations, each of which is applied by its own `kubectl apply -k`.
 const SETS: [&str; 3] = ["deploy/kubernetes", "deploy/kubernetes/migrate", "deploy/kubernetes/verify"];
-/// Copied, changed and applied by hand.
+/// The example that users copy, change and apply by hand.
 const EXAMPLE: &str = "secret.example.yaml";
 
 fn files(folder: &str) -> Vec<String> {
@@ -96,7 +96,7 @@ fn kustomizations_list_every_manifest_and_pin_the_image() {
 #[test]
 fn container_environments_are_valid_configurations() {
     for workload in workloads() {
-        let (who, container) = (plain(&workload["metadata"]["name"]), container(&workload));
+        let (workload, container) = (plain(&workload["metadata"]["name"]), container(&workload));
         let mut variables = BTreeMap::new();
         for from in container["envFrom"].as_array().expect("sources") {
             let (kind, source) = if from["configMapRef"].is_object() {
@@ -111,17 +111,20 @@ fn container_environments_are_valid_configurations() {
             );
         }
         for variable in container["env"].as_array().expect("variables") {
-            assert!(variable["value"].is_string(), "{who}: {variable} is text in YAML as in the environment");
+            assert!(
+                variable["value"].is_string(),
+                "{workload}: {variable} must be text in YAML, as it is in the environment"
+            );
             variables.insert(plain(&variable["name"]), plain(&variable["value"]));
         }
         for name in variables.keys() {
             assert!(
                 SETTINGS.iter().any(|setting| setting.name == name),
-                "{who}: {name} is no setting of Bespeak"
+                "{workload}: {name} is not a setting of Bespeak"
             );
         }
         let parsed = Config::parse(&Values::collect(|_| None, |name| variables.get(name).cloned()));
-        assert!(parsed.is_ok(), "{who} does not start: {}", parsed.expect_err("it is wrong"));
+        assert!(parsed.is_ok(), "{workload} does not start: {}", parsed.expect_err("it is wrong"));
     }
 }
 
@@ -147,7 +150,7 @@ fn probes_use_served_paths_and_liveness_ignores_outages() {
         for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
             let asked = &container[probe]["httpGet"];
             let path = plain(&asked["path"]);
-            assert!(routes.contains(&format!("get, path = \"{path}\"")), "{name}: nobody serves {path}");
+            assert!(routes.contains(&format!("get, path = \"{path}\"")), "{name}: no route serves {path}");
             assert_eq!(asked["port"], container["ports"][0]["name"], "{name}");
         }
         assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/health/live");
@@ -162,22 +165,22 @@ fn probes_use_served_paths_and_liveness_ignores_outages() {
 fn pods_run_with_least_privilege() {
     let dockerfile = text("Dockerfile");
     for workload in workloads() {
-        let who = plain(&workload["metadata"]["name"]);
+        let name = plain(&workload["metadata"]["name"]);
         let pod = &workload["spec"]["template"]["spec"];
-        assert_eq!(pod["automountServiceAccountToken"], false, "{who}");
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{who}");
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{who}");
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
         let user = format!(
             "USER {}:{}\n",
             pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]
         );
-        assert!(dockerfile.contains(&user), "{who}: the image has another user than {user}");
+        assert!(dockerfile.contains(&user), "{name}: the image does not have the user {user}");
         let container = container(&workload);
-        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{who}");
-        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{who}");
-        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{who}");
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false, "{name}");
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]), "{name}");
         for bound in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
-            assert!(container["resources"].pointer(bound).is_some(), "{who}: {bound}");
+            assert!(container["resources"].pointer(bound).is_some(), "{name}: {bound}");
         }
     }
 }

@@ -1,11 +1,12 @@
-//! What it is deployed with: the template for AWS, the image, the manifests for Kubernetes. They agree with the code, and
-//! the tools of their trade have nothing to say about them.
+//! The deployment files (the template for AWS, the image, the manifests for Kubernetes) agree with the code, and their
+//! linters report nothing.
 //!
-//! Never: AWS, a cluster or a registry of images. Next: `stack.rs`, which works a template out as CloudFormation does.
+//! Never: AWS, a cluster or a registry of images. Next: `stack.rs`, which evaluates the template as CloudFormation does.
 
 mod connections;
 mod image;
 mod kubernetes;
+mod monitoring;
 mod network;
 mod stack;
 mod supply_chain;
@@ -32,7 +33,7 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What a tool says about a file; nothing, if it is content.
+/// The output of a tool about a file; empty if the tool has no complaint.
 fn complaints(tool: Tool, arguments: &[&str]) -> String {
     let mut command = tool.command().expect("the tool is there");
     said(command.current_dir(root()).args(arguments))

@@ -1,6 +1,6 @@
-//! What CloudFormation would make of the template for given parameters: which resources, with which properties.
+//! Evaluates the template as CloudFormation does: the resources and their properties for given parameters.
 //!
-//! Never: what AWS knows and the template does not. A name or an attribute of a resource is `<Resource>` or
+//! Never: values that only AWS knows. A name or an attribute of a resource is `<Resource>` or
 //! `<Resource.Attribute>`; a secret stays the reference to it.
 
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::yaml;
 
-/// What the template asks whoever deploys it for, and nobody else can say.
+/// The parameters without a default, with values for the tests.
 const NEEDED: [(&str, &str); 3] = [
     ("VpcId", "vpc-1"),
     ("SubnetIds", "subnet-1,subnet-2"),
     ("DatabaseSecretArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-x"),
 ];
 
-/// The template, worked out.
+/// The template with its parameters applied.
 pub(super) struct Stack {
     template: Value,
     parameters: BTreeMap<String, Value>,
@@ -54,12 +54,12 @@ impl Stack {
         Self { template, parameters }
     }
 
-    /// The template as it is written.
+    /// The template as written.
     pub(super) fn template(&self) -> &Value {
         &self.template
     }
 
-    /// Why CloudFormation would refuse these parameters.
+    /// The reasons for which CloudFormation would refuse these parameters.
     pub(super) fn refusals(&self) -> Vec<String> {
         let rules = fields(&self.template["Rules"])
             .filter(|(_, rule)| rule.get("RuleCondition").is_none_or(|condition| self.holds(condition)));
@@ -71,7 +71,7 @@ impl Stack {
             .collect()
     }
 
-    /// The resources that there would be, worked out.
+    /// The evaluated resources that the stack would contain.
     pub(super) fn resources(&self) -> BTreeMap<String, Value> {
         fields(&self.template["Resources"])
             .filter(|(_, resource)| resource["Condition"].as_str().is_none_or(|name| self.has(name)))
@@ -79,7 +79,7 @@ impl Stack {
             .collect()
     }
 
-    /// What the stack would say of itself.
+    /// The evaluated outputs of the stack.
     pub(super) fn outputs(&self) -> BTreeMap<String, Value> {
         fields(&self.template["Outputs"])
             .filter(|(_, output)| output["Condition"].as_str().is_none_or(|name| self.has(name)))
@@ -87,7 +87,7 @@ impl Stack {
             .collect()
     }
 
-    /// The functions among its resources, with what `Globals` says of all.
+    /// The functions among the resources, with the properties of `Globals` merged in.
     pub(super) fn functions(&self) -> BTreeMap<String, Value> {
         let globals = self.value(&self.template["Globals"]["Function"]).expect("globals");
         let functions =
@@ -110,7 +110,7 @@ impl Stack {
     }
 
     fn holds(&self, condition: &Value) -> bool {
-        let (function, operands) = call(condition).unwrap_or_else(|| panic!("no condition: {condition}"));
+        let (function, operands) = call(condition).unwrap_or_else(|| panic!("not a condition: {condition}"));
         let all = || operands.as_array().expect("operands");
         match function {
             "Condition" => self.has(operands.as_str().expect("a name")),
@@ -125,11 +125,11 @@ impl Stack {
                 let wanted = plain(&self.value(&all()[1]).expect("a value"));
                 all()[0].as_array().expect("a list").iter().any(|one| plain(one) == wanted)
             }
-            other => panic!("{other} is no condition"),
+            other => panic!("{other} is not a condition"),
         }
     }
 
-    /// A node with everything in it worked out; nothing where it is `AWS::NoValue`.
+    /// The evaluated node; `None` if it is `AWS::NoValue`.
     fn value(&self, node: &Value) -> Option<Value> {
         if let Some((function, operands)) = call(node) {
             return self.called(function, operands);
@@ -192,13 +192,13 @@ impl Stack {
         whole
     }
 
-    /// What stands for a name or an attribute of a resource, which must be there.
+    /// The placeholder for a name or an attribute of a resource, which must exist.
     fn of_resource(&self, path: &str) -> Value {
         let name = path.split('.').next().unwrap_or(path);
         let resource = &self.template["Resources"][name];
         assert!(!resource.is_null(), "there is no resource and no parameter {name}");
         let there = resource["Condition"].as_str().is_none_or(|condition| self.has(condition));
-        assert!(there, "{path} is referred to where it is not there");
+        assert!(there, "{path} is referred to, but its condition does not hold");
         json!(format!("<{path}>"))
     }
 }
@@ -208,14 +208,14 @@ pub(super) fn fields(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
     object.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
 
-/// Text as it is, anything else as JSON has it: CloudFormation compares both as text.
+/// Text as it is and other values as JSON: CloudFormation compares both as text.
 pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A number, or a text that is one.
+/// A number, given as a number or as text.
 pub(super) fn number(value: &Value) -> u64 {
-    plain(value).parse().unwrap_or_else(|_| panic!("{value} is no number"))
+    plain(value).parse().unwrap_or_else(|_| panic!("{value} is not a number"))
 }
 
 /// An object with one field that is the name of a function.

@@ -1,4 +1,4 @@
-//! `template.yaml` and the workspace agree, for every way of events and of computing.
+//! `template.yaml` agrees with the workspace, for every event source and every kind of compute.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use bespeak_services::Tool;
 use serde_json::Value;
 
 use super::{
-    complaints, said,
+    complaints,
     stack::{Stack, fields, number, plain},
     text, workspace,
 };
@@ -20,8 +20,8 @@ const MSK: &str = "arn:aws:kafka:eu-central-1:123456789012:cluster/events/abc-1"
 const SECRET: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:kafka-x";
 const BROKERS: &str = "b-1.example.com:9096,b-2.example.com:9096";
 
-/// What somebody may deploy.
-const WAYS: [&[(&str, &str)]; 7] = [
+/// Parameters of stacks that users may deploy.
+const VARIANTS: [&[(&str, &str)]; 7] = [
     &[],
     &[("Compute", "instances")],
     &[("Events", "msk"), ("MskClusterArn", MSK), ("KafkaBrokers", BROKERS), ("KafkaLogin", "msk-iam")],
@@ -60,8 +60,9 @@ const WAYS: [&[(&str, &str)]; 7] = [
     ],
 ];
 
-fn stacks() -> impl Iterator<Item = Stack> {
-    WAYS.iter().map(|given| Stack::new(given))
+/// The stack of each variant.
+pub(super) fn stacks() -> impl Iterator<Item = Stack> {
+    VARIANTS.iter().map(|given| Stack::new(given))
 }
 
 #[test]
@@ -69,13 +70,13 @@ fn template_linter_reports_nothing() {
     assert_eq!(complaints(Tool::CFN_LINT, &["template.yaml"]), "");
 }
 
-/// The linter knows shapes; this is the code that turns the template into CloudFormation's when it is deployed.
+/// The linter checks only shapes; this runs AWS's own code that translates the template at deployment.
 #[test]
 fn sam_transform_accepts_the_template() {
     let mut template = Stack::new(&[]).template().clone();
     let resources = template["Resources"].as_object_mut().expect("resources");
     for resource in resources.values_mut().filter(|it| it["Type"] == "AWS::Serverless::Function") {
-        // What `sam package` puts there.
+        // `sam package` would set this.
         resource["Properties"]["CodeUri"] = "s3://bucket/key".into();
     }
     let script = "import json, sys
@@ -125,7 +126,7 @@ fn deployed_functions_match_the_binaries() {
     }
 }
 
-/// A variable that is misspelt is ignored without a word: this is where it is noticed.
+/// A function ignores a misspelt variable silently, so this test has to find it.
 #[test]
 fn function_environments_are_valid_configurations() {
     for (name, function) in stacks().flat_map(|stack| stack.functions()) {
@@ -156,16 +157,16 @@ fn operator_task_environment_is_a_valid_configuration() {
     }
 }
 
-fn configures(who: &str, variables: &BTreeMap<String, String>) {
+fn configures(component: &str, variables: &BTreeMap<String, String>) {
     for name in variables.keys() {
         let known = SETTINGS.iter().any(|setting| setting.name == name);
-        assert!(known, "{who}: {name} is no setting of Bespeak");
+        assert!(known, "{component}: {name} is not a setting of Bespeak");
     }
     let parsed = Config::parse(&Values::collect(|_| None, |name| variables.get(name).cloned()));
-    assert!(parsed.is_ok(), "{who} does not start: {}", parsed.expect_err("it is wrong"));
+    assert!(parsed.is_ok(), "{component} does not start: {}", parsed.expect_err("it is wrong"));
 }
 
-/// A reference to a key of a secret, as it is put in its place.
+/// The value of a variable, with a reference to a secret replaced by an example of its value.
 fn resolved(value: &str) -> String {
     let reference = value.strip_prefix("{{resolve:secretsmanager:").and_then(|it| it.strip_suffix("}}"));
     let Some(reference) = reference else { return value.to_owned() };
@@ -179,24 +180,24 @@ fn value_of(key: &str) -> String {
         "url" => "mysql://bespeak:x@db.example.com:3306/bespeak?ssl-mode=VERIFY_IDENTITY&ssl-ca=/opt/rds.pem",
         "secret" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "username" | "password" => "x",
-        other => panic!("no secret has the key {other}"),
+        other => panic!("there is no example for the key {other} of a secret"),
     }
     .to_owned()
 }
 
-/// With an input of ours it would be an order given by hand, which ends when nothing is left to do.
+/// With an explicit input, the function would take the event for a manual request, which ends when no work is left.
 #[test]
 fn schedule_sends_its_default_event_every_minute() {
     let functions = Stack::new(&[]).functions();
     let schedule = &functions["RelayCron"]["Properties"]["Events"]["EachMinute"]["Properties"];
     assert_eq!(schedule["ScheduleExpression"], "rate(1 minute)");
     assert_eq!(schedule["Input"], Value::Null);
-    assert_eq!(schedule["RetryPolicy"]["MaximumRetryAttempts"], 0, "the next minute comes by itself");
+    assert_eq!(schedule["RetryPolicy"]["MaximumRetryAttempts"], 0, "the next run is a minute later anyway");
 }
 
 #[test]
 fn contradictory_parameters_are_refused_by_name() {
-    for given in WAYS {
+    for given in VARIANTS {
         assert_eq!(Stack::new(given).refusals(), [""; 0], "{given:?}");
     }
     let wrong: [(&[(&str, &str)], &str); 6] = [
@@ -247,10 +248,14 @@ fn every_parameter_is_used_described_and_grouped_once() {
         assert!(parameter["Description"].as_str().is_some_and(|it| it.len() > 10), "{name} is not described");
         assert_eq!(grouped.iter().filter(|it| *it == name).count(), 1, "{name} is in one group");
     }
-    assert_eq!(grouped.len(), fields(&template["Parameters"]).count(), "a group names what is no parameter");
+    assert_eq!(
+        grouped.len(),
+        fields(&template["Parameters"]).count(),
+        "a group names a parameter that does not exist"
+    );
     assert_eq!(
         template["Parameters"]["Authorization"]["Default"], "AWS_IAM",
-        "open only if somebody says so"
+        "public access must be an explicit choice"
     );
 }
 
@@ -258,22 +263,22 @@ fn every_parameter_is_used_described_and_grouped_once() {
 fn outputs_refer_to_resources_of_the_stack() {
     let mut seen = BTreeSet::new();
     for (name, value) in stacks().flat_map(|stack| stack.outputs()) {
-        assert!(plain(&value).contains('<'), "{name}: {value} is of no resource");
+        assert!(plain(&value).contains('<'), "{name}: {value} refers to no resource");
         seen.insert(name);
     }
     for (name, output) in fields(&Stack::new(&[]).template()["Outputs"]) {
-        assert!(seen.contains(name), "nobody ever sees {name}");
+        assert!(seen.contains(name), "no variant has the output {name}");
         assert!(output["Description"].is_string(), "{name} is not described");
     }
 }
 
-/// Amazon MSK takes no secrets but those that are encrypted with a key of one's own.
+/// Amazon MSK accepts only secrets that are encrypted with a customer-managed key.
 #[test]
 fn secret_readers_may_decrypt() {
     let mut readers = 0;
-    for way in WAYS {
+    for variant in VARIANTS {
         for key in ["", "arn:aws:kms:eu-central-1:123456789012:key/mrk-1"] {
-            let mut given = way.to_vec();
+            let mut given = variant.to_vec();
             given.push(("SecretsKeyArn", key));
             for (name, resource) in Stack::new(&given).resources() {
                 let policies = resource["Properties"]["Policies"].to_string();
@@ -285,7 +290,7 @@ fn secret_readers_may_decrypt() {
             }
         }
     }
-    assert_eq!(readers, 2 * 4, "pollers in two ways, the operator's task in two");
+    assert_eq!(readers, 2 * 4, "pollers in two variants, the operator's task in two");
 }
 
 #[test]
@@ -313,11 +318,11 @@ fn timeouts_are_nested() {
         let api = number(&resources["ApiIntegration"]["Properties"]["TimeoutInMillis"]);
         let reserve = timeout("Reserve").or_else(|| timeout("ReserveOnInstances")).expect("a function");
         assert!(reserve * 1000 < api && api < 30_000);
-        // One minute's work is over when the next begins.
+        // An invocation must end before the next one of the schedule begins.
         assert!(timeout("RelayCron").is_some_and(|seconds| seconds < 60));
         if let Some(queue) = resources.get("ConsumerQueue") {
             let visibility = number(&queue["Properties"]["VisibilityTimeout"]);
-            assert!(visibility >= 6 * timeout("Consumer").expect("a consumer"), "as Lambda asks for");
+            assert!(visibility >= 6 * timeout("Consumer").expect("a consumer"), "as Lambda recommends");
         }
     }
 }
@@ -336,7 +341,8 @@ fn event_sources_report_partial_failures_and_have_a_failure_queue() {
                 let redrive = &stack.resources()["ConsumerQueue"]["Properties"]["RedrivePolicy"];
                 assert_eq!(redrive["deadLetterTargetArn"], "<ConsumerFailures.Arn>");
             } else {
-                // Kafka's partial failures are heeded in provisioned mode only; -1 would mean ten attempts, not endless ones.
+                // Lambda honours partial failures from Kafka only in provisioned mode. A maximum of -1 would mean ten
+                // attempts, not unlimited ones.
                 assert!(properties["ProvisionedPollerConfig"]["MaximumPollers"].is_number(), "{name}");
                 assert!(number(&properties["MaximumRetryAttempts"]) > 100, "{name}");
                 assert_eq!(
@@ -353,66 +359,8 @@ fn event_sources_report_partial_failures_and_have_a_failure_queue() {
     assert_eq!(seen, ["FromKafkaTopic", "FromMskTopic", "FromRecordQueue"]);
 }
 
-/// Metrics are made of lines that the functions log, alarms of metrics that there are.
-#[test]
-fn alarms_use_existing_metrics_and_notify() {
-    let programs =
-        [("RelayCronLogs", "functions/relay-cron/src"), ("ConsumerLogs", "functions/consumer/src")];
-    for stack in stacks() {
-        let resources = stack.resources();
-        let of_type = |kind: &'static str| resources.iter().filter(move |(_, it)| it["Type"] == kind);
-        let mut made = Vec::new();
-        for (name, filter) in of_type("AWS::Logs::MetricFilter") {
-            let properties = &filter["Properties"];
-            let logs = plain(&properties["LogGroupName"]);
-            let (_, folder) =
-                programs.iter().find(|(group, _)| logs == format!("<{group}>")).expect("a function's");
-            let source = sources(folder);
-            let pattern = plain(&properties["FilterPattern"]);
-            let message = pattern.split('"').nth(1).expect("a message");
-            assert!(
-                source.contains(&format!("\"{message}\"")),
-                "{name}: nothing in {folder} logs {message:?}"
-            );
-            let transformation = &properties["MetricTransformations"][0];
-            let field = plain(&transformation["MetricValue"]);
-            let field = field.strip_prefix("$.").expect("a field");
-            assert!(source.contains(field), "{name}: nothing in {folder} logs {field}");
-            made.push((transformation["MetricNamespace"].clone(), transformation["MetricName"].clone()));
-        }
-        for (name, alarm) in of_type("AWS::CloudWatch::Alarm") {
-            let properties = &alarm["Properties"];
-            assert_eq!(properties["AlarmActions"][0], "<Alarms>", "{name}");
-            let metric = (properties["Namespace"].clone(), properties["MetricName"].clone());
-            let of_aws = plain(&metric.0).starts_with("AWS/");
-            assert!(of_aws || made.contains(&metric), "{name}: nobody makes {metric:?}");
-            assert!(!of_aws || properties["Dimensions"][0]["Value"].is_string(), "{name}: of what");
-        }
-    }
-}
-
-fn sources(folder: &str) -> String {
-    let listed =
-        said(std::process::Command::new("find").arg(super::root().join(folder)).args(["-name", "*.rs"]));
-    listed.lines().map(|file| std::fs::read_to_string(file).expect("a source")).collect()
-}
-
-#[test]
-fn function_log_groups_have_a_retention() {
-    for stack in stacks() {
-        let resources = stack.resources();
-        for (name, function) in stack.functions() {
-            let group = plain(&function["Properties"]["LoggingConfig"]["LogGroup"]);
-            let group = &resources[group.trim_matches(['<', '>'])];
-            assert!(group["Properties"]["RetentionInDays"].is_number(), "{name}");
-            assert_eq!(function["Properties"]["LoggingConfig"]["LogFormat"], "JSON", "{name}");
-            assert_eq!(function["Properties"]["Tracing"], "Active", "{name}");
-        }
-    }
-}
-
 #[test]
 fn sam_builds_are_not_cached() {
     let configuration = text("samconfig.toml");
-    assert!(configuration.contains("cached = false"), "the cache does not look at shared/");
+    assert!(configuration.contains("cached = false"), "SAM's cache ignores changes in shared/");
 }

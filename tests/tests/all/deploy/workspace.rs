@@ -1,4 +1,4 @@
-//! What Cargo says of the workspace.
+//! The packages and programs of the workspace, from `cargo metadata`.
 
 use std::{collections::BTreeMap, process::Command};
 

@@ -1,4 +1,4 @@
-//! YAML as JSON. CloudFormation's short forms become its long ones.
+//! Reads YAML as JSON, with CloudFormation's short forms expanded to the long ones.
 
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value, json};
@@ -26,12 +26,12 @@ fn to_json(node: &Yaml<'_>) -> Value {
         }
         Yaml::Tagged(tag, inner) => long_form(&tag.suffix, to_json(inner)),
         Yaml::Representation(..) | Yaml::Alias(_) | Yaml::BadValue => {
-            panic!("CloudFormation and this test know nothing like {node:?}")
+            panic!("neither CloudFormation nor this test supports {node:?}")
         }
     }
 }
 
-/// Keys are text, also where they look like numbers.
+/// A key as text, even if it looks like a number.
 fn key(node: &Yaml<'_>) -> String {
     match to_json(node) {
         Value::String(text) => text,

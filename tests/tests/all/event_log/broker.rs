@@ -1,4 +1,4 @@
-//! Brokers that are away, come back, or refuse.
+//! Brokers that are unreachable, return, or refuse records.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{audited, keys, settings, settled, trade};
 
-/// The broker is away for half a minute under load, and comes back: nothing is lost, each key is in order, and the backlog
+/// The broker is unreachable for half a minute under load: no event is lost, each key stays in order, and the backlog
 /// rises and falls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_outage_of_half_a_minute_loses_no_event() {
@@ -42,11 +42,11 @@ async fn a_broker_outage_of_half_a_minute_loses_no_event() {
     }
     let backlog = server.metric("bespeak_outbox_unpublished_events").await;
     let lag = server.metric("bespeak_outbox_lag_seconds").await;
-    assert!(backlog > 100.0 && lag > 20.0, "{backlog} events wait, for {lag} s");
+    assert!(backlog > 100.0 && lag > 20.0, "{backlog} events wait, the oldest for {lag} s");
     assert!(server.metric("bespeak_relay_outages_total").await > 0.0);
     assert!(server.metric("bespeak_outbox_blocked_keys").await < 1.0, "no key is to blame");
     let said = server.logged("ERROR").iter().filter(|line| line.contains("cannot be published")).count();
-    assert_eq!(said, 1, "an outage is told once");
+    assert_eq!(said, 1, "an outage is logged once");
     switch.turn_on().expect("the same port");
     settled(&books, &events).await;
     until("the metrics say so", async || {
@@ -59,7 +59,7 @@ async fn a_broker_outage_of_half_a_minute_loses_no_event() {
     assert_eq!(server.stop().await, 0);
 }
 
-/// No broker answers at the start: the server serves, and publishes when one does.
+/// No broker answers at the start: the server serves requests, and publishes once a broker answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_starts_without_a_broker_and_publishes_later() {
     let (broker, switch) = Kafka::start_own_behind_switch().await.expect("a broker");
@@ -76,7 +76,8 @@ async fn a_server_starts_without_a_broker_and_publishes_later() {
     assert_eq!(keys(&books).await, i64::try_from(committed).expect("few"));
 }
 
-/// A topic with another number of partitions would spread keys in another way: the start is refused, and says what to do.
+/// A topic with another number of partitions would map keys to other partitions, so `serve` refuses to start and explains
+/// the remedy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_with_other_partitions_is_refused() {
     let topic = Topic::new().await;
@@ -111,7 +112,7 @@ fn event(n: u128, bytes: usize) -> OutboxEvent {
     }
 }
 
-/// I10: an event that is too large is refused, and none of those that were sent with it.
+/// I10: an oversized event is refused, and the events of the same batch are published.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_oversized_event_is_refused_alone() {
     let topic = Topic::new().await;
@@ -120,20 +121,20 @@ async fn one_oversized_event_is_refused_alone() {
     let mut events: Vec<OutboxEvent> = (0..100).map(|n| event(n, 10)).collect();
     events[41] = event(41, 2 << 20);
     events[42].key = events[41].key.clone();
-    let mut became = publisher.publish(&events).await;
-    assert_eq!(became.remove(42), Err(PublishError::Behind), "nothing of a key is sent behind a failure");
-    for (n, became) in became.iter().enumerate() {
-        match became {
+    let mut results = publisher.publish(&events).await;
+    assert_eq!(results.remove(42), Err(PublishError::Behind), "nothing of a key is sent behind a failure");
+    for (n, result) in results.iter().enumerate() {
+        match result {
             Err(PublishError::Rejected(reason)) => {
                 assert!(n == 41 && reason.contains("too large"), "{n} {reason}");
             }
-            became => assert!(n != 41 && became.is_ok(), "{n} {became:?}"),
+            result => assert!(n != 41 && result.is_ok(), "{n} {result:?}"),
         }
     }
     assert_eq!(topic.read().await.len(), 98);
 }
 
-/// A broker refuses a batch as too large for what one of its records is: those that were sent with it are sent again alone.
+/// A broker refuses a whole batch because of one record: the publisher sends each of its events again in a batch of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_batch_is_retried_event_by_event() {
     let mock = MockCluster::new(1).expect("a mock cluster");
@@ -154,7 +155,7 @@ async fn a_refused_batch_is_retried_event_by_event() {
     assert!(became.iter().all(Result::is_ok), "{became:?}");
 }
 
-/// A broker that does not answer is an outage, and no event's fault.
+/// An unreachable broker is reported as an outage, and not as a failure of an event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_broker_is_an_outage() {
     let broker = Kafka::start_own().await.expect("a broker");
@@ -167,7 +168,7 @@ async fn an_unreachable_broker_is_an_outage() {
     assert!(matches!(ensure_topics(&config).await, Err(TopicError::Unavailable { .. })));
 }
 
-/// Several servers of one group share the partitions; one that leaves is replaced, and nothing is applied twice.
+/// Servers of one consumer group share the partitions. When one leaves, the other takes over, and no event is applied twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumers_share_and_take_over_partitions() {
     let books = Books::mysql().await;

@@ -1,4 +1,4 @@
-//! Real processes that get `kill -9` at each boundary, and relays that freeze: nothing is lost, and effects happen once.
+//! Processes that are killed at each boundary, and relays that freeze: no event is lost, and each effect happens once.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ async fn a_crash_at_any_boundary_loses_nothing(books: Books) {
     crash_at_each(books, true, &["relay.claimed", "relay.published", "consumer.applied"]).await;
 }
 
-/// After the state's commit, between publish and mark, between the inbox's commit and the offset's: kills a server there,
-/// starts another, and audits.
+/// Kills a server after the commit of the state, between publishing and marking, or between the commits of the inbox and of
+/// the offset; then starts another server and audits.
 async fn crash_at_each(books: Books, kafka: bool, points: &[&str]) {
     let (_topic, events) = way(kafka).await;
     let mut committed = Vec::new();
     for point in points {
-        // Given a server that stops at a boundary, under trade
+        // Given a server that stops at a boundary, under load
         let stops = [("BESPEAK_TEST_FAILPOINT", *point)];
         let server = Server::start(&books, &settings(&events, &stops)).await;
         server.cars("car", 1_000).await;
         committed.extend(trade(&server, point, 30).await);
         server.reached(point).await;
-        // When it is killed there, and another starts
+        // When it is killed there, and another server starts
         server.kill();
         let server = Server::start(&books, &settings(&events, &[])).await;
         committed.extend(trade(&server, &format!("{point}-after"), 15).await);
@@ -44,7 +44,7 @@ async fn crash_at_each(books: Books, kafka: bool, points: &[&str]) {
     books.assert_consistent().await;
 }
 
-/// A consumer is killed before its offsets are committed: a thousand events come again, and no key is issued twice.
+/// A consumer is killed before it commits its offsets: a thousand events are redelivered, and no key is issued twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redelivered_events_issue_no_key_twice() {
     let books = Books::mysql().await;
@@ -76,7 +76,7 @@ async fn redelivered_events_issue_no_key_twice() {
     }
     let server = Server::start(&books, &settings(&events, &[])).await;
     settled(&books, &events).await;
-    until("all that came again is known", async || {
+    until("all redelivered events are recognised", async || {
         server.metric("bespeak_consumer_events_total").await >= 1_000.0
     })
     .await;
@@ -87,11 +87,11 @@ async fn redelivered_events_issue_no_key_twice() {
     assert_eq!(audit["records"], 1_000);
 }
 
-/// How many shards each relay holds.
+/// A query for the number of shards that each relay holds.
 const HELD_BY: &str = "SELECT COUNT(*) FROM leases WHERE name LIKE 'relay/shard/%' AND owner IS NOT NULL
     GROUP BY owner ORDER BY 1";
 
-/// A process is frozen past its lease, with events on their way, and wakes up: another has gone on meanwhile.
+/// A process is frozen past its lease with events in flight, and resumes after another process took its shards over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_frozen_past_its_lease_resumes_without_damage() {
     let books = Books::mysql().await;
@@ -123,7 +123,7 @@ async fn a_server_frozen_past_its_lease_resumes_without_damage() {
     assert_eq!(keys(&books).await, i64::try_from(committed.len()).expect("few"));
 }
 
-/// The clock of one process is ten minutes ahead: leases and waits go by the database's.
+/// The clock of one process is ten minutes ahead: leases and waits depend only on the clock of the database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_with_a_wrong_clock_relays() {
     let books = Books::mysql().await;
@@ -140,7 +140,7 @@ async fn a_process_with_a_wrong_clock_relays() {
     assert_eq!(keys(&books).await, i64::try_from(committed.len()).expect("few"));
 }
 
-/// Random trade with random crashes, on both ways: the log, the outbox and the keys agree in the end.
+/// Random load with random crashes: in the end the log, the outbox and the keys agree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_crashes_lose_and_repeat_nothing() {
     let seed = fastrand::u64(..);

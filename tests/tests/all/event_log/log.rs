@@ -1,4 +1,4 @@
-//! What stands in the topic, as a client sees it that is not Bespeak's.
+//! The records of the topic as another client sees them, and the audit that compares them with the outbox.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{audited, settings, settled};
 
-/// Well-formed `CloudEvents` in binary mode: every header, the key, the data; each key in one partition, in order.
+/// Each record is a well-formed `CloudEvents` message in binary mode, and each key is in one partition, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_well_formed_cloudevents() {
     let books = Books::mysql().await;
@@ -49,7 +49,7 @@ async fn records_are_well_formed_cloudevents() {
     assert_eq!((&audit["events"], &audit["records"], &audit["repeated"]), (&json!(6), &json!(6), &json!(0)));
 }
 
-/// The audit of the way of events finds what is wrong with it.
+/// The audit of the event pipeline finds foreign, forged, missing and disordered records, and wrong keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_event_audit_finds_every_kind_of_damage() {
     let books = Books::mysql().await;
@@ -64,7 +64,7 @@ async fn the_event_audit_finds_every_kind_of_damage() {
     settled(&books, &events).await;
     assert_eq!(server.stop().await, 0);
     books.expect_damage();
-    // A foreign record, an event that nobody wrote, one that is in disorder; one that is missing; keys that are wrong.
+    // A foreign record, a forged event that is also out of order, a missing event, and a wrong key.
     topic.put("x", &[], Some(b"{}")).await;
     let id = uuid::Uuid::now_v7().to_string();
     topic.put(&two, &[("ce_id", id.as_str()), ("ce_keyversion", "1")], Some(b"{}")).await;

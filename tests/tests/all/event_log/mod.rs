@@ -1,4 +1,4 @@
-//! The way of events: relays, the event log, consumers, and what operators do about them.
+//! The event pipeline: relays, the event log, consumers, and the commands of operators.
 
 mod broker;
 mod consumer;
@@ -13,12 +13,12 @@ use std::time::Duration;
 use bespeak_tests::{Books, Client, Server, Topic, bespeak, until_within};
 use serde_json::Value;
 
-/// What stands in the environment of servers and commands on these books and this topic.
+/// The environment of servers and commands on this topic.
 fn settings<'a>(events: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     [&[("BESPEAK_EVENTS_URL", events)], more].concat()
 }
 
-/// Waits until nothing is under way: everything is published, and applied.
+/// Waits until every event is published and applied.
 async fn settled(books: &Books, events: &str) {
     const UNPUBLISHED: &str = "SELECT COUNT(*) FROM outbox WHERE published_at IS NULL";
     const UNCONSUMED: &str = "SELECT COUNT(*) FROM outbox o LEFT JOIN processed_events p
@@ -30,7 +30,7 @@ async fn settled(books: &Books, events: &str) {
     .await;
 }
 
-/// Audits the way of events from outside, as an operator does; what it says.
+/// Audits the event pipeline by the command of operators; returns its report.
 async fn audited(books: &Books, events: &str) -> Value {
     let url = books.url();
     let environment = [("BESPEAK_DATABASE_URL", url.as_str()), ("BESPEAK_EVENTS_URL", events)];
@@ -39,7 +39,7 @@ async fn audited(books: &Books, events: &str) -> Value {
     ran.json()["wayOfEvents"].clone()
 }
 
-/// Holds, of which two of three are committed, and one of these cancelled; the tokens of those that stay committed.
+/// Makes holds: commits two of three, cancels one of these two, and returns the tokens of those that stay committed.
 async fn trade(server: &Server, name: &str, holds: usize) -> Vec<String> {
     let mut committed = Vec::new();
     for n in 0..holds {
@@ -56,12 +56,12 @@ async fn trade(server: &Server, name: &str, holds: usize) -> Vec<String> {
     committed
 }
 
-/// How many keys open something.
+/// The number of valid SmartKeys.
 async fn keys(books: &Books) -> i64 {
     books.count("SELECT COUNT(*) FROM smart_keys WHERE code IS NOT NULL AND revoked_at IS NULL").await
 }
 
-/// A topic's way, or the embedded one.
+/// The URL of a topic of its own, or of the embedded event log.
 async fn way(kafka: bool) -> (Option<Topic>, String) {
     if kafka {
         let topic = Topic::new().await;

@@ -1,4 +1,4 @@
-//! What operators do about events: `bespeak outbox` and `bespeak dlq`, as they are typed.
+//! The commands of operators for events, `bespeak outbox` and `bespeak dlq`, as typed.
 
 use std::time::Duration;
 
@@ -54,11 +54,12 @@ async fn outbox_commands_list_retry_skip_and_replay(books: Books) {
         shown.code == 0 && shown.out.contains(&one) && shown.out.contains("bespeak.reservation.held.v1"),
         "{shown:?}"
     );
-    // A key is parked.
+    // Given a parked key
     books
         .tamper(&format!(
             "INSERT INTO outbox_blocked (event_key, event_id, blocked_until, attempts, parked, reason, updated_at)
-            SELECT event_key, event_id, 0, 8, 1, 'too large', 0 FROM outbox WHERE event_key = '{one}' AND key_version = 1"
+            SELECT event_key, event_id, 0, 8, 1, 'too large', 0 FROM outbox
+            WHERE event_key = '{one}' AND key_version = 1"
         ))
         .await;
     let parked = shell.json(&["outbox", "list", "--state", "parked"]).await;
@@ -73,16 +74,16 @@ async fn outbox_commands_list_retry_skip_and_replay(books: Books) {
     assert!(skipped.code == 0 && skipped.out.contains("is skipped"), "{skipped:?}");
     let again = shell.run(&["outbox", "skip", id]).await;
     assert!(again.code == 1 && again.err.contains("is published already"), "{again:?}");
-    let nobody = shell.run(&["outbox", "show", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;
-    assert!(nobody.code == 1 && nobody.err.contains("is not in the outbox"), "{nobody:?}");
+    let unknown = shell.run(&["outbox", "show", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;
+    assert!(unknown.code == 1 && unknown.err.contains("is not in the outbox"), "{unknown:?}");
     assert_eq!(shell.run(&["outbox", "show", "7"]).await.code, 2);
-    // With a relay, what is left is published; and again when it is asked for.
+    // With a relay, the other events are published, and published again on request.
     drop(server);
     let server = Server::start(&books, &settings("embedded:", &[])).await;
     settled_but(&books, 1).await;
     let since = ["outbox", "replay", "--since", "2020-01-01T00:00:00Z"];
-    assert_eq!(shell.json(&since).await["events"], 2, "what was skipped stays so");
-    until("those that came again are known", async || {
+    assert_eq!(shell.json(&since).await["events"], 2, "the skipped event stays skipped");
+    until("replayed events are recognised", async || {
         server.metric("bespeak_consumer_events_total").await >= 4.0
     })
     .await;
@@ -93,7 +94,7 @@ async fn outbox_commands_list_retry_skip_and_replay(books: Books) {
     super::audited(&books, "embedded:").await;
 }
 
-/// Waits until all are published, of which some were skipped.
+/// Waits until all events are published, `skipped` of them without being applied.
 async fn settled_but(books: &Books, skipped: i64) {
     until("all is published", async || {
         books.count("SELECT COUNT(*) FROM outbox WHERE published_at IS NULL").await == 0
@@ -103,8 +104,8 @@ async fn settled_but(books: &Books, skipped: i64) {
     assert_eq!(applied, books.count("SELECT COUNT(*) FROM outbox").await - skipped);
 }
 
-/// I9, I10: letters are listed, shown, replayed and dropped; a `committed` that is replayed after its `cancelled` was applied
-/// issues no key.
+/// I9, I10: dead letters are listed, shown, replayed and dropped. A `committed` event that is replayed after its `cancelled`
+/// event was applied issues no key.
 async fn dlq_commands_list_show_replay_and_drop(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;
@@ -115,7 +116,7 @@ async fn dlq_commands_list_show_replay_and_drop(books: Books) {
         let token = server.hold("1", "car").await;
         server.act("commit", &token).await;
         settled(&books, &events).await;
-        // As if the commit could not be applied, and the cancel could.
+        // The books now look as if the commit could not be applied and the cancel could.
         let at = books.count("SELECT COUNT(*) FROM outbox WHERE key_version = 2").await;
         assert_eq!(at, 1);
         let row = shell.json(&["outbox", "list", "--key", &token]).await["events"][1].clone();
@@ -142,20 +143,20 @@ async fn dlq_commands_list_show_replay_and_drop(books: Books) {
             "{shown:?}"
         );
         assert_eq!(shell.json(&["dlq", "replay", good]).await["replayed"], json!([good]));
-        until_within(Duration::from_secs(20), "it came late", async || {
+        until_within(Duration::from_secs(20), "the late event is recognised", async || {
             books.count("SELECT COUNT(*) FROM processed_events").await == 2
         })
         .await;
-        assert_eq!(keys(&books).await, 0, "no key opens what was cancelled");
+        assert_eq!(keys(&books).await, 0, "a cancelled reservation has no valid key");
         let again = shell.run(&["dlq", "replay", good]).await;
         assert!(
             again.code == 1 && again.err.contains(&format!("there is no dead letter {good}")),
             "{again:?}"
         );
-        // One that still cannot be applied becomes a letter again.
+        // A record that still cannot be applied becomes a dead letter again.
         shell.json(&["dlq", "replay", "--all"]).await;
         let lists = async || shell.json(&["dlq", "list"]).await;
-        until_within(Duration::from_secs(20), "it is set aside again", async || {
+        until_within(Duration::from_secs(20), "it is a dead letter again", async || {
             lists().await.as_array().map(Vec::len) == Some(1)
         })
         .await;
@@ -172,7 +173,7 @@ async fn dlq_commands_list_show_replay_and_drop(books: Books) {
     }
 }
 
-/// A letter of a good event.
+/// A dead letter with a valid event.
 fn letter(row: &Value, topic: &str) -> DeadLetter {
     let text = |field: &str| row[field].as_str().expect("text").as_bytes().to_vec();
     let header = |name: &str, value: Vec<u8>| (name.to_owned(), value);
@@ -193,7 +194,7 @@ fn letter(row: &Value, topic: &str) -> DeadLetter {
     DeadLetter { record, reason: "a defect".to_owned(), attempts: 1 }
 }
 
-/// A letter of a record that is no event.
+/// A dead letter with an invalid record.
 fn poison(topic: &str) -> DeadLetter {
     let origin = Origin { topic: topic.into(), partition: 0, offset: 1 };
     let record = Record { key: None, headers: Vec::new(), value: Some(b"{}".to_vec()), origin };

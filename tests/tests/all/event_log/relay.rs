@@ -1,4 +1,4 @@
-//! Relays over a log that a test controls: order, failures, leases.
+//! Relays that publish to a log under the control of the test: order, failures, leases.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,7 @@ each_store!(
 
 type Became = Box<dyn Fn(&OutboxEvent) -> Result<(), PublishError> + Send + Sync>;
 
-/// A log in memory, which keeps what publishers promise: of a key nothing is sent behind a failure.
+/// A log in memory that keeps the promise of publishers: no event of a key is sent after a failed one.
 #[derive(Clone)]
 struct Log {
     written: Arc<Mutex<Vec<OutboxEvent>>>,
@@ -48,7 +48,7 @@ impl Log {
         self.written.lock().expect("no panic").clone()
     }
 
-    /// Per key, first appearances are in the order of versions.
+    /// Asserts that the first appearances of each key are in the order of versions.
     fn assert_consistent(&self) {
         let mut last: HashMap<String, u64> = HashMap::new();
         let mut seen = HashSet::new();
@@ -84,7 +84,7 @@ impl Publisher for Log {
 }
 
 const OPTIONS: RelayOptions = RelayOptions {
-    // These tests move the database's clock and not the process's, by which leases are renewed.
+    // These tests move only the clock of the database, and relays renew leases by the clock of the process.
     lease_for: Duration::from_secs(1_000_000),
     batch: 1_000,
     attempts_max: 3,
@@ -144,20 +144,24 @@ async fn one_failed_delivery_leaves_the_others_marked_and_in_order(books: Books)
         }
         Ok(())
     });
-    // When a relay takes a step
+    // When a relay runs one step
     let mut relay = scene.relay();
     let first = step(&mut relay).await;
-    // Then all others are marked, and what is behind the failed one waits
+    // Then all other keys are marked, and the event after the failed one waits
     assert_eq!((first.claimed, first.published, first.failed, first.parked), (20, 18, 1, 0));
     assert_eq!(scene.waiting().await, 2);
-    // And while its key waits, nothing of it is sent; then both are, in order
+    // And no event of the key is sent before its wait is over; then both are sent, in order
     scene.log.answers(|_| Ok(()));
     assert_eq!(step(&mut relay).await.claimed, 0);
     scene.clock.advance(Duration::from_secs(2));
     assert_eq!(step(&mut relay).await.published, 2);
     scene.log.assert_consistent();
     assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 20));
-    assert_eq!(scene.store.backlog().await.expect("counted").blocked, 0, "forgotten once it went well");
+    assert_eq!(
+        scene.store.backlog().await.expect("counted").blocked,
+        0,
+        "the failure is forgotten after a success"
+    );
 }
 
 async fn a_refused_event_parks_its_key(books: Books) {
@@ -168,7 +172,7 @@ async fn a_refused_event_parks_its_key(books: Books) {
         if event.key == named { Err(PublishError::Rejected("too large".to_owned())) } else { Ok(()) }
     });
     let mut relay = scene.relay();
-    // Each wait is longer than the one before; the third failure is the last.
+    // Each wait is longer than the one before. The third failure parks the key.
     for (attempt, parked) in [(1, 0), (2, 0), (3, 1)] {
         let tried = step(&mut relay).await;
         assert_eq!((tried.failed, tried.parked), (1, parked), "attempt {attempt}");
@@ -177,8 +181,8 @@ async fn a_refused_event_parks_its_key(books: Books) {
     scene.clock.advance(Duration::from_secs(100_000));
     assert_eq!(step(&mut relay).await.claimed, 0, "parked");
     scene.trade("b", 3).await;
-    assert_eq!(step(&mut relay).await.published, 6, "others go on");
-    // Somebody mends it.
+    assert_eq!(step(&mut relay).await.published, 6, "other keys are published");
+    // When the cause is removed and an operator retries
     scene.log.answers(|_| Ok(()));
     assert_eq!(scene.store.retry_blocked(Some(&bad)).await.expect("tried"), 1);
     assert_eq!(step(&mut relay).await.published, 2);
@@ -197,7 +201,7 @@ async fn an_outage_blames_no_key(books: Books) {
     }
     let backlog = scene.store.backlog().await.expect("counted");
     assert_eq!((backlog.unpublished, backlog.blocked, backlog.parked), (10, 0, 0));
-    // A part of the log is away: its keys wait, and are never parked for it.
+    // If only a part of the log is unavailable, its keys wait and are never parked.
     let away = tokens[0].clone();
     scene.log.answers(move |event| {
         if event.key == away { Err(PublishError::Unavailable("no leader".to_owned())) } else { Ok(()) }
@@ -215,17 +219,17 @@ async fn an_outage_blames_no_key(books: Books) {
     step(&mut relay).await;
     scene.log.assert_consistent();
     let backlog = scene.store.backlog().await.expect("counted");
-    assert_eq!((backlog.unpublished, backlog.blocked), (0, 0), "forgotten once it went well");
+    assert_eq!((backlog.unpublished, backlog.blocked), (0, 0), "the failure is forgotten after a success");
 }
 
 async fn relays_share_the_work_and_keep_the_order(books: Books) {
     for relays in [2, 4] {
         let scene = Scene::on(books.another().await).await;
-        // Their leases never run out by the database's clock, which stands still; by theirs they are to be renewed soon.
+        // The leases never expire, because the database's clock stands still, but relays renew them after 3 ms.
         let options = RelayOptions { lease_for: Duration::from_millis(3), ..OPTIONS };
         let relay = || Relay::new(scene.store.clone(), Arc::new(scene.log.clone()), options);
         let mut all: Vec<Relay> = (0..relays).map(|_| relay()).collect();
-        // Each hears of the others, and gives up what is theirs.
+        // Each relay finds the others and gives up their share of the shards.
         for _ in 0..3 {
             for relay in &mut all {
                 step(relay).await;
@@ -240,13 +244,13 @@ async fn relays_share_the_work_and_keep_the_order(books: Books) {
                 for (worked, step) in worked.iter_mut().zip(steps) {
                     *worked += step.expect("stepped").published;
                 }
-                // As relays pause, so that those who write to the same file come to it.
+                // A pause like that of a relay, so that other writers get the lock of the file.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             worked
         };
         let (_, worked) = tokio::join!(trading, working);
-        assert!(worked.iter().all(|events| *events > 0), "each does its share: {worked:?}");
+        assert!(worked.iter().all(|events| *events > 0), "each relay must have published events: {worked:?}");
         scene.log.assert_consistent();
         assert_eq!((scene.waiting().await, scene.log.written().len()), (0, 400), "each event once");
     }
@@ -268,22 +272,22 @@ async fn a_frozen_relay_that_wakes_up_is_refused(books: Books) {
     })
     .await;
     scene.clock.advance(OPTIONS.lease_for);
-    // And another that took its shards, and published
+    // And another relay that took its shards and published
     let mut other = scene.relay();
     assert_eq!(step(&mut other).await.published, 20);
-    // And an operator who wants all of them sent again
+    // And an operator who requested all events again
     let (since, until) =
         ("2020-01-01T00:00:00Z".parse().expect("a time"), "2030-01-01T00:00:00Z".parse().expect("a time"));
     assert_eq!(scene.store.republish(since, until, 0, 100).await.expect("noted").events, 20);
     scene.trade("b", 5).await;
-    // When it wakes up and goes on
+    // When the frozen relay resumes
     sender.send(()).expect("it waits");
     let (mut frozen, late) = sleeping.await.expect("no panic");
     let late = late.expect("stepped");
-    // Then what it sends again is a duplicate, its marks are refused, and so is its next claim
+    // Then its events are duplicates, and its marks and its next claim are refused
     assert_eq!((late.published, late.refused), (0, 20));
     assert_eq!(step(&mut frozen).await.claimed, 0, "the other holds all shards");
-    assert_eq!(step(&mut other).await.published, 30, "what the operator wants is not swallowed");
+    assert_eq!(step(&mut other).await.published, 30, "the operator's request is not lost");
     scene.log.assert_consistent();
     let written = scene.log.written();
     let ids: HashSet<_> = written.iter().map(|event| event.event_id).collect();
@@ -307,7 +311,7 @@ impl Publisher for Asleep {
     }
 }
 
-/// Ids of the outbox are drawn before they are committed: a row with a lower id may come later, and is not passed over.
+/// The outbox assigns ids before the commit, so a row with a lower id may become visible later; the relay still finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lower_id_that_commits_later_is_published() {
     let scene = Scene::on(Books::mysql().await).await;
@@ -331,7 +335,7 @@ async fn a_lower_id_that_commits_later_is_published() {
     assert!(scene.log.written()[0].id > scene.log.written()[1].id);
 }
 
-/// What is sent bears the headers that consumers were promised.
+/// A record has the headers that the schema promises to consumers.
 #[test]
 fn record_headers_match_their_schema() {
     let without = OutboxEvent {

@@ -1,4 +1,4 @@
-//! From a change of the books to a signed request at whoever wants to be told.
+//! The whole path from a change of the books to a signed request at each subscribed endpoint.
 
 use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, each_store, until};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{settings, settled, way};
 
 each_store!(each_subscribed_endpoint_gets_an_event_once,);
 
-/// On both stores, both ways: each endpoint gets what it wants, signed, once.
+/// On both stores, with and without Kafka: each endpoint gets the events that it subscribed to, signed, once.
 async fn each_subscribed_endpoint_gets_an_event_once(books: Books) {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     for kafka in [false, true] {
@@ -30,25 +30,36 @@ async fn each_subscribed_endpoint_gets_an_event_once(books: Books) {
         let body = json!({"token": token});
         server.submit("/api/v1/release", "", &body).await;
         settled(&books, &events).await;
-        until("all are told", async || all.messages().len() == 4 && stock.messages().len() == 2).await;
+        until("both receivers have their events", async || {
+            all.messages().len() == 4 && stock.messages().len() == 2
+        })
+        .await;
         let bodies = |receiver: &Receiver, secret: &str| -> Vec<Value> {
             let messages = receiver.messages();
             assert!(messages.iter().all(|message| message.is_signed_with(secret)), "signed");
             messages.iter().map(|message| serde_json::from_str(&message.body).expect("JSON")).collect()
         };
         let of_stock = bodies(&stock, made["secret"].as_str().expect("a secret"));
-        let depleted = of_stock.iter().find(|body| body["type"] == "STOCK_DEPLETED").expect("told");
-        let restored = of_stock.iter().find(|body| body["type"] == "STOCK_RESTORED").expect("told");
+        let depleted =
+            of_stock.iter().find(|body| body["type"] == "STOCK_DEPLETED").expect("it was delivered");
+        let restored =
+            of_stock.iter().find(|body| body["type"] == "STOCK_RESTORED").expect("it was delivered");
         assert_eq!((&depleted["resourceId"], &depleted["value"]), (&json!("seat"), &json!(0)));
         assert_eq!((&restored["resourceId"], &restored["value"]), (&json!("seat"), &json!(1)));
         assert!(depleted["timestamp"].as_str().expect("a time").parse::<jiff::Timestamp>().is_ok());
-        let told = bodies(&all, SECRET);
-        let held = told.iter().find(|body| body["type"] == "bespeak.reservation.held.v1").expect("told");
+        let delivered = bodies(&all, SECRET);
+        let held = delivered
+            .iter()
+            .find(|body| body["type"] == "bespeak.reservation.held.v1")
+            .expect("it was delivered");
         assert_eq!((&held["data"]["token"], &held["subject"]), (&json!(token), &json!(token)));
-        // Told again, the consumer knows it: nobody is told twice.
+        // When events are published again, the consumer recognises them and delivers nothing twice.
         books.tamper("UPDATE outbox SET published_at = NULL").await;
         settled(&books, &events).await;
-        until("all came again", async || server.metric("bespeak_consumer_events_total").await >= 8.0).await;
+        until("the repeated events are recognised", async || {
+            server.metric("bespeak_consumer_events_total").await >= 8.0
+        })
+        .await;
         let deliveries =
             books.count("SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'DELIVERED'").await;
         assert_eq!((deliveries, all.messages().len(), stock.messages().len()), (6, 4, 2));

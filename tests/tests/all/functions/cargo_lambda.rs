@@ -1,4 +1,4 @@
-//! `cargo lambda`: its emulator of the Runtime API, and `invoke` with the samples, as on a laptop without an AWS account.
+//! `cargo lambda`: its emulator of the Runtime API and `invoke` with the samples, as on a machine without an AWS account.
 
 use std::{
     net::TcpListener,
@@ -11,7 +11,7 @@ use bespeak_services::Tool;
 use bespeak_tests::{Books, Topic, bespeak, clean_program, until_within};
 use serde_json::{Value, json};
 
-/// An emulator, and the functions that it invokes; stopped when dropped.
+/// The emulator and the functions that it invokes; all are stopped when this is dropped.
 struct Emulator {
     port: u16,
     processes: Vec<Child>,
@@ -19,7 +19,7 @@ struct Emulator {
 
 impl Emulator {
     async fn start() -> Self {
-        // Taken by somebody else in the meantime, it says so and fails.
+        // If another process takes the port in the meantime, the emulator fails with a message.
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
         let watch = cargo_lambda("watch", port)
             .args(["--only-lambda-apis", "--disable-cors"])
@@ -57,7 +57,7 @@ impl Emulator {
         tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it can be run")
     }
 
-    /// The answer of an invocation that must go well.
+    /// The answer of an invocation that must succeed.
     async fn answer(&self, name: &str, file: &str) -> Value {
         let output = self.invoke(name, file).await;
         assert!(output.status.success(), "{name} {file}: {output:?}");
@@ -68,7 +68,7 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         for process in &mut self.processes {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -112,13 +112,13 @@ async fn every_sample_is_answered_through_cargo_lambda() {
         assert_eq!(answer, json!({"batchItemFailures": []}), "{source}");
     }
     assert_eq!(books.count("SELECT COUNT(*) FROM smart_keys WHERE code IS NOT NULL").await, 1);
-    // What it is not made for is an error with words
+    // An event for another function is an error with a message.
     let failed = emulator.invoke("consumer", "events/relay-cron-all.json").await;
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(!failed.status.success() && said.contains("Bespeak.NoBatch"), "{said}");
 }
 
-/// What the samples say of an event is what is promised of events.
+/// The events in the samples match the schema that is promised to consumers.
 #[test]
 fn the_samples_match_the_event_schema() {
     let schema = std::fs::read_to_string(concat!(

@@ -1,4 +1,4 @@
-//! `consumer`: effects once, whatever order, duplicates, poison, deadlines and freezing do.
+//! The function `consumer`: effects happen once despite disorder, duplicates, poison, deadlines and freezing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{open_transactions, sessions};
 
-/// An event about the reservation `n`, as a topic holds it.
+/// An event about the reservation `n`, as a record of a topic.
 fn event(n: u64, kind: &str, version: u64, offset: u64) -> Value {
     let token = token(n);
     let id = format!("00000000-0000-7000-8000-{n:08}{version:04}");
@@ -35,7 +35,10 @@ fn batch(records: &[Value]) -> Value {
         let of = partitions.entry(partition).or_insert_with(|| json!([]));
         of.as_array_mut().expect("a list").push(record.clone());
     }
-    json!({"eventSource": "aws:kafka", "eventSourceArn": "arn:aws:kafka", "bootstrapServers": "b:9092", "records": partitions})
+    json!({
+        "eventSource": "aws:kafka", "eventSourceArn": "arn:aws:kafka", "bootstrapServers": "b:9092",
+        "records": partitions,
+    })
 }
 
 /// A batch of a queue.
@@ -44,7 +47,7 @@ fn queue(bodies: &[(&str, String)]) -> Value {
     json!({"Records": bodies.iter().map(message).collect::<Vec<_>>()})
 }
 
-/// A function on books in which a car opens by a key.
+/// The function on books with a resource that has SmartKeys.
 async fn started(settings: &[(&str, &str)]) -> (Books, Lambda) {
     let books = Books::mysql().await;
     let consumer = Lambda::start("consumer", &books, settings).await;
@@ -68,12 +71,12 @@ fn done() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn effects_happen_once_in_any_order_of_partitions_and_records() {
     let (books, consumer) = started(&[]).await;
-    // The samples, of which all three bear one event
+    // All three samples contain the same event.
     for name in ["consumer-msk", "consumer-self-managed", "consumer-sqs"] {
         assert_eq!(consumer.call(&sample(name)).await, Ok(done()), "{name}");
         assert_eq!(keys(&books).await, 1, "{name}");
     }
-    // Records of a partition that are not in their order in the event, one of which comes twice
+    // The records of a partition are out of order in the event, and one of them appears twice.
     let mut records = Vec::new();
     for n in 0..30 {
         records.push(event(n, "cancelled", 3, 100 + n));
@@ -82,8 +85,8 @@ async fn effects_happen_once_in_any_order_of_partitions_and_records() {
     }
     records.push(event(7, "committed", 2, 57));
     assert_eq!(consumer.call(&batch(&records)).await, Ok(done()));
-    assert_eq!(keys(&books).await, 1 + 30, "those that were cancelled have none");
-    // The whole batch once more
+    assert_eq!(keys(&books).await, 1 + 30, "cancelled reservations have no key");
+    // The whole batch is delivered once more.
     assert_eq!(consumer.call(&batch(&records)).await, Ok(done()));
     assert_eq!(keys(&books).await, 1 + 30);
     assert_eq!(open_transactions(&books).await, 0);
@@ -130,8 +133,8 @@ async fn poison_of_a_queue_is_returned_to_it() {
         [{"itemIdentifier": "b"}, {"itemIdentifier": "d"}, {"itemIdentifier": "f"}]});
     assert_eq!(consumer.call(&event).await, Ok(answer.clone()));
     assert_eq!(keys(&books).await, 2);
-    assert_eq!(books.count("SELECT COUNT(*) FROM dead_letters").await, 0, "the queue has its own");
-    assert_eq!(consumer.call(&event).await, Ok(answer), "as often as it comes");
+    assert_eq!(books.count("SELECT COUNT(*) FROM dead_letters").await, 0, "the queue has its own redrive");
+    assert_eq!(consumer.call(&event).await, Ok(answer), "every delivery gets the same answer");
     assert_eq!(keys(&books).await, 2);
 }
 
@@ -153,7 +156,7 @@ async fn an_invalid_batch_fails_alone_and_an_empty_batch_succeeds() {
     {
         assert_eq!(consumer.call(&empty).await, Ok(done()));
     }
-    // 6 MB, of which one record alone has half
+    // One record has about half of the 6 MB that an event may have.
     let mut large = event(1, "committed", 2, 1);
     large["value"] = json!("A".repeat(3_000_000));
     let answer = consumer.call(&batch(&[large, event(4, "committed", 2, 2)])).await;
@@ -165,7 +168,7 @@ async fn an_invalid_batch_fails_alone_and_an_empty_batch_succeeds() {
 async fn records_beyond_the_deadline_are_returned_for_retry() {
     let (books, consumer) = started(&[]).await;
     let records: Vec<_> = (0..1_500).map(|n| event(n, "committed", 2, n)).collect();
-    // Given far too little time, then some of it is done, or nothing, and it says what is left
+    // With far too little time, the function applies some records or none, and returns the rest.
     let mut left = records;
     let mut time = Duration::from_millis(20);
     let mut invocations = 0;
@@ -181,7 +184,7 @@ async fn records_beyond_the_deadline_are_returned_for_retry() {
             }),
             Err(failed) => assert!(failed.message.contains("the deadline is near"), "{failed:?}"),
         }
-        // However slow this machine is, it gets through some day
+        // The growing deadline lets the test end on a slow machine too.
         time += Duration::from_millis(50);
         until_within(Duration::from_secs(20), "nothing is left open", async || {
             open_transactions(&books).await == 0
@@ -192,7 +195,7 @@ async fn records_beyond_the_deadline_are_returned_for_retry() {
         }
     }
     assert_eq!(left.len(), 0);
-    assert!(invocations > 1, "there was time enough");
+    assert!(invocations > 1, "the first deadline must be too short");
     assert_eq!(keys(&books).await, 1_500);
 }
 

@@ -1,4 +1,4 @@
-//! The three functions together, with an event source and a schedule as Lambda has them.
+//! The three functions together, with an event source and a schedule like those of Lambda.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bespeak_tests::{Books, Client, Lambda, Topic, sample};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-/// From a hold to its SmartKey, and back: reserve, relay-cron each minute, consumer from the topic.
+/// A hold gets its SmartKey and loses it: `reserve` writes, `relay-cron` publishes, `consumer` applies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn committed_reservations_get_a_key_and_cancelled_ones_lose_it() {
     let (books, topic) = (Books::mysql().await, Topic::new().await);
@@ -38,7 +38,7 @@ async fn committed_reservations_get_a_key_and_cancelled_ones_lose_it() {
     books.assert_consistent().await;
 }
 
-/// A database that goes away in the middle of a batch: the batch is halved and retried, and each key is issued once.
+/// The database is down for the first batch: the batch is bisected and retried, and each key is issued once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_batch_is_retried_and_applied_once() {
     let mut server = bespeak_services::Mysql::start_own(&[]).await.expect("a server");
@@ -61,12 +61,12 @@ async fn a_failed_batch_is_retried_and_applied_once() {
         let batch = source.deliver(&away).await;
         delivered = (delivered.0 + batch.records, delivered.1 + batch.failures);
     }
-    assert!(delivered.1 > 0, "it was away");
+    assert!(delivered.1 > 0, "the first batch must fail");
     assert_eq!(books.count("SELECT COUNT(*) FROM smart_keys WHERE code IS NOT NULL").await, 40);
     books.assert_consistent().await;
 }
 
-/// A consumer whose database comes back when it was missed.
+/// A consumer whose database is restarted after the first failure.
 struct Away {
     consumer: Lambda,
     server: Mutex<bespeak_services::Mysql>,
@@ -83,8 +83,8 @@ impl Invoke for Away {
     }
 }
 
-/// The event source itself: bisection finds the record at fault, what failed too often goes to the destination, and a partial
-/// answer leaves what it names and all after it.
+/// The event source itself: bisection isolates the failing record, a record that failed too often goes to the destination,
+/// and a partial answer retries the named record and all after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_event_source_bisects_retries_and_sets_aside() {
     struct Refuses(&'static str);
@@ -113,11 +113,11 @@ async fn the_event_source_bisects_retries_and_sets_aside() {
     }
     let aside: Vec<_> = delivered.on_failure.iter().map(|record| record.value.clone()).collect();
     assert_eq!(aside, [Some(b"bad".to_vec())]);
-    // It goes on where it was
+    // A new event source continues at the committed offsets.
     drop(source);
     let mut source = EventSource::start(topic.bootstrap(), topic.name(), "g", mapping).await;
     assert_eq!(source.deliver(&Refuses("never")).await.records, 0);
-    // A partial answer
+    // After a partial answer, only the named record is left.
     let record = |partition, offset| bespeak::envelope::Record {
         key: None,
         headers: Vec::new(),
@@ -130,7 +130,7 @@ async fn the_event_source_bisects_retries_and_sets_aside() {
     assert_eq!(event(&records)["records"]["t-0"].as_array().map(Vec::len), Some(2));
 }
 
-/// What the schedule does each minute.
+/// Invokes `relay-cron` as the schedule does every minute.
 async fn minute(cron: &Lambda) {
     let mut event = sample("relay-cron-schedule");
     event["time"] = "2026-11-22T10:01:00Z".into();

@@ -1,4 +1,4 @@
-//! The three Lambda functions, as processes that a Runtime API invokes.
+//! The three Lambda functions, as processes that an emulated Runtime API invokes.
 
 mod cargo_lambda;
 mod consumer;
@@ -8,13 +8,15 @@ mod reserve;
 
 use bespeak_tests::Books;
 
-/// How many sessions of the account that functions use have a transaction open.
+/// The number of open transactions of the account that functions use.
 async fn open_transactions(books: &Books) -> i64 {
-    books.count("SELECT COUNT(*) FROM information_schema.innodb_trx t
-        JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND p.user = 'bespeak'").await
+    const OPEN: &str = "SELECT COUNT(*) FROM information_schema.innodb_trx t
+        JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+        WHERE p.db = DATABASE() AND p.user = 'bespeak'";
+    books.count(OPEN).await
 }
 
-/// How many sessions of the account that functions use there are.
+/// The number of sessions of the account that functions use.
 async fn sessions(books: &Books) -> i64 {
     books
         .count(

@@ -1,4 +1,4 @@
-//! `relay-cron`: what it does in one invocation, and that nothing goes on when it has returned.
+//! The function `relay-cron`: the work of one invocation, and that no work continues after its answer.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,14 @@ async fn unpublished(books: &Books) -> i64 {
     books.count("SELECT COUNT(*) FROM outbox WHERE published_at IS NULL").await
 }
 
-/// Leases that somebody could still lean on.
+/// The number of leases that are still in force.
 async fn leases(books: &Books) -> i64 {
-    books.count("SELECT COUNT(*) FROM leases WHERE owner IS NOT NULL AND expires_at > UNIX_TIMESTAMP(NOW(6)) * 1000000").await
+    const HELD: &str = "SELECT COUNT(*) FROM leases
+        WHERE owner IS NOT NULL AND expires_at > UNIX_TIMESTAMP(NOW(6)) * 1000000";
+    books.count(HELD).await
 }
 
-/// Books with a sold-out car and some trade: eleven events.
+/// Books with a sold-out car and five committed reservations: eleven events.
 async fn traded(books: &Books) -> Lambda {
     let reserve = Lambda::start("reserve", books, &[]).await;
     reserve.cars("car", 5).await;
@@ -35,7 +37,7 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
     let topic = Topic::new().await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
     let reserve = traded(&books).await;
-    // Given a hold that is overdue, and a published event that is old
+    // Given an overdue hold
     reserve.cars("bike", 1).await;
     reserve.hold("overdue", "bike").await;
     books.tamper("UPDATE reservations SET expires_at = created_at + 1 WHERE resource_id = 'bike'").await;
@@ -46,20 +48,23 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
         ("BESPEAK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     ];
     let cron = Lambda::start("relay-cron", &books, &settings).await;
-    // When it is told to do everything
+    // When all tasks are requested
     let summary = cron.call(&sample("relay-cron-all")).await.expect("done");
-    // Then it says what it did
+    // Then the report counts the work of each
     assert_eq!((&summary["task"], &summary["expired"]), (&json!("all"), &json!(1)), "{summary}");
     let published = summary["relayed"]["published"].as_u64().expect("a number");
     let rest = cron.call(&sample("relay-cron-relay")).await.expect("done");
     let total = published + rest["relayed"]["published"].as_u64().expect("a number");
-    assert_eq!(total, 15, "11, and of the bike: held, depleted, expired, restored; {summary} {rest}");
+    assert_eq!(
+        total, 15,
+        "11 events, and held, depleted, expired and restored of the bike; {summary} {rest}"
+    );
     assert_eq!(rest["unpublished"], 0, "{rest}");
     assert_eq!(topic.read().await.len(), 15);
-    // And nothing is left open or leased
+    // And no transaction is open, and no lease is held
     assert_eq!((open_transactions(&books).await, leases(&books).await), (0, 0));
-    assert!(sessions(&books).await <= 2 + 6, "those of `reserve`, and of relay-cron");
-    // When the consumer has enqueued deliveries, then the next invocation delivers them
+    assert!(sessions(&books).await <= 2 + 6, "the sessions of `reserve` and of `relay-cron`");
+    // When the consumer has enqueued deliveries, the next invocation delivers them
     let mapping = bespeak_event_source::Mapping::default();
     let consumer = Lambda::start("consumer", &books, &settings).await;
     let mut source =
@@ -71,8 +76,12 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
     let summary = cron.call(&sample("relay-cron-webhooks")).await.expect("done");
     assert_eq!(summary["webhooks"]["delivered"], 15, "{summary}");
     assert_eq!(receiver.messages().len(), 15);
-    // What is old is forgotten when it is told so
-    books.tamper("UPDATE outbox SET published_at = published_at - 2592000000000, created_at = created_at - 2592000000000").await;
+    // When the task purge is requested, old events are deleted
+    books
+        .tamper(
+            "UPDATE outbox SET published_at = published_at - 2592000000000, created_at = created_at - 2592000000000",
+        )
+        .await;
     let summary = cron.call(&sample("relay-cron-purge")).await.expect("done");
     assert_eq!(summary["purged"], 15, "{summary}");
     assert_eq!(books.count("SELECT COUNT(*) FROM outbox").await, 0);
@@ -87,19 +96,19 @@ async fn a_scheduled_invocation_runs_until_shortly_before_its_deadline() {
     let time = Duration::from_secs(20);
     let started = Instant::now();
     let invocation = cron.begin(sample("relay-cron-schedule").to_string(), time);
-    // While it runs, it publishes what comes
+    // While it runs, it publishes new events
     until_within(TIME, "it publishes", async || unpublished(&books).await == 0).await;
     reserve.cars("late", 5).await;
     reserve.hold("late", "late").await;
     until_within(TIME, "it publishes", async || unpublished(&books).await == 0).await;
-    assert!(leases(&books).await > 0, "it goes on");
+    assert!(leases(&books).await > 0, "the invocation still runs");
     let summary: Value =
         serde_json::from_slice(&cron.end(invocation, time).await.expect("done")).expect("JSON");
-    // When its time is nearly over, then it answers, and has given up its leases
+    // Shortly before its deadline it answers, and has given up its leases
     assert!(started.elapsed() >= Duration::from_secs(5), "{summary}");
     assert_eq!(summary["relayed"]["published"], 12, "{summary}");
     assert_eq!((open_transactions(&books).await, leases(&books).await), (0, 0));
-    // What is written now waits for the next invocation
+    // An event that is written now waits for the next invocation
     reserve.hold("later", "late").await;
     assert_eq!(unpublished(&books).await, 1);
     let summary = cron.call(&sample("relay-cron-all")).await.expect("done");
@@ -121,7 +130,7 @@ async fn an_invocation_with_little_time_answers_in_time() {
             assert_eq!(failed.kind, "Bespeak.ChoreFailed", "{task}: {failed:?}");
         }
     }
-    // The leases of those that were cut off run out
+    // The leases of the interrupted invocations expire
     until_within(Duration::from_secs(40), "it publishes", async || {
         cron.call(&sample("relay-cron-relay")).await.expect("done");
         unpublished(&books).await == 0
@@ -131,6 +140,8 @@ async fn an_invocation_with_little_time_answers_in_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
+    const OVERDUE: &str = "SELECT COUNT(*) FROM reservations
+        WHERE status = 'HELD' AND expires_at < UNIX_TIMESTAMP(NOW(6)) * 1000000";
     let books = Books::mysql().await;
     let (mut broker, switch) = Kafka::start_own_behind_switch().await.expect("a broker");
     let topic = Topic::on(&broker);
@@ -139,22 +150,19 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     reserve.cars("car-2", 1).await;
     reserve.hold_for("overdue", "bike", 1).await;
     let cron = Lambda::start("relay-cron", &books, &[("BESPEAK_EVENTS_URL", &topic.url())]).await;
-    // Given no broker at cold start, then it says so, and the other chores are done
+    // If no broker answers at cold start, the invocation fails, and the other tasks are done
     switch.turn_off();
-    until_within(TIME, "the hold is overdue", async || {
-        books.count("SELECT COUNT(*) FROM reservations WHERE status = 'HELD' AND expires_at < UNIX_TIMESTAMP(NOW(6)) * 1000000").await == 1
-    })
-    .await;
+    until_within(TIME, "the hold is overdue", async || books.count(OVERDUE).await == 1).await;
     let failed = cron.call(&sample("relay-cron-all")).await.expect_err("no broker");
     assert!(failed.message.contains("relay: ") && failed.message.contains(r#"\"expired\":1"#), "{failed:?}");
-    // When it is back, everything is published
+    // When the broker is back, everything is published
     switch.turn_on().expect("opened");
     until_within(Duration::from_secs(60), "it publishes", async || {
         cron.call(&sample("relay-cron-relay")).await.is_ok() && unpublished(&books).await == 0
     })
     .await;
     let before = topic.read().await.len();
-    // Given a broker that falls silent in the middle, then it returns before its deadline, leased by nobody
+    // If the broker falls silent, the invocation returns before its deadline and holds no lease
     reserve.hold("silent", "car-2").await;
     broker.freeze().await.expect("frozen");
     let time = Duration::from_secs(8);
@@ -164,7 +172,7 @@ async fn an_unreachable_or_silent_broker_fails_the_invocation_in_time() {
     let gave_up = failed.message.contains("took too long and was cut off") && leases(&books).await == 0;
     assert!(gave_up || failed.message.contains("cut off shortly before the deadline"), "{failed:?}");
     assert_eq!(open_transactions(&books).await, 0);
-    // When it speaks again, the next invocation publishes, and nothing is lost
+    // When the broker answers again, the next invocation publishes, and no event is lost
     broker.thaw().await.expect("thawed");
     until_within(Duration::from_secs(60), "it publishes", async || {
         cron.call(&sample("relay-cron-relay")).await.is_ok() && unpublished(&books).await == 0
@@ -181,7 +189,7 @@ async fn events_are_applied_in_process_without_an_event_log() {
     let summary = cron.call(&sample("relay-cron-relay")).await.expect("done");
     assert_eq!(summary["relayed"]["published"], 11, "{summary}");
     assert_eq!(books.count("SELECT COUNT(*) FROM smart_keys WHERE code IS NOT NULL").await, 5);
-    // Frozen while the database closes its connections, it works all the same
+    // After a freeze during which the database closed its connections, the function still works
     cron.freeze().expect("frozen");
     books.cut_all().await;
     cron.thaw().expect("thawed");
@@ -207,7 +215,7 @@ async fn an_invalid_request_or_a_panic_fails_only_its_own_invocation() {
     }
     let failed = cron.call(&sample("relay-cron-relay")).await.expect_err("it panics");
     assert!(failed.message.contains("failpoint relay.claimed panics"), "{failed:?}");
-    // The lease of the one that panicked runs out
+    // The lease of the invocation that panicked expires
     until_within(Duration::from_secs(40), "it publishes", async || {
         cron.call(&sample("relay-cron-relay")).await.expect("done");
         unpublished(&books).await == 0

@@ -1,4 +1,4 @@
-//! `reserve` behind each gateway, frozen and thawed, with its database away, and with many requests at a time.
+//! The function `reserve`: behind each gateway, frozen, without its database, and with concurrent requests.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ async fn every_gateway_gets_the_same_answer() {
         assert_eq!((status, &held["status"]), (200, &json!("HELD")), "{gateway:?}: {answer}");
         assert_eq!(answer["isBase64Encoded"], false, "{gateway:?}");
         let headers = [&answer["headers"], &answer["multiValueHeaders"]].map(Value::to_string).concat();
-        // They share one key, so all but the first are replays
+        // All samples share one key, so all but the first are replays
         assert_eq!(
             headers.contains("idempotent-replayed"),
             gateway != Gateway::HttpApi,
             "{gateway:?}: {headers}"
         );
-        // When something is wrong, then it is a problem, as text
+        // A refusal is a problem document, as text
         let order = r#"{"resourceId":"nothing","quantity":1}"#;
         let answer =
             reserve.call(&gateway.event("POST", "/api/v1/reserve", "k", order)).await.expect("answered");
@@ -47,7 +47,7 @@ async fn stages_queries_and_headers_arrive_unchanged() {
         let body = json!({"resourceId": id.replace(' ', "_"), "totalStock": 3});
         reserve.submit("/api/v1/resources", "", &body).await;
     }
-    // A stage in the path, as an HTTP API has it, and a base-path mapping, as a custom domain has it
+    // An HTTP API puts its stage into the path, and a custom domain adds a base-path mapping
     let mut event = Gateway::HttpApi.event("GET", "/prod/booking/api/v1/resources", "", "");
     event["requestContext"]["stage"] = "prod".into();
     event["rawQueryString"] = "limit=1&after=a".into();
@@ -63,12 +63,12 @@ async fn stages_queries_and_headers_arrive_unchanged() {
     let (status, page) = answered(&reserve.call(&event).await.expect("answered"));
     assert_eq!((status, page["resources"][0]["resourceId"].as_str()), (200, Some("b")), "{page}");
     for gateway in Gateway::ALL {
-        // HTTP APIs decode paths
+        // HTTP APIs decode paths, the other gateways do not
         let path = if gateway == Gateway::HttpApi { "floor/desk_1" } else { "floor%2Fdesk_1" };
         let (status, desk) = reserve.ask(gateway, "GET", &format!("/api/v1/resources/{path}"), "", "").await;
         assert_eq!((status, desk["totalStock"].as_u64()), (200, Some(3)), "{gateway:?}: {desk}");
     }
-    // A stage that is called as the API's paths begin
+    // A stage may have the same name as the first segment of the API's paths
     for gateway in [Gateway::HttpApi, Gateway::RestApi] {
         let path = if gateway == Gateway::HttpApi { "/api/api/v1/resources" } else { "/api/v1/resources" };
         let mut event = gateway.event("GET", path, "", "");
@@ -76,15 +76,15 @@ async fn stages_queries_and_headers_arrive_unchanged() {
         let (status, page) = answered(&reserve.call(&event).await.expect("answered"));
         assert_eq!(status, 200, "{gateway:?}: {page}");
     }
-    // A header that came in several values, of which REST APIs tell the last one as well
+    // REST APIs pass a header with several values both as a list and as the last value
     let mut event =
         Gateway::RestApi.event("POST", "/api/v1/reserve", "k", r#"{"resourceId":"a","quantity":1}"#);
     event["multiValueHeaders"]["accept"] = json!(["text/html", "application/json"]);
     assert_eq!(answered(&reserve.call(&event).await.expect("answered")).0, 200);
 }
 
-/// Which trace a request is of, its client says, else the invocation: a gateway's own header names the same trace, and a
-/// segment further up.
+/// A request belongs to the trace of its client, or else to that of the invocation. A gateway's own header names the same
+/// trace as the invocation, with a parent further up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_carry_the_trace_of_the_client_or_the_invocation() {
     const OF_INVOCATION: &str = "SELECT COUNT(*) FROM outbox
@@ -121,7 +121,7 @@ async fn an_invalid_event_fails_only_its_own_invocation_of_reserve() {
         let failed = reserve.call(&sample(name)).await.expect_err(name);
         assert!(!failed.message.is_empty(), "{name}: {failed:?}");
     }
-    // A body of 6 MB, as large as an event may be, and one that is not what it says
+    // A body of 6 MB, the largest possible event, and a body with a wrong encoding
     for gateway in Gateway::ALL {
         let (status, _) = reserve.ask(gateway, "POST", "/api/v1/reserve", "k", &"x".repeat(6_000_000)).await;
         assert_eq!(status, 413, "{gateway:?}");
@@ -131,7 +131,7 @@ async fn an_invalid_event_fails_only_its_own_invocation_of_reserve() {
     if let Ok(answer) = reserve.call(&event).await {
         assert_eq!(answered(&answer).0, 400, "{answer}");
     }
-    // Then the next is answered as ever
+    // The next request is answered as usual
     reserve.hold("after-all", "car").await;
 }
 
@@ -139,7 +139,7 @@ async fn an_invalid_event_fails_only_its_own_invocation_of_reserve() {
 async fn an_environment_has_two_connections_and_leaves_no_transaction_open() {
     let books = Books::mysql().await;
     let reserve = Lambda::start("reserve", &books, &[]).await;
-    assert_eq!(sessions(&books).await, 0, "nothing is opened before it is needed");
+    assert_eq!(sessions(&books).await, 0, "connections are opened on demand");
     reserve.cars("car", 3).await;
     for n in 0..12 {
         let order = r#"{"resourceId":"car","quantity":1}"#;
@@ -153,14 +153,14 @@ async fn an_environment_has_two_connections_and_leaves_no_transaction_open() {
             reserve.show(token).await;
         }
     }
-    // Also where the hot row is locked by somebody else for longer than anybody waits
-    let thief = books.block_writers().await;
+    // The same holds if another transaction keeps the row locked for longer than the lock timeout
+    let lock = books.block_writers().await;
     let order = r#"{"resourceId":"car","quantity":1}"#;
     let (status, _) = reserve
         .ask(Gateway::HttpApi, "POST", "/api/v1/resources", "", r#"{"resourceId":"car","totalStock":9}"#)
         .await;
     assert_eq!(status, 503);
-    drop(thief);
+    drop(lock);
     until_within(Duration::from_secs(10), "no transaction is open", async || {
         open_transactions(&books).await == 0
     })
@@ -176,16 +176,16 @@ async fn a_frozen_environment_replaces_its_stale_connections() {
     let reserve = Lambda::start("reserve", &books, &[]).await;
     reserve.cars("car", 10).await;
     reserve.hold("before", "car").await;
-    // Given an environment that is frozen until the database has given its idle writer up
+    // Given an environment that is frozen until the database has closed its idle write connection
     reserve.freeze().expect("frozen");
     let before = sessions(&books).await;
     let patience = Duration::from_secs(40);
     until_within(patience, "the database closes the writer", async || sessions(&books).await < before).await;
-    // When it is thawed, then the next invocation works, and the one after it
+    // When it is thawed, the next invocation works, and so does the one after it
     reserve.thaw().expect("thawed");
     let token = reserve.hold("after", "car").await;
     assert_eq!(reserve.show(&token).await["status"], "HELD");
-    // The same where all connections were cut, as by a failover
+    // The same holds after all connections were cut, as by a failover
     reserve.freeze().expect("frozen");
     books.cut_all().await;
     reserve.thaw().expect("thawed");
@@ -217,7 +217,7 @@ async fn an_unreachable_database_at_cold_start_is_503() {
     .await;
 }
 
-/// Lambda Managed Instances: an environment has many requests at a time, which share transactions.
+/// On Lambda Managed Instances an environment handles many requests at once, which share transactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_environment_with_concurrent_requests_uses_lanes() {
     let books = Books::mysql().await;

@@ -1,4 +1,4 @@
-//! The compose file: valid, complete, pinned, open to nobody else, and in agreement with what the product and its tests take.
+//! The compose file is valid, complete, pinned and local, and agrees with the product and its tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ fn settings() -> BTreeMap<String, String> {
 fn the_compose_file_is_valid() {
     let schema: Value =
         serde_json::from_str(include_str!("../../../fixtures/compose-spec/schema.json")).expect("JSON");
-    // Its formats are not those of JSON Schema: a duration is `2s`.
+    // The formats of the specification are not those of JSON Schema: a duration is `2s`.
     let schema = jsonschema::options()
         .with_draft(jsonschema::Draft::Draft7)
         .should_validate_formats(false)
@@ -38,7 +38,7 @@ fn the_compose_file_is_valid() {
     let mut compose = yaml(FILE);
     let errors: Vec<_> = schema.iter_errors(&compose).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?}");
-    // The schema does say something.
+    // The schema rejects an unknown field.
     compose["services"]["redis"]["imag"] = "redis".into();
     assert!(!schema.is_valid(&compose));
 }
@@ -49,7 +49,7 @@ fn services_are_pinned_and_have_health_checks() {
         let image = service["image"].as_str().expect("an image");
         let (_, tag) = image.split_once(':').unwrap_or_else(|| panic!("{name}: {image} has no tag"));
         let numbers = tag.trim_start_matches('v').split('.').filter(|part| part.parse::<u32>().is_ok());
-        assert_eq!(numbers.count(), 3, "{name}: {tag} is no exact version");
+        assert_eq!(numbers.count(), 3, "{name}: {tag} is not an exact version");
         let check = &service["healthcheck"];
         assert!(!strings(&check["test"]).is_empty(), "{name} has no health check");
         assert!(check["interval"].is_string() && check["retries"].is_u64(), "{name}: {check}");
@@ -69,9 +69,9 @@ fn services_listen_only_on_loopback() {
         }
         assert!(service["ports"].as_array().is_none_or(|ports| ports.iter().all(Value::is_string)));
         if service["network_mode"] == "host" {
-            let told = format!("{} {}", service["command"], service["environment"]);
+            let options = format!("{} {}", service["command"], service["environment"]);
             let listens = ["--web.listen-address=127.0.0.1:", "\"GF_SERVER_HTTP_ADDR\":\"127.0.0.1\""];
-            assert!(listens.iter().any(|told_so| told.contains(told_so)), "{name} listens everywhere");
+            assert!(listens.iter().any(|option| options.contains(option)), "{name} listens everywhere");
         } else {
             assert!(service.get("network_mode").is_none(), "{name}");
         }
@@ -84,12 +84,12 @@ fn mounted_files_exist_and_all_files_are_mounted() {
     for (name, service) in services() {
         for volume in strings(&service["volumes"]) {
             let (from, to) = volume.split_once(':').expect("a place in the container");
-            assert!(to.ends_with(":ro") && to.starts_with('/'), "{name}: {volume} can be written to");
+            assert!(to.ends_with(":ro") && to.starts_with('/'), "{name}: {volume} must be read-only");
             assert!(path(from).exists(), "{name}: there is no {from}");
             mounted.insert(from.trim_start_matches("./").to_owned());
         }
     }
-    // A file that is written and never mounted would be a file that nobody reads.
+    // A file that is not mounted would have no effect.
     for file in [
         "aws/queues.json",
         "aws/queues.py",
@@ -111,7 +111,7 @@ fn topics_match_the_defaults_of_serve() {
     let made: Vec<_> = made.lines().filter_map(|line| line.strip_prefix("topic ")).collect();
     let partitions = default("BESPEAK_EVENTS_PARTITIONS");
     assert_eq!(made, [format!("bespeak.events {partitions}"), "bespeak.events.dlq 1".to_owned()]);
-    // The health check waits for the one that is made last.
+    // The health check waits for the last one to be created.
     assert!(services()["kafka"]["healthcheck"]["test"].to_string().contains("--topic=bespeak.events.dlq\""));
     assert!(settings()["BESPEAK_EVENTS_URL"].ends_with("/bespeak.events"));
 }
@@ -121,14 +121,14 @@ fn queues_match_the_template() {
     let described: Vec<Value> = serde_json::from_str(&text("aws/queues.json")).expect("JSON");
     let names: Vec<_> = described.iter().filter_map(|queue| queue["name"].as_str()).collect();
     assert_eq!(names, ["bespeak-consumer-dlq", "bespeak-consumer"]);
-    // They are those of the stack on AWS.
+    // The queues are those of the stack on AWS.
     let stack = crate::deploy::yaml::documents("template.yaml").remove(0);
     let on_aws = &stack["Resources"]["ConsumerQueue"]["Properties"];
     for (name, value) in described[1]["attributes"].as_object().expect("attributes") {
         assert_eq!(value.as_str(), Some(on_aws[name].to_string().as_str()), "{name}");
     }
     assert_eq!(described[1]["redrive"]["maxReceiveCount"], on_aws["RedrivePolicy"]["maxReceiveCount"]);
-    // The health check waits for the one that is made last.
+    // The health check waits for the last one to be created.
     let check = services()["localstack"]["healthcheck"]["test"].clone();
     assert_eq!(strings(&check).last(), names.last());
 }
@@ -159,7 +159,7 @@ fn settings_are_valid_and_address_these_services() {
         let place = place.rsplit('@').next().unwrap_or_default().split('/').next().unwrap_or_default();
         assert!(published.contains(place), "{name}: nothing listens on {place}: {published:?}");
     }
-    // Prometheus asks where `serve` listens, and Grafana asks Prometheus.
+    // Prometheus scrapes the address of `serve`, and Grafana queries Prometheus.
     let prometheus = yaml("prometheus/prometheus.yaml");
     let target = &prometheus["scrape_configs"][0]["static_configs"][0]["targets"][0];
     assert_eq!(target.as_str(), Some(config.listen.to_string().as_str()));

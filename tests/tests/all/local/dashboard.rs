@@ -1,4 +1,4 @@
-//! The dashboard, as Grafana reads it: what its panels ask.
+//! The dashboard as Grafana reads it: its panels and their queries.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::text;
 pub(super) struct Query {
     pub(super) panel: String,
     pub(super) legend: String,
-    /// PromQL, with Grafana's variables put in.
+    /// The PromQL expression with Grafana's variables replaced.
     pub(super) expression: String,
 }
 
@@ -23,7 +23,7 @@ fn panels() -> Vec<Value> {
     dashboard()["panels"].as_array().expect("panels").clone()
 }
 
-/// All that the panels ask, over spans of `span`.
+/// The queries of all panels, with `span` as the interval of rates.
 pub(super) fn queries(span: &str) -> Vec<Query> {
     let mut queries = Vec::new();
     for panel in panels() {

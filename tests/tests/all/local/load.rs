@@ -1,4 +1,4 @@
-//! A server with all its parts, on which everything that a dashboard shows happens.
+//! A server with all its parts, and requests that cause everything that a dashboard shows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,8 +7,8 @@ use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, Topic};
 use http::Method;
 use serde_json::json;
 
-/// `bespeak serve` on MySQL, Kafka and Redis, another beside it that takes locks, and two receivers of webhooks, one of which
-/// always refuses.
+/// `bespeak serve` on MySQL, Kafka and Redis, a second process with a locking strategy, and two receivers of webhooks, one
+/// of which always fails.
 pub(super) struct Load {
     server: Server,
     locking: Server,
@@ -53,18 +53,18 @@ impl Load {
         Self { server, locking, topic, _redis: redis, rounds: AtomicU64::new(0), _receivers: receivers }
     }
 
-    /// Where Prometheus finds its processes.
+    /// The addresses of the processes that Prometheus scrapes.
     pub(super) fn addresses(&self) -> [&str; 2] {
         [&self.server, &self.locking].map(|server| server.url.trim_start_matches("http://"))
     }
 
-    /// What `/metrics` shows.
+    /// The text of `/metrics`.
     pub(super) async fn metrics(&self) -> String {
         self.server.text("/metrics").await
     }
 
-    /// Lets everything happen once: holds that are committed, cancelled, extended, replayed, refused and left to expire, bad
-    /// requests, and a record that is no event.
+    /// Causes everything once: holds that are committed, cancelled, extended, replayed, refused and left to expire, invalid
+    /// requests, and an invalid record.
     pub(super) async fn once(&self) {
         let round = self.rounds.fetch_add(1, Ordering::Relaxed);
         let server = &self.server;
@@ -78,13 +78,13 @@ impl Load {
         server.act("release", &token).await;
         let hold =
             |resource: &str| json!({"resourceId": resource, "quantity": 1, "ttlSeconds": 1}).to_string();
-        // The first takes the seat; who comes later is refused, until it expires and its unit is sold again on demand.
+        // The first hold takes the seat. Later ones are refused until it expires and its unit is sold again on demand.
         for (name, resource) in [("seat", "seat"), ("late", "seat"), ("left", "room"), ("none", "none")] {
             let key = key(name);
             let headers = [("idempotency-key", key.as_str())];
             server.ask(Method::POST, "/api/v1/reserve", &headers, &hold(resource)).await;
         }
-        // Three at once, so that two wait for the lock.
+        // Three holds at once, so that two of them wait for the lock.
         let waits = [1, 2, 3].map(|n| key(&format!("bike-{n}")));
         let [one, two, three] = waits.each_ref().map(|key| self.locking.hold(key, "bike"));
         tokio::join!(one, two, three);

@@ -1,4 +1,4 @@
-//! Metrics: whatever a panel or a rule names is really there, with its labels; all are explained.
+//! Every metric that a panel or a rule names exists with its labels, and every metric is documented.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::{dashboard, load::Load, path, rules};
 
-/// What `/metrics` shows: of each metric its type and the values of its labels.
+/// The content of `/metrics`: the type of each metric, and the values of its labels.
 #[derive(Debug, Default)]
 struct Shown {
     types: BTreeMap<String, String>,
@@ -52,7 +52,7 @@ impl Shown {
 /// A label, its operator and its value.
 type Selector = (String, (String, String));
 
-/// `a="1",b=~"2"` as names, operators and values. No value here has a comma or a quote in it.
+/// Parses `a="1",b=~"2"` into names, operators and values. Values with a comma or a quote are not supported.
 fn selectors(text: &str) -> Vec<Selector> {
     let parts = text.split(',').filter(|part| !part.is_empty());
     parts
@@ -86,10 +86,10 @@ fn kept(expression: &str) -> Vec<&str> {
     clauses.flat_map(|(labels, _)| labels.split(',').map(str::trim)).collect()
 }
 
-/// Prometheus adds these.
+/// The labels that Prometheus adds.
 const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 
-/// What is wrong about an expression.
+/// The errors of an expression: unknown metrics, labels and values.
 fn wrong(shown: &Shown, expression: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut known: BTreeSet<&str> = OF_PROMETHEUS.into();
@@ -120,7 +120,7 @@ fn wrong(shown: &Shown, expression: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn panels_and_rules_use_existing_documented_metrics() {
-    // Given a server with all its parts, to which everything happens once
+    // Given a server on which everything happens once
     let books = Books::mysql().await;
     let load = Load::start(&books).await;
     load.once().await;
@@ -130,14 +130,14 @@ async fn panels_and_rules_use_existing_documented_metrics() {
     .await;
     let text = load.metrics().await;
     let shown = Shown::parse(&text);
-    // Then every metric is explained and says in its name what it counts
+    // Then every metric has a help text, and counters end in _total
     let types: BTreeSet<_> = shown.types.keys().cloned().collect();
     assert_eq!(types, shown.explained, "each is explained");
     for (name, kind) in &shown.types {
         assert!(name.starts_with("bespeak_"), "{name}");
         assert_eq!(kind == "counter", name.ends_with("_total"), "{name}: {kind}");
     }
-    // And every panel and every rule names what is there
+    // And every panel and every rule names existing metrics
     let queries = dashboard::queries("1m").into_iter().map(|query| (query.panel, query.expression));
     let rules = rules::rules().into_iter().map(|rule| {
         let text = |name: &str| rule[name].as_str().expect("text").to_owned();
@@ -150,7 +150,7 @@ async fn panels_and_rules_use_existing_documented_metrics() {
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // And the guide explains every metric, and no other
+    // And the guide documents exactly these metrics
     let guide = std::fs::read_to_string(path("../docs/guides/metrics.md")).expect("the guide");
     let in_guide: BTreeSet<_> = guide
         .lines()

@@ -1,4 +1,4 @@
-//! What runs on one machine in the place of AWS: queues, the compose file, Prometheus and Grafana.
+//! The local stack that replaces AWS on one machine: queues, the compose file, Prometheus and Grafana.
 
 mod compose;
 mod dashboard;

@@ -1,5 +1,5 @@
-//! What the dashboard would show: every query of every panel, asked of a real Prometheus that scrapes a real server. A query
-//! that is valid and answers nothing is a panel that stays empty.
+//! Every query of every panel runs on a real Prometheus that scrapes a real server, because a valid query without a result
+//! would be an empty panel.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use super::{
     path,
 };
 
-/// What stays at zero while all is well, by the legend: errors, and what needs a crash, an outage or days.
+/// The legends of series that stay at zero while all is well: errors, and effects of a crash, an outage or several days.
 const ZERO: [&str; 17] = [
     "5xx",
     "refused from memory, a second",
@@ -40,7 +40,7 @@ const ZERO: [&str; 17] = [
     "judged alone",
     "{{lock}} lost",
 ];
-/// The same, where a panel has but one query and no legend.
+/// The titles of such panels that have only one query and no legend.
 const ZERO_PANELS: [&str; 5] = ["Server errors", "Parked keys", "Oldest event", "Outbox lag", "Lane queues"];
 
 impl Query {
@@ -51,13 +51,13 @@ impl Query {
 
 #[derive(Debug, PartialEq)]
 enum Answer {
-    /// No series, or none with a number: the panel says "No data".
+    /// No series with a number: the panel would show "No data".
     Nothing,
     Zero,
     Something,
 }
 
-/// Asks Prometheus as Grafana does.
+/// Queries Prometheus as Grafana does.
 async fn ask(prometheus: &Prometheus, expression: &str) -> Answer {
     let target = Target::new(&prometheus.url()).expect("a URL");
     let query = utf8_percent_encode(expression, NON_ALPHANUMERIC);
@@ -91,7 +91,7 @@ async fn every_panel_has_data() {
     ))
     .await
     .unwrap_or_else(|missing| panic!("{missing}"));
-    // Everything happens again and again, so that Prometheus sees it grow.
+    // The load repeats, so that Prometheus sees counters grow.
     let load = Arc::new(load);
     let goes_on = load.clone();
     let work = tokio::spawn(async move {
@@ -101,7 +101,7 @@ async fn every_panel_has_data() {
             goes_on.once().await;
         }
     });
-    // Over so long that whatever happens again and again is in it, on a slow machine too.
+    // The interval is long enough to contain every part of the load, on a slow machine too.
     let mut empty = dashboard::queries("1m");
     assert!(empty.len() > 40, "{empty:#?}");
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -117,11 +117,11 @@ async fn every_panel_has_data() {
             }
         }
     }
-    // And no alert is about what is well; the dead letters and the deliveries that fail are not.
+    // No urgent alert fires. The load causes dead letters and failed deliveries, which do have alerts.
     let quiet = ask(&prometheus, "ALERTS{severity=\"page\",alertstate=\"firing\"}").await;
     assert_eq!(quiet, Answer::Nothing);
-    let told =
+    let fires =
         async || ask(&prometheus, "ALERTS{alertname=\"BespeakDeadLetters\"}").await == Answer::Something;
-    until_within(Duration::from_secs(90), "the alert of dead letters fires", told).await;
+    until_within(Duration::from_secs(90), "the alert of dead letters fires", fires).await;
     work.abort();
 }

@@ -14,22 +14,22 @@ async fn undeleted_messages_are_redelivered_and_then_redriven() {
     // Given a message
     let event = json!({"ce_id": {"DataType": "String", "StringValue": "0190"}});
     let id = queue.send(r#"{"token":"t"}"#, &event).await;
-    // When it is received and not deleted, then it comes again, as often as the queue says
+    // When it is received and not deleted, it is redelivered up to the maximum of the queue
     for time in 1..=receptions {
         let received = queue.receive().await;
         let [message] = &received[..] else { panic!("received {time} times, then {received:?}") };
         assert_eq!((message.id.as_str(), u64::from(message.times())), (id.as_str(), time));
         assert_eq!(message.body, r#"{"token":"t"}"#);
         assert_eq!(message.message_attributes["ce_id"]["StringValue"], "0190");
-        assert!(queue.receive().await.is_empty(), "it was given to another while it was out");
+        assert!(queue.receive().await.is_empty(), "a received message must be hidden from others");
         queue.hide_for(message, Duration::ZERO).await;
     }
-    // And then it lies in the redrive queue, and nowhere else
+    // Then it is only in the redrive queue
     let set_aside = async || {
         assert!(queue.receive().await.is_empty());
         redrive.receive_hidden_for(Duration::ZERO).await.iter().any(|message| message.id == id)
     };
-    until("the message lies in the redrive queue", set_aside).await;
+    until("the message is in the redrive queue", set_aside).await;
 }
 
 #[tokio::test]
@@ -45,8 +45,8 @@ async fn hidden_messages_return_and_deleted_messages_do_not() {
         }
         !received.is_empty()
     };
-    until("it comes again", again).await;
-    // Then what was deleted is in no queue, neither to be given out nor out
+    until("the message is redelivered", again).await;
+    // A deleted message is in no queue, neither visible nor in flight
     for queue in [&queue, &redrive] {
         let attributes = queue.attributes().await;
         for count in ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"] {
@@ -62,12 +62,12 @@ async fn queue_attributes_suit_a_lambda_function() {
     let number = |attributes: &Value, name: &str| attributes[name].as_str().unwrap().parse::<u64>().unwrap();
     let policy: Value = serde_json::from_str(attributes["RedrivePolicy"].as_str().unwrap()).unwrap();
     assert_eq!(policy["deadLetterTargetArn"], redrive.arn().await);
-    // A message that was moved keeps the time of its first sending: it must be kept for longer where it lies then.
+    // A redriven message keeps the time at which it was sent first, so the redrive queue must retain it for longer.
     assert!(
         number(&of_redrive, "MessageRetentionPeriod") > number(&attributes, "MessageRetentionPeriod"),
         "{attributes} {of_redrive}"
     );
-    // A function that is throttled for a moment must not cost a message its receptions: five at the least
+    // A short throttling of the function must not use up the receptions of a message: AWS recommends at least five
     // (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html).
     assert!(policy["maxReceiveCount"].as_u64() >= Some(5), "{policy}");
     assert!(of_redrive.get("RedrivePolicy").is_none());

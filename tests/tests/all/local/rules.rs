@@ -1,4 +1,4 @@
-//! Alerts: valid, each shown to fire where it must, each with what to do.
+//! The alerts are valid, each is tested firing and silent, and each has a runbook.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{path, yaml};
 
-/// Runs `promtool` in the folder of the rules; what it says.
+/// Runs `promtool` in the folder of the rules; returns its output.
 fn promtool(arguments: &[&str]) -> String {
     let mut tool: Command = Prometheus::promtool().unwrap_or_else(|missing| panic!("{missing}"));
     let ran = tool.args(arguments).current_dir(path("prometheus")).output().expect("it can be run");

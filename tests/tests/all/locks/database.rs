@@ -1,4 +1,4 @@
-//! Leases in the database.
+//! Locks as leases in the database: the conformance suite, and a row that was deleted by hand.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,13 +43,13 @@ each_store!(deleting_a_lease_row_ends_the_lease_and_numbers_still_grow);
 async fn deleting_a_lease_row_ends_the_lease_and_numbers_still_grow(books: Books) {
     let ([one, other], books) = handles(books).await;
     let (seat, long) = (LockName::new("seat").expect("a name"), Duration::from_secs(600));
-    let mut robbed = one.try_acquire(&seat, long).await.expect("answered").expect("free");
+    let mut lost = one.try_acquire(&seat, long).await.expect("answered").expect("free");
     books.tamper("DELETE FROM leases WHERE name = 'lock/seat'").await;
     let next = other.try_acquire(&seat, long).await.expect("answered").expect("free");
-    assert!(next.fencing() > robbed.fencing(), "{next:?} after {robbed:?}");
-    // Who was robbed is told so, and takes nothing from the next.
-    assert!(!one.extend(&mut robbed, long).await.expect("answered"));
-    assert!(!one.release(robbed, Duration::ZERO).await.expect("answered"));
+    assert!(next.fencing() > lost.fencing(), "{next:?} after {lost:?}");
+    // The first holder learns that it lost its lock, and cannot release that of the next holder.
+    assert!(!one.extend(&mut lost, long).await.expect("answered"));
+    assert!(!one.release(lost, Duration::ZERO).await.expect("answered"));
     assert!(one.try_acquire(&seat, long).await.expect("answered").is_none());
     assert!(other.release(next, Duration::ZERO).await.expect("answered"));
 }

@@ -1,5 +1,5 @@
-//! A holder that stops past its lease, between reading and writing, and goes on when another has acted: the fault that no lock
-//! that ends by itself can prevent. A real process, stopped by SIGSTOP.
+//! A lock holder that stops between reading and writing until its lease has expired, and continues after another process
+//! has written: the fault that no expiring lock can prevent. The holder is a process, stopped by SIGSTOP.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -12,14 +12,16 @@ use tokio::{
 
 use super::{app, hold, stock};
 
-/// How long the lock outlives its holder. Shorter than the database keeps an idle connection, so that the late write arrives.
+/// The lease of the holder's lock. It is shorter than the time after which the database closes an idle connection, so that
+/// the late write arrives.
 const LEASE_MS: &str = "1000";
 
-/// What the holder's process does, when `BESPEAK_TEST_HOLDER` names a strategy: holds a unit and says what became of it.
+/// The body of the holder's process, which runs only if `BESPEAK_TEST_HOLDER` names a strategy: it holds a unit and prints
+/// the result.
 #[tokio::test]
 async fn holder() {
     let Ok(strategy) = std::env::var("BESPEAK_TEST_HOLDER") else { return };
-    let variable = |name: &str| std::env::var(name).expect("set by who started this");
+    let variable = |name: &str| std::env::var(name).expect("set by the parent process");
     let (url, redis) = (variable("BESPEAK_TEST_HOLDER_BOOKS"), variable("BESPEAK_TEST_HOLDER_REDIS"));
     let settings = [
         ("BESPEAK_REDIS_URLS", redis.as_str()),
@@ -76,7 +78,7 @@ impl Holder {
     }
 }
 
-/// How many got the one unit there is: the holder that froze, and the next.
+/// Whether the frozen holder and the next holder were each granted the only unit.
 async fn granted(strategy: Strategy) -> (bool, bool, Books) {
     let (nodes, books) = (Nodes::start().await, Books::mysql().await);
     if matches!(strategy, Strategy::ShedlockAlone | Strategy::RedlockAlone) {
@@ -93,13 +95,13 @@ async fn granted(strategy: Strategy) -> (bool, bool, Books) {
     ];
     let app = app(&url, strategy, &settings).await;
     stock(&app, "seat", 1).await;
-    // Given a holder that has read that there is one unit, and is stopped before it writes that there is none
+    // Given a holder that has read that one unit is available, and is stopped before it writes
     let mut holder = Holder::start(strategy, &url, &redis, &until);
     holder.says("failpoint batch.decided reached").await;
     holder.signal("STOP").await;
-    // When its lease is over and another takes the unit, under a lock of its own
+    // When its lease has expired and another process takes the unit under its own lock
     let next = hold(&app, "next", "seat").await.expect("answered");
-    // And the holder goes on
+    // And the holder continues
     std::fs::write(&until, "").expect("written");
     holder.signal("CONT").await;
     let late = holder.says("holder granted").await == "true";
@@ -109,7 +111,7 @@ async fn granted(strategy: Strategy) -> (bool, bool, Books) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_without_the_store_guard_oversells_when_its_holder_freezes() {
     for strategy in [Strategy::ShedlockAlone, Strategy::RedlockAlone] {
-        // On a machine that is so slow that the database hangs up on the frozen holder first, the fault is another one.
+        // On a very slow machine the database may close the frozen holder's connection first, so there are several tries.
         let mut oversold = false;
         for _ in 0..5 {
             let (late, next, books) = granted(strategy).await;
@@ -119,7 +121,7 @@ async fn a_lock_without_the_store_guard_oversells_when_its_holder_freezes() {
                 break;
             }
         }
-        assert!(oversold, "{strategy}: one unit for two");
+        assert!(oversold, "{strategy}: the unit must be sold twice");
     }
 }
 
@@ -127,7 +129,7 @@ async fn a_lock_without_the_store_guard_oversells_when_its_holder_freezes() {
 async fn the_store_guard_refuses_a_holder_that_froze() {
     for strategy in [Strategy::Shedlock, Strategy::Redlock] {
         let (late, next, books) = granted(strategy).await;
-        assert!(next && !late, "{strategy}: the unit is the next one's");
+        assert!(next && !late, "{strategy}: only the next holder may get the unit");
         books.assert_consistent().await;
     }
 }

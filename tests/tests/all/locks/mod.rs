@@ -1,4 +1,4 @@
-//! Distributed locks, and what they are worth: on real nodes, in real processes.
+//! Distributed locks on real nodes and in real processes: their own promises, and that the books need none of them.
 
 mod database;
 mod frozen;
@@ -14,7 +14,7 @@ use bespeak::{
     engine::{Define, IdempotencyKey, Item, Items, Limits, Quantity, Refusal, ReserveDraft, ResourceId},
 };
 
-/// Settings for a strategy, whatever it is, as the lab has them.
+/// The configuration of a strategy, including those that only the lab can choose.
 fn config(url: &str, strategy: Strategy, settings: &[(&str, &str)]) -> Config {
     let values = Values::collect(
         |asked| settings.iter().find(|(name, _)| *name == asked).map(|(_, value)| (*value).to_owned()),
@@ -23,7 +23,7 @@ fn config(url: &str, strategy: Strategy, settings: &[(&str, &str)]) -> Config {
     Config::parse(&values).expect("valid settings").with_strategy(strategy)
 }
 
-/// An engine under a strategy, as a process of its own would have it.
+/// An engine under a strategy, as in a process of its own.
 async fn app(url: &str, strategy: Strategy, settings: &[(&str, &str)]) -> Arc<App> {
     let config = config(url, strategy, settings);
     let store = open_store(&config, Access::Serve).await.expect("opened");
@@ -40,7 +40,7 @@ async fn stock(app: &App, name: &str, total: u64) {
     app.define(define).await.expect("defined");
 }
 
-/// A hold of one unit, for an hour: whether it was granted.
+/// Holds one unit for an hour; returns whether it was granted.
 async fn hold(app: &App, key: &str, name: &str) -> Result<bool, DispatchError> {
     let limits = Limits::default();
     let item = Item { resource_id: id(name), quantity: Quantity::new("q", 1).expect("valid") };
@@ -59,7 +59,7 @@ async fn hold(app: &App, key: &str, name: &str) -> Result<bool, DispatchError> {
     }
 }
 
-/// The same, again and again under its key until it is granted or refused.
+/// Retries a hold under its key until it is granted or refused.
 async fn insist(app: &App, key: &str, name: &str) -> bool {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
     loop {

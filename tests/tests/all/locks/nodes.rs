@@ -1,4 +1,4 @@
-//! Redlock, and what may happen to its nodes.
+//! Redlock: the conformance suite, and faults of its nodes.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use bespeak::lock::{DistributedLock, Grant, LockError, LockName, conformance::Ha
 use bespeak_services::Redis;
 use bespeak_tests::{Nodes, ask, redlock, until};
 
-/// Long enough for a node on a machine that is many times slower.
+/// A timeout that a node does not exceed on a machine that is many times slower.
 const PATIENT: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -24,7 +24,7 @@ mod conformance {
     bespeak::lock_conformance_tests!(open);
 }
 
-/// One that waits for no node as long as that, so that what a time-out decides is decided soon.
+/// A short timeout, for tests in which a node must exceed it.
 const IMPATIENT: Duration = Duration::from_millis(300);
 
 fn seat() -> LockName {
@@ -36,7 +36,7 @@ async fn take(lock: &Arc<dyn DistributedLock>) -> Result<Option<Grant>, LockErro
 }
 
 async fn taken(lock: &Arc<dyn DistributedLock>) -> Grant {
-    // A node that was just started again may be connected to only by the second try.
+    // The first connection to a node that was just restarted may fail.
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match take(lock).await {
@@ -45,6 +45,16 @@ async fn taken(lock: &Arc<dyn DistributedLock>) -> Grant {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Takes the lock, and waits until all nodes know: it is taken once a majority does, and the last node may be late.
+async fn taken_on_all(lock: &Arc<dyn DistributedLock>, nodes: &[Redis]) -> Grant {
+    let grant = taken(lock).await;
+    for node in nodes {
+        until("the node knows", || async { ask(node, &["EXISTS", "bespeak:lock:{seat}"]).await == ":1" })
+            .await;
+    }
+    grant
 }
 
 async fn give_back(lock: &Arc<dyn DistributedLock>, grant: Grant) -> bool {
@@ -56,7 +66,7 @@ async fn one_of_three_nodes_may_be_down_and_two_may_not() {
     let ([one, other], mut nodes) = open().await;
     let mut last = taken(&one).await;
     assert!(give_back(&one, last.clone()).await);
-    // Whichever is away, one holds and numbers grow
+    // With any one node down, a lock is granted and numbers grow
     for away in 0..3 {
         nodes.nodes[away].kill().await.expect("killed");
         let mut grant = taken(&one).await;
@@ -67,7 +77,7 @@ async fn one_of_three_nodes_may_be_down_and_two_may_not() {
         last = grant;
         nodes.nodes[away].restart().await.expect("restarted");
     }
-    // When two are away, then nobody holds
+    // With two nodes down, no lock is granted
     let held = taken(&one).await;
     for node in &mut nodes.nodes[..2] {
         node.kill().await.expect("killed");
@@ -77,7 +87,7 @@ async fn one_of_three_nodes_may_be_down_and_two_may_not() {
         assert!(matches!(refused, LockError::NoQuorum { answered: 1, nodes: 3, needed: 2, .. }), "{refused}");
     }
     assert!(matches!(one.release(held, Duration::ZERO).await, Err(LockError::NoQuorum { .. })));
-    // When they are back, then somebody may
+    // After their return, a lock is granted again
     for node in &mut nodes.nodes[..2] {
         node.restart().await.expect("restarted");
     }
@@ -89,20 +99,20 @@ async fn one_of_three_nodes_may_be_down_and_two_may_not() {
 async fn one_slow_node_delays_nothing_and_a_slow_majority_grants_nothing() {
     let ([patient, rival], mut nodes) = open().await;
     let (one, other) = (nodes.lock(IMPATIENT), nodes.lock(IMPATIENT));
-    // Given connections, so that what follows is the time of the question alone
+    // Given open connections, so that the times below are those of the calls alone
     for lock in [&patient, &one, &other] {
         let grant = taken(lock).await;
         assert!(give_back(lock, grant).await);
     }
     nodes.nodes[0].freeze().await.expect("frozen");
-    // Whoever waited for all would wait for as long as it has patience with one
+    // A client that waited for all nodes would need the whole timeout of one node
     let began = Instant::now();
     let grant = taken(&patient).await;
     assert!(take(&rival).await.expect("answered").is_none());
     assert!(give_back(&patient, grant).await);
     assert!(began.elapsed() < PATIENT, "the silent node was waited for");
     nodes.nodes[0].thaw().await.expect("thawed");
-    // When all are slower than anybody waits, then nothing is granted, and what came late is taken back
+    // If all nodes exceed the timeout, nothing is granted, and late grants are released
     for switch in &nodes.switches {
         switch.set_latency(Duration::from_secs(1));
     }
@@ -117,17 +127,17 @@ async fn one_slow_node_delays_nothing_and_a_slow_majority_grants_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_losing_a_grant_of_all_three_makes_no_second_holder() {
     let ([one, other], mut nodes) = open().await;
-    let held = taken(&one).await;
+    let held = taken_on_all(&one, &nodes.nodes).await;
     for node in &mut nodes.nodes[..1] {
         node.restart_empty().await.expect("restarted");
     }
-    assert!(take(&other).await.is_ok_and(|grant| grant.is_none()), "two nodes know");
+    assert!(take(&other).await.is_ok_and(|grant| grant.is_none()), "two nodes still have the lock");
     assert!(give_back(&one, held.clone()).await);
     let next = taken(&other).await;
     assert!(next.fencing() > held.fencing());
 }
 
-/// What the description warns of, shown, so that nobody trusts the lock alone with it.
+/// The weakness that the documentation of Redlock warns of: with this lock alone, two processes hold at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_losing_a_grant_of_two_makes_a_second_holder_with_a_higher_number() {
     let ([one, other], mut nodes) = open().await;
@@ -136,13 +146,13 @@ async fn a_node_losing_a_grant_of_two_makes_a_second_holder_with_a_higher_number
     nodes.nodes[2].restart().await.expect("restarted");
     nodes.nodes[1].restart_empty().await.expect("restarted");
     let second = taken(&other).await;
-    // Both believe that they hold it: what they write to must tell them apart, and can.
+    // Both believe that they hold the lock. The store can distinguish them by their numbers.
     assert!(first.is_valid() && second.is_valid());
     assert!(second.fencing() > first.fencing());
 }
 
-/// A majority decides, and nobody waits for the third node: what is said to it late must still be said in order, or a lock that
-/// was given back stays taken there until its lease ends, and three such leftovers shut everybody out.
+/// A majority decides without waiting for the third node. Its late messages must still arrive in order: otherwise a released
+/// lock stays taken there until its lease expires, and leftovers on two nodes would block every client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_released_lock_is_gone_from_every_node() {
     const CONTENDERS: usize = 12;
@@ -167,8 +177,8 @@ async fn a_released_lock_is_gone_from_every_node() {
     }
 }
 
-/// Nodes count by themselves, and one may be far ahead: its number counts once a majority holds it, so that it is known also
-/// when that node is away.
+/// Each node counts by itself, and one may be far ahead. Its number is granted only once a majority has stored it, so that it
+/// is not granted again while that node is down.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_from_a_node_that_was_ahead_is_not_granted_twice() {
     let ([one, other], mut nodes) = open().await;
@@ -178,16 +188,16 @@ async fn a_number_from_a_node_that_was_ahead_is_not_granted_twice() {
         let far = grant.fencing() + (ahead as u64 + 1) * 1_000_000_000_000;
         let set = ["SET", "bespeak:lock:{seat}:fencing", &far.to_string()];
         assert_eq!(ask(&nodes.nodes[ahead], &set).await, "+OK");
-        // Whoever is away, one that is left knows what the majority was granted with.
+        // Whichever node is down, one of the others has stored the granted number.
         let away = (ahead + 1) % 3;
         nodes.nodes[away].kill().await.expect("killed");
-        let told = taken(&one).await;
-        assert_eq!(told.fencing(), far + 1, "the highest that was told");
-        assert!(give_back(&one, told.clone()).await);
+        let granted = taken(&one).await;
+        assert_eq!(granted.fencing(), far + 1, "one above the highest number of a node");
+        assert!(give_back(&one, granted.clone()).await);
         nodes.nodes[away].restart().await.expect("restarted");
         nodes.nodes[ahead].kill().await.expect("killed");
         let next = taken(&other).await;
-        assert!(next.fencing() > told.fencing(), "{next:?} after {told:?}");
+        assert!(next.fencing() > granted.fencing(), "{next:?} after {granted:?}");
         assert!(give_back(&other, next).await);
         nodes.nodes[ahead].restart().await.expect("restarted");
     }
@@ -196,13 +206,13 @@ async fn a_number_from_a_node_that_was_ahead_is_not_granted_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn emptying_all_nodes_ends_every_lock_and_numbers_still_grow() {
     let ([one, other], nodes) = open().await;
-    let mut robbed = taken(&one).await;
+    let mut lost = taken(&one).await;
     nodes.flush().await;
     let next = taken(&other).await;
-    assert!(next.fencing() > robbed.fencing(), "{next:?} after {robbed:?}");
-    assert!(!one.extend(&mut robbed, LEASE).await.expect("answered"));
-    assert!(!give_back(&one, robbed).await);
-    assert!(take(&one).await.expect("answered").is_none(), "it is the next one's still");
+    assert!(next.fencing() > lost.fencing(), "{next:?} after {lost:?}");
+    assert!(!one.extend(&mut lost, LEASE).await.expect("answered"));
+    assert!(!give_back(&one, lost).await);
+    assert!(take(&one).await.expect("answered").is_none(), "the next holder still has it");
     assert!(give_back(&other, next).await);
 }
 
@@ -215,9 +225,9 @@ async fn a_clock_that_jumps_on_one_node_makes_no_second_holder_and_numbers_grow(
     let urls: Vec<_> = nodes.iter().map(Redis::url).collect();
     let (one, other) = (redlock(urls.clone(), PATIENT), redlock(urls, PATIENT));
     let mut last = 0;
-    // Ahead past the lease, which that node then gives away; and back, where it keeps what is over.
+    // An hour ahead, the node frees the lock early; an hour back, it keeps the lock too long.
     for ahead in [3_600, -3_600, 0] {
-        let held = taken(&one).await;
+        let held = taken_on_all(&one, &nodes).await;
         assert!(held.fencing() > last);
         last = held.fencing();
         nodes[1].set_clock(ahead).expect("set");

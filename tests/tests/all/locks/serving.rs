@@ -1,4 +1,4 @@
-//! Strategies with a distributed lock, as they serve: whatever happens to the locks, nothing is oversold (I11).
+//! Strategies with a distributed lock in serving processes: nothing is oversold, whatever happens to the locks (I11).
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ async fn redlock_sells_each_unit_once(books: Books) {
     sells_each_unit_once(books, "redlock", &nodes.urls()).await;
 }
 
-/// Two processes and 120 clients for 30 units of two resources.
+/// Two processes and 120 clients compete for 30 units of each of two resources.
 async fn sells_each_unit_once(books: Books, strategy: &str, redis: &str) {
     let settings = [
         ("BESPEAK_STRATEGY", strategy),
@@ -48,7 +48,7 @@ async fn sells_each_unit_once(books: Books, strategy: &str, redis: &str) {
             let headers = [("idempotency-key", key.as_str())];
             let (status, answer) = loop {
                 let sent = servers[n % 2].ask(http::Method::POST, "/api/v1/reserve", &headers, &body);
-                // Whoever loses to another again and again, version against version, comes again.
+                // A client that loses too often by its version gets 503 and retries.
                 match sent.await {
                     (503, _) => {}
                     answered => break answered,
@@ -69,7 +69,7 @@ async fn sells_each_unit_once(books: Books, strategy: &str, redis: &str) {
         async move { servers[0].metric(metric).await + servers[1].metric(metric).await }
     };
     assert!(sum("bespeak_lock_acquisitions_total").await >= 122.0);
-    assert!(sum("bespeak_lock_waits_total").await > 0.0, "{strategy}: nobody met anybody");
+    assert!(sum("bespeak_lock_waits_total").await > 0.0, "{strategy}: no lock was contended");
     assert!(sum("bespeak_lock_wait_seconds_count").await > 0.0);
 }
 
@@ -95,10 +95,10 @@ async fn requests_without_a_lock_majority_are_503() {
         assert_eq!(reply.status, 503, "{}", reply.text);
         assert!(reply.headers.contains_key("retry-after"), "{:?}", reply.headers);
     }
-    assert_eq!(api.available("seat").await, 9, "nothing was done");
-    // What changes no stock takes no lock
+    assert_eq!(api.available("seat").await, 9, "a refused request changes nothing");
+    // A commit changes no stock and takes no lock
     assert_eq!(api.act("commit", &token).await.status, 200);
-    // When all are slower than anybody waits, then the same
+    // The same holds if all nodes exceed the timeout
     for node in &mut nodes.nodes[..2] {
         node.restart().await.expect("restarted");
     }
@@ -130,12 +130,12 @@ async fn waiting_for_a_lock_times_out() {
     assert!(matches!(refused, Err(DispatchError::Lock(_))), "{refused:?}");
     let counts = app.lock_counts().expect("a lock");
     assert_eq!((counts.attempts, counts.waited, counts.timed_out, counts.lost), (2, 1, 1, 0));
-    // When somebody deletes the row, then it is free
+    // Once the row is deleted, the lock is free
     books.tamper("DELETE FROM leases WHERE name = 'lock/resource/seat'").await;
     assert!(super::hold(&app, "late", "seat").await.expect("answered"));
 }
 
-/// Locks vanish again and again while 80 clients of two processes want 20 units; under the guard it shows in nothing.
+/// Locks vanish again and again while 80 clients of two processes compete for 20 units. Under the guard this has no effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn emptying_nodes_under_load_oversells_nothing() {
     let (nodes, books) = (Arc::new(Nodes::start().await), Books::mysql().await);
@@ -171,5 +171,5 @@ async fn emptying_nodes_under_load_oversells_nothing() {
     assert_eq!(granted, 20);
     books.assert_consistent().await;
     let lost: u64 = apps.iter().filter_map(|app| app.lock_counts()).map(|counts| counts.lost).sum();
-    assert!(lost > 0, "no lock was lost, so nothing was tried");
+    assert!(lost > 0, "no lock was lost, so the test proves nothing");
 }

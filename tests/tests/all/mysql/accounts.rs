@@ -1,11 +1,11 @@
-//! The accounts of the guide: what each may do is enough for what it is for.
+//! The accounts of the guide: the grants of each are sufficient for its task.
 
 use bespeak_tests::{Books, Client, Server, bespeak};
 use sqlx::{Connection, MySqlConnection};
 
 const GUIDE: &str = include_str!("../../../../docs/guides/mysql.md");
 
-/// Given the accounts of the guide, as its SQL makes them, then one migrates, one serves and one audits.
+/// The SQL of the guide creates three accounts: one migrates, one serves and one audits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_accounts_of_the_guide_have_sufficient_grants() {
     let books = Books::mysql().await;
@@ -15,7 +15,7 @@ async fn the_accounts_of_the_guide_have_sufficient_grants() {
     let [accounts, audit] = blocks[..] else { panic!("the guide has two blocks of SQL, and not {blocks:?}") };
     let (created, accounts) = accounts.split_once(';').expect("statements");
     assert!(created.starts_with("CREATE DATABASE bespeak "), "{created}");
-    // In the test's database, under names of its own, without TLS, which this server may not have
+    // In the test's database, with names of its own, and without TLS, which this server may lack
     let adapt = |sql: &str, host: &str| {
         sql.replace("bespeak.", &format!("{name}."))
             .replace("'bespeak", &format!("'{name}"))
@@ -42,7 +42,7 @@ async fn the_accounts_of_the_guide_have_sufficient_grants() {
     server.act("commit", &token).await;
     let audited = bespeak(&["verify"], &[("BESPEAK_DATABASE_URL", &audits)]).await;
     assert_eq!(audited.code, 0, "{audited:?}");
-    // And the one that serves changes no table
+    // The account that audits cannot migrate
     let refused = bespeak(&["migrate"], &[("BESPEAK_DATABASE_URL", &audits)]).await;
     assert_ne!(refused.code, 0, "{refused:?}");
     assert_eq!(server.stop().await, 0);

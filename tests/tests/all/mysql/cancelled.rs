@@ -1,4 +1,4 @@
-//! Clients that hang up, at every point at which they can.
+//! Clients that disconnect at every possible point.
 
 use std::{
     pin::pin,
@@ -14,7 +14,7 @@ use bespeak_tests::{Api, Books, Client, until};
 
 use super::{hold, open_transactions, order, stock};
 
-/// Polls a future so many times, then drops it; whether it had ended by then.
+/// Polls a future `times` times, then drops it; returns whether it had ended by then.
 async fn polled<T>(times: usize, future: impl Future<Output = T>) -> bool {
     let mut future = pin!(future);
     let mut left = times;
@@ -31,7 +31,7 @@ async fn polled<T>(times: usize, future: impl Future<Output = T>) -> bool {
     .await
 }
 
-/// A request that is dropped at any of its awaits leaves no transaction open, and the next one is served at once.
+/// A request that is dropped at any of its awaits leaves no transaction open, and the next request is served at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_disconnects_leaves_no_transaction_open() {
     for strategy in ["lanes", "conditional", "pessimistic"] {
@@ -48,7 +48,7 @@ async fn a_client_that_disconnects_leaves_no_transaction_open() {
             let next = tokio::time::timeout(Duration::from_secs(5), next).await.expect("at once");
             assert_eq!(next.status, 200, "{}", next.text);
         }
-        // And cut off after ever longer spans, wherever it is then.
+        // The same holds for requests that are dropped after ever longer spans of time.
         for span in (0..60).map(|n| Duration::from_micros(n * 100)) {
             let key = format!("after-{}", span.as_micros());
             let _ = tokio::time::timeout(span, api.reserve(&key, &order(&["seat"]))).await;
@@ -59,7 +59,7 @@ async fn a_client_that_disconnects_leaves_no_transaction_open() {
     }
 }
 
-/// Even a transaction that is dropped half-way, which nothing here does, is undone, and its connection is not used again.
+/// A transaction that is dropped halfway, which the product never does, is rolled back, and its connection is not reused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_transaction_is_rolled_back() {
     let books = Books::mysql().await;
@@ -73,17 +73,17 @@ async fn a_dropped_transaction_is_rolled_back() {
         if polled(times, store.execute(&batch, CommitMode::Commit)).await {
             ended += 1;
         }
-        // Before the connection is asked for anything else, which would end a transaction that it had open; and long before
-        // it would be closed because it was idle.
+        // The check runs before the connection is used again, which would end an open transaction, and long before an idle
+        // connection would be closed.
         let soon = Instant::now() + Duration::from_secs(2);
         while open_transactions(&books).await > 0 {
-            assert!(Instant::now() < soon, "dropped at await {times}, it is still open");
+            assert!(Instant::now() < soon, "the transaction dropped at await {times} is still open");
         }
         let next = store.execute(&[hold(&format!("{times}-next"), &["seat"])], CommitMode::Commit).await;
         assert!(next.expect("executed").outcomes[0].is_ok());
-        // It was followed to its end a few times.
+        // The future has ended a few times, so that all its awaits were tried.
         if ended == 5 {
-            assert!(times >= 7, "it was dropped at {times} of its awaits");
+            assert!(times >= 7, "only {times} awaits were tried");
             break;
         }
     }

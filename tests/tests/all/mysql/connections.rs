@@ -1,4 +1,4 @@
-//! Connections that are cut, slow, stalled, or answer with errors, by a proxy in between.
+//! Connections that a proxy cuts, slows, stalls, or answers with errors.
 
 use std::{
     collections::HashSet,
@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::{insist, order, through_proxy};
 
-/// COMMIT arrives, its answer does not: the retry finds its hold, and stock is taken once. Likewise where COMMIT does not
-/// arrive.
+/// COMMIT arrives and its answer is lost: the retry finds its hold, and stock is taken once. The same holds if COMMIT itself
+/// is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_cut_around_commit_take_stock_once() {
     for strategy in ["lanes", "conditional", "optimistic"] {
@@ -35,7 +35,7 @@ async fn connections_cut_around_commit_take_stock_once() {
             assert_eq!((done.status.as_u16(), &done.json()["status"]), (200, &json!(status)), "{strategy}");
         }
         assert_eq!((proxy.cuts(), api.available("seat").await), (4, 9), "{strategy}");
-        // Always: then nobody can say, and the client is told to come again.
+        // If every COMMIT is lost, the outcome is unknown, and the client gets 503 with `Retry-After`.
         proxy.cut_before_commit(1_000);
         let reply = api.reserve("never", &order(&["seat"])).await;
         assert_eq!(reply.problem(), (503, "unavailable".to_owned()));
@@ -46,7 +46,7 @@ async fn connections_cut_around_commit_take_stock_once() {
     }
 }
 
-/// Five milliseconds more per round trip: slower, and nothing else.
+/// Five milliseconds more per round trip change only the latency.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_network_changes_only_the_latency() {
     let books = Books::mysql().await;
@@ -59,7 +59,7 @@ async fn a_slow_network_changes_only_the_latency() {
     api.books.assert_consistent().await;
 }
 
-/// For three seconds nothing goes through: who waited is served, and nobody twice.
+/// For three seconds no packet passes: every waiting request is then served, and none twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_network_delays_every_request_and_repeats_none() {
     let books = Books::mysql().await;
@@ -86,8 +86,8 @@ async fn a_stalled_network_delays_every_request_and_repeats_none() {
     books.assert_consistent().await;
 }
 
-/// Deadlocks and lock time-outs, at random, at every packet and inside of packets: retried, counted, and never seen in the
-/// books.
+/// Random deadlocks and lock timeouts, at every packet and inside packets, are retried and counted, and leave the books
+/// consistent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadlocks_and_lock_timeouts_are_retried() {
     for strategy in ["lanes", "pessimistic", "conditional", "optimistic"] {
@@ -97,7 +97,7 @@ async fn deadlocks_and_lock_timeouts_are_retried() {
         let server = Server::start(&books, &settings).await;
         server.stock("a", 60).await;
         server.stock("b", 60).await;
-        // Inside of packets: each table refuses a row now and then, as a deadlock or a time-out would.
+        // Inside packets, each table refuses a row now and then with the error of a deadlock or a timeout.
         for (table, when) in [
             ("resources", "UPDATE"),
             ("reservations", "INSERT"),
@@ -136,14 +136,14 @@ async fn deadlocks_and_lock_timeouts_are_retried() {
         let (_, left) = server.ask(Method::GET, "/api/v1/resources/a", &[], "").await;
         assert_eq!((tokens.len(), &left["availableStock"]), (60, &json!(0)), "{strategy}");
         let (deadlocks, timeouts) = proxy.injected();
-        // Lanes ask so rarely that one of the two may not come up.
+        // Lanes send so few packets that one of the two may not occur.
         assert!(deadlocks + timeouts > 0 && (strategy == "lanes" || deadlocks.min(timeouts) > 0));
         assert!(server.metric("bespeak_store_retries_total").await > 0.0);
         books.assert_consistent().await;
     }
 }
 
-/// How many of a crowd were accepted.
+/// Sends `clients` holds at once; returns how many were accepted.
 async fn crowd(api: &Arc<Api>, clients: usize) -> usize {
     let mut tasks = Vec::new();
     for n in 0..clients {

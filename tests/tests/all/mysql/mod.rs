@@ -1,4 +1,4 @@
-//! What only a database on a server can do: be slow, cut connections, pick victims, die alone.
+//! Faults that only a database on a server has: slowness, cut connections, deadlock victims, a crash of its own.
 
 mod accounts;
 mod cancelled;
@@ -31,7 +31,7 @@ fn define(name: &str, total: u64) -> Command {
     Command::Define(Define { resource_id: id(name), total, fulfilment: None })
 }
 
-/// A hold of one unit of each of these, for an hour.
+/// A command that holds one unit of each of these resources for an hour.
 fn hold(key: &str, names: &[&str]) -> Command {
     let limits = Limits::default();
     let one = |name: &&str| Item { resource_id: id(name), quantity: Quantity::new("q", 1).expect("valid") };
@@ -56,7 +56,7 @@ fn through_proxy(books: &Books) -> (Proxy, String) {
     (proxy, url)
 }
 
-/// A number that the administrator is told.
+/// Runs a query as the administrator; returns the number in its last column.
 async fn ask_root(books: &Books, sql: &str) -> i64 {
     let row = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_one(&mut books.root().await).await;
     let row = row.expect("one row");
@@ -64,20 +64,29 @@ async fn ask_root(books: &Books, sql: &str) -> i64 {
     text.parse().expect("a number")
 }
 
-/// A number that the administrator is told of InnoDB's transactions as they are now.
+/// Runs a query about InnoDB's current transactions.
 async fn ask_innodb(books: &Books, sql: &str) -> i64 {
-    // It answers from a copy that it makes anew only when nobody has asked for a tenth of a second.
+    // InnoDB answers from a copy, which it refreshes only if it was not read for a tenth of a second.
     tokio::time::sleep(std::time::Duration::from_millis(150)).await;
     ask_root(books, sql).await
 }
 
-/// Transactions that are open now, of all accounts but the administrator's own question.
+/// The number of transactions that are open in this database; the databases of other tests are on the same server.
 async fn open_transactions(books: &Books) -> i64 {
-    ask_innodb(books, "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx").await
+    let sql = format!("SELECT CAST(COUNT(*) AS CHAR) FROM {}", transactions(books));
+    ask_innodb(books, &sql).await
 }
 
-/// Sends a reserve again and again under its key, on connections of its own, until it is answered 200 or 409; gives the
-/// status and the token.
+/// InnoDB's transactions in this database, as a table to select from.
+fn transactions(books: &Books) -> String {
+    format!(
+        "information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+        AND p.db = '{}'",
+        books.name()
+    )
+}
+
+/// Retries a reserve under its key, on new connections, until it is answered 200 or 409; returns the status and the token.
 async fn insist(url: &str, key: &str, body: &Value) -> (u16, String) {
     let target = bespeak_lab::load::Target::new(url).expect("a base URL");
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
@@ -98,7 +107,7 @@ async fn insist(url: &str, key: &str, body: &Value) -> (u16, String) {
     }
 }
 
-/// The body of a hold of one unit of each of these.
+/// The body of a reserve for one unit of each of these resources.
 fn order(names: &[&str]) -> Value {
     let items: Vec<_> = names.iter().map(|name| json!({"resourceId": name, "quantity": 1})).collect();
     json!({"items": items, "ttlSeconds": 3600})

@@ -1,4 +1,4 @@
-//! A database that dies, refuses, or disagrees about the time.
+//! A database that crashes, refuses connections or writes, or disagrees with a server about the time.
 
 use std::{
     sync::{
@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bespeak_lab::load::{self, Target};
 use bespeak_services::Mysql;
 use bespeak_tests::{Books, Client, Server, until};
 use http::Method;
@@ -21,8 +22,42 @@ async fn own_server(options: &[&str]) -> Mysql {
     Mysql::start_own(options).await.unwrap_or_else(|missing| panic!("{missing}"))
 }
 
-/// I4, I5: the database is killed in mid-load and started again. The server answers 503 meanwhile and recovers by itself;
-/// every hold that was answered 200 is there.
+/// A client that holds again and again under new keys until it is stopped; returns the keys and tokens of what was answered
+/// 200, and the keys of what was answered 503.
+async fn client(
+    mut connection: load::Connection,
+    client: usize,
+    stop: Arc<AtomicBool>,
+    away: Arc<AtomicUsize>,
+) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut held, mut open) = (Vec::new(), Vec::new());
+    for turn in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let key = format!("{client}-{turn}");
+        let headers = [("idempotency-key", key.as_str())];
+        let body = order(&["seat"]).to_string();
+        let answer = connection
+            .send(Method::POST, "/api/v1/reserve", &headers, body.into())
+            .await
+            .expect("the server itself keeps running");
+        let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        match (answer.status.as_u16(), json["token"].as_str()) {
+            (200, Some(token)) => held.push((key, token.to_owned())),
+            (503, None) => {
+                away.fetch_add(1, Ordering::Relaxed);
+                open.push(key);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (held, open)
+}
+
+/// I4, I5: the database is killed under load and started again. The server answers 503 meanwhile and recovers by itself, and
+/// every hold that was answered 200 exists.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_the_database_loses_no_acknowledged_hold() {
     let mut database = own_server(&[]).await;
@@ -32,43 +67,22 @@ async fn killing_the_database_loses_no_acknowledged_hold() {
     let (stop, away) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut tasks = Vec::new();
     for client in 0..32 {
-        let mut connection = server.connect().await;
-        let (stop, away) = (stop.clone(), away.clone());
-        tasks.push(tokio::spawn(async move {
-            let (mut held, mut open) = (Vec::new(), Vec::new());
-            for turn in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let key = format!("{client}-{turn}");
-                let headers = [("idempotency-key", key.as_str())];
-                let body = order(&["seat"]).to_string();
-                let answer = connection
-                    .send(Method::POST, "/api/v1/reserve", &headers, body.into())
-                    .await
-                    .expect("the server itself stays");
-                let json: Value = serde_json::from_slice(&answer.body).expect("JSON");
-                match (answer.status.as_u16(), json["token"].as_str()) {
-                    (200, Some(token)) => held.push((key, token.to_owned())),
-                    (503, None) => {
-                        away.fetch_add(1, Ordering::Relaxed);
-                        open.push(key);
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
-            (held, open)
-        }));
+        tasks.push(tokio::spawn(self::client(server.connect().await, client, stop.clone(), away.clone())));
     }
     until("the load is under way", || async { books.count("SELECT COUNT(*) FROM reservations").await > 500 })
         .await;
     database.kill().await.expect("killed");
-    until("it is told", || async { server.ask(Method::GET, "/health/ready", &[], "").await.0 == 503 }).await;
+    until("the server is not ready", || async {
+        server.ask(Method::GET, "/health/ready", &[], "").await.0 == 503
+    })
+    .await;
     assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
-    until("clients are told", || async { away.load(Ordering::Relaxed) > 10 }).await;
+    until("clients get 503", || async { away.load(Ordering::Relaxed) > 10 }).await;
     database.restart().await.expect("restarted");
-    until("it recovers", || async { server.ask(Method::GET, "/health/ready", &[], "").await.0 == 200 }).await;
+    until("the server is ready", || async {
+        server.ask(Method::GET, "/health/ready", &[], "").await.0 == 200
+    })
+    .await;
     let before = books.count("SELECT COUNT(*) FROM reservations").await;
     until("clients are served", || async {
         books.count("SELECT COUNT(*) FROM reservations").await > before + 300
@@ -89,14 +103,14 @@ async fn killing_the_database_loses_no_acknowledged_hold() {
     let audit = books.audit().await;
     assert!(audit.is_clean(), "{audit:#?}");
     assert_eq!(audit.reservations, keys as u64);
-    let told = server.logged("ERROR");
+    let logged = server.logged("ERROR");
     assert!(
-        (1..=4).contains(&told.len()),
-        "an outage is logged when it begins, not for each request: {told:?}"
+        (1..=4).contains(&logged.len()),
+        "an outage is logged when it begins, not for each request: {logged:?}"
     );
 }
 
-/// A database that takes no more connections: whoever needs one more is answered 503, and served when it is there.
+/// A database that accepts no more connections: requests that need one are answered 503, and served once one is free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exhausted_connections_are_503() {
     const RESOURCES: usize = 30;
@@ -111,9 +125,9 @@ async fn exhausted_connections_are_503() {
     while let Ok(hog) = books.customer().await {
         hogs.push(hog);
     }
-    // What the server has idle it may use; for all its lanes at once that is not enough.
+    // The server may use its idle connections, which are too few for all its lanes at once.
     let refused = AtomicUsize::new(0);
-    until("it has too few connections", || async {
+    until("a request finds no connection", || async {
         let orders = names.iter().map(|name| async {
             let (key, body) = (uuid::Uuid::now_v7().to_string(), order(&[name]).to_string());
             let key = [("idempotency-key", key.as_str())];
@@ -131,8 +145,8 @@ async fn exhausted_connections_are_503() {
     })
     .await;
     assert_eq!(server.ask(Method::GET, "/health/live", &[], "").await.0, 200);
-    let told = server.logged("ERROR");
-    assert!(told.iter().any(|line| line.contains("no more connections")), "{told:?}");
+    let logged = server.logged("ERROR");
+    assert!(logged.iter().any(|line| line.contains("no more connections")), "{logged:?}");
     for hog in hogs {
         hog.close().await.expect("closed");
     }
@@ -142,7 +156,7 @@ async fn exhausted_connections_are_503() {
     books.assert_consistent().await;
 }
 
-/// A database that is read-only, as a replica is after a failover: writes are answered 503, reads go on.
+/// A read-only database, such as a replica after a failover: writes are answered 503, and reads succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_database_is_503() {
     let database = own_server(&[]).await;
@@ -169,8 +183,8 @@ async fn a_read_only_database_is_503() {
     books.assert_consistent().await;
 }
 
-/// I6: the database's clock decides. A server whose own clock is ten minutes ahead neither ends holds early nor gives them
-/// longer, and gets along with one whose clock is right.
+/// I6: the clock of the database decides. A server whose own clock is ten minutes ahead ends holds neither early nor late,
+/// alone and together with a server whose clock is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_a_server_does_not_matter() {
     let books = Books::mysql().await;
@@ -181,7 +195,7 @@ async fn the_clock_of_a_server_does_not_matter() {
         let body = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": ttl}).to_string();
         let url = server.url.clone();
         async move {
-            let target = bespeak_lab::load::Target::new(&url).expect("a base URL");
+            let target = Target::new(&url).expect("a base URL");
             let headers = [("idempotency-key", key)];
             let mut connection = target.connect().await.expect("connected");
             let answer = connection.send(Method::POST, "/api/v1/reserve", &headers, body.into()).await;
@@ -196,13 +210,13 @@ async fn the_clock_of_a_server_does_not_matter() {
     assert!((50..=60).contains(&left), "{left} s left of 60");
     let short = held(&right, "short", 1).await;
     // Both timers run; the hold of a minute must outlive both.
-    until("the short one is over", || async {
+    until("the short hold has expired", || async {
         let path = format!("/api/v1/reservations/{}", short["token"].as_str().expect("a token"));
         wrong.ask(Method::GET, &path, &[], "").await.1["status"] == "EXPIRED"
     })
     .await;
     let expired = "SELECT COUNT(*) FROM reservations WHERE status = 'EXPIRED'";
-    until("it is written", || async { books.count(expired).await == 1 }).await;
+    until("the expiry is written", || async { books.count(expired).await == 1 }).await;
     let early = "SELECT COUNT(*) FROM reservations WHERE status = 'EXPIRED' AND updated_at < expires_at";
     assert_eq!(books.count(early).await, 0);
     let commit = json!({"token": long["token"]}).to_string();

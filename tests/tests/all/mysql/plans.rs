@@ -1,5 +1,5 @@
-//! How the database finds rows: the statements of every call, of the timer and of the purge are taken from the general log,
-//! and explained, on three rows and on a million. (Audits read everything, and are left out.)
+//! Query plans: the statements of every call, of the timer and of the purge are taken from the general log and explained, on
+//! three rows and on a million. Audits read whole tables and are left out.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,32 +15,35 @@ use bespeak::{
     },
     webhooks::{Configured, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint, Secret},
 };
+use bespeak_services::Mysql;
 use bespeak_tests::{Api, Books, Client, until};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use uuid::Uuid;
 
 const MILLION: i64 = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_statement_uses_an_index() {
-    let api = Api::start(Books::mysql().await).await;
+    // A server of its own: its log is one for all.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let api = Api::start(Books::on(&server).await).await;
     let few = statements(&api, "few").await;
     explained(&api.books, &few, 3).await;
     fill(&api.books).await;
     let mut many = statements(&api, "many").await;
-    // On the first page of a million that are kept there is nothing to purge.
+    // The first page of a million kept rows has nothing to purge, so some statements appear only with few rows.
     many.extend(few);
     explained(&api.books, &many, MILLION).await;
 }
 
-/// Uses everything once, and returns the statements that this sent, one of each shape.
+/// Uses every feature once, and returns the statements that were sent, one of each shape.
 async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let mut root = api.books.root().await;
     let on = "SET GLOBAL log_output = 'TABLE'; TRUNCATE mysql.general_log; SET GLOBAL general_log = 1";
     sqlx::raw_sql(on).execute(&mut root).await.expect("logged");
     let name = api.books.name();
-    // Other tests use the same server: what counts is what was sent on connections to this database.
+    // Other tests may use the same server, so only connections to this database count.
     let connected = format!(
         "SELECT '0' UNION SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = '{name}'"
     );
@@ -50,7 +53,8 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     let (seat, car) = (format!("{round}-seat"), format!("{round}-car"));
     api.stock(&seat, 3).await;
     api.stock(&car, 3).await;
-    let both = json!({"items": [{"resourceId": seat, "quantity": 1}, {"resourceId": car, "quantity": 1}], "ttlSeconds": 60});
+    let items = json!([{"resourceId": seat, "quantity": 1}, {"resourceId": car, "quantity": 1}]);
+    let both = json!({"items": items, "ttlSeconds": 60});
     let first =
         api.reserve(&format!("{round}-1"), &both).await.json()["token"].as_str().expect("held").to_owned();
     let brief = json!({"resourceId": seat, "quantity": 2, "ttlSeconds": 1});
@@ -69,7 +73,7 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     api.get("/api/v1/resources?limit=2").await;
     api.app.start_timer();
     api.get("/metrics").await;
-    until("the timer was at work", || async { logged(api, "reservations_due)").await > 0 }).await;
+    until("the timer has run", || async { logged(api, "reservations_due)").await > 0 }).await;
     // A relay, with all shards and with some, and a consumer.
     let relayed = api.books.open(None, Guard::RowLock).await;
     let all: Vec<u8> = (0..64).collect();
@@ -78,7 +82,7 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     relayed.unpublished(&[1, 2], 100).await.expect("read");
     let ids: Vec<Uuid> = waiting.iter().map(|event| event.event_id).collect();
     relayed.applied("test", &ids).await.expect("read");
-    // The purge, of what has just been published.
+    // The purge, with events that have just been published.
     api.books.tamper("UPDATE outbox SET published_at = created_at WHERE published_at IS NULL").await;
     let store = api.books.open(None, Guard::RowLock).await;
     store.purge_reservations(Duration::ZERO, None, 500).await.expect("purged");
@@ -90,17 +94,22 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     store.purge_leases(Duration::ZERO, None, 10).await.expect("purged");
     webhooks(api, &*store).await;
     sqlx::raw_sql("SET GLOBAL general_log = 0").execute(&mut root).await.expect("logged no more");
+    sent(&mut root, name, &connected).await
+}
+
+/// The statements in the general log that were sent on connections to a database, one of each shape.
+async fn sent(root: &mut MySqlConnection, name: &str, connected: &[String]) -> BTreeMap<String, String> {
     let sent = format!(
         "SELECT CAST(argument AS CHAR) FROM mysql.general_log WHERE command_type = 'Query' AND (thread_id IN ({})
             OR thread_id IN (SELECT thread_id FROM mysql.general_log
                 WHERE command_type = 'Connect' AND argument LIKE '% on {name} %'))",
         connected.join(", ")
     );
-    let rows = sqlx::raw_sql(AssertSqlSafe(sent)).fetch_all(&mut root).await.expect("read");
+    let rows = sqlx::raw_sql(AssertSqlSafe(sent)).fetch_all(root).await.expect("read");
     let mut statements = BTreeMap::new();
     for row in &rows {
         let text: String = row.try_get_unchecked(0).expect("text");
-        // A packet is logged as a whole, or statement by statement, or as what is left of it.
+        // The log has a packet as a whole, as single statements, or as the rest of a packet.
         for statement in text.split("; ").map(str::trim) {
             let ours = ["resources", "reservations", "outbox", "processed_events", "webhook_", "leases"]
                 .iter()
@@ -116,7 +125,7 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     statements
 }
 
-/// Uses every method of the port of webhooks once.
+/// Calls every method of the webhook port once.
 async fn webhooks(api: &Api, store: &dyn Database) {
     let new = || NewEndpoint {
         id: EndpointId::from_uuid(Uuid::now_v7()),
@@ -187,7 +196,7 @@ fn shape(statement: &str) -> String {
     shape.split_whitespace().collect::<Vec<_>>().join(" ").replace(", ", "").replace("x-", "")
 }
 
-/// No table is read whole, and nothing looks at more rows than a handful.
+/// Asserts that no statement reads a whole table or examines more than a few rows.
 async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i64) {
     assert!(statements.len() >= 35, "{} {statements:#?}", statements.len());
     let mut claims = 0;
@@ -198,22 +207,22 @@ async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i
         for step in plan.unwrap_or_else(|error| panic!("{statement}: {error}")) {
             let text = |name: &str| step.try_get_unchecked::<Option<String>, _>(name).ok().flatten();
             let (kind, key) = (text("type"), text("key"));
-            // Without a table: a constant, or something that the index itself answered while it was planned.
+            // A step without a table is a constant, or was answered by the index during planning.
             let Some(kind) = kind else { continue };
             let by_index =
                 ["const", "eq_ref", "ref", "range", "system"].contains(&kind.as_str()) && key.is_some();
-            // The list of what awaits publication, and pages of resources, are read in the order of an index.
+            // Unpublished events and pages of resources are read in the order of an index.
             let in_order = kind == "index" && statement.contains("LIMIT");
-            // The purge of a table of a few rows, all of which it deletes, may read them all.
+            // The purge may read the whole table if it has only a few rows.
             let few = rows < MILLION && statement.starts_with("DELETE");
-            // Keys that wait after a failure are few, and counted whole.
+            // Blocked keys are few, so the whole table is counted.
             let blocked = statement.contains("COUNT(*)") && statement.contains("FROM outbox_blocked");
             assert!(
                 by_index || in_order || few || blocked,
                 "with {rows} rows, {kind} by {key:?}: {statement}"
             );
             if statement.contains("SKIP LOCKED") {
-                // Endpoint, status and time by the index, in its order: what is passed over is not locked.
+                // The index covers endpoint, status and time, so rows that do not match are not locked.
                 let found = (text("key"), text("key_len"));
                 assert_eq!(
                     found,
@@ -225,7 +234,7 @@ async fn explained(books: &Books, statements: &BTreeMap<String, String>, rows: i
             }
             let looked_at: u64 = text("rows").and_then(|rows| rows.parse().ok()).unwrap_or(0);
             let counted = statement.contains("COUNT(*)");
-            // In the order of the index, so no further than the limit.
+            // A read in the order of the index stops at the limit.
             let limited =
                 statement.contains(" LIMIT ") && !text("Extra").unwrap_or_default().contains("filesort");
             assert!(looked_at < 2_000 || counted || limited, "{looked_at} rows are looked at: {statement}");

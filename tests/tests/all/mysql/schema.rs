@@ -1,4 +1,4 @@
-//! The schema, and what a session is, whoever set up the URL or the server.
+//! Migrations, and settings of sessions that neither the URL nor the server can change.
 
 use bespeak::store::Guard;
 use bespeak_tests::{Api, Books, Client};
@@ -20,8 +20,8 @@ async fn concurrent_and_interrupted_migrations_complete() {
     books.assert_consistent().await;
 }
 
-/// Literals are escaped for UTF-8 and the clock is in UTC, whatever the URL asks for; nothing that a customer sends gets out
-/// of its literal.
+/// Literals are escaped for UTF-8 and times are in UTC, whatever the URL's parameters are, and no text of a customer can end
+/// its literal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn url_parameters_do_not_change_session_settings() {
     for parameters in ["?charset=gbk", "?timezone=%2B05:00", "?charset=latin1&collation=latin1_bin"] {
@@ -32,7 +32,8 @@ async fn url_parameters_do_not_change_session_settings() {
         for (n, text) in
             ["\u{4e2d}\\", "' OR 1 -- ", "\\' OR 1 -- ", "\u{1f3ab} ''\\\\"].into_iter().enumerate()
         {
-            let body = json!({"items": [{"resourceId": "seat", "quantity": 1}], "holder": text, "metadata": {"note": text}});
+            let items = json!([{"resourceId": "seat", "quantity": 1}]);
+            let body = json!({"items": items, "holder": text, "metadata": {"note": text}});
             let held = api.reserve(&format!("{n}' -- "), &body).await;
             assert_eq!(held.status, 200, "{parameters} {text}: {}", held.text);
             let token = held.json()["token"].as_str().expect("a token").to_owned();

@@ -1,4 +1,4 @@
-//! How often the database is asked, and what a transaction locks.
+//! The number of round trips, and the rows that a transaction locks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,14 +9,17 @@ use bespeak::{
         mysql::{MysqlOptions, MysqlStore},
     },
 };
+use bespeak_services::Mysql;
 use bespeak_tests::{Api, Books, Client, until};
 
-use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy};
+use super::{ask_innodb, ask_root, define, hold, id, stock, through_proxy, transactions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_statement_is_prepared() {
     const PREPARED: &str = "SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'";
-    let books = Books::mysql().await;
+    // A server of its own: it counts what everybody prepares.
+    let server = Mysql::start_own(&[]).await.expect("a server");
+    let books = Books::on(&server).await;
     let store = books.open(None, Guard::RowLock).await;
     store.migrate().await.expect("migrated");
     stock(&*store, "seat", 1_000_000).await;
@@ -46,7 +49,7 @@ fn made(command: &Command) -> Option<Token> {
     }
 }
 
-/// A batch of holds takes at most 8 round trips and a mixed one 11, whatever their sizes, and the counter tells the truth.
+/// A batch of holds takes at most 8 round trips and a mixed batch 11, whatever their sizes, and the counter is exact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn round_trips_are_few_and_counted() {
     let books = Books::mysql().await;
@@ -65,9 +68,9 @@ async fn round_trips_are_few_and_counted() {
     let (round_trips, outcomes) = counted(&*store, &proxy, &more).await;
     let refused =
         outcomes.iter().filter(|outcome| matches!(outcome, Err(Refusal::OutOfStock { .. }))).count();
-    assert_eq!((refused, round_trips), (200, 4), "one more says when to come again");
+    assert_eq!((refused, round_trips), (200, 4), "one more round trip finds the next release");
 
-    // Half an hour later all that is held is overdue for those who ask then; some was committed meanwhile.
+    // A mixed batch commits, releases and extends some holds; later the others are overdue and expire on demand.
     let mut mixed: Vec<_> = tokens[..100].iter().map(|token| Command::Commit(*token)).collect();
     mixed.extend(tokens[100..150].iter().map(|token| Command::Release(*token)));
     let ttl = Ttl::new("ttl", 7_200).expect("valid");
@@ -100,14 +103,13 @@ async fn counted(
     let before = proxy.commands();
     let executed = store.execute(commands, CommitMode::Commit).await.expect("executed");
     let seen = proxy.commands() - before;
-    // The pool asks a connection that comes back, or was idle, whether it is still there; with overdue holds there are two
-    // transactions.
-    let told = u64::from(executed.round_trips);
-    assert!((told..=told + 4).contains(&seen), "{seen} went through the proxy, {told} were counted");
+    // The pool pings a connection that is returned or was idle, and with overdue holds there are two transactions.
+    let counted = u64::from(executed.round_trips);
+    assert!((counted..=counted + 4).contains(&seen), "{seen} went through the proxy, {counted} were counted");
     (executed.round_trips, executed.outcomes)
 }
 
-/// A transaction locks the rows that it was asked for and no others, so that strangers never wait for one another.
+/// A transaction locks only the rows that its commands name, so that commands on different resources never wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_locks_only_the_rows_it_names() {
     let books = Books::mysql().await;
@@ -118,38 +120,41 @@ async fn a_transaction_locks_only_the_rows_it_names() {
     let holds: Vec<_> = (0..1_000).map(|n| hold(&format!("{n}"), &[&format!("r{n:04}")])).collect();
     store.execute(&holds, CommitMode::Commit).await.expect("held");
 
-    // Somebody keeps the last resource, so transactions that need it stop where they have locked the others.
-    let mut thief = books.root().await;
+    // Another session locks the last resource, so a transaction that needs it waits after locking the others.
+    let mut blocker = books.root().await;
     let name = books.name();
     let lock = format!("BEGIN; SELECT * FROM {name}.resources WHERE id = 'r0999' FOR UPDATE");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut thief).await.expect("locked");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut blocker).await.expect("locked");
     let waiting = {
         let store = store.clone();
         tokio::spawn(async move {
             store.execute(&[hold("three", &["r0001", "r0500", "r0999"])], CommitMode::Commit).await
         })
     };
-    // Two of the three, and the one that is waited for.
-    let locked = "SELECT CAST(COALESCE(MAX(trx_rows_locked), 0) AS CHAR) FROM information_schema.innodb_trx
-        WHERE trx_state = 'LOCK WAIT'";
-    until("it waits", || async { ask_innodb(&books, locked).await > 0 }).await;
-    assert!(ask_root(&books, locked).await <= 3, "{} rows", ask_root(&books, locked).await);
+    // Two locked rows, and the row that the transaction waits for.
+    let locked = format!(
+        "SELECT CAST(COALESCE(MAX(t.trx_rows_locked), 0) AS CHAR) FROM {} WHERE t.trx_state = 'LOCK WAIT'",
+        transactions(&books)
+    );
+    until("the transaction waits", || async { ask_innodb(&books, &locked).await > 0 }).await;
+    assert!(ask_root(&books, &locked).await <= 3, "{} rows", ask_root(&books, &locked).await);
     for n in (0..999).filter(|n| ![1, 500].contains(n)).step_by(37) {
         let batch = [hold(&format!("free-{n}"), &[&format!("r{n:04}")])];
         let free = store.execute(&batch, CommitMode::Commit);
-        let free = tokio::time::timeout(Duration::from_secs(1), free).await.expect("nobody waits");
+        let free =
+            tokio::time::timeout(Duration::from_secs(1), free).await.expect("the command must not wait");
         assert!(free.expect("executed").outcomes[0].is_ok());
     }
     let tokens: Vec<_> = holds.iter().filter_map(made).collect();
     let release = store.execute(&[Command::Release(tokens[2])], CommitMode::Commit).await.expect("executed");
     assert!(release.outcomes[0].is_ok());
-    sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.expect("unlocked");
     assert!(waiting.await.expect("no panic").expect("executed").outcomes[0].is_ok());
     assert_eq!(store.resource(&id("r0999")).await.expect("read").expect("known").available, 8);
     books.assert_consistent().await;
 }
 
-/// The clock is read after the last lock: a hold whose time is up while somebody waits for its lock cannot be committed.
+/// The clock is read after the last lock: a hold that expires while a commit waits for its lock cannot be committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_is_read_after_the_last_lock() {
     let books = Books::mysql().await;
@@ -158,9 +163,9 @@ async fn the_clock_is_read_after_the_last_lock() {
     let body = serde_json::json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 1});
     let held = api.reserve("k", &body).await.json();
     let token = held["token"].as_str().expect("a token").to_owned();
-    let mut thief = api.books.root().await;
+    let mut blocker = api.books.root().await;
     let lock = format!("BEGIN; SELECT * FROM {}.reservations FOR UPDATE", api.books.name());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut thief).await.expect("locked");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut blocker).await.expect("locked");
     let commit = async {
         let reply = api.act("commit", &token).await;
         assert_eq!(reply.problem(), (410, "hold-expired".to_owned()), "{}", reply.text);
@@ -168,8 +173,8 @@ async fn the_clock_is_read_after_the_last_lock() {
     let release = async {
         // The commit is sent at once and waits until the hold's time is up.
         let ends = held["expiresAt"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
-        until("its time is up", || async { jiff::Timestamp::now() > ends }).await;
-        sqlx::raw_sql("ROLLBACK").execute(&mut thief).await.expect("unlocked");
+        until("the hold has expired", || async { jiff::Timestamp::now() > ends }).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.expect("unlocked");
     };
     tokio::join!(commit, release);
     api.books.assert_consistent().await;

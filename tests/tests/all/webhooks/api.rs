@@ -30,7 +30,8 @@ impl Hooks {
 
 async fn the_life_of_an_endpoint(books: Books) {
     let hooks = Hooks::start(books).await;
-    let body = json!({"url": "https://example.com/a b", "eventTypes": ["bespeak.stock.*", "bespeak.reservation.held.v1"]});
+    let types = ["bespeak.stock.*", "bespeak.reservation.held.v1"];
+    let body = json!({"url": "https://example.com/a b", "eventTypes": types});
     let made = hooks.api.post("/api/v1/webhooks", &body).await;
     assert_eq!(made.status, 201);
     let endpoint = id(&made.json());
@@ -94,8 +95,8 @@ async fn secrets_are_shown_once(books: Books) {
 async fn invalid_webhook_requests_are_refused(books: Books) {
     let hooks = Hooks::start(books).await;
     let (endpoint, _) = hooks.endpoint("https://example.com/").await;
-    let nobody = "01890a5d-ac96-774b-bcce-b302099a8057";
-    let told = |reply: &Reply| {
+    let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let summary = |reply: &Reply| {
         let (status, slug) = reply.problem();
         format!("{status} {slug}: {}", reply.json()["field"].as_str().unwrap_or_default())
     };
@@ -112,41 +113,41 @@ async fn invalid_webhook_requests_are_refused(books: Books) {
         ("422 invalid-value: secret", json!({"url": "https://a/", "secret": "whsec_c2hvcnQ="})),
         ("422 invalid-value: colour", json!({"url": "https://a/", "colour": 1})),
     ] {
-        assert_eq!(told(&hooks.api.post("/api/v1/webhooks", &body).await), expected, "{body}");
+        assert_eq!(summary(&hooks.api.post("/api/v1/webhooks", &body).await), expected, "{body}");
     }
     for (expected, path) in [
         ("422 invalid-value: id", "/nonsense".to_owned()),
-        ("404 webhook-not-found: ", format!("/{nobody}")),
-        ("404 webhook-not-found: ", format!("/{nobody}/deliveries")),
+        ("404 webhook-not-found: ", format!("/{unknown}")),
+        ("404 webhook-not-found: ", format!("/{unknown}/deliveries")),
         ("422 invalid-value: status", format!("/{endpoint}/deliveries?status=pending")),
         ("422 invalid-value: limit", format!("/{endpoint}/deliveries?limit=0")),
         ("422 invalid-value: after", format!("/{endpoint}/deliveries?after=-1")),
         ("422 invalid-value: before", format!("/{endpoint}/deliveries?before=1")),
         ("422 invalid-value: after", "?after=1".to_owned()),
     ] {
-        assert_eq!(told(&hooks.api.get(&format!("/api/v1/webhooks{path}")).await), expected, "{path}");
+        assert_eq!(summary(&hooks.api.get(&format!("/api/v1/webhooks{path}")).await), expected, "{path}");
     }
     let span = |from: &str, to: &str| json!({"from": from, "to": to});
     let (start, end) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
     for (expected, path, body) in [
-        ("404 webhook-not-found: ", format!("/{nobody}/rotate"), json!({})),
+        ("404 webhook-not-found: ", format!("/{unknown}/rotate"), json!({})),
         (
             "422 invalid-value: overlapSeconds",
             format!("/{endpoint}/rotate"),
             json!({"overlapSeconds": 604_801}),
         ),
-        ("404 webhook-not-found: ", format!("/{nobody}/enable"), json!({})),
-        ("404 webhook-not-found: ", format!("/{nobody}/test"), json!({})),
-        ("404 webhook-not-found: ", format!("/{nobody}/deliveries/1/redeliver"), json!({})),
+        ("404 webhook-not-found: ", format!("/{unknown}/enable"), json!({})),
+        ("404 webhook-not-found: ", format!("/{unknown}/test"), json!({})),
+        ("404 webhook-not-found: ", format!("/{unknown}/deliveries/1/redeliver"), json!({})),
         ("404 delivery-not-found: ", format!("/{endpoint}/deliveries/1/redeliver"), json!({})),
         ("422 invalid-value: deliveryId", format!("/{endpoint}/deliveries/one/redeliver"), json!({})),
-        ("404 webhook-not-found: ", format!("/{nobody}/replay"), span(start, end)),
+        ("404 webhook-not-found: ", format!("/{unknown}/replay"), span(start, end)),
         ("422 invalid-value: to", format!("/{endpoint}/replay"), span(end, start)),
         ("422 invalid-value: from", format!("/{endpoint}/replay"), span("yesterday", end)),
         ("422 invalid-value: to", format!("/{endpoint}/replay"), json!({"from": start})),
     ] {
         assert_eq!(
-            told(&hooks.api.post(&format!("/api/v1/webhooks{path}"), &body).await),
+            summary(&hooks.api.post(&format!("/api/v1/webhooks{path}"), &body).await),
             expected,
             "{path} {body}"
         );
@@ -160,7 +161,7 @@ async fn a_test_delivery_is_sent_immediately(books: Books) {
     hooks.post(endpoint, "/disable", &json!({})).await;
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
     let message = receiver.messages().pop().expect("it arrived");
-    assert!(message.is_signed_with(&secret), "also while it is disabled");
+    assert!(message.is_signed_with(&secret), "a test is sent even if the endpoint is disabled");
     let body: Value = serde_json::from_str(&message.body).expect("JSON");
     assert_eq!(body["type"], "bespeak.webhook.test.v1");
     assert_eq!(tested["eventId"], message.header("webhook-id"));
@@ -175,7 +176,7 @@ async fn a_test_delivery_is_sent_immediately(books: Books) {
     receiver.says(Behaviour::status(410));
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
     assert_eq!((&tested["delivered"], &tested["error"]), (&json!(false), &json!("answered 410")));
-    assert!(hooks.deliveries(endpoint).await.is_empty(), "nothing is kept of it");
+    assert!(hooks.deliveries(endpoint).await.is_empty(), "a test is not recorded as a delivery");
 }
 
 async fn a_disabled_endpoint_keeps_its_pending_deliveries(books: Books) {
@@ -213,7 +214,7 @@ async fn deliveries_are_listed_and_redelivered(books: Books) {
     let again = hooks.post(endpoint, &format!("/deliveries/{}/redeliver", first["id"]), &json!({})).await;
     assert_eq!((&again["status"], &again["attempts"]), (&json!("PENDING"), &json!(0)));
     assert_eq!(hooks.round().await.delivered, 1);
-    assert_eq!(told(&receiver).last(), Some(&events[0]));
+    assert_eq!(received(&receiver).last(), Some(&events[0]));
 }
 
 async fn a_time_range_is_replayed_over_http(books: Books) {
@@ -231,7 +232,7 @@ async fn a_time_range_is_replayed_over_http(books: Books) {
     let span = json!({"from": "2026-01-01T00:01:00Z", "to": "2026-01-01T01:03:00+01:00"});
     assert_eq!(hooks.post(endpoint, "/replay", &span).await["deliveries"], 2);
     assert_eq!(hooks.round().await.delivered, 2);
-    let mut replayed = told(&receiver).split_off(8);
+    let mut replayed = received(&receiver).split_off(8);
     replayed.sort();
     assert_eq!(replayed, events[1..3]);
 }
@@ -257,7 +258,7 @@ async fn the_environment_s_endpoint_is_configured_once(books: Books) {
     let deleted = hooks.method(Method::DELETE, &path, &Value::Null).await;
     assert_eq!(deleted.problem(), (409, "webhook-of-environment".to_owned()));
 
-    // Another process, whose configuration names none.
+    // Given another process without a configured endpoint
     let Hooks { api: Api { books, .. }, .. } = hooks;
     let hooks = Hooks::start(books).await;
     hooks.api.app.configure_webhooks().await.expect("configured");
@@ -278,15 +279,15 @@ async fn deliveries_are_purged_and_counted(books: Books) {
     hooks.enqueue(endpoint).await;
     let day = Duration::from_secs(24 * 3_600);
     let retention = Retention { reservations: 7 * day, events: day, inbox: 8 * day, deliveries: 7 * day };
-    let way: Arc<dyn bespeak::store::Store> = hooks.store.clone();
+    let commands: Arc<dyn bespeak::store::Store> = hooks.store.clone();
     let plan = bespeak::dispatch::Plan::Unbatched { at_once: 1 };
-    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(way, plan, 10));
+    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(commands, plan, 10));
     let mut purger = Purger::new(hooks.store.clone(), dispatch, retention);
     while purger.step().await.expect("purged").more {}
     assert_eq!(hooks.deliveries(endpoint).await.len(), 2, "nothing is old");
     hooks.clock.advance(7 * day + Duration::from_secs(1));
     while purger.step().await.expect("purged").more {}
-    assert_eq!(hooks.delivery(endpoint).await["status"], "PENDING", "however old it is");
+    assert_eq!(hooks.delivery(endpoint).await["status"], "PENDING", "a pending delivery is kept at any age");
 
     let metrics = hooks.api.get("/metrics").await.text;
     for line in [
@@ -297,5 +298,5 @@ async fn deliveries_are_purged_and_counted(books: Books) {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    assert!(!metrics.contains("example") && !metrics.contains("127.0.0.1"), "labels are few");
+    assert!(!metrics.contains("example") && !metrics.contains("127.0.0.1"), "labels must not contain URLs");
 }

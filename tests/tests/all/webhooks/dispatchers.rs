@@ -1,4 +1,4 @@
-//! Who delivers, and when: several at once, one that dies, one that is told to stop, one that meets a slow receiver.
+//! Dispatchers: several at once, a killed one, a stopping one, and one with a slow receiver.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ each_store!(
     a_dispatcher_delivers_on_wakeup_and_by_polling,
 );
 
-/// A dispatcher that runs until it is told to stop.
+/// A dispatcher that runs until it is stopped.
 struct Running {
     wake: Arc<Notify>,
     stop: CancellationToken,
@@ -57,11 +57,15 @@ async fn deliveries_of_a_killed_dispatcher_are_retried(books: Books) {
     task.abort();
     assert!(task.await.expect_err("killed").is_cancelled());
     receiver.says(Behaviour::status(200));
-    assert_eq!(hooks.round().await, DeliveryStep::default(), "its claim lasts");
+    assert_eq!(hooks.round().await, DeliveryStep::default(), "the claim of the killed dispatcher lasts");
     hooks.clock.advance(DispatcherOptions::default().lease);
     assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, delivered: 1, ..DeliveryStep::default() });
-    assert_eq!(told(&receiver), [event.to_string(), event.to_string()], "twice, under one id");
-    assert_eq!(hooks.delivery(endpoint).await["attempts"], 1, "one whose end is known");
+    assert_eq!(
+        received(&receiver),
+        [event.to_string(), event.to_string()],
+        "the event is sent twice under one id"
+    );
+    assert_eq!(hooks.delivery(endpoint).await["attempts"], 1, "only the attempt with a known result counts");
 }
 
 async fn two_dispatchers_deliver_each_once(books: Books) {
@@ -86,9 +90,9 @@ async fn two_dispatchers_deliver_each_once(books: Books) {
     for dispatcher in running {
         dispatcher.stop().await;
     }
-    let told = told(&receiver);
-    assert_eq!(told.len(), 60, "each once");
-    assert_eq!(told.into_iter().collect::<HashSet<_>>(), events);
+    let received = received(&receiver);
+    assert_eq!(received.len(), 60, "each once");
+    assert_eq!(received.into_iter().collect::<HashSet<_>>(), events);
     assert_eq!(api.books.count("SELECT COUNT(*) FROM webhook_deliveries WHERE attempts = 1").await, 60);
 }
 
@@ -98,7 +102,7 @@ async fn a_slow_receiver_does_not_hold_up_others(books: Books) {
         (Receiver::start(Behaviour::Nothing).await, Receiver::start(Behaviour::status(200)).await);
     let (held_up, _) = hooks.endpoint(&slow.url()).await;
     let (other, _) = hooks.endpoint(&fast.url()).await;
-    // An old backlog that is longer than all the room there is.
+    // Given an old backlog that is larger than the capacity of the dispatcher
     for _ in 0..20 {
         hooks.enqueue(held_up).await;
     }
@@ -110,13 +114,13 @@ async fn a_slow_receiver_does_not_hold_up_others(books: Books) {
         ..DispatcherOptions::default()
     };
     let running = Running::start(hooks.store.clone(), Duration::from_secs(60), options);
-    until("the slow one has its share", || async { slow.messages().len() == 6 }).await;
+    until("the slow receiver has its share of attempts", || async { slow.messages().len() == 6 }).await;
     for _ in 0..5 {
         hooks.enqueue(other).await;
         running.wake.notify_one();
     }
-    until("the other has all of its own", || async { fast.messages().len() == 5 }).await;
-    assert_eq!(slow.connections(), 6, "and the slow one no more than its share");
+    until("the other receiver has all its deliveries", || async { fast.messages().len() == 5 }).await;
+    assert_eq!(slow.connections(), 6, "the slow receiver must get no more than its share");
     running.stop().await;
 }
 
@@ -129,19 +133,19 @@ async fn a_stopping_dispatcher_finishes_or_gives_back(books: Books) {
     hooks.enqueue(hanging).await;
     let options = DispatcherOptions { grace: Duration::from_millis(200), ..DispatcherOptions::default() };
     let running = Running::start(hooks.store.clone(), Duration::from_secs(60), options.clone());
-    until("it is under way", || async { !never.messages().is_empty() }).await;
+    until("the attempt is in flight", || async { !never.messages().is_empty() }).await;
     running.stop().await;
     let delivery = hooks.delivery(hanging).await;
     assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!("PENDING"), &json!(0)));
     never.says(Behaviour::status(200));
-    assert_eq!(hooks.round().await.delivered, 1, "it is anybody's at once");
+    assert_eq!(hooks.round().await.delivered, 1, "a delivery that was given back is due at once");
 
     hooks.enqueue(ending).await;
     let patient = DispatcherOptions { grace: Duration::from_secs(10), ..options };
     let running = Running::start(hooks.store.clone(), SHORT, patient);
-    until("it is under way", || async { !slow.messages().is_empty() }).await;
+    until("the attempt is in flight", || async { !slow.messages().is_empty() }).await;
     running.stop().await;
-    assert_eq!(hooks.delivery(ending).await["attempts"], 1, "it ended, and that was recorded");
+    assert_eq!(hooks.delivery(ending).await["attempts"], 1, "the attempt ended and was recorded");
 }
 
 async fn a_dispatcher_delivers_on_wakeup_and_by_polling(books: Books) {
@@ -153,11 +157,11 @@ async fn a_dispatcher_delivers_on_wakeup_and_by_polling(books: Books) {
     api.app.start_webhooks().await.expect("started");
     enqueue(&api.books, EndpointId::ENVIRONMENT, bespeak::engine::Timestamp::UNIX_EPOCH).await;
     api.app.webhooks_due().notify_one();
-    until("it was told", || async { receiver.messages().len() == 1 }).await;
+    until("the wake-up leads to a delivery", || async { receiver.messages().len() == 1 }).await;
     enqueue(&api.books, EndpointId::ENVIRONMENT, bespeak::engine::Timestamp::UNIX_EPOCH).await;
-    until("it was found", || async { receiver.messages().len() == 2 }).await;
+    until("polling leads to a delivery", || async { receiver.messages().len() == 2 }).await;
     assert!(receiver.messages().iter().all(|message| message.is_signed_with(secret)));
     api.app.stop().await;
     let delivered = "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'DELIVERED'";
-    assert_eq!(api.books.count(delivered).await, 2, "what was under way is recorded");
+    assert_eq!(api.books.count(delivered).await, 2, "attempts in flight are recorded");
 }

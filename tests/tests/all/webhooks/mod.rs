@@ -1,4 +1,4 @@
-//! Webhooks, as receivers and operators meet them.
+//! Webhooks from the side of receivers and operators.
 
 mod api;
 mod dispatchers;
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 const ALLOWED: (&str, &str) = ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true");
-/// How long an attempt may take, where it is to run out.
+/// The timeout of an attempt in tests where it must expire.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// An engine whose clock moves only when told, and whose webhooks may go to this machine.
+/// An engine with a fixed clock, whose webhooks may be sent to this machine.
 struct Hooks {
     api: Api,
     clock: FixedClock,
@@ -39,19 +39,19 @@ impl Hooks {
         Self { api, clock, store }
     }
 
-    /// A dispatcher as another process has it, whose attempts are short.
+    /// A dispatcher like that of another process, with a short timeout.
     fn dispatcher(&self) -> Dispatcher {
         dispatcher(self.store.clone(), SHORT, DispatcherOptions::default())
     }
 
-    /// One round of a dispatcher.
+    /// Runs one step of a dispatcher.
     async fn round(&self) -> DeliveryStep {
         let mut dispatcher = self.dispatcher();
         let round = tokio::time::timeout(Duration::from_secs(20), dispatcher.step()).await;
-        round.expect("no attempt takes for ever").expect("the database is there")
+        round.expect("no attempt takes longer than its timeout").expect("the database answers")
     }
 
-    /// Makes an endpoint; gives its id and its secret.
+    /// Creates an endpoint; returns its id and its secret.
     async fn endpoint(&self, url: &str) -> (EndpointId, String) {
         let reply = self.api.post("/api/v1/webhooks", &json!({"url": url})).await;
         assert_eq!(reply.status, 201, "{}", reply.text);
@@ -59,19 +59,19 @@ impl Hooks {
         (id(&json), json["secret"].as_str().expect("a secret").to_owned())
     }
 
-    /// Enqueues a delivery that is due now; gives the event's id.
+    /// Enqueues a delivery that is due now; returns the event's id.
     async fn enqueue(&self, endpoint: EndpointId) -> Uuid {
         enqueue(&self.api.books, endpoint, self.clock.now()).await
     }
 
-    /// Asks the API about an endpoint.
+    /// Reads from the API of an endpoint.
     async fn get(&self, endpoint: EndpointId, rest: &str) -> Value {
         let reply = self.api.get(&format!("/api/v1/webhooks/{endpoint}{rest}")).await;
         assert_eq!(reply.status, 200, "{}", reply.text);
         reply.json()
     }
 
-    /// Tells the API to do something about an endpoint.
+    /// Posts to the API of an endpoint.
     async fn post(&self, endpoint: EndpointId, rest: &str, body: &Value) -> Value {
         let reply = self.api.post(&format!("/api/v1/webhooks/{endpoint}{rest}"), body).await;
         assert_eq!(reply.status, 200, "{}", reply.text);
@@ -90,7 +90,7 @@ impl Hooks {
         deliveries.remove(0)
     }
 
-    /// How long until a delivery's next attempt, in seconds.
+    /// The seconds until the next attempt of a delivery.
     fn waits(&self, delivery: &Value) -> i64 {
         let at: Timestamp = delivery["nextAttemptAt"].as_str().expect("a time").parse().expect("a time");
         at.duration_since(self.clock.now()).as_secs()
@@ -112,7 +112,7 @@ fn id(webhook: &Value) -> EndpointId {
     EndpointId::parse("id", webhook["id"].as_str().expect("an id")).expect("a UUID")
 }
 
-/// The ids of the events that a receiver was told of, in order.
-fn told(receiver: &Receiver) -> Vec<String> {
+/// The ids of the events that a receiver got, in order.
+fn received(receiver: &Receiver) -> Vec<String> {
     receiver.messages().iter().map(|message| message.header("webhook-id").to_owned()).collect()
 }

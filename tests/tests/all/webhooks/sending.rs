@@ -1,4 +1,4 @@
-//! One attempt: what arrives, what counts as received, and where nothing is ever sent.
+//! One attempt: the request that arrives, the answers that count as delivered, and forbidden addresses.
 
 use std::time::Duration;
 
@@ -28,7 +28,10 @@ async fn a_delivery_is_the_signed_event(books: Books) {
     assert_eq!(hooks.round().await, DeliveryStep { claimed: 1, delivered: 1, ..DeliveryStep::default() });
     let message = receiver.messages().pop().expect("it arrived");
     assert!(message.is_signed_with(&secret));
-    assert!(!message.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "nor by anybody else");
+    assert!(
+        !message.is_signed_with("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        "another secret must not match"
+    );
     assert_eq!(message.header("webhook-id"), event.to_string());
     assert_eq!(message.header("content-type"), "application/json");
     assert!(message.header("user-agent").starts_with("bespeak/"));
@@ -39,7 +42,7 @@ async fn a_delivery_is_the_signed_event(books: Books) {
         (&delivery["status"], &delivery["lastStatus"], &delivery["attempts"], &delivery["eventId"]),
         (&json!("DELIVERED"), &json!(204), &json!(1), &json!(event.to_string()))
     );
-    assert_eq!(hooks.round().await, DeliveryStep::default(), "and that was it");
+    assert_eq!(hooks.round().await, DeliveryStep::default(), "nothing is sent a second time");
 }
 
 async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
@@ -72,12 +75,15 @@ async fn only_2xx_is_delivered_and_failures_are_retried(books: Books) {
         assert!(delivery["lastError"].as_str().is_some_and(|said| said.contains(error)), "{delivery}");
         let waits = hooks.waits(&delivery);
         assert!((delay..=delay + delay / 5).contains(&waits), "{says:?}: {waits}");
-        assert_eq!(hooks.round().await, DeliveryStep::default(), "not before its time");
+        assert_eq!(hooks.round().await, DeliveryStep::default(), "no attempt before it is due");
         hooks.clock.advance(Duration::from_secs(u64::try_from(waits).expect("in the future") + 1));
     }
     receiver.says(Behaviour::status(299));
     assert_eq!(hooks.round().await.delivered, 1);
-    assert!(told(&receiver).iter().all(|id| *id == event.to_string()), "one event, however often it is sent");
+    assert!(
+        received(&receiver).iter().all(|id| *id == event.to_string()),
+        "every attempt has the id of the event"
+    );
     assert!(receiver.messages().iter().all(|message| message.is_signed_with(&secret)));
     assert!(hooks.delivery(endpoint).await["lastError"].is_null());
     receiver.close().await;
@@ -95,11 +101,11 @@ async fn a_truncated_response_body_changes_nothing(books: Books) {
     let receiver = Receiver::start(Behaviour::HalfABody(200)).await;
     let (endpoint, _) = hooks.endpoint(&receiver.url()).await;
     hooks.enqueue(endpoint).await;
-    assert_eq!(hooks.round().await.delivered, 1, "the status was there");
+    assert_eq!(hooks.round().await.delivered, 1, "the status arrived before the connection broke");
     let long = "x".repeat(1 << 20);
     receiver.says(Behaviour::Answer(200, String::new(), long));
     let tested = hooks.post(endpoint, "/test", &json!({})).await;
-    assert_eq!(tested["body"].as_str().map(str::len), Some(4_096), "no more of it is read");
+    assert_eq!(tested["body"].as_str().map(str::len), Some(4_096), "only the beginning of the body is read");
 }
 
 async fn a_redirect_is_not_followed(books: Books) {
@@ -135,11 +141,11 @@ async fn gone_disables_the_endpoint(books: Books) {
     );
     let event = hooks.enqueue(endpoint).await;
     hooks.clock.advance(Duration::from_secs(60));
-    assert_eq!(hooks.round().await, DeliveryStep::default(), "it wants no more");
+    assert_eq!(hooks.round().await, DeliveryStep::default(), "a disabled endpoint gets nothing");
     receiver.says(Behaviour::status(200));
     hooks.post(endpoint, "/enable", &json!({})).await;
-    assert_eq!(hooks.round().await.delivered, 2, "both were kept");
-    assert!(told(&receiver).contains(&event.to_string()));
+    assert_eq!(hooks.round().await.delivered, 2, "both deliveries were kept");
+    assert!(received(&receiver).contains(&event.to_string()));
 }
 
 async fn retry_after_delays_the_next_attempt(books: Books) {
@@ -186,7 +192,7 @@ async fn a_delivery_fails_after_the_last_attempt(books: Books) {
 async fn nothing_is_sent_to_private_addresses(books: Books) {
     let hooks = Hooks::start(books).await;
     let receiver = Receiver::start(Behaviour::status(200)).await;
-    // Made while it was allowed: by address, and by a name that resolves to one.
+    // Given endpoints that were created while private addresses were allowed, one by address and one by name
     let (by_address, _) = hooks.endpoint(&receiver.url()).await;
     let (by_name, _) = hooks.endpoint(&receiver.url_by_name()).await;
     for endpoint in [by_address, by_name] {
@@ -206,9 +212,9 @@ async fn nothing_is_sent_to_private_addresses(books: Books) {
             "{error}"
         );
     }
-    assert_eq!(receiver.connections(), 0, "nobody has even connected");
+    assert_eq!(receiver.connections(), 0, "no connection may be opened");
     hooks.clock.advance(Duration::from_secs(60));
-    assert_eq!(hooks.round().await.delivered, 2, "where it is allowed both arrive");
+    assert_eq!(hooks.round().await.delivered, 2, "both arrive if private addresses are allowed");
 
     let strict = Hooks::with(hooks.api.books.another().await, &[]).await;
     for url in [receiver.url(), "http://[::1]/".to_owned(), "https://169.254.169.254/latest".to_owned()] {
@@ -219,7 +225,7 @@ async fn nothing_is_sent_to_private_addresses(books: Books) {
     let tested = strict.post(named, "/test", &json!({})).await;
     assert_eq!(tested["delivered"], false);
     assert!(tested["error"].as_str().is_some_and(|said| said.contains("is this machine")), "{tested}");
-    assert_eq!(receiver.connections(), 2, "those that were allowed");
+    assert_eq!(receiver.connections(), 2, "only the allowed connections");
 }
 
 async fn both_secrets_sign_while_one_is_rotated(books: Books) {

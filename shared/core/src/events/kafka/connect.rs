@@ -28,7 +28,8 @@ pub(super) fn client(config: &KafkaOptions) -> ClientConfig {
     };
     client.set("security.protocol", protocol);
     if security.tls {
-        // The vendored OpenSSL has no folder of certificates; with `probe`, librdkafka searches the usual places of a system.
+        // The vendored OpenSSL has no folder of certificates; with `probe`, librdkafka searches the usual places of a
+        // system.
         client.set("ssl.ca.location", security.ca_file.as_deref().unwrap_or("probe"));
     }
     match &security.login {
@@ -90,8 +91,9 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Fetches a token of Amazon MSK's IAM login for the credentials of the environment. The caller is a thread of librdkafka or one
-/// that polls, neither of which may enter a runtime, so the request runs on a thread and a runtime of its own.
+/// Fetches a token of Amazon MSK's IAM login for the credentials of the environment. The caller is a thread of
+/// librdkafka or one that polls, neither of which may enter a runtime, so the request runs on a thread and a runtime
+/// of its own.
 #[cfg(feature = "msk-iam")]
 fn msk_iam_token(region: String) -> Result<OAuthToken, Box<dyn std::error::Error>> {
     use aws_msk_iam_sasl_signer::generate_auth_token;

@@ -1,7 +1,8 @@
-//! The Kafka consumer of a long-running process: a member of a consumer group that commits offsets after the database's commit.
+//! The Kafka consumer of a long-running process: a member of a consumer group that commits offsets after the
+//! database's commit.
 //!
-//! Records whose offset was not committed are delivered again, to this member or another, and the inbox recognises them.
-//! Never: a committed offset of a record that was neither applied nor stored as a dead letter.
+//! Records whose offset was not committed are delivered again, to this member or another, and the inbox recognises
+//! them. Never: a committed offset of a record that was neither applied nor stored as a dead letter.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -67,8 +68,9 @@ impl KafkaConsumer {
             match batch {
                 Ok(records) => self.apply_and_commit(records, &stop).await,
                 Err(error) => {
-                    // An outage leaves a queue of errors in front of the next records. They are skipped quickly: librdkafka
-                    // adds no more than one per attempt to connect, so a longer pause would only delay the recovery.
+                    // An outage leaves a queue of errors in front of the next records. They are skipped quickly:
+                    // librdkafka adds no more than one per attempt to connect, so a longer pause would only delay the
+                    // recovery.
                     tracing::debug!(%error, "the topic cannot be read");
                     tokio::time::sleep(AFTER_ERROR).await;
                 }
@@ -101,8 +103,8 @@ impl KafkaConsumer {
         Some(Ok(records))
     }
 
-    /// Applies records and commits their offsets. Waits here while the database is unavailable, so that no record is passed
-    /// over.
+    /// Applies records and commits their offsets. Waits here while the database is unavailable, so that no record is
+    /// passed over.
     async fn apply_and_commit(&self, mut records: Vec<Record>, stop: &CancellationToken) {
         let mut wait = BACK_OFF_FIRST;
         while !records.is_empty() {
@@ -132,8 +134,8 @@ impl KafkaConsumer {
         }
     }
 
-    /// Commits, per partition, the offset after the last record. If that fails, the offset is committed with the next batch, or the
-    /// records are delivered again.
+    /// Commits, per partition, the offset after the last record. If that fails, the offset is committed with the next
+    /// batch, or the records are delivered again.
     fn commit_offsets(&self, records: &[Record]) {
         let mut next: HashMap<(&str, i32), i64> = HashMap::new();
         for Record { origin, .. } in records {

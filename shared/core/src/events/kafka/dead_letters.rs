@@ -1,8 +1,9 @@
 //! Dead letters in a topic beside the topic of events: the original record and its headers, with the reason.
 //!
-//! Single records of a topic cannot be deleted, so the database records which dead letters were replayed or dropped. Headers
-//! that are added: `dlq_reason`, `dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_attempts`, `dlq_time`. If the record is too
-//! large for the topic, only these and `dlq_omitted` are stored, and the original is read from the topic of events.
+//! Single records of a topic cannot be deleted, so the database records which dead letters were replayed or dropped.
+//! Headers that are added: `dlq_reason`, `dlq_topic`, `dlq_partition`, `dlq_offset`, `dlq_attempts`, `dlq_time`. If
+//! the record is too large for the topic, only these and `dlq_omitted` are stored, and the original is read from the
+//! topic of events.
 
 use std::{collections::HashSet, ops::ControlFlow, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! The event log on Kafka, or on another broker that speaks its protocol.
 //!
-//! `publish.rs` is the publisher of the relay, `consume.rs` the consumer of a long-running process, `dead_letters.rs` the topic
-//! of dead letters; `topics.rs` creates and checks the topics; `read.rs` reads a topic for operators. Next: `connect.rs` for
-//! the configuration that every client shares.
+//! `publish.rs` is the publisher of the relay, `consume.rs` the consumer of a long-running process, `dead_letters.rs`
+//! the topic of dead letters; `topics.rs` creates and checks the topics; `read.rs` reads a topic for operators. Next:
+//! `connect.rs` for the configuration that every client shares.
 
 mod connect;
 mod consume;

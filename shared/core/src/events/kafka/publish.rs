@@ -1,8 +1,8 @@
 //! The publisher for Kafka: an idempotent producer, acknowledged by all in-sync replicas, one event per key in flight.
 //!
-//! Receives events and returns a result for each. A broker refuses a whole batch for one record that is too large, so every
-//! refused event is sent again alone, and only an event that is refused alone counts as refused. A poison event thus blocks
-//! its own key, and no other (I10).
+//! Receives events and returns a result for each. A broker refuses a whole batch for one record that is too large, so
+//! every refused event is sent again alone, and only an event that is refused alone counts as refused. A poison event
+//! thus blocks its own key, and no other (I10).
 
 use std::{
     collections::HashMap,
@@ -62,8 +62,8 @@ impl KafkaPublisher {
         send(producer, &self.config.topic, &record(event, &self.source)).await.map_err(publish_error)
     }
 
-    /// Sends the events of one key one after the other, until one fails. The events behind it are not sent, because a later
-    /// event must not overtake the one that will be retried (I8).
+    /// Sends the events of one key one after the other, until one fails. The events behind it are not sent, because a
+    /// later event must not overtake the one that will be retried (I8).
     async fn send_in_order(
         &self,
         producer: &FutureProducer<Context>,
@@ -79,8 +79,9 @@ impl KafkaPublisher {
         results
     }
 
-    /// Replaces a producer after a fatal error, or after a batch of which it could send nothing: if a broker saw the sequence of
-    /// an idempotent producer end elsewhere than the producer did, it may refuse everything that this producer sends.
+    /// Replaces a producer after a fatal error, or after a batch of which it could send nothing: if a broker saw the
+    /// sequence of an idempotent producer end elsewhere than the producer did, it may refuse everything that this
+    /// producer sends.
     fn replace_if_broken(
         &self,
         producer: Arc<FutureProducer<Context>>,
@@ -107,9 +108,10 @@ impl KafkaPublisher {
     }
 }
 
-/// Events in flight. If this is dropped while `producer` is set, the caller gave up before all results were known, because its
-/// process is about to be frozen or because it lost its leases. Nothing more of these events may be sent then: another relay
-/// may already be publishing them, and an event that leaves later would come after newer ones of its key.
+/// Events in flight. If this is dropped while `producer` is set, the caller gave up before all results were known,
+/// because its process is about to be frozen or because it lost its leases. Nothing more of these events may be sent
+/// then: another relay may already be publishing them, and an event that leaves later would come after newer ones of
+/// its key.
 struct InFlight<'a> {
     publisher: &'a KafkaPublisher,
     producer: Option<Arc<FutureProducer<Context>>>,
@@ -128,7 +130,8 @@ impl Publisher for KafkaPublisher {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let producer = self.producer();
         let mut in_flight = InFlight { publisher: self, producer: Some(producer.clone()) };
-        // Keys are independent of each other; within a key, the next event waits for the acknowledgement of the last one.
+        // Keys are independent of each other; within a key, the next event waits for the acknowledgement of the last
+        // one.
         let mut chains: HashMap<&str, Vec<(usize, &OutboxEvent)>> = HashMap::new();
         for (at, event) in events.iter().enumerate() {
             chains.entry(&event.key).or_default().push((at, event));
@@ -141,8 +144,8 @@ impl Publisher for KafkaPublisher {
                 results[at] = result;
             }
         }
-        // A refusal may be the fault of another record in the same batch. Alone, an event is refused only for itself. The
-        // events behind it stay unsent, so the order of its key is kept.
+        // A refusal may be the fault of another record in the same batch. Alone, an event is refused only for itself.
+        // The events behind it stay unsent, so the order of its key is kept.
         for (event, result) in events.iter().zip(&mut results) {
             if matches!(result, Err(PublishError::Rejected(_))) {
                 *result = self.send(&producer, event).await;

@@ -38,14 +38,15 @@ impl Progress {
     }
 }
 
-/// Passes the records of a topic to `visit`, those of each partition in order, from an offset to the end that the partition has
-/// now, until `visit` breaks off. `from` returns the first offset of a partition; `None` skips the partition. Blocks, so call
-/// it on a thread that may block.
+/// Passes the records of a topic to `visit`, those of each partition in order, from an offset to the end that the
+/// partition has now, until `visit` breaks off. `from` returns the first offset of a partition; `None` skips the
+/// partition. Blocks, so call it on a thread that may block.
 ///
-/// The end of a partition is its high watermark when the read began, so that a topic that keeps growing does not keep the
-/// reader for ever. Some brokers report a watermark that lies before the end of the last batch. So when every partition is at
-/// its watermark, the reader waits [`AT_END`] for further records, and takes them unless they were written after the read
-/// began. `PartitionEOF` ends a partition only at its watermark; records that are missing before it are an error.
+/// The end of a partition is its high watermark when the read began, so that a topic that keeps growing does not keep
+/// the reader for ever. Some brokers report a watermark that lies before the end of the last batch. So when every
+/// partition is at its watermark, the reader waits [`AT_END`] for further records, and takes them unless they were
+/// written after the read began. `PartitionEOF` ends a partition only at its watermark; records that are missing
+/// before it are an error.
 ///
 /// # Errors
 /// No broker answers, or a record before the end does not arrive in time.
@@ -113,8 +114,8 @@ fn assign(
     Ok(progress)
 }
 
-/// Fetches the metadata of a topic. A login by token gets its token only while the consumer is polled, so the consumer is
-/// polled between two attempts.
+/// Fetches the metadata of a topic. A login by token gets its token only while the consumer is polled, so the
+/// consumer is polled between two attempts.
 fn metadata_of(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Metadata, KafkaError> {
     let deadline = Instant::now() + TIMEOUT;
     loop {

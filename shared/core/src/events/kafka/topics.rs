@@ -28,8 +28,8 @@ pub enum TopicError {
     },
     /// The topic has another number of partitions than configured, so keys would be assigned to other partitions.
     #[error(
-        "the topic {topic} has {found} partitions, but BESPEAK_EVENTS_PARTITIONS is {expected}: set it to {found}, or use another \
-         topic (events of one key must stay in one partition)"
+        "the topic {topic} has {found} partitions, but BESPEAK_EVENTS_PARTITIONS is {expected}: set it to {found}, or use \
+         another topic (events of one key must stay in one partition)"
     )]
     Partitions {
         /// The topic.
@@ -49,8 +49,8 @@ pub enum TopicError {
     },
 }
 
-/// Creates the topic of events and the topic of dead letters if they are missing, and checks the number of partitions of the
-/// former. Cancel-safe.
+/// Creates the topic of events and the topic of dead letters if they are missing, and checks the number of partitions
+/// of the former. Cancel-safe.
 ///
 /// # Errors
 /// No broker answers, a topic cannot be created, or it has another number of partitions.
@@ -61,8 +61,8 @@ pub async fn ensure_topics(config: &KafkaOptions) -> Result<(), TopicError> {
     };
     let admin: AdminClient<Context> =
         connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
-    // Metadata is fetched through a producer: its polling thread gets tokens for a login by IAM, that of an admin client does
-    // not.
+    // Metadata is fetched through a producer: its polling thread gets tokens for a login by IAM, that of an admin
+    // client does not.
     let producer: FutureProducer<Context> =
         connect::client(config).create_with_context(Context::new(config)).map_err(unavailable)?;
     let producer = Arc::new(producer);
@@ -101,8 +101,8 @@ pub async fn ensure_topics(config: &KafkaOptions) -> Result<(), TopicError> {
     Err(TopicError::Partitions { topic: config.topic.clone(), found, expected: config.partitions })
 }
 
-/// The number of partitions of each topic; 0 if the topic does not exist. Fetches the metadata of all topics, because a broker
-/// may create a topic whose metadata is requested by name.
+/// The number of partitions of each topic; 0 if the topic does not exist. Fetches the metadata of all topics, because
+/// a broker may create a topic whose metadata is requested by name.
 async fn partitions_of<const N: usize>(
     producer: &Arc<FutureProducer<Context>>,
     names: [&str; N],

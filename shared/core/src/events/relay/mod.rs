@@ -1,9 +1,10 @@
-//! The relay: publishes the outbox to the event log, at least once and in order per key (I8). Any number of relays may run.
+//! The relay: publishes the outbox to the event log, at least once and in order per key (I8). Any number of relays
+//! may run.
 //!
-//! A step leases shards, reads their oldest unpublished events, publishes them with no transaction open, and records the
-//! results under its fencing number. A failure blocks only the key of its event (I10). Never: a mark for an event that the
-//! log has not acknowledged. Next: `results.rs` for what a step records, `store/outbox.rs` for the promises of the table,
-//! `store/shards.rs` for which relay holds which shard.
+//! A step leases shards, reads their oldest unpublished events, publishes them with no transaction open, and records
+//! the results under its fencing number. A failure blocks only the key of its event (I10). Never: a mark for an event
+//! that the log has not acknowledged. Next: `results.rs` for what a step records, `store/outbox.rs` for the promises
+//! of the table, `store/shards.rs` for which relay holds which shard.
 
 mod options;
 mod report;
@@ -36,13 +37,14 @@ use results::results_to_record;
 const GATHER: Duration = Duration::from_millis(2);
 /// The most events of one key in a step.
 const OF_ONE_KEY_MAX: usize = 128;
-/// The longest time between two steps, for events that other processes have written and for keys whose back-off is over.
+/// The longest time between two steps, for events that other processes have written and for keys whose back-off is
+/// over.
 const POLL: Duration = Duration::from_millis(200);
 /// The first and the longest back-off after an outage of the event log or the database.
 const OUTAGE_FIRST: Duration = Duration::from_millis(100);
 const OUTAGE_MAX: Duration = Duration::from_secs(5);
-/// The time that a step may still take when the process shuts down. Another relay sends again what the step sent and did not
-/// mark.
+/// The time that a step may still take when the process shuts down. Another relay sends again what the step sent and
+/// did not mark.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// The leases that a relay holds.
@@ -67,8 +69,8 @@ impl Relay {
         Self { store, publisher, options, id: Uuid::now_v7(), held: None }
     }
 
-    /// Publishes the oldest events of the shards that this relay holds. If the future is dropped, events that were sent and not
-    /// marked are sent again later.
+    /// Publishes the oldest events of the shards that this relay holds. If the future is dropped, events that were
+    /// sent and not marked are sent again later.
     ///
     /// # Errors
     /// The database is unavailable. Events that were sent and not marked are sent again.
@@ -120,8 +122,8 @@ impl Relay {
             Some(held) if held.since.elapsed() < self.options.lease_for / 3 => held,
             other => {
                 let fencing = other.map(|held| held.leases.fencing);
-                // Measured before the call: the database starts its clock later, so a lease never ends there earlier than
-                // this process believes.
+                // Measured before the call: the database starts its clock later, so a lease never ends there earlier
+                // than this process believes.
                 let since = Instant::now();
                 HeldLeases {
                     leases: self.store.lease(self.id, fencing, self.options.lease_for).await?,
@@ -136,11 +138,11 @@ impl Relay {
 
     /// Publishes events, and renews the leases while the publisher works.
     ///
-    /// A slow log can take longer than a lease lasts. Two futures therefore run side by side: `publishing`, which is polled by
-    /// reference and thus never dropped before it is complete, and at most one `renewal`. The renewal must not be awaited
-    /// inside the branch of the timer: while it waited, `publishing` would not be polled, and the renewal may wait for
-    /// something that the publisher holds, such as SQLite's only writer, which the embedded consumer uses. Both would then
-    /// wait forever.
+    /// A slow log can take longer than a lease lasts. Two futures therefore run side by side: `publishing`, which is
+    /// polled by reference and thus never dropped before it is complete, and at most one `renewal`. The renewal must
+    /// not be awaited inside the branch of the timer: while it waited, `publishing` would not be polled, and the
+    /// renewal may wait for something that the publisher holds, such as SQLite's only writer, which the embedded
+    /// consumer uses. Both would then wait forever.
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
         let publisher = self.publisher.clone();
         let publishing = publisher.publish(events);
@@ -180,8 +182,9 @@ impl Relay {
         }
     }
 
-    /// Takes steps until `until` or `stop` ends the run, and returns their totals. A step follows at once while there is more
-    /// to publish, else after a commit that `woken` announces, else after a while. Releases the leases at the end.
+    /// Takes steps until `until` or `stop` ends the run, and returns their totals. A step follows at once while there
+    /// is more to publish, else after a commit that `woken` announces, else after a while. Releases the leases at the
+    /// end.
     pub async fn run(
         mut self,
         until: RunUntil,
@@ -189,7 +192,8 @@ impl Relay {
         stop: CancellationToken,
     ) -> RunReport<RelayTotals> {
         let mut report = RunReport::<RelayTotals>::default();
-        // The current back-off, while there is an outage. An outage is logged when it begins and when it ends, not per step.
+        // The current back-off, while there is an outage. An outage is logged when it begins and when it ends, not
+        // per step.
         let mut back_off: Option<Duration> = None;
         while !stop.is_cancelled() {
             let Some(result) = self.step_or_stop(&stop).await else {
@@ -219,7 +223,8 @@ impl Relay {
             back_off = None;
             match result {
                 Ok(step) if step.more => continue,
-                // A step takes a limited number of events per key, so the relay is idle only after one that published nothing.
+                // A step takes a limited number of events per key, so the relay is idle only after one that published
+                // nothing.
                 Ok(step) if until == RunUntil::Idle && step.published == 0 => break,
                 Ok(_) if until == RunUntil::Idle => continue,
                 _ => {}
@@ -258,8 +263,8 @@ fn log_change(outage: Option<&str>, was_out: bool) {
     }
 }
 
-/// The first events of each key. The events of one key are sent one after the other, so a key with many must not make the
-/// whole batch wait.
+/// The first events of each key. The events of one key are sent one after the other, so a key with many must not make
+/// the whole batch wait.
 fn limit_per_key(mut events: Vec<OutboxEvent>) -> Vec<OutboxEvent> {
     let mut of_key: HashMap<String, usize> = HashMap::new();
     events.retain(|event| {

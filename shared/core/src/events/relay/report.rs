@@ -9,8 +9,8 @@ pub struct RelayStep {
     pub claimed: u64,
     /// Events that are in the log and marked as published.
     pub published: u64,
-    /// Events that are in the log, but whose mark was refused, because another relay holds their shard by now. That relay
-    /// sends them again.
+    /// Events that are in the log, but whose mark was refused, because another relay holds their shard by now. That
+    /// relay sends them again.
     pub refused: u64,
     /// Keys that failed and back off.
     pub failed: u64,

@@ -1,7 +1,7 @@
 //! Turns the results of a batch into what the outbox records: events to mark, keys to block, keys to unblock.
 //!
-//! Receives the events and the publisher's result for each; returns a [`Sent`]. A refusal blocks the key of its event and no
-//! other (I10). An outage of the whole log blocks no key.
+//! Receives the events and the publisher's result for each; returns a [`Sent`]. A refusal blocks the key of its event
+//! and no other (I10). An outage of the whole log blocks no key.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{
     store::{Blocked, Sent},
 };
 
-/// The back-off of a key if a part of the event log is unavailable. It is longer than a publisher waits for that part, so that
-/// the key does not hold up the others in every step.
+/// The back-off of a key if a part of the event log is unavailable. It is longer than a publisher waits for that
+/// part, so that the key does not hold up the others in every step.
 const PART_AWAY: Duration = Duration::from_secs(15);
 /// The longest reason that is stored, in characters.
 const REASON_CHARACTERS_MAX: usize = 1_000;
@@ -38,8 +38,8 @@ pub(super) fn results_to_record(
                 }
             }
             Err(PublishError::Rejected(reason)) if failed.insert(&event.key) => {
-                // The stored attempts belong to the first event of the key. If that one was published in this batch, the
-                // event that failed now is another one, at its first attempt.
+                // The stored attempts belong to the first event of the key. If that one was published in this batch,
+                // the event that failed now is another one, at its first attempt.
                 let before = if succeeded.contains(event.key.as_str()) { 0 } else { event.attempts };
                 sent.blocked.push(rejected(options, event, before, reason));
             }
@@ -59,8 +59,8 @@ pub(super) fn results_to_record(
     if succeeded.is_empty() && !step.more {
         return sent;
     }
-    // A part of the log is unavailable, or so many events wait that some of reachable partitions may not have been read. The
-    // keys that failed back off, so that the next step reads others.
+    // A part of the log is unavailable, or so many events wait that some of reachable partitions may not have been
+    // read. The keys that failed back off, so that the next step reads others.
     step.failed += unavailable.len() as u64;
     sent.blocked.extend(
         unavailable.into_iter().map(|(event, reason)| Blocked {

@@ -1,26 +1,28 @@
-//! Redlock: a lock that belongs to the process that holds its key on a majority of independent Redis nodes, as "Distributed
-//! Locks with Redis" describes it (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>).
+//! Redlock: a lock that belongs to the process that holds its key on a majority of independent Redis nodes, as
+//! "Distributed Locks with Redis" describes it
+//! (<https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>).
 //!
-//! A lock is taken with `SET NX PX` of a value that is drawn for this grant, and is granted only if a majority of nodes
-//! agreed within the lease, less the time that took and an allowance for clock drift. Scripts that compare the value first
-//! release and extend it. Each node has its own time-out, and a caller waits for no more nodes than decide; but each node
-//! receives the calls of a holder in order, so that a lock that was released is not taken afterwards on a slow node.
+//! A lock is taken with `SET NX PX` of a value that is drawn for this grant, and is granted only if a majority of
+//! nodes agreed within the lease, less the time that took and an allowance for clock drift. Scripts that compare the
+//! value first release and extend it. Each node has its own time-out, and a caller waits for no more nodes than
+//! decide; but each node receives the calls of a holder in order, so that a lock that was released is not taken
+//! afterwards on a slow node.
 //!
-//! *Guaranteed*, as long as nodes forget nothing and all clocks run at about the same speed: one holder at a time, while any
-//! majority of the nodes is available. *Not guaranteed*: that the holder still holds the lock when it acts, as with every
-//! lock that expires. And two processes may hold the same lock if a node restarts without its data (the Redis documentation
-//! advises to delay restarts by the longest lease, or to persist with `appendfsync always`), is emptied (`FLUSHALL`), fails
-//! over to a replica that had not received the key, or has a clock that jumps: Redis expires keys by wall-clock time.
-//! Kleppmann calls the algorithm "neither fish nor fowl" for these assumptions
+//! *Guaranteed*, as long as nodes forget nothing and all clocks run at about the same speed: one holder at a time,
+//! while any majority of the nodes is available. *Not guaranteed*: that the holder still holds the lock when it acts,
+//! as with every lock that expires. And two processes may hold the same lock if a node restarts without its data (the
+//! Redis documentation advises to delay restarts by the longest lease, or to persist with `appendfsync always`), is
+//! emptied (`FLUSHALL`), fails over to a replica that had not received the key, or has a clock that jumps: Redis
+//! expires keys by wall-clock time. Kleppmann calls the algorithm "neither fish nor fowl" for these assumptions
 //! (<https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>).
 //!
-//! *Fencing.* The description has no fencing numbers, and an `INCR` on each node gives none: majorities differ, and a counter
-//! that was 5 on one node may be 1 on the next two. Here each node counts its grants per name. The number of a grant is the
-//! highest that its majority returned, and it counts only once a majority *holds* that number: the next majority shares a node
-//! with this one, and so counts on from there. Usually all nodes return the same number and nothing remains to be done;
-//! otherwise a second round raises the counters. A node raises its counter only while it holds the key of this grant, so no
-//! counter is raised under the next holder. A node without a counter starts at its clock in microseconds, so numbers grow even if
-//! all nodes were emptied.
+//! *Fencing.* The description has no fencing numbers, and an `INCR` on each node gives none: majorities differ, and a
+//! counter that was 5 on one node may be 1 on the next two. Here each node counts its grants per name. The number of
+//! a grant is the highest that its majority returned, and it counts only once a majority *holds* that number: the
+//! next majority shares a node with this one, and so counts on from there. Usually all nodes return the same number
+//! and nothing remains to be done; otherwise a second round raises the counters. A node raises its counter only while
+//! it holds the key of this grant, so no counter is raised under the next holder. A node without a counter starts at
+//! its clock in microseconds, so numbers grow even if all nodes were emptied.
 //!
 //! Next: `node.rs` for one node, `scripts.rs` for the scripts that it runs.
 
@@ -68,8 +70,8 @@ impl Redlock {
         self.nodes.len() / 2 + 1
     }
 
-    /// Calls all nodes at once, until they have decided: a majority agreed, or no majority can agree any more and a majority has
-    /// answered.
+    /// Calls all nodes at once, until they have decided: a majority agreed, or no majority can agree any more and a
+    /// majority has answered.
     ///
     /// Each call is a task of its own. Dropping the slower calls with this future would leave open whether their nodes
     /// received them; as tasks, they are all carried out, in the order in which this holder made them.
@@ -95,14 +97,15 @@ impl Redlock {
             }
             granted = votes.yes.len() >= self.quorum();
             let answered = votes.yes.len() + votes.no;
-            // Of three nodes, one refusal and one failure make a majority impossible, but do not tell whether others hold the
-            // lock or the nodes are down. The third node's answer tells.
+            // Of three nodes, one refusal and one failure make a majority impossible, but leave open whether others
+            // hold the lock or the nodes are down. The answer of the third node decides.
             refused = votes.yes.len() + open < self.quorum() && answered >= self.quorum();
         }
         votes
     }
 
-    /// Whether a majority agreed. It is an error if fewer than a majority answered at all, for then the state is unknown.
+    /// Whether a majority agreed. It is an error if fewer than a majority answered at all, for then the state is
+    /// unknown.
     fn decision(&self, votes: &Votes) -> Result<bool, LockError> {
         if votes.yes.len() >= self.quorum() {
             return Ok(true);
@@ -119,16 +122,16 @@ impl Redlock {
         }
     }
 
-    /// Removes the keys that a failed attempt may have left on some nodes. Runs in the background, since no caller needs the
-    /// result: keys that remain expire with their lease.
+    /// Removes the keys that a failed attempt may have left on some nodes. Runs in the background, since no caller
+    /// needs the result: keys that remain expire with their lease.
     fn undo(&self, name: &LockName, holder: Uuid) {
         for node in self.nodes.iter() {
             tokio::spawn(node.call(LockCall::end(name, holder, Duration::ZERO)));
         }
     }
 
-    /// The fencing number of a grant: the highest that a node returned, once a majority holds it. `None` if the lock was lost
-    /// meanwhile.
+    /// The fencing number of a grant: the highest that a node returned, once a majority holds it. `None` if the lock
+    /// was lost meanwhile.
     async fn agree_on_number(
         &self,
         name: &LockName,

@@ -1,4 +1,5 @@
-//! One Redis node of a Redlock: a connection that is restored by itself, a time-out on every call, and the order of calls.
+//! One Redis node of a Redlock: a connection that is restored by itself, a time-out on every call, and the order of
+//! calls.
 //!
 //! Errors are texts, because callers only count failed nodes and show one reason. Never: a password in an error.
 
@@ -36,14 +37,14 @@ pub(super) struct LockNode {
 
 /// The last unfinished call of each holder, as a token that is cancelled when the call is over.
 ///
-/// A node must receive the calls of a holder in the order in which they were made. A caller does not wait for slow nodes, so a
-/// release may be made while the node has not yet received the take; if the release arrived first, the lock would be taken
-/// afterwards and stay taken for its whole lease.
+/// A node must receive the calls of a holder in the order in which they were made. A caller does not wait for slow
+/// nodes, so a release may be made while the node has not yet received the take; if the release arrived first, the
+/// lock would be taken afterwards and stay taken for its whole lease.
 #[derive(Default)]
 struct LastCalls(Mutex<HashMap<Uuid, CancellationToken>>);
 
-/// The place of a call behind the previous call of its holder. Dropping it ends the call for those behind it, however the call
-/// came to its end: by an answer, a time-out, a panic, or because its task was cancelled.
+/// The place of a call behind the previous call of its holder. Dropping it ends the call for those behind it, however
+/// the call came to its end: by an answer, a time-out, a panic, or because its task was cancelled.
 struct Turn {
     node: Arc<LockNode>,
     holder: Uuid,
@@ -99,8 +100,8 @@ impl LockNode {
         Self { url, timeout, connection: OnceCell::new(), last_calls: LastCalls::default() }
     }
 
-    /// Makes a call after all earlier calls of its holder are over. The order is that of the calls of this function, not of the
-    /// first polls of the futures that it returns, so it is not an `async fn`.
+    /// Makes a call after all earlier calls of its holder are over. The order is that of the calls of this function,
+    /// not of the first polls of the futures that it returns, so it is not an `async fn`.
     pub(super) fn call(
         self: &Arc<Self>,
         call: LockCall,
@@ -123,8 +124,9 @@ impl LockNode {
             let mut attempt = 1;
             loop {
                 match self.run(call).await {
-                    // A connection that broke while it was idle reports that only to the next call; and the reconnection that
-                    // another call started meanwhile may have been too early. The scripts may be repeated.
+                    // A connection that broke while it was idle reports that only to the next call; and the
+                    // reconnection that another call started meanwhile may have been too early. The scripts may be
+                    // repeated.
                     Err(error) if attempt < ATTEMPTS_MAX && error.is_io_error() && !error.is_timeout() => {
                         attempt += 1;
                     }

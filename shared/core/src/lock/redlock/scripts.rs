@@ -1,15 +1,15 @@
-//! The scripts that a node runs. A script is atomic, so no other call comes between its check and its action. An answer of 0
-//! means no.
+//! The scripts that a node runs. A script is atomic, so no other call comes between its check and its action. An
+//! answer of 0 means no.
 //!
-//! `KEYS[1]` is the lock, `KEYS[2]` its counter; `ARGV[1]` is the value that only the holder knows. The scripts read the clock,
-//! which needs Redis 5 or Valkey: these replicate the effects of a script and not the script itself.
+//! `KEYS[1]` is the lock, `KEYS[2]` its counter; `ARGV[1]` is the value that only the holder knows. The scripts read
+//! the clock, which needs Redis 5 or Valkey: these replicate the effects of a script and not the script itself.
 
-/// The time after the last grant in which a counter is kept, in ms: a day, which is far longer than clocks differ. A node that
-/// has dropped a counter starts at its clock, which has passed the counter by then.
+/// The time after the last grant in which a counter is kept, in ms: a day, which is far longer than clocks differ. A
+/// node that has dropped a counter starts at its clock, which has passed the counter by then.
 pub(super) const COUNTER_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Takes the lock for `ARGV[2]` ms unless another holder has it, and returns the number of this grant. `ARGV[3]` is the time in
-/// which the counter is kept. The same holder may repeat the call if it does not know whether it arrived.
+/// Takes the lock for `ARGV[2]` ms unless another holder has it, and returns the number of this grant. `ARGV[3]` is
+/// the time in which the counter is kept. The same holder may repeat the call if it does not know whether it arrived.
 pub(super) const TAKE: &str = r"
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then
     return 0

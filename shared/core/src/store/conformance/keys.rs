@@ -63,7 +63,7 @@ pub async fn concurrent_uses_of_one_key_make_one_reservation(subject: &Subject) 
 pub async fn a_key_is_compared_byte_by_byte(subject: &Subject) {
     subject.stock("seat", 9).await;
     let long = "k".repeat(IdempotencyKey::LENGTH_MAX);
-    let keys = ["k", "k ", "K", " k", "\"k\"", "k'; DROP TABLE outbox; --", &long];
+    let keys = ["k", "k ", "K", " k", "\"k\"", "k'; SHUTDOWN; --", &long];
     for key in keys {
         let (_, change) = accepted(subject.one(Command::Reserve(reserve(key, &[("seat", 1)], 10))).await);
         assert_eq!(change, Change::Changed, "{key:?}");

@@ -76,10 +76,10 @@ const CHECKS: [(&str, &[&str]); 12] = [
             "SELECT LOWER(HEX(i.token)), CONCAT('has version ', i.version, ', and its events are ',
             COALESCE(e.versions, 'none'))
         FROM reservations i LEFT JOIN (SELECT CAST(UNHEX(REPLACE(event_key, '-', '')) AS BINARY(16)) AS token,
-                COUNT(*) AS events, COUNT(DISTINCT key_version) AS told, MIN(key_version) AS lowest,
+                COUNT(*) AS events, COUNT(DISTINCT key_version) AS distinct_versions, MIN(key_version) AS lowest,
                 MAX(key_version) AS highest, GROUP_CONCAT(key_version ORDER BY key_version SEPARATOR ', ') AS versions
             FROM outbox WHERE type LIKE 'bespeak.reservation.%' GROUP BY event_key) e ON e.token = i.token
-        WHERE i.item_no = 0 AND (e.events <> e.told OR e.events <> i.version - e.lowest + 1 OR e.highest <> i.version
+        WHERE i.item_no = 0 AND (e.events <> e.distinct_versions OR e.events <> i.version - e.lowest + 1 OR e.highest <> i.version
             OR (i.created_at >= ",
             " AND COALESCE(e.events, 0) <> i.version)
             OR (i.updated_at >= ",
@@ -89,12 +89,12 @@ const CHECKS: [(&str, &[&str]); 12] = [
     (
         "I7",
         &["SELECT LOWER(HEX(i.token)), CONCAT('is ', i.status, ', and its last event is ', e.type, ' of ',
-            COALESCE(e.told, 'nothing'))
+            COALESCE(e.recorded_status, 'nothing'))
         FROM (SELECT UNHEX(REPLACE(event_key, '-', '')) AS token, key_version, type,
-                JSON_UNQUOTE(JSON_EXTRACT(payload, '$.status')) AS told
+                JSON_UNQUOTE(JSON_EXTRACT(payload, '$.status')) AS recorded_status
             FROM outbox WHERE type LIKE 'bespeak.reservation.%') e
         JOIN reservations i ON i.token = e.token AND i.item_no = 0 AND i.version = e.key_version
-        WHERE NOT (e.told <=> i.status) OR e.type <> CASE i.status
+        WHERE NOT (e.recorded_status <=> i.status) OR e.type <> CASE i.status
             WHEN 'HELD' THEN CASE i.version WHEN 1 THEN 'bespeak.reservation.held.v1'
                 ELSE 'bespeak.reservation.extended.v1' END
             ELSE CONCAT('bespeak.reservation.', LOWER(i.status), '.v1') END"],

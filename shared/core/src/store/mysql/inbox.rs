@@ -52,7 +52,8 @@ const KEYS_MISSING: &str = "SELECT DISTINCT r.token FROM reservations r
 /// Keys that open something, of reservations that are not committed (or are not there).
 const KEYS_UNWARRANTED: &str = "SELECT k.token FROM smart_keys k
     LEFT JOIN reservations r ON r.token = k.token AND r.item_no = 0
-    WHERE k.issued_at IS NOT NULL AND k.revoked_at IS NULL AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
+    WHERE k.issued_at IS NOT NULL AND k.revoked_at IS NULL
+        AND (r.status IS NULL OR r.status <> 'COMMITTED') LIMIT 1000";
 const EVENTS_KEPT_SINCE: &str = "SELECT kept_since FROM retention WHERE what = 'outbox' AND kept_since > 0";
 
 #[async_trait]

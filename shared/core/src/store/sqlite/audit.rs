@@ -62,10 +62,12 @@ const CHECKS: [(&str, &str); 12] = [
     ),
     (
         "I7",
-        "SELECT lower(hex(i.token)), format('has version %d, and its events are %s', i.version,
+        // Materialized, so that the join goes by an index that SQLite makes; without it, it scans the outbox for each hold.
+        "WITH e AS MATERIALIZED (SELECT unhex(replace(event_key, '-', '')) AS token, key_version FROM outbox
+            WHERE type LIKE 'bespeak.reservation.%')
+        SELECT lower(hex(i.token)), format('has version %d, and its events are %s', i.version,
             coalesce(group_concat(e.key_version, ', ' ORDER BY e.key_version), 'none'))
-        FROM reservations i LEFT JOIN (SELECT unhex(replace(event_key, '-', '')) AS token, key_version FROM outbox
-            WHERE type LIKE 'bespeak.reservation.%') e ON e.token = i.token
+        FROM reservations i LEFT JOIN e ON e.token = i.token
         WHERE i.item_no = 0 GROUP BY i.token
         HAVING count(e.key_version) <> count(DISTINCT e.key_version)
             OR count(e.key_version) <> i.version - coalesce(min(e.key_version), i.version + 1) + 1

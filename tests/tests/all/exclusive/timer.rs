@@ -1,4 +1,4 @@
-//! A lone hold is EXPIRED, with its event, within 200 ms, although nobody asks for its units.
+//! A hold becomes EXPIRED, with its event, within 200 ms, even if no request needs its units.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ async fn a_lone_hold_is_expired_on_time_by_the_timer_of_any_process(books: Books
             server.ask(Method::POST, "/api/v1/reserve", &[("idempotency-key", &key)], &body).await;
         assert_eq!(status, 200);
     }
-    // The process that made the holds is gone; another one has to find them.
+    // The process that made the holds is killed, and another one has to find them.
     server.kill();
     let _other = Server::start(&books, &[]).await;
     until("the expiries are written", || async { expired(&books).await == HOLDS }).await;
     let mut late = lateness(&books).await;
     late.sort();
-    // The middle one: the machine may have stalled once.
+    // The median, because the machine may have stalled once.
     assert!(late[HOLDS / 2] < Duration::from_millis(200), "{late:?}");
     books.assert_consistent().await;
 }

@@ -1,4 +1,4 @@
-//! Two thousand clients want a hundred units, through real sockets.
+//! Two thousand clients compete for a hundred units through real sockets.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ async fn crowd(books: Books, strategy: &str) {
     let server = Server::start(&books, &[("BESPEAK_STRATEGY", strategy)]).await;
     server.stock("seat", UNITS as u64).await;
     let start = Arc::new(Barrier::new(CLIENTS));
-    // One transaction each: on a slow machine some lose by their version, or wait too long for the lock.
+    // With one transaction per command, on a slow machine some lose by their version or wait too long for the lock.
     let may_lose = strategy != "lanes";
     let mut tasks = Vec::new();
     for client in 0..CLIENTS {
@@ -49,7 +49,7 @@ async fn crowd(books: Books, strategy: &str) {
                 let body = body.clone().into();
                 let sent = connection.send(Method::POST, "/api/v1/reserve", &headers, body).await;
                 let answer = sent.expect("answered");
-                // They are told so, and come again under the same key.
+                // The client retries under the same key.
                 if answer.status == 503 && may_lose {
                     continue;
                 }
@@ -85,14 +85,16 @@ async fn two_servers_sell_each_unit_once(books: Books) {
         tasks.push(tokio::spawn(async move {
             // Overlapping items, in different orders.
             let (first, second) = if client % 3 == 0 { ("a", "b") } else { ("b", "a") };
-            let body = json!({"items": [{"resourceId": first, "quantity": 1}, {"resourceId": second, "quantity": 1}], "ttlSeconds": 600});
+            let items = json!([{"resourceId": first, "quantity": 1}, {"resourceId": second, "quantity": 1}]);
+            let body = json!({"items": items, "ttlSeconds": 600});
             let key = format!("client-{client}");
             loop {
                 let headers = [("idempotency-key", key.as_str())];
                 let body = body.to_string().into();
-                let answer = connection.send(Method::POST, "/api/v1/reserve", &headers, body).await.expect("answered");
+                let sent = connection.send(Method::POST, "/api/v1/reserve", &headers, body).await;
+                let answer = sent.expect("answered");
                 match answer.status.as_u16() {
-                    // The other server kept the file for too long: come again.
+                    // The other server held the file's lock for too long: retry.
                     503 => {}
                     status => return status,
                 }
