@@ -1,4 +1,5 @@
-//! `bespeak asyncapi`: prints the AsyncAPI document of the published events, or writes the JSON Schemas of their payloads.
+//! `bespeak asyncapi`: prints the AsyncAPI document of the published events, or writes the JSON Schemas of their
+//! payloads.
 
 use std::{fs, path::Path, process::ExitCode};
 

@@ -76,8 +76,8 @@ async fn list(output: Output, letters: &Arc<dyn DeadLetterQueue>, args: &DlqList
     })
 }
 
-/// Replays one dead letter, or all that exist now. An event that fails again becomes a new dead letter, which this replay does
-/// not take, so that it ends.
+/// Replays one dead letter, or all that exist now. An event that fails again becomes a new dead letter, which this
+/// replay does not take, so that it ends.
 async fn replay(
     output: Output,
     letters: &Arc<dyn DeadLetterQueue>,

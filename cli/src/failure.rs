@@ -69,8 +69,8 @@ impl Failure {
         Self::caused("the runtime cannot be started", &error)
     }
 
-    /// Prints the failure on standard error, or as a JSON object on standard output, with the fields of the server's problem
-    /// details. Returns the exit code.
+    /// Prints the failure on standard error, or as a JSON object on standard output, with the fields of the server's
+    /// problem details. Returns the exit code.
     pub fn report(self, json: bool) -> ExitCode {
         if json {
             let problem = self.problem.unwrap_or_else(|| serde_json::json!({"detail": self.message}));

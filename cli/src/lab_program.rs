@@ -1,11 +1,12 @@
-//! Replaces this process by the program `bespeak-lab`, which has the flash-sale simulation and the lock lab. Neither belongs in
-//! a production build of `bespeak`.
+//! Replaces this process by the program `bespeak-lab`, which has the flash-sale simulation and the lock lab. Neither
+//! belongs in a production build of `bespeak`.
 //!
-//! In a checkout (`cargo bespeak simulate`), Cargo builds the lab and runs it, so that the commands of the documentation work
-//! there without an installation. Elsewhere the program is looked for beside this one, then on PATH.
+//! In a checkout (`cargo bespeak simulate`), Cargo builds the lab and runs it, so that the commands of the
+//! documentation work there without an installation. Elsewhere the program is looked for beside this one, then on
+//! PATH.
 //!
-//! The process is replaced (`execve`) and not started beside this one: signals such as Ctrl-C then reach the lab alone, and its
-//! exit code is the exit code of the command.
+//! The process is replaced (`execve`) and not started beside this one: signals such as Ctrl-C then reach the lab
+//! alone, and its exit code is the exit code of the command.
 
 use std::{
     env,
@@ -50,8 +51,8 @@ fn in_a_checkout(subcommand: &str, arguments: &[OsString]) -> Option<Command> {
         return None;
     }
     let mut command = Command::new(cargo);
-    // Build scripts of some dependencies watch Cargo's variables about the package that runs. With this package's values they,
-    // and everything that depends on them, would be built again.
+    // Build scripts of some dependencies watch Cargo's variables about the package that runs. With this package's
+    // values they, and everything that depends on them, would be built again.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -64,8 +65,8 @@ fn in_a_checkout(subcommand: &str, arguments: &[OsString]) -> Option<Command> {
     Some(command)
 }
 
-/// The features of this build of `bespeak`. The lab depends on this crate; with the same features, everything that they share is
-/// built once.
+/// The features of this build of `bespeak`. The lab depends on this crate; with the same features, everything that
+/// they share is built once.
 const FEATURES: [(bool, &str); 10] = [
     (cfg!(feature = "default"), "default"),
     (cfg!(feature = "failpoints"), "failpoints"),
@@ -79,8 +80,9 @@ const FEATURES: [(bool, &str); 10] = [
     (cfg!(feature = "webhooks-client"), "webhooks-client"),
 ];
 
-/// The features that Cargo builds the lab with. A subcommand gets only the part of the lab that it needs: the comparison needs
-/// a core with strategies that oversell, and starting servers needs a Docker client, and both take minutes to build.
+/// The features that Cargo builds the lab with. A subcommand gets only the part of the lab that it needs: the
+/// comparison needs a core with strategies that oversell, and starting servers needs a Docker client, and both take
+/// minutes to build.
 fn features(subcommand: &str, arguments: &[OsString]) -> String {
     let mut features: Vec<String> =
         FEATURES.iter().filter(|(on, _)| *on).map(|(_, name)| format!("bespeak-cli/{name}")).collect();

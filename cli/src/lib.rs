@@ -1,8 +1,8 @@
 //! The `bespeak` command: the server, a client for it, and the operators' commands.
 //!
-//! It receives a command line and returns an exit code: 0 for success; 1 for a refusal, a failure, or a check that found
-//! something wrong; 2 for a command line or a setting that is not valid. It is a library so that the lab (`bespeak-lab`)
-//! starts servers, prints results and reports failures in the same way.
+//! It receives a command line and returns an exit code: 0 for success; 1 for a refusal, a failure, or a check that
+//! found something wrong; 2 for a command line or a setting that is not valid. It is a library so that the lab
+//! (`bespeak-lab`) starts servers, prints results and reports failures in the same way.
 //!
 //! Never: rules, SQL, HTTP routes. Next: `args/` for the commands, then the file that has a command's name.
 
@@ -32,8 +32,8 @@ pub use serve::Server;
 
 use args::{Cli, Command};
 
-/// Parses the process's command line, runs the command, and reports a failure on standard error, or with `--json` on standard
-/// output. Returns the exit code.
+/// Parses the process's command line, runs the command, and reports a failure on standard error, or with `--json` on
+/// standard output. Returns the exit code.
 pub fn run_command_line() -> ExitCode {
     let cli = Cli::parse();
     // The lab's options are passed on as they are, `--json` among them.

@@ -42,7 +42,8 @@ impl Output {
     }
 }
 
-/// A count with its noun, such as `1 key` or `2 keys`. `one` and `many` may continue the sentence: `key is blocked` and
+/// A count with its noun, such as `1 key` or `2 keys`. `one` and `many` may continue the sentence: `key is blocked`
+/// and
 /// `keys are blocked`.
 pub fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{failure::Failure, output::Output};
 
-/// How many connections the kernel may queue, so that a crowd that arrives at once is not rejected. The kernel lowers it to its
-/// own limit (`net.core.somaxconn`).
+/// How many connections the kernel may queue, so that a crowd that arrives at once is not rejected. The kernel lowers
+/// it to its own limit (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
 /// How often histograms are drained, so that they do not grow between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -36,8 +36,8 @@ impl Server {
     /// # Errors
     /// The address is in use, the database cannot be opened, or a background task cannot be started.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        // More than a thousand clients need more file descriptors than most shells allow by default. If the limit cannot be
-        // raised, the server runs with fewer connections.
+        // More than a thousand clients need more file descriptors than most shells allow by default. If the limit
+        // cannot be raised, the server runs with fewer connections.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
         let metrics =
             telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;

@@ -12,8 +12,8 @@ use crate::failure::Failure;
 pub(crate) struct ServerFlags(Vec<(&'static str, String)>);
 
 impl ServerFlags {
-    /// The values of all settings: a flag wins over the environment, and the environment over the default. Prints a warning for
-    /// each variable that looks like a misspelt setting.
+    /// The values of all settings: a flag wins over the environment, and the environment over the default. Prints a
+    /// warning for each variable that looks like a misspelt setting.
     ///
     /// # Errors
     /// A variable is not valid UTF-8.

@@ -15,7 +15,8 @@ use crate::{
     output::{Output, counted, table},
 };
 
-/// Audits the books, and the event pipeline if `events` is true. The exit code is 1 if the audit finds something wrong.
+/// Audits the books, and the event pipeline if `events` is true. The exit code is 1 if the audit finds something
+/// wrong.
 pub(crate) async fn verify(output: Output, events: bool, values: Values) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
     let store =

@@ -14,7 +14,6 @@ use crate::duration::duration;
     name = "bespeak",
     bin_name = "bespeak",
     version,
-    about,
     propagate_version = true,
     arg_required_else_help = true
 )]
@@ -31,19 +30,21 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a flash sale against a server and check that the books balance
     ///
-    /// Buyers connect, arrive at random times within the ramp, and try to hold units; a share of the winners commits. Without
-    /// --server, the simulation starts its own server with an empty database. The exit code is 0 only if exactly as many buyers won as
-    /// the stock allows, no request failed, and the books balance.
+    /// Buyers connect, arrive at random times within the ramp, and try to hold units; a share of the winners commits.
+    /// Without
+    /// --server, the simulation starts its own server with an empty database. The exit code is 0 only if exactly as
+    /// many buyers won as the stock allows, no request failed, and the books balance.
     #[command(after_help = "\
 Examples:
   bespeak simulate
   bespeak simulate --ramp 0s --users 5000 --stock 100
   bespeak simulate --server http://127.0.0.1:8080 --commit-share 1")]
     Simulate(SimulateArgs),
-    /// Run the same load against each locking strategy in turn; report throughput, response times and units sold twice
+    /// Run the same load against each locking strategy in turn; report throughput, response times and units sold
+    /// twice
     ///
-    /// Each run has its own server process and its own database. Strategies with a lock also run with a lock holder that is frozen past
-    /// its lease. The exit code is 0 only if no guarded strategy oversold.
+    /// Each run has its own server process and its own database. Strategies with a lock also run with a lock holder
+    /// that is frozen past its lease. The exit code is 0 only if no guarded strategy oversold.
     #[command(after_help = "\
 Examples:
   bespeak lab --provide

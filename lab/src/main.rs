@@ -1,7 +1,7 @@
 //! `bespeak-lab`: the program behind `bespeak simulate` and `bespeak lab`.
 //!
-//! Exit codes: 0 if the sale or the comparison passed; 1 if it did not pass or failed; 2 if the command line is not valid; 130
-//! if Ctrl-C stopped the lab.
+//! Exit codes: 0 if the sale or the comparison passed; 1 if it did not pass or failed; 2 if the command line is not
+//! valid; 130 if Ctrl-C stopped the lab.
 
 mod args;
 #[cfg(feature = "comparison")]

@@ -1,6 +1,7 @@
 //! `cargo xtask docs`: writes the pages and schemas that are generated from the code.
 //!
-//! Never: text of its own. The programs under test print the pages; `tests/tests/all/docs.rs` compares the files with them.
+//! Never: text of its own. The programs under test print the pages; `tests/tests/all/docs.rs` compares the files with
+//! them.
 
 use std::{fs, process::Command};
 
@@ -15,10 +16,8 @@ const PAGES: [(&str, &[&str]); 3] = [
 
 /// Builds `bespeak`, and writes what it prints.
 pub(crate) fn run() -> Result<(), String> {
-    step(
-        "building bespeak",
-        cargo().args(["build", "--quiet", "--locked", "-p", "bespeak-cli", "--bin", "bespeak"]),
-    )?;
+    // Built as for the tests, so that the two share everything.
+    step("building programs", cargo().args(["test-programs", "--locked", "--quiet"]))?;
     let bespeak = target().join("debug/bespeak");
     for (file, arguments) in PAGES {
         let output = Command::new(&bespeak).args(arguments).output();

@@ -12,7 +12,8 @@ pub(crate) enum ClientCommand {
     Stock(StockCommand),
     /// Hold units for a limited time
     ///
-    /// Prints the reservation with the token that the other commands need. A hold that is neither committed nor released expires.
+    /// Prints the reservation with the token that the other commands need. A hold that is neither committed nor
+    /// released expires.
     #[command(after_help = "\
 Examples:
   bespeak reserve -r room-101 -q 2 --key order-17
@@ -54,8 +55,8 @@ Example:
     Set(SetArgs),
     /// Create and change many resources from a CSV file
     ///
-    /// Each line is `resource_id,total_stock`. Lines that begin with `#` are comments, and a header line is allowed. Invalid lines
-    /// are refused by number, and the others are imported; the exit code is then 1.
+    /// Each line is `resource_id,total_stock`. Lines that begin with `#` are comments, and a header line is allowed.
+    /// Invalid lines are refused by number, and the others are imported; the exit code is then 1.
     #[command(after_help = "\
 Examples:
   bespeak stock import --file stock.csv --dry-run

@@ -25,19 +25,20 @@ fn version() -> String {
 #[command(
     name = "bespeak",
     version = version(),
-    about,
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  bespeak serve                                     Serve on http://127.0.0.1:8080, with a database in ./bespeak.db
-  bespeak stock set -r room-101 -t 3                Create the resource room-101 with 3 units
-  bespeak reserve -r room-101 -q 2 --key order-17   Hold 2 units; the same key returns the same reservation
+  bespeak serve                                     Serve on 127.0.0.1:8080
+  bespeak stock set -r room-101 -t 3                Define a resource
+  bespeak reserve -r room-101 -q 2 --key order-17   Hold 2 of its units
   bespeak commit TOKEN                              Make the hold final
   bespeak verify                                    Audit the database
 
-Exit codes: 0 success; 1 a refusal, a failure, or a check that found something wrong; 2 the command line or a setting is not
-valid."
+Exit codes:
+  0  success
+  1  a refusal, a failure, or a check that found something wrong
+  2  the command line or a setting is not valid"
 )]
 pub(crate) struct Cli {
     /// Print JSON instead of text
@@ -51,8 +52,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the engine in one process: HTTP API, background tasks and event pipeline
     ///
-    /// The process creates and migrates its database, serves the API, expires holds, delivers events and webhooks, and purges old
-    /// rows. SIGINT and SIGTERM stop it after the requests in flight. Every flag is also an environment variable; a flag wins.
+    /// The process creates and migrates its database, serves the API, expires holds, delivers events and webhooks,
+    /// and purges old rows. SIGINT and SIGTERM stop it after the requests in flight. Every flag is also an
+    /// environment variable; a flag wins.
     #[command(after_help = "\
 Examples:
   bespeak serve
@@ -65,16 +67,16 @@ Examples:
     Config(ConfigArgs),
     /// Bring the schema of the database to this version
     ///
-    /// `serve` does so when it starts. Run this command first if `serve` uses an account that may not change the schema, or before
-    /// an upgrade of several processes.
+    /// `serve` does so when it starts. Run this command first if `serve` uses an account that may not change the
+    /// schema, or before an upgrade of several processes.
     #[command(after_help = "\
 Example:
   bespeak migrate --create-database --database-url mysql://root:PASSWORD@127.0.0.1/bespeak")]
     Migrate(MigrateArgs),
     /// Audit a database: nothing oversold, all or nothing, one winner, an event for every change
     ///
-    /// The audit reads one snapshot of the database, so it is exact even while processes write. The exit code is 1 if it finds something
-    /// wrong.
+    /// The audit reads one snapshot of the database, so it is exact even while processes write. The exit code is 1 if
+    /// it finds something wrong.
     #[command(after_help = "\
 Examples:
   bespeak verify

@@ -1,4 +1,5 @@
-//! The options of the operators' commands, which open the database themselves: `migrate`, `verify`, `outbox` and `dlq`.
+//! The options of the operators' commands, which open the database themselves: `migrate`, `verify`, `outbox` and
+//! `dlq`.
 
 use bespeak::store::DeadLetterId;
 use clap::{Args, Subcommand};

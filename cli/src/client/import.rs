@@ -1,5 +1,5 @@
-//! `bespeak stock import`: sends a CSV file of any size in parts that the server accepts. Line numbers in the report are those
-//! of the file.
+//! `bespeak stock import`: sends a CSV file of any size in parts that the server accepts. Line numbers in the report
+//! are those of the file.
 
 use std::{
     collections::HashMap,
@@ -103,8 +103,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure::caused(format!("{} cannot be read", path.display()), &error))
 }
 
-/// Splits a file between lines. The server refuses an id that it has seen earlier in the same request; an id of an earlier part
-/// is refused here. Its line is sent empty, so that the line numbers in the server's report stay correct.
+/// Splits a file between lines. The server refuses an id that it has seen earlier in the same request; an id of an
+/// earlier part is refused here. Its line is sent empty, so that the line numbers in the server's report stay
+/// correct.
 fn split(csv: &[u8]) -> (Vec<Part>, Vec<Line>) {
     let mut parts: Vec<Part> = Vec::new();
     let mut repeated = Vec::new();

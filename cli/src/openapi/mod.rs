@@ -1,7 +1,7 @@
 //! `bespeak openapi`: prints the OpenAPI document of the HTTP API, or the same as a Markdown page.
 //!
-//! The document has the default limits, because the command opens no configuration. A running server has a document of its own,
-//! with its own limits, at `/openapi.json`.
+//! The document has the default limits, because the command opens no configuration. A running server has a document
+//! of its own, with its own limits, at `/openapi.json`.
 
 mod markdown;
 mod schema;

@@ -13,8 +13,8 @@ pub(crate) struct LabArgs {
     /// Run only this scenario; repeat it for several [default: all]
     #[arg(long = "scenario", value_name = "NAME")]
     pub(super) scenarios: Vec<Name>,
-    /// Run only this strategy; repeat it for several [default: all]. One of lanes, conditional, pessimistic, optimistic,
-    /// shedlock, redlock, and unguarded, which oversells
+    /// Run only this strategy; repeat it for several [default: all]. One of lanes, conditional, pessimistic,
+    /// optimistic, shedlock, redlock, and unguarded, which oversells
     #[arg(long = "strategy", value_name = "NAME", value_parser = compared)]
     pub(super) strategies: Vec<Strategy>,
     /// How long arrivals are measured in each run, such as 10s; the soak takes six times as long
@@ -23,11 +23,12 @@ pub(crate) struct LabArgs {
     /// Start a MySQL server and three Redis nodes (in Docker, or installed on this machine), and stop them at the end
     #[arg(long, conflicts_with_all = ["database_url", "redis_urls"])]
     pub(super) provide: bool,
-    /// A MySQL or MariaDB server with an account that may create databases: mysql://USER:PASSWORD@HOST:PORT. The lab creates
-    /// databases named bespeak_lab_.. and drops them [env: BESPEAK_LAB_DATABASE_URL]
+    /// A MySQL or MariaDB server with an account that may create databases: mysql://USER:PASSWORD@HOST:PORT. The lab
+    /// creates databases named bespeak_lab_.. and drops them [env: BESPEAK_LAB_DATABASE_URL]
     #[arg(long, value_name = "URL")]
     pub(super) database_url: Option<String>,
-    /// Three or more independent Redis nodes for the strategy redlock, separated by commas [env: BESPEAK_LAB_REDIS_URLS]
+    /// Three or more independent Redis nodes for the strategy redlock, separated by commas [env:
+    /// BESPEAK_LAB_REDIS_URLS]
     #[arg(long, value_name = "URLS")]
     pub(super) redis_urls: Option<String>,
     /// The file of the report; repeat it for several. Markdown if the name ends with .md, otherwise an HTML page

@@ -51,7 +51,8 @@ struct Bar {
     color: RGBColor,
 }
 
-/// One scenario at a glance: a row for each strategy with throughput, response times, duplicates and waits side by side.
+/// One scenario at a glance: a row for each strategy with throughput, response times, duplicates and waits side by
+/// side.
 pub(super) fn at_a_glance(rows: &[&Figures]) -> Drawn {
     /// The title of a panel, the value of a bar of full length (the highest value if `None`), and its bars.
     type Panel = (&'static str, Option<f64>, fn(&Figures) -> Bar);

@@ -1,9 +1,9 @@
-//! The frozen holder: a process that holds locks is stopped until their leases have expired and others have acquired them, and
-//! then continues. It is Kleppmann's example
+//! The frozen holder: a process that holds locks is stopped until their leases have expired and others have acquired
+//! them, and then continues. It is Kleppmann's example
 //! (<https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html>), done with SIGSTOP.
 //!
-//! Never: a hook inside the process. It is stopped at a random moment while it sells many vehicles at once, so that some of its
-//! transactions are between their read and their write. If none was, it is stopped again.
+//! Never: a hook inside the process. It is stopped at a random moment while it sells many vehicles at once, so that
+//! some of its transactions are between their read and their write. If none was, it is stopped again.
 
 use std::{
     sync::{
@@ -39,7 +39,8 @@ const ROUNDS_MAX: u32 = 8;
 const ROUNDS_GUARDED: u32 = 4;
 /// How many units of each vehicle the other process sells while the holder is stopped.
 const SOLD_MEANWHILE: u32 = 2;
-/// How long the other process may take. It cannot sell a vehicle whose row the frozen process has locked, and need not.
+/// How long the other process may take. It cannot sell a vehicle whose row the frozen process has locked, and need
+/// not.
 const MEANWHILE_MAX: Duration = Duration::from_secs(7);
 /// How long the holder may take until it sells, and to finish its requests when it continues.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,8 +68,8 @@ pub(super) struct Frozen {
     pub(super) duplicates: u64,
 }
 
-/// Stops a holder, with the store's guard on or off, until a unit was sold twice or the rounds are used up. `None` if the lab
-/// was stopped.
+/// Stops a holder, with the store's guard on or off, until a unit was sold twice or the rounds are used up. `None` if
+/// the lab was stopped.
 pub(super) async fn run(
     servers: &Servers,
     stop: &CancellationToken,

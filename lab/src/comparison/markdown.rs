@@ -21,7 +21,8 @@ pub(super) fn text(lab: &Lab) -> String {
     }
     for scenario in lab.scenarios.iter().filter(|scenario| !lab.of(scenario.name).is_empty()) {
         text += &format!("\n## {} (`{}`)\n\n", scenario.title, scenario.name);
-        text += "| strategy | req/s | mean ms | p50 | p95 | p99 | max | accepted | refused | failed | waited for a lock | sold twice |\n";
+        text += "| strategy | req/s | mean ms | p50 | p95 | p99 | max | accepted | refused | failed | waited for \
+        a lock | sold twice |\n";
         text += &format!("|{}\n", "---|".repeat(12));
         for run in lab.of(scenario.name) {
             let times = [run.mean_ms, run.p50_ms, run.p95_ms, run.p99_ms, run.max_ms].map(ms).join(" | ");
@@ -38,7 +39,8 @@ pub(super) fn text(lab: &Lab) -> String {
         }
     }
     if !lab.frozen_holder.is_empty() {
-        text += "\n## The frozen holder\n\n| lock | store's guard | stopped | longest stop, ms | lease, ms | sold meanwhile | locks lost | sold twice |\n";
+        text += "\n## The frozen holder\n\n| lock | store's guard | stopped | longest stop, ms | lease, ms | \
+        sold meanwhile | locks lost | sold twice |\n";
         text += &format!("|{}\n", "---|".repeat(8));
         for holder in &lab.frozen_holder {
             text += &format!(

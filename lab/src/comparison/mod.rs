@@ -1,8 +1,9 @@
-//! `bespeak lab`: puts the same load on each locking strategy in turn, and shows the effect of a lock holder that is frozen.
+//! `bespeak lab`: puts the same load on each locking strategy in turn, and shows the effect of a lock holder that is
+//! frozen.
 //!
-//! It receives scenarios and strategies, runs each pair against a server process with an empty database, and writes a report.
-//! Never: a database that the lab did not create. Units sold twice are counted in the tables, not reported by the engine.
-//! Next: `trial.rs` for one run, `frozen.rs` for the frozen holder, `report.rs` for the page.
+//! It receives scenarios and strategies, runs each pair against a server process with an empty database, and writes a
+//! report. Never: a database that the lab did not create. Units sold twice are counted in the tables, not reported by
+//! the engine. Next: `trial.rs` for one run, `frozen.rs` for the frozen holder, `report.rs` for the page.
 
 mod args;
 mod charts;
@@ -138,7 +139,8 @@ async fn measure(
     Ok(lab)
 }
 
-/// All strategies of a scenario follow each other, so that the figures that are compared are measured within a few minutes.
+/// All strategies of a scenario follow each other, so that the figures that are compared are measured within a few
+/// minutes.
 fn steps(scenarios: &[Scenario], strategies: &[Strategy]) -> Vec<Step> {
     let trials = scenarios
         .iter()

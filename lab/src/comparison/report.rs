@@ -20,10 +20,13 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .3rem}p{margin
 .tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1.2rem 0}
 .tile{border:1px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;min-width:9rem;flex:1}
 .tile b{display:block;font-size:1.5rem}.tile span{color:var(--soft)}
-table{border-collapse:collapse;width:100%;font-size:13px}td,th{text-align:right;padding:.25rem .4rem;border-bottom:1px solid var(--line)}
-td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}th{color:var(--soft);font-weight:500}tr.first td{border-top:2px solid var(--line)}
+table{border-collapse:collapse;width:100%;font-size:13px}
+td,th{text-align:right;padding:.25rem .4rem;border-bottom:1px solid var(--line)}
+td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}th{color:var(--soft);font-weight:500}
+tr.first td{border-top:2px solid var(--line)}
 svg{max-width:100%;height:auto;display:block}
-.key{color:var(--soft);font-size:13px}.key i{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin:0 .3rem 0 .9rem}
+.key{color:var(--soft);font-size:13px}
+.key i{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin:0 .3rem 0 .9rem}
 ";
 
 /// Sources that say why a lock alone is not enough.
@@ -61,7 +64,8 @@ pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
             body {
                 h1 { "The lock lab " (verdict(lab)) }
                 p.soft { "The same load over HTTP on each strategy in turn, each time with an empty database." }
-                @if lab.interrupted { p.red { "The lab was stopped before the end. This page has the results until then." } }
+                @if lab.interrupted { p.red { "The lab was stopped before the end. This page has the results \
+                until then." } }
                 (tiles(lab))
                 @for sentence in sentences.all() { p { (sentence) } }
                 (key(lab))
@@ -71,12 +75,18 @@ pub(super) fn html(lab: &Lab) -> Result<String, Failure> {
                 (table(lab))
                 h2 { "How to read the figures" }
                 p.soft {
-                    "Arrivals are open-loop: requests are due at set times, whatever the responses, and a response time counts from \
-                     the time when the request was due. Except in the crowd, each vehicle has plenty of units, so that every arrival is \
-                     a write. Requests per second are those with status 200 or 409. All others count as failed, and so do requests that \
-                     were not sent within the length of the run after its end. Units sold twice are counted in the database: the held \
-                     and committed units of a vehicle beyond its total minus its available units. Waited for a lock is the number of \
-                     waits for row locks, as InnoDB counts them, and for distributed locks, per attempt. Waiting in the queue of a lane \
+                    "Arrivals are open-loop: requests are due at set times, whatever the responses, and a \
+                     response time counts from \
+                     the time when the request was due. Except in the crowd, each vehicle has plenty of units, \
+                     so that every arrival is \
+                     a write. Requests per second are those with status 200 or 409. All others count as failed, \
+                     and so do requests that \
+                     were not sent within the length of the run after its end. Units sold twice are counted in \
+                     the database: the held \
+                     and committed units of a vehicle beyond its total minus its available units. Waited for a \
+                     lock is the number of \
+                     waits for row locks, as InnoDB counts them, and for distributed locks, per attempt. Waiting \
+                     in the queue of a lane \
                      does not count."
                 }
                 h2 { "Environment" }
@@ -168,19 +178,26 @@ fn frozen(lab: &Lab) -> Result<Markup, Failure> {
     Ok(html! {
         h2 { "The frozen holder" }
         p.soft {
-            "Two processes sell the same vehicles. One is stopped (SIGSTOP) in mid-sale while it holds locks with a lease of "
-            (lease_ms) " ms. When the leases have expired, the other acquires the locks and sells. Then the first continues where it was \
+            "Two processes sell the same vehicles. One is stopped (SIGSTOP) in mid-sale while it holds locks \
+             with a lease of "
+            (lease_ms) " ms. When the leases have expired, the other acquires the locks and sells. Then the \
+            first continues where it was \
              stopped. It was stopped " (counted(stopped.into(), "time", "times")) ", for up to " (longest) " ms."
         }
         (drawn)
         p {
-            "A process that was stopped while it held a lock does not know, when it continues, that its lease has expired and that \
-             others have sold in the meantime. It writes the result that it computed before, and the storage must refuse that write by \
+            "A process that was stopped while it held a lock does not know, when it continues, that its lease \
+             has expired and that \
+             others have sold in the meantime. It writes the result that it computed before, and the storage \
+             must refuse that write by \
              fencing (" (source(0)) "). "
-            "Neither lock claims otherwise. The documentation of Redlock says “you should implement fencing tokens”, and not to \
-             assume that a lock is kept for as long as its owner is alive (" (source(1)) "). ShedLock warns that if work takes longer than \
+            "Neither lock claims otherwise. The documentation of Redlock says “you should implement fencing \
+             tokens”, and not to \
+             assume that a lock is kept for as long as its owner is alive (" (source(1)) "). ShedLock warns that \
+             if work takes longer than \
              lockAtMostFor, “more than one process will effectively hold the lock” (" (source(2)) "). "
-            "Bespeak's store does the fencing. With its guard on, a write that was decided on outdated state is refused, the same stops \
+            "Bespeak's store does the fencing. With its guard on, a write that was decided on outdated state is \
+             refused, the same stops \
              sell nothing twice, and the lock is only an optimisation."
         }
     })
@@ -191,20 +208,29 @@ fn source(number: usize) -> Markup {
     html! { a href=(url) { (name) } }
 }
 
+/// The columns of the table of all figures.
+const HEADER: [&str; 13] = [
+    "scenario", "strategy", "req/s", "mean ms", "p50", "p95", "p99", "max", "accepted", "refused", "failed",
+    "waited", "twice",
+];
+
 fn table(lab: &Lab) -> Markup {
     html! {
         table {
             tr {
-                @for head in ["scenario", "strategy", "req/s", "mean ms", "p50", "p95", "p99", "max", "accepted", "refused", "failed", "waited", "twice"] {
+                @for head in HEADER {
                     th { (head) }
                 }
             }
             @for scenario in &lab.scenarios {
                 @for (n, run) in lab.of(scenario.name).into_iter().enumerate() {
                     tr.first[n == 0] {
-                        td { @if n == 0 { (scenario.name) } } td { (run.strategy) } td { (thousands(run.requests_per_second)) }
+                        td { @if n == 0 { (scenario.name) } }
+                        td { (run.strategy) }
+                        td { (thousands(run.requests_per_second)) }
                         @for time in [run.mean_ms, run.p50_ms, run.p95_ms, run.p99_ms, run.max_ms] { td { (ms(time)) } }
-                        td { (run.accepted) } td { (run.refused) } td { (format!("{:.1} %", run.failure_rate * 100.0)) }
+                        td { (run.accepted) } td { (run.refused) }
+                        td { (format!("{:.1} %", run.failure_rate * 100.0)) }
                         td { (format!("{:.0} %", run.waited_share * 100.0)) }
                         @if run.duplicates == 0 { td { "0" } } @else { td.red { (run.duplicates) } }
                     }

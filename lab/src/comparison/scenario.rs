@@ -80,8 +80,8 @@ impl Scenario {
                 connections: CONNECTIONS,
                 warm_up: (duration / 4).min(Duration::from_secs(2)),
                 duration,
-                // A server that is still busy after another length of the run has lost: the remaining requests count as failed.
-                // A short run gets more time, because a busy machine alone can delay it by as much.
+                // A server that is still busy after another length of the run has lost: the remaining requests count
+                // as failed. A short run gets more time, because a busy machine alone can delay it by as much.
                 late_max: duration.max(LATE_MIN),
             },
         };

@@ -1,7 +1,7 @@
 //! The lab's databases: the lab creates one for each run, counts what was sold in it, and drops it.
 //!
-//! Never: a database that the lab did not create. Units sold twice are counted in the tables; the engine's own answers do not
-//! count. All SQL of the lab is in this file.
+//! Never: a database that the lab did not create. Units sold twice are counted in the tables; the engine's own
+//! answers do not count. All SQL of the lab is in this file.
 
 use std::{error::Error, str::FromStr};
 
@@ -114,8 +114,8 @@ impl ScratchDatabase {
         &self.server
     }
 
-    /// The number of units that were sold twice: by so much more is held and committed than `total - available`. Each resource
-    /// counts by itself, so that units missing in one do not hide units sold twice in another.
+    /// The number of units that were sold twice: by so much more is held and committed than `total - available`. Each
+    /// resource counts by itself, so that units missing in one do not hide units sold twice in another.
     pub(super) async fn duplicates(&self) -> Result<u64, Failure> {
         let sql = format!(
             "SELECT COALESCE(SUM(GREATEST(taken - gone, 0)), 0)

@@ -25,12 +25,17 @@ impl Sentences {
         sentences.extend(lab.broken.iter().map(|what| format!("The lab could not finish: {what}")));
         let unguarded = || lab.results.iter().filter(|run| run.strategy == "unguarded");
         if unguarded().next().is_some() && unguarded().all(|run| run.duplicates == 0) {
-            sentences.push("The load was too light to make the unguarded strategy oversell, so it proves nothing about the others.".to_owned());
+            sentences.push(
+                "The load was too light to make the unguarded strategy oversell, so it proves nothing \
+            about the others."
+                    .to_owned(),
+            );
         }
         let unseen = lab.frozen_holder.iter().filter(|holder| !holder.guarded && holder.duplicates == 0);
         sentences.extend(unseen.map(|holder| {
             format!(
-                "{} alone sold nothing twice although its holder was stopped {}: no stop fell between the read and the write of a \
+                "{} alone sold nothing twice although its holder was stopped {}: no stop fell between the read \
+                 and the write of a \
                  transaction. Run the lab again.",
                 holder.strategy,
                 counted(holder.rounds.into(), "time", "times")

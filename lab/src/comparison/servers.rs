@@ -1,7 +1,7 @@
 //! The database server and the Redis nodes of a lab: named on the command line, or started for this lab.
 //!
-//! Never: a server that was neither named nor started by the lab. Only builds with the feature `provide` can start servers
-//! (docs/adr/0018-lab-servers.md).
+//! Never: a server that was neither named nor started by the lab. Only builds with the feature `provide` can start
+//! servers (docs/adr/0018-lab-servers.md).
 
 use bespeak::{dispatch::Strategy, lock::LockKind};
 
@@ -45,7 +45,8 @@ impl Servers {
         let nodes = redis_urls.as_deref().map_or(0, |urls| urls.split(',').count());
         if needs_redis && nodes < REDIS_NODES {
             return Err(Failure::usage(format!(
-                "redlock needs {REDIS_NODES} independent Redis nodes, but {}: --redis-urls names nodes, --provide starts \
+                "redlock needs {REDIS_NODES} independent Redis nodes, but {}: --redis-urls names nodes, \
+                 --provide starts \
                  all servers, --strategy chooses other strategies",
                 counted(nodes as u64, "is named", "are named")
             )));
@@ -82,7 +83,8 @@ impl Servers {
     #[cfg(not(feature = "provide"))]
     async fn start(_with_redis: bool) -> Result<Self, Failure> {
         Err(Failure::usage(
-            "this build cannot start servers: name them with --database-url and --redis-urls, or run `cargo bespeak lab --provide` in a checkout",
+            "this build cannot start servers: name them with --database-url and --redis-urls, or run `cargo \
+             bespeak lab --provide` in a checkout",
         ))
     }
 

@@ -1,8 +1,9 @@
-//! A server under test: this program again in its own process, so that the server can be frozen and shares no threads with the
-//! load generator.
+//! A server under test: this program again in its own process, so that the server can be frozen and shares no threads
+//! with the load generator.
 //!
-//! Never: a server that outlives the lab. It ends when its standard input is closed. If it is frozen at that time, the kernel
-//! continues it and hangs it up, because it leads a process group that is orphaned and has a stopped member.
+//! Never: a server that outlives the lab. It ends when its standard input is closed. If it is frozen at that time,
+//! the kernel continues it and hangs it up, because it leads a process group that is orphaned and has a stopped
+//! member.
 
 use std::{
     io::{BufRead, BufReader},
@@ -55,7 +56,8 @@ impl Subject {
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // In its own process group, it does not receive the terminal's Ctrl-C. The lab receives it and stops the server.
+            // In its own process group, it does not receive the terminal's Ctrl-C. The lab receives it and stops the
+            // server.
             .process_group(0);
         let mut process = Killed(command.spawn().map_err(failed)?);
         let stdout = process.0.stdout.take();

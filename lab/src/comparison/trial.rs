@@ -1,4 +1,5 @@
-//! One run: a strategy under a scenario, on a new server process and a new database, with an audit of the books afterwards.
+//! One run: a strategy under a scenario, on a new server process and a new database, with an audit of the books
+//! afterwards.
 
 use std::{
     collections::BTreeMap,
@@ -71,7 +72,8 @@ pub(super) struct Figures {
     pub(super) distribution: Vec<(f64, f64)>,
 }
 
-/// Creates a database, does some work on it, and drops it whatever becomes of the work. `None` if the lab was stopped.
+/// Creates a database, does some work on it, and drops it whatever becomes of the work. `None` if the lab was
+/// stopped.
 pub(super) async fn on_a_database<T>(
     servers: &Servers,
     stop: &CancellationToken,
@@ -250,7 +252,8 @@ fn whole(count: u64) -> f64 {
     count as f64
 }
 
-/// How long a run may take before it counts as stuck. Late requests and missing responses have shorter limits within it.
+/// How long a run may take before it counts as stuck. Late requests and missing responses have shorter limits within
+/// it.
 fn patience(scenario: &Scenario) -> Duration {
     scenario.takes() + scenario.load.late_max + Duration::from_secs(120)
 }

@@ -1,4 +1,5 @@
-//! Closed loop: a fixed number of connections, each sending its next request after the last response. Measures throughput.
+//! Closed loop: a fixed number of connections, each sending its next request after the last response. Measures
+//! throughput.
 
 use std::{
     sync::Arc,
@@ -22,11 +23,12 @@ pub struct ClosedLoop {
     pub duration: Duration,
 }
 
-/// Puts load on `target`. `step` is called for each request with a connection, the connection's number, and the number of the
-/// request on that connection. It sends a request and returns the connection with the response to count.
+/// Puts load on `target`. `step` is called for each request with a connection, the connection's number, and the
+/// number of the request on that connection. It sends a request and returns the connection with the response to
+/// count.
 ///
-/// # Errors
-/// A connection cannot be opened at the start. A request that fails later is counted, and its connection is opened again.
+/// # Errors A connection cannot be opened at the start. A request that fails later is counted, and its connection is
+/// opened again.
 pub async fn closed_loop<F, Fut>(target: &Target, load: &ClosedLoop, step: F) -> Result<Summary, TargetError>
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,

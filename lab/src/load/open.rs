@@ -1,5 +1,5 @@
-//! Open loop: requests are due at set times, whatever the responses. Measures response times at a rate, and whether the server
-//! keeps the rate.
+//! Open loop: requests are due at set times, whatever the responses. Measures response times at a rate, and whether
+//! the server keeps the rate.
 
 use std::{
     sync::{
@@ -19,8 +19,8 @@ use crate::load::{Answer, Connection, Recorder, Summary, Target, TargetError};
 pub struct OpenLoop {
     /// Requests per second, evenly spaced; at least 1.
     pub per_second: u32,
-    /// The number of connections, each with at most one request in flight. A request that is due while all are busy waits for
-    /// one, and its response time includes the wait.
+    /// The number of connections, each with at most one request in flight. A request that is due while all are busy
+    /// waits for one, and its response time includes the wait.
     pub connections: usize,
     /// The time before requests are counted.
     pub warm_up: Duration,
@@ -35,8 +35,8 @@ pub struct OpenLoop {
 pub struct OpenRun {
     /// The responses, with times counted from when their requests were due.
     pub answers: Recorder,
-    /// How late each request was handed to a connection. The cause is the generator itself, or a server whose responses kept
-    /// all connections busy.
+    /// How late each request was handed to a connection. The cause is the generator itself, or a server whose
+    /// responses kept all connections busy.
     pub lateness: Recorder,
     /// The time from the first counted request to the last response to a counted request.
     pub elapsed: Duration,
@@ -56,12 +56,12 @@ impl OpenLoop {
     }
 }
 
-/// Puts load on `target`. `step` is called for each request with a connection, the connection's number, and the number of the
-/// request. It sends a request and returns the connection with the response to count. The rate is that of the responses, until
-/// the last of them.
+/// Puts load on `target`. `step` is called for each request with a connection, the connection's number, and the
+/// number of the request. It sends a request and returns the connection with the response to count. The rate is that
+/// of the responses, until the last of them.
 ///
-/// # Errors
-/// A connection cannot be opened at the start. A request that fails later is counted, and its connection is opened again.
+/// # Errors A connection cannot be opened at the start. A request that fails later is counted, and its connection is
+/// opened again.
 pub async fn open_loop<F, Fut>(target: &Target, load: &OpenLoop, step: F) -> Result<OpenRun, TargetError>
 where
     F: Fn(Connection, usize, u64) -> Fut + Send + Sync + 'static,
@@ -114,7 +114,8 @@ struct Arrivals {
     load: OpenLoop,
     started: Instant,
     next: AtomicU64,
-    /// A permit for each request that is due and not yet taken. At the end, each connection gets one more and finds no request.
+    /// A permit for each request that is due and not yet taken. At the end, each connection gets one more and finds
+    /// no request.
     due: Semaphore,
 }
 
@@ -248,7 +249,8 @@ mod tests {
         .await
         .unwrap()
         .summary();
-        // One connection gets 20 responses a second: the request that is due at the end of half a second waits for two.
+        // One connection gets 20 responses a second: the request that is due at the end of half a second waits for
+        // two.
         assert_eq!(sent.load(Ordering::Relaxed), 50);
         assert_eq!((summary.answers, summary.counts["200"]), (40, 40));
         assert!(summary.max_ms > 1_900.0, "{summary:?}");

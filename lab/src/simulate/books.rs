@@ -65,8 +65,8 @@ pub(crate) async fn open(target: &Target, resource: &str, stock: u64) -> Result<
     Ok(())
 }
 
-/// Reads the resource and every winner's reservation. Starts again if the resource changed meanwhile, such as by a hold that
-/// expired.
+/// Reads the resource and every winner's reservation. Starts again if the resource changed meanwhile, such as by a
+/// hold that expired.
 pub(crate) async fn read(target: &Target, resource: &str, winners: &[Winner]) -> Result<Books, Failure> {
     let mut connection = connect(target).await?;
     let path = format!("/api/v1/resources/{}", segment(resource));

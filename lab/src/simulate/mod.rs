@@ -27,7 +27,8 @@ pub(crate) async fn run(output: Output, args: SimulateArgs) -> Result<ExitCode, 
     let needed = u64::from(args.users) * if args.server.is_some() { 1 } else { 2 } + 100;
     if descriptors < needed {
         return Err(Failure::usage(format!(
-            "{} users need {needed} open files, but the limit is {descriptors}: raise it (ulimit -n {needed}) or lower --users",
+            "{} users need {needed} open files, but the limit is {descriptors}: raise it (ulimit -n {needed}) or \
+             lower --users",
             args.users
         )));
     }

@@ -18,9 +18,11 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .3rem}p{margin:.
 .tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1.2rem 0}
 .tile{border:1px solid var(--line);border-radius:.5rem;padding:.6rem 1rem;min-width:7rem}
 .tile b{display:block;font-size:1.5rem}.tile span{color:var(--soft)}
-table{border-collapse:collapse;width:100%}td,th{text-align:right;padding:.3rem .6rem;border-bottom:1px solid var(--line)}
+table{border-collapse:collapse;width:100%}
+td,th{text-align:right;padding:.3rem .6rem;border-bottom:1px solid var(--line)}
 td:first-child,th:first-child{text-align:left}th{color:var(--soft);font-weight:500}
-svg{max-width:100%;height:auto}.key i{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin:0 .3rem 0 1rem}
+svg{max-width:100%;height:auto}
+.key i{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin:0 .3rem 0 1rem}
 ";
 
 /// The whole page.
@@ -55,7 +57,10 @@ pub(super) fn html(sale: &Sale) -> Result<String, Failure> {
                     (tile(&format!("{:.1} ms", sale.reserve.p99_ms), "p99 response time"))
                 }
                 h2 { "Books" }
-                p { (sale.books.text()) ": " @if sale.books.balance { "they balance." } @else { b { "they do not balance." } } }
+                p {
+                    (sale.books.text()) ": "
+                    @if sale.books.balance { "they balance." } @else { b { "they do not balance." } }
+                }
                 (problems(sale))
                 h2 { "Response times" }
                 p { "In milliseconds, from the time when a request was due." }
@@ -69,7 +74,8 @@ pub(super) fn html(sale: &Sale) -> Result<String, Failure> {
                 h2 { "Environment" }
                 p {
                     "Bespeak " (sale.environment.version) ", " (sale.environment.at) ", " (sale.environment.os) ", "
-                    (counted(sale.environment.cores as u64, "core", "cores")) " shared by buyers" @if sale.embedded { " and server" } "."
+                    (counted(sale.environment.cores as u64, "core", "cores")) " shared by buyers"
+                    @if sale.embedded { " and server" } "."
                 }
             }
         }
