@@ -16,8 +16,8 @@ const VARIABLE: &str = "BESPEAK_TEST_PROGRAMS";
 
 /// The path of a program, built from the code under test.
 ///
-/// The folder that the environment names has it. Without one, each process has Cargo build the programs, as `cargo xtask test`
-/// does before it runs the tests.
+/// The folder that the environment names has it. Without one, each process has Cargo build the programs, as `cargo
+/// xtask test` does before it runs the tests.
 pub(crate) fn built(program: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -25,8 +25,8 @@ pub(crate) fn built(program: &str) -> PathBuf {
             return folder.into();
         }
         let mut build = Command::new(env!("CARGO"));
-        // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have their
-        // crates, and all that need these, built again each time.
+        // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have
+        // their crates, and all that need these, built again each time.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
             build.env_remove(name);
         }
@@ -89,7 +89,8 @@ pub fn clean_program(name: &str) -> Command {
     for (name, _) in std::env::vars_os() {
         let of_bespeak =
             name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE");
-        // By Cargo's variables `bespeak` would find itself in a checkout, and build the lab instead of running the one beside it.
+        // By Cargo's variables `bespeak` would find itself in a checkout, and build the lab instead of running the
+        // one beside it.
         if of_bespeak || is_of_this_package(&name) {
             command.env_remove(name);
         }

@@ -1,7 +1,7 @@
 //! A database that belongs to one test, and access to it from outside the product.
 //!
-//! When a test ends well, [`Books`] audits its database before it removes it, so that no story has to remember to. A story
-//! that damages the books says so with [`Books::expect_damage`].
+//! When a test ends well, [`Books`] audits its database before it removes it, so that no story has to remember to. A
+//! story that damages the books says so with [`Books::expect_damage`].
 
 use std::sync::{
     Arc,
@@ -266,8 +266,8 @@ impl Books {
         audit
     }
 
-    /// Asserts that the audit finds no violation. The harness does this at the end of every test; a story calls it where the
-    /// books must be consistent before the end.
+    /// Asserts that the audit finds no violation. The harness does this at the end of every test; a story calls it
+    /// where the books must be consistent before the end.
     pub async fn assert_consistent(&self) {
         let audit = self.audit().await;
         assert!(audit.is_clean(), "{audit:#?}");
@@ -329,8 +329,8 @@ impl Drop for Books {
 }
 
 impl Books {
-    /// The audit at the end of a test; none if there is nothing to audit, because the test has stopped the server or has
-    /// never migrated the database.
+    /// The audit at the end of a test; none if there is nothing to audit, because the test has stopped the server or
+    /// has never migrated the database.
     async fn last_audit(&self) -> Option<Audit> {
         const TABLES: &str = "SELECT CAST(COUNT(*) AS SIGNED) FROM information_schema.tables
             WHERE table_schema = DATABASE() AND table_name = 'retention'";

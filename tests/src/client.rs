@@ -1,8 +1,9 @@
 //! The requests that stories are made of, written once for every way to the API.
 //!
-//! A way implements [`Client::request`]: [`Api`](crate::Api) calls the router in this process, [`Server`](crate::Server)
-//! opens a socket to a process, and [`Lambda`](crate::Lambda) invokes the function `reserve` as a gateway does. A verb
-//! asserts that its request was answered 200; a story that expects a refusal uses `request` itself.
+//! A way implements [`Client::request`]: [`Api`](crate::Api) calls the router in this process,
+//! [`Server`](crate::Server) opens a socket to a process, and [`Lambda`](crate::Lambda) invokes the function
+//! `reserve` as a gateway does. A verb asserts that its request was answered 200; a story that expects a refusal uses
+//! `request` itself.
 
 use async_trait::async_trait;
 use http::Method;
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 /// A client of the API.
 #[async_trait]
 pub trait Client: Sync {
-    /// Sends one request, with an idempotency key unless `key` is empty; returns the status and the body as JSON (null if
-    /// it is not JSON).
+    /// Sends one request, with an idempotency key unless `key` is empty; returns the status and the body as JSON
+    /// (null if it is not JSON).
     async fn request(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, Value);
 
     /// Sends JSON that must be accepted, and returns the answer.

@@ -117,8 +117,9 @@ impl Topic {
     }
 }
 
-/// The setting that a program on this topic needs besides: a consumer group of its own. Members of one group wait for each
-/// other whenever one comes or goes, even if each reads a topic of its own, and so would the tests of a shared broker.
+/// The setting that a program on this topic needs besides: a consumer group of its own. Members of one group wait for
+/// each other whenever one comes or goes, even if each reads a topic of its own, and so would the tests of a shared
+/// broker.
 pub(crate) fn group_of(events_url: &str) -> Option<(&'static str, String)> {
     let (_brokers, topic) = events_url.strip_prefix("kafka://")?.split_once('/')?;
     Some(("BESPEAK_CONSUMER_GROUP", topic.to_owned()))

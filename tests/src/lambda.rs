@@ -52,8 +52,8 @@ impl Gateway {
         })
     }
 
-    /// The event of a request: the sample with another method, path, key and body. The body is base64 if that of the sample
-    /// is.
+    /// The event of a request: the sample with another method, path, key and body. The body is base64 if that of the
+    /// sample is.
     pub fn event(self, method: &str, path: &str, key: &str, body: &str) -> Value {
         let mut event = self.sample();
         if matches!(self, Self::HttpApi | Self::FunctionUrl) {

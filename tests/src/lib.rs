@@ -1,7 +1,7 @@
 //! The harness: an API in this process, servers and functions as processes, and a fresh database for each test.
 //!
-//! Tests do not sleep to synchronise: [`until`] waits for a condition, with a deadline. [`Books`] audits its database at the
-//! end of each test.
+//! Tests do not sleep to synchronise: [`until`] waits for a condition, with a deadline. [`Books`] audits its database
+//! at the end of each test.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -40,7 +40,8 @@ pub use sqs::{Queue, Received, aws_server};
 
 /// Sixteen random hexadecimal digits, for the name of something on a server that the tests of many processes share.
 ///
-/// The id of this process would not do: systems give it to another one later, and a topic outlives the test that made it.
+/// The id of this process would not do: systems give it to another one later, and a topic outlives the test that made
+/// it.
 pub(crate) fn unique() -> String {
     let (digits, _) = Uuid::new_v4().as_u64_pair();
     format!("{digits:016x}")

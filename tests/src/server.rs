@@ -30,8 +30,8 @@ impl Server {
         Self::spawn(command).await
     }
 
-    /// Starts a server with a limit on the size of its files, in KiB, like a disk that is nearly full. The limit can be lifted
-    /// while the server runs.
+    /// Starts a server with a limit on the size of its files, in KiB, like a disk that is nearly full. The limit can
+    /// be lifted while the server runs.
     pub async fn start_with_little_disk(books: &Books, kib: u64) -> Self {
         let mut command = Command::new("sh");
         // The signal that the limit raises is ignored, so that the write fails as on a full disk.

@@ -88,14 +88,15 @@ impl Queue {
         Self { endpoint: self.endpoint.clone(), name: name.to_owned(), url }
     }
 
-    /// Sends a message, with attributes such as `{"ce_id": {"DataType": "String", "StringValue": ".."}}`; returns the id
-    /// of the message.
+    /// Sends a message, with attributes such as `{"ce_id": {"DataType": "String", "StringValue": ".."}}`; returns the
+    /// id of the message.
     pub async fn send(&self, body: &str, attributes: &Value) -> String {
         let message = json!({"QueueUrl": self.url, "MessageBody": body, "MessageAttributes": attributes});
         ask(&self.endpoint, "SendMessage", &message).await["MessageId"].as_str().expect("an id").to_owned()
     }
 
-    /// Receives up to ten messages without waiting. They are hidden from other receivers for the queue's visibility timeout.
+    /// Receives up to ten messages without waiting. They are hidden from other receivers for the queue's visibility
+    /// timeout.
     pub async fn receive(&self) -> Vec<Received> {
         self.receive_for(None).await
     }

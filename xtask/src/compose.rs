@@ -56,7 +56,7 @@ fn require(arguments: &[&str], what: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "`services up --compose` needs {what}. Without Docker, `services up` starts the servers for tests as programs of \
-         this machine"
+        "`services up --compose` needs {what}. Without Docker, `services up` starts the servers for tests as \
+         programs of this machine"
     ))
 }

@@ -1,7 +1,8 @@
 //! What tests and benchmarks need of the machine, and how it is installed where that is ours to do.
 //!
-//! Never: a package of the system without root, or on a system whose packages are not known; what is no package goes into the
-//! folder that Cargo builds into. Next: `services/`, which starts what is found here; the two look in the same places.
+//! Never: a package of the system without root, or on a system whose packages are not known; what is no package goes
+//! into the folder that Cargo builds into. Next: `services/`, which starts what is found here; the two look in the
+//! same places.
 
 mod pypi;
 
@@ -99,7 +100,8 @@ pub(crate) struct Missing {
     of_pypi: Vec<(&'static Service, Package)>,
 }
 
-/// Makes sure that every service and tool can be used. Installs what is missing: Debian's packages as root, PyPI's as any user.
+/// Makes sure that every service and tool can be used. Installs what is missing: Debian's packages as root, PyPI's as
+/// any user.
 ///
 /// # Errors
 /// The message says what to install, start or set.

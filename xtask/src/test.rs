@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change is merged.
 //!
-//! Never: a step that is left out silently. Next: `.config/nextest.toml` for which tests run beside others, `services.rs` for
-//! the servers that the tests share.
+//! Never: a step that is left out silently. Next: `.config/nextest.toml` for which tests run beside others,
+//! `services.rs` for the servers that the tests share.
 
 mod slowest;
 
@@ -62,8 +62,8 @@ fn documentation() -> Result<(), String> {
     )
 }
 
-/// Builds the tests, with what starts the servers among them, the programs that they start, and runs the examples of the
-/// documentation. All with the same features, so that everything is compiled once.
+/// Builds the tests, with what starts the servers among them, the programs that they start, and runs the examples of
+/// the documentation. All with the same features, so that everything is compiled once.
 fn build() -> Result<(), String> {
     step("building tests", cargo().args(["test", "--workspace", "--locked", "--no-run"]))?;
     step("building programs", cargo().args(["test-programs", "--locked"]))?;
@@ -88,7 +88,8 @@ fn tests() -> Result<(), String> {
     done
 }
 
-/// Licences, bans and sources need nothing but the lock file; advisories need a data base that cannot be had everywhere.
+/// Licences, bans and sources need nothing but the lock file; advisories need a data base that cannot be had
+/// everywhere.
 fn licences() -> Result<(), String> {
     if Command::new("cargo-deny").arg("--version").output().is_err() {
         eprintln!(

@@ -1,5 +1,5 @@
-//! An event source mapping for Kafka as Lambda documents it: it collects batches within a window, retries a whole batch,
-//! bisects it, accepts partial answers, and sends records that failed too often to a destination.
+//! An event source mapping for Kafka as Lambda documents it: it collects batches within a window, retries a whole
+//! batch, bisects it, accepts partial answers, and sends records that failed too often to a destination.
 //!
 //! Source: <https://docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html>. Never: knowledge of what the
 //! function does; only records, answers and failures. Next: `main.rs`, which runs it against `cargo lambda watch`.
@@ -74,7 +74,8 @@ pub struct Delivered {
     pub on_failure: Vec<Record>,
 }
 
-/// A topic and the position up to which it was read. A record that was not finished when this was dropped is read again.
+/// A topic and the position up to which it was read. A record that was not finished when this was dropped is read
+/// again.
 pub struct EventSource {
     consumer: BaseConsumer,
     topic: String,

@@ -1,8 +1,8 @@
-//! Takes Lambda's place around the functions on one machine: invokes `consumer` with the records of a topic and `relay-cron`
-//! on a schedule, through the address at which `cargo lambda watch` accepts invocations.
+//! Takes Lambda's place around the functions on one machine: invokes `consumer` with the records of a topic and
+//! `relay-cron` on a schedule, through the address at which `cargo lambda watch` accepts invocations.
 //!
-//! `cargo xtask lambda events` runs this program. Usage: `event-source ADDRESS SECONDS`, such as `127.0.0.1:9000 60`; the
-//! topic is the one that `BESPEAK_EVENTS_URL` names.
+//! `cargo xtask lambda events` runs this program. Usage: `event-source ADDRESS SECONDS`, such as `127.0.0.1:9000 60`;
+//! the topic is the one that `BESPEAK_EVENTS_URL` names.
 #![allow(
     clippy::expect_used,
     clippy::panic,

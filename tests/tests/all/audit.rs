@@ -1,4 +1,5 @@
-//! The audit finds each kind of damage to the books by the id of its invariant, and reports nothing about consistent books.
+//! The audit finds each kind of damage to the books by the id of its invariant, and reports nothing about consistent
+//! books.
 
 use bespeak_tests::{Api, Books, Client, bespeak, each_store};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! The conformance suite of the store: the whole of it on every back end, and the part that can differ between guards under
-//! every guard that must keep the books consistent.
+//! The conformance suite of the store: the whole of it on every back end, and the part that can differ between guards
+//! under every guard that must keep the books consistent.
 
 use std::sync::Arc;
 

@@ -25,8 +25,8 @@ fn order(quantity: u64) -> String {
     json!({"resourceId": "seat", "quantity": quantity, "ttlSeconds": 3600}).to_string()
 }
 
-/// I4, I5: a server is killed under load and started again, several times. Every hold that was answered 200 exists, and a
-/// retry under its key returns the same token.
+/// I4, I5: a server is killed under load and started again, several times. Every hold that was answered 200 exists,
+/// and a retry under its key returns the same token.
 async fn a_server_killed_under_load_loses_no_acknowledged_hold(books: Books) {
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let mut unanswered: Vec<String> = Vec::new();
@@ -133,8 +133,8 @@ async fn a_server_stopped_under_load_answers_every_accepted_request(books: Books
     assert_eq!(audit.reservations, held, "each hold was answered, and each answer was a hold");
 }
 
-/// Stock that another transaction keeps locked is answered 503, and is sold again once the lock is free. SQLite locks the
-/// whole file, so the server is not ready meanwhile; MySQL locks only the rows.
+/// Stock that another transaction keeps locked is answered 503, and is sold again once the lock is free. SQLite locks
+/// the whole file, so the server is not ready meanwhile; MySQL locks only the rows.
 async fn locked_stock_is_503_until_it_is_free(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 5).await;
@@ -238,8 +238,8 @@ async fn a_full_queue_is_503_with_retry_after(books: Books) {
     books.assert_consistent().await;
 }
 
-/// A damaged record fails only the requests that need it, and neither those that share their transaction nor later ones on
-/// the same connection.
+/// A damaged record fails only the requests that need it, and neither those that share their transaction nor later
+/// ones on the same connection.
 async fn a_damaged_record_fails_alone(books: Books) {
     let server = Server::start(&books, &[]).await;
     server.stock("seat", 10).await;

@@ -1,4 +1,5 @@
-//! The k6 scripts of `tests/load/`, run for two seconds each: they pass against a correct server and fail against others.
+//! The k6 scripts of `tests/load/`, run for two seconds each: they pass against a correct server and fail against
+//! others.
 
 use std::{
     net::SocketAddr,

@@ -30,8 +30,9 @@ mod wire;
 
 /// Tests that need the machine to themselves: crowds of clients, and what measures a time.
 ///
-/// `cargo xtask test` runs them one after another when all others are done: `.config/nextest.toml` knows a test that belongs
-/// here by this module's name in its path. All other tests run beside each other, and must pass on a busy machine.
+/// `cargo xtask test` runs them one after another when all others are done: `.config/nextest.toml` knows a test that
+/// belongs here by this module's name in its path. All other tests run beside each other, and must pass on a busy
+/// machine.
 mod exclusive {
     mod crowd;
     mod timer;

@@ -49,8 +49,9 @@ async fn race(books: Books, plan: Plan, guard: Guard) {
     let mut ends = [0_usize; 3];
     for round in 0..ROUNDS {
         let token = hold(&dispatch, &id, round).await;
-        // The clock passes the end of the hold during the race. Starts are random, because a release reaches its lane later
-        // than a commit. On a busy machine a release would never win, so now and then the others give it a head start.
+        // The clock passes the end of the hold during the race. Starts are random, because a release reaches its lane
+        // later than a commit. On a busy machine a release would never win, so now and then the others give it a head
+        // start.
         let head_start = if round % 16 == 0 { HEAD_START } else { Duration::ZERO };
         let mut tasks = Vec::new();
         for (racer, command) in

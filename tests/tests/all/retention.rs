@@ -102,8 +102,8 @@ async fn ended_locks_are_purged_and_their_numbers_continue(books: Books) {
     assert!(take("ended-4").await > last);
 }
 
-/// The audit accepts rows whose counterparts were purged: a resource that was sold out long ago and sold again since, and
-/// events that were published late and outlive their reservation.
+/// The audit accepts rows whose counterparts were purged: a resource that was sold out long ago and sold again since,
+/// and events that were published late and outlive their reservation.
 async fn the_audit_accepts_partly_purged_events(books: Books) {
     let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
     let api = Api::at(books, &clock).await;

@@ -145,7 +145,8 @@ async fn traces_by_key(api: &Api) -> std::collections::HashMap<String, Option<Tr
     rows.into_iter().map(|row| (row.event.key, row.event.trace)).collect()
 }
 
-/// Events from before the column existed, events of the timer, and events with an unreadable trace have no trace headers.
+/// Events from before the column existed, events of the timer, and events with an unreadable trace have no trace
+/// headers.
 async fn events_without_a_trace_are_published(books: Books) {
     let topic = Topic::new().await;
     let events = topic.url();
@@ -217,7 +218,8 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
                 topic.read().await.into_iter().find(|record| record.key == token).expect("its event");
             assert_eq!(record.headers["traceparent"], format!("00-{trace}-{}-01", http.id));
         }
-        // A request whose caller does not record is not recorded. A request without a caller is the root of a new trace.
+        // A request whose caller does not record is not recorded. A request without a caller is the root of a new
+        // trace.
         hold(&server, "2", &[("traceparent", &traceparent(6))]).await;
         hold(&server, "3", &[("x-request-id", "order-4713")]).await;
         let root = || {
@@ -245,7 +247,8 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
     }
 }
 
-/// No request waits for a collector that is unreachable, silent or refusing. The outage is logged once, and so is its end.
+/// No request waits for a collector that is unreachable, silent or refusing. The outage is logged once, and so is its
+/// end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_absent_collector_delays_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,4 +1,5 @@
-//! The slowest tests of a run, from the report that nextest writes (JUnit's XML): what to look at when the tests take longer.
+//! The slowest tests of a run, from the report that nextest writes (JUnit's XML): what to look at when the tests take
+//! longer.
 
 use std::fs;
 

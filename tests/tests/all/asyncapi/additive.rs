@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 /// Keywords for readers, which have no effect on validation.
 const ANNOTATIONS: [&str; 4] = ["title", "description", "examples", "$comment"];
 
-/// The differences between `frozen` and `current` other than added optional fields. The schemas must have no references.
+/// The differences between `frozen` and `current` other than added optional fields. The schemas must have no
+/// references.
 pub(super) fn breaks(frozen: &Value, current: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", frozen, current, &mut found);

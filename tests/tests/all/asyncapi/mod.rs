@@ -1,4 +1,5 @@
-//! The description of the events matches the written events and the committed files, and changes only additively within v1.
+//! The description of the events matches the written events and the committed files, and changes only additively
+//! within v1.
 
 mod additive;
 
@@ -295,7 +296,7 @@ async fn committed_schemas_match_the_types() {
     let checked_in = checked_in("docs/events");
     assert!(
         checked_in == schemas(),
-        "the events' schemas have changed: cargo bespeak asyncapi --schemas docs/events (and remove files of types that do not exist any more)"
+        "the schemas of events have changed: run `cargo xtask docs`, and remove the files of types that no longer exist"
     );
     for (name, schema) in schemas() {
         let text =

@@ -1,5 +1,5 @@
-//! Redis is emptied, killed, frozen or unreachable under load: every request is answered, nothing is oversold, and released
-//! units are sold again.
+//! Redis is emptied, killed, frozen or unreachable under load: every request is answered, nothing is oversold, and
+//! released units are sold again.
 
 use std::{
     sync::{
@@ -87,7 +87,8 @@ async fn survives(fault: impl AsyncFn(&mut Redis, &Switch, &Load, &[Server; 2]))
     load.goes_on("it goes on").await;
     load.ended().await;
     books.assert_consistent().await;
-    // After the allowed lag, no available unit is refused. The test waits for the time itself, because that is the promise.
+    // After the allowed lag, no available unit is refused. The test waits for the time itself, because that is the
+    // promise.
     tokio::time::sleep(REFUSAL_LAG_MAX).await;
     for (n, server) in servers.iter().cycle().take(4).enumerate() {
         server.hold(&format!("last-{n}"), "hot").await;

@@ -51,8 +51,8 @@ impl Drop for Crowd {
     }
 }
 
-/// A process refuses a resource that another process found sold out, without a transaction of its own. A retry under the
-/// key of a reservation still gets that reservation, at either process.
+/// A process refuses a resource that another process found sold out, without a transaction of its own. A retry under
+/// the key of a reservation still gets that reservation, at either process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process_refuses_from_another_s_sold_out_hint() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);
@@ -86,8 +86,8 @@ async fn one_process_refuses_from_another_s_sold_out_hint() {
     books.assert_consistent().await;
 }
 
-/// I6: a unit that is released at one process can be sold at the other at most 50 ms later, even while both keep receiving
-/// hints that the resource is sold out.
+/// I6: a unit that is released at one process can be sold at the other at most 50 ms later, even while both keep
+/// receiving hints that the resource is sold out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn released_stock_is_sold_by_the_other_process_within_the_bound() {
     let (books, (redis, _gate)) = (Books::mysql().await, redis().await);

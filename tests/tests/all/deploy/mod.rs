@@ -1,7 +1,8 @@
 //! The deployment files (the template for AWS, the image, the manifests for Kubernetes) agree with the code, and their
 //! linters report nothing.
 //!
-//! Never: AWS, a cluster or a registry of images. Next: `stack.rs`, which evaluates the template as CloudFormation does.
+//! Never: AWS, a cluster or a registry of images. Next: `stack.rs`, which evaluates the template as CloudFormation
+//! does.
 
 mod connections;
 mod image;

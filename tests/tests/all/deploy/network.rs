@@ -1,7 +1,7 @@
 //! Checks the NetworkPolicies for Kubernetes, and the CronJob that audits.
 //!
-//! The policies are additive: one forbids every connection, and each of the others allows some. These tests read the manifests;
-//! no cluster enforces them here.
+//! The policies are additive: one forbids every connection, and each of the others allows some. These tests read the
+//! manifests; no cluster enforces them here.
 
 use serde_json::Value;
 

@@ -76,8 +76,8 @@ async fn a_server_starts_without_a_broker_and_publishes_later() {
     assert_eq!(keys(&books).await, i64::try_from(committed).expect("few"));
 }
 
-/// A topic with another number of partitions would map keys to other partitions, so `serve` refuses to start and explains
-/// the remedy.
+/// A topic with another number of partitions would map keys to other partitions, so `serve` refuses to start and
+/// explains the remedy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_with_other_partitions_is_refused() {
     let topic = Topic::new().await;
@@ -134,7 +134,8 @@ async fn one_oversized_event_is_refused_alone() {
     assert_eq!(topic.read().await.len(), 98);
 }
 
-/// A broker refuses a whole batch because of one record: the publisher sends each of its events again in a batch of its own.
+/// A broker refuses a whole batch because of one record: the publisher sends each of its events again in a batch of
+/// its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_batch_is_retried_event_by_event() {
     let mock = MockCluster::new(1).expect("a mock cluster");
@@ -168,7 +169,8 @@ async fn an_unreachable_broker_is_an_outage() {
     assert!(matches!(ensure_topics(&config).await, Err(TopicError::Unavailable { .. })));
 }
 
-/// Servers of one consumer group share the partitions. When one leaves, the other takes over, and no event is applied twice.
+/// Servers of one consumer group share the partitions. When one leaves, the other takes over, and no event is applied
+/// twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumers_share_and_take_over_partitions() {
     let books = Books::mysql().await;

@@ -16,8 +16,8 @@ async fn a_crash_at_any_boundary_loses_nothing(books: Books) {
     crash_at_each(books, true, &["relay.claimed", "relay.published", "consumer.applied"]).await;
 }
 
-/// Kills a server after the commit of the state, between publishing and marking, or between the commits of the inbox and of
-/// the offset; then starts another server and audits.
+/// Kills a server after the commit of the state, between publishing and marking, or between the commits of the inbox
+/// and of the offset; then starts another server and audits.
 async fn crash_at_each(books: Books, kafka: bool, points: &[&str]) {
     let (_topic, events) = way(kafka).await;
     let mut committed = Vec::new();

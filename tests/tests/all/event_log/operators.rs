@@ -104,8 +104,8 @@ async fn settled_but(books: &Books, skipped: i64) {
     assert_eq!(applied, books.count("SELECT COUNT(*) FROM outbox").await - skipped);
 }
 
-/// I9, I10: dead letters are listed, shown, replayed and dropped. A `committed` event that is replayed after its `cancelled`
-/// event was applied issues no key.
+/// I9, I10: dead letters are listed, shown, replayed and dropped. A `committed` event that is replayed after its
+/// `cancelled` event was applied issues no key.
 async fn dlq_commands_list_show_replay_and_drop(books: Books) {
     for kafka in [false, true] {
         let books = books.another().await;

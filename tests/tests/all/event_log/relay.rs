@@ -311,7 +311,8 @@ impl Publisher for Asleep {
     }
 }
 
-/// The outbox assigns ids before the commit, so a row with a lower id may become visible later; the relay still finds it.
+/// The outbox assigns ids before the commit, so a row with a lower id may become visible later; the relay still finds
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lower_id_that_commits_later_is_published() {
     let scene = Scene::on(Books::mysql().await).await;

@@ -1,4 +1,5 @@
-//! `cargo lambda`: its emulator of the Runtime API and `invoke` with the samples, as on a machine without an AWS account.
+//! `cargo lambda`: its emulator of the Runtime API and `invoke` with the samples, as on a machine without an AWS
+//! account.
 
 use std::{
     net::TcpListener,

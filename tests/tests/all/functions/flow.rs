@@ -83,8 +83,8 @@ impl Invoke for Away {
     }
 }
 
-/// The event source itself: bisection isolates the failing record, a record that failed too often goes to the destination,
-/// and a partial answer retries the named record and all after it.
+/// The event source itself: bisection isolates the failing record, a record that failed too often goes to the
+/// destination, and a partial answer retries the named record and all after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_event_source_bisects_retries_and_sets_aside() {
     struct Refuses(&'static str);

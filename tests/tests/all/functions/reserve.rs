@@ -83,8 +83,8 @@ async fn stages_queries_and_headers_arrive_unchanged() {
     assert_eq!(answered(&reserve.call(&event).await.expect("answered")).0, 200);
 }
 
-/// A request belongs to the trace of its client, or else to that of the invocation. A gateway's own header names the same
-/// trace as the invocation, with a parent further up.
+/// A request belongs to the trace of its client, or else to that of the invocation. A gateway's own header names the
+/// same trace as the invocation, with a parent further up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_carry_the_trace_of_the_client_or_the_invocation() {
     const OF_INVOCATION: &str = "SELECT COUNT(*) FROM outbox

@@ -7,8 +7,8 @@ use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, Topic};
 use http::Method;
 use serde_json::json;
 
-/// `bespeak serve` on MySQL, Kafka and Redis, a second process with a locking strategy, and two receivers of webhooks, one
-/// of which always fails.
+/// `bespeak serve` on MySQL, Kafka and Redis, a second process with a locking strategy, and two receivers of
+/// webhooks, one of which always fails.
 pub(super) struct Load {
     server: Server,
     locking: Server,
@@ -63,8 +63,8 @@ impl Load {
         self.server.text("/metrics").await
     }
 
-    /// Causes everything once: holds that are committed, cancelled, extended, replayed, refused and left to expire, invalid
-    /// requests, and an invalid record.
+    /// Causes everything once: holds that are committed, cancelled, extended, replayed, refused and left to expire,
+    /// invalid requests, and an invalid record.
     pub(super) async fn once(&self) {
         let round = self.rounds.fetch_add(1, Ordering::Relaxed);
         let server = &self.server;

@@ -1,5 +1,5 @@
-//! Every query of every panel runs on a real Prometheus that scrapes a real server, because a valid query without a result
-//! would be an empty panel.
+//! Every query of every panel runs on a real Prometheus that scrapes a real server, because a valid query without a
+//! result would be an empty panel.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,8 @@ use super::{
     path,
 };
 
-/// The legends of series that stay at zero while all is well: errors, and effects of a crash, an outage or several days.
+/// The legends of series that stay at zero while all is well: errors, and effects of a crash, an outage or several
+/// days.
 const ZERO: [&str; 17] = [
     "5xx",
     "refused from memory, a second",

@@ -1,5 +1,5 @@
-//! A lock holder that stops between reading and writing until its lease has expired, and continues after another process
-//! has written: the fault that no expiring lock can prevent. The holder is a process, stopped by SIGSTOP.
+//! A lock holder that stops between reading and writing until its lease has expired, and continues after another
+//! process has written: the fault that no expiring lock can prevent. The holder is a process, stopped by SIGSTOP.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -12,12 +12,12 @@ use tokio::{
 
 use super::{app, hold, stock};
 
-/// The lease of the holder's lock. It is shorter than the time after which the database closes an idle connection, so that
-/// the late write arrives.
+/// The lease of the holder's lock. It is shorter than the time after which the database closes an idle connection, so
+/// that the late write arrives.
 const LEASE_MS: &str = "1000";
 
-/// The body of the holder's process, which runs only if `BESPEAK_TEST_HOLDER` names a strategy: it holds a unit and prints
-/// the result.
+/// The body of the holder's process, which runs only if `BESPEAK_TEST_HOLDER` names a strategy: it holds a unit and
+/// prints the result.
 #[tokio::test]
 async fn holder() {
     let Ok(strategy) = std::env::var("BESPEAK_TEST_HOLDER") else { return };
@@ -111,7 +111,8 @@ async fn granted(strategy: Strategy) -> (bool, bool, Books) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_without_the_store_guard_oversells_when_its_holder_freezes() {
     for strategy in [Strategy::ShedlockAlone, Strategy::RedlockAlone] {
-        // On a very slow machine the database may close the frozen holder's connection first, so there are several tries.
+        // On a very slow machine the database may close the frozen holder's connection first, so there are several
+        // tries.
         let mut oversold = false;
         for _ in 0..5 {
             let (late, next, books) = granted(strategy).await;

@@ -151,8 +151,8 @@ async fn a_node_losing_a_grant_of_two_makes_a_second_holder_with_a_higher_number
     assert!(second.fencing() > first.fencing());
 }
 
-/// A majority decides without waiting for the third node. Its late messages must still arrive in order: otherwise a released
-/// lock stays taken there until its lease expires, and leftovers on two nodes would block every client.
+/// A majority decides without waiting for the third node. Its late messages must still arrive in order: otherwise a
+/// released lock stays taken there until its lease expires, and leftovers on two nodes would block every client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_released_lock_is_gone_from_every_node() {
     const CONTENDERS: usize = 12;
@@ -177,8 +177,8 @@ async fn a_released_lock_is_gone_from_every_node() {
     }
 }
 
-/// Each node counts by itself, and one may be far ahead. Its number is granted only once a majority has stored it, so that it
-/// is not granted again while that node is down.
+/// Each node counts by itself, and one may be far ahead. Its number is granted only once a majority has stored it, so
+/// that it is not granted again while that node is down.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_from_a_node_that_was_ahead_is_not_granted_twice() {
     let ([one, other], mut nodes) = open().await;

@@ -135,7 +135,8 @@ async fn waiting_for_a_lock_times_out() {
     assert!(super::hold(&app, "late", "seat").await.expect("answered"));
 }
 
-/// Locks vanish again and again while 80 clients of two processes compete for 20 units. Under the guard this has no effect.
+/// Locks vanish again and again while 80 clients of two processes compete for 20 units. Under the guard this has no
+/// effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn emptying_nodes_under_load_oversells_nothing() {
     let (nodes, books) = (Arc::new(Nodes::start().await), Books::mysql().await);

@@ -59,7 +59,8 @@ async fn a_client_that_disconnects_leaves_no_transaction_open() {
     }
 }
 
-/// A transaction that is dropped halfway, which the product never does, is rolled back, and its connection is not reused.
+/// A transaction that is dropped halfway, which the product never does, is rolled back, and its connection is not
+/// reused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_transaction_is_rolled_back() {
     let books = Books::mysql().await;
@@ -73,8 +74,8 @@ async fn a_dropped_transaction_is_rolled_back() {
         if polled(times, store.execute(&batch, CommitMode::Commit)).await {
             ended += 1;
         }
-        // The check runs before the connection is used again, which would end an open transaction, and long before an idle
-        // connection would be closed.
+        // The check runs before the connection is used again, which would end an open transaction, and long before an
+        // idle connection would be closed.
         let soon = Instant::now() + Duration::from_secs(2);
         while open_transactions(&books).await > 0 {
             assert!(Instant::now() < soon, "the transaction dropped at await {times} is still open");

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::{insist, order, through_proxy};
 
-/// COMMIT arrives and its answer is lost: the retry finds its hold, and stock is taken once. The same holds if COMMIT itself
-/// is lost.
+/// COMMIT arrives and its answer is lost: the retry finds its hold, and stock is taken once. The same holds if COMMIT
+/// itself is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_cut_around_commit_take_stock_once() {
     for strategy in ["lanes", "conditional", "optimistic"] {

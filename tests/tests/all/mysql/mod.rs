@@ -86,7 +86,8 @@ fn transactions(books: &Books) -> String {
     )
 }
 
-/// Retries a reserve under its key, on new connections, until it is answered 200 or 409; returns the status and the token.
+/// Retries a reserve under its key, on new connections, until it is answered 200 or 409; returns the status and the
+/// token.
 async fn insist(url: &str, key: &str, body: &Value) -> (u16, String) {
     let target = bespeak_lab::load::Target::new(url).expect("a base URL");
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));

@@ -22,8 +22,8 @@ async fn own_server(options: &[&str]) -> Mysql {
     Mysql::start_own(options).await.unwrap_or_else(|missing| panic!("{missing}"))
 }
 
-/// A client that holds again and again under new keys until it is stopped; returns the keys and tokens of what was answered
-/// 200, and the keys of what was answered 503.
+/// A client that holds again and again under new keys until it is stopped; returns the keys and tokens of what was
+/// answered 200, and the keys of what was answered 503.
 async fn client(
     mut connection: load::Connection,
     client: usize,
@@ -56,8 +56,8 @@ async fn client(
     (held, open)
 }
 
-/// I4, I5: the database is killed under load and started again. The server answers 503 meanwhile and recovers by itself, and
-/// every hold that was answered 200 exists.
+/// I4, I5: the database is killed under load and started again. The server answers 503 meanwhile and recovers by
+/// itself, and every hold that was answered 200 exists.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_the_database_loses_no_acknowledged_hold() {
     let mut database = own_server(&[]).await;
@@ -183,8 +183,8 @@ async fn a_read_only_database_is_503() {
     books.assert_consistent().await;
 }
 
-/// I6: the clock of the database decides. A server whose own clock is ten minutes ahead ends holds neither early nor late,
-/// alone and together with a server whose clock is right.
+/// I6: the clock of the database decides. A server whose own clock is ten minutes ahead ends holds neither early nor
+/// late, alone and together with a server whose clock is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_a_server_does_not_matter() {
     let books = Books::mysql().await;

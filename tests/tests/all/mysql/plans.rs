@@ -1,5 +1,5 @@
-//! Query plans: the statements of every call, of the timer and of the purge are taken from the general log and explained, on
-//! three rows and on a million. Audits read whole tables and are left out.
+//! Query plans: the statements of every call, of the timer and of the purge are taken from the general log and
+//! explained, on three rows and on a million. Audits read whole tables and are left out.
 
 use std::{
     collections::{BTreeMap, HashMap},

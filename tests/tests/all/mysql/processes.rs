@@ -97,8 +97,8 @@ fn wish_of(key: &str) -> Value {
     order(WISHES[(client + turn) % WISHES.len()])
 }
 
-/// I1, I4, I5: one of two servers is killed under load. The other keeps serving. Each answered hold exists under its token,
-/// and each unanswered request takes stock once when it is retried.
+/// I1, I4, I5: one of two servers is killed under load. The other keeps serving. Each answered hold exists under its
+/// token, and each unanswered request takes stock once when it is retried.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_one_of_two_servers_loses_no_hold() {
     let books = Books::mysql().await;
@@ -135,8 +135,8 @@ async fn killing_one_of_two_servers_loses_no_hold() {
     assert_eq!(audit.reservations, held.len() as u64, "each key made one");
 }
 
-/// Two servers serve the same resource and items that overlap in different orders, while holds are committed and released.
-/// No request gets stuck, nothing is oversold, and deadlocks, if any, are retried and counted.
+/// Two servers serve the same resource and items that overlap in different orders, while holds are committed and
+/// released. No request gets stuck, nothing is oversold, and deadlocks, if any, are retried and counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_under_the_same_load_stay_consistent() {
     for strategy in ["lanes", "conditional"] {
@@ -198,8 +198,8 @@ async fn act(url: &str, verb: &str, token: &str) {
     }
 }
 
-/// A server that is frozen inside a transaction blocks the others for at most twelve seconds. When it resumes, it undoes
-/// nothing and does nothing twice.
+/// A server that is frozen inside a transaction blocks the others for at most twelve seconds. When it resumes, it
+/// undoes nothing and does nothing twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_frozen_in_a_transaction_blocks_others_briefly() {
     let books = Books::mysql().await;

@@ -20,8 +20,8 @@ async fn concurrent_and_interrupted_migrations_complete() {
     books.assert_consistent().await;
 }
 
-/// Literals are escaped for UTF-8 and times are in UTC, whatever the URL's parameters are, and no text of a customer can end
-/// its literal.
+/// Literals are escaped for UTF-8 and times are in UTC, whatever the URL's parameters are, and no text of a customer
+/// can end its literal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn url_parameters_do_not_change_session_settings() {
     for parameters in ["?charset=gbk", "?timezone=%2B05:00", "?charset=latin1&collation=latin1_bin"] {

@@ -1,4 +1,5 @@
-//! A tokenizer for Rust, as far as the rules need one: identifiers, punctuation, strings, documentation, each with its line.
+//! A tokenizer for Rust, as far as the rules need one: identifiers, punctuation, strings, documentation, each with
+//! its line.
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]

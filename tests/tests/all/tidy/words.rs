@@ -1,4 +1,5 @@
-//! Words: the ones that the style guide rules out, documentation that says something, and names of tests that state a fact.
+//! Words: the ones that the style guide rules out, documentation that says something, and names of tests that state a
+//! fact.
 
 use super::{
     Violations, files,

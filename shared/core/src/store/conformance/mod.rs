@@ -233,8 +233,9 @@ macro_rules! conformance_tests {
 
 /// Makes tests of the part of the suite that can differ between guards, under one of them.
 ///
-/// The clock stands still: every guard reads the time by the same statement, so [`conformance_tests!`](crate::conformance_tests)
-/// covers both clocks under the guard of its back end, and the rest of the suite with it.
+/// The clock stands still: every guard reads the time by the same statement, so
+/// [`conformance_tests!`](crate::conformance_tests) covers both clocks under the guard of its back end, and the rest
+/// of the suite with it.
 #[macro_export]
 macro_rules! guard_conformance_tests {
     ($open:path) => {

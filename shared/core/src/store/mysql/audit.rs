@@ -79,7 +79,8 @@ const CHECKS: [(&str, &[&str]); 12] = [
                 COUNT(*) AS events, COUNT(DISTINCT key_version) AS distinct_versions, MIN(key_version) AS lowest,
                 MAX(key_version) AS highest, GROUP_CONCAT(key_version ORDER BY key_version SEPARATOR ', ') AS versions
             FROM outbox WHERE type LIKE 'bespeak.reservation.%' GROUP BY event_key) e ON e.token = i.token
-        WHERE i.item_no = 0 AND (e.events <> e.distinct_versions OR e.events <> i.version - e.lowest + 1 OR e.highest <> i.version
+        WHERE i.item_no = 0 AND (e.events <> e.distinct_versions OR e.events <> i.version - e.lowest + 1
+            OR e.highest <> i.version
             OR (i.created_at >= ",
             " AND COALESCE(e.events, 0) <> i.version)
             OR (i.updated_at >= ",

@@ -62,7 +62,8 @@ const CHECKS: [(&str, &str); 12] = [
     ),
     (
         "I7",
-        // Materialized, so that the join goes by an index that SQLite makes; without it, it scans the outbox for each hold.
+        // Materialized, so that the join goes by an index that SQLite makes; without it, it scans the outbox for each
+        // hold.
         "WITH e AS MATERIALIZED (SELECT unhex(replace(event_key, '-', '')) AS token, key_version FROM outbox
             WHERE type LIKE 'bespeak.reservation.%')
         SELECT lower(hex(i.token)), format('has version %d, and its events are %s', i.version,
