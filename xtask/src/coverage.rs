@@ -1,6 +1,6 @@
 //! `cargo xtask coverage`: measures the lines of `shared/` that the tests run, and writes a page and a figure.
 //!
-//! Never: a figure that includes test code (the conformance suite, `tests.rs`). Next: `test.rs`, which runs
+//! Never: a figure that includes test code (the conformance suite, `tests.rs`). Next: `test/`, which runs
 //! the same tests to check that they pass.
 
 use std::{env, path::PathBuf, process::Command};

