@@ -48,6 +48,7 @@ impl Failure {
     }
 
     /// The same failure, with a note in parentheses about what was done before it.
+    #[must_use]
     pub fn after(mut self, done: &str) -> Self {
         self.message = format!("{} ({done})", self.message);
         self

@@ -319,7 +319,7 @@ impl Drop for Books {
         });
         match ended {
             Ok(Some(audit)) => {
-                assert!(audit.is_clean(), "the test left damaged books: {:#?}", audit.findings)
+                assert!(audit.is_clean(), "the test left damaged books: {:#?}", audit.findings);
             }
             Ok(None) => {}
             Err(_) if !audited => {}

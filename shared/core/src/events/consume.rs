@@ -88,7 +88,7 @@ impl Consumer {
             match record.incoming() {
                 Ok(event) => events.push((at, event)),
                 Err(reason) => {
-                    poison.push(PoisonRecord { at, class: reason.class(), reason: reason.to_string() })
+                    poison.push(PoisonRecord { at, class: reason.class(), reason: reason.to_string() });
                 }
             }
         }
