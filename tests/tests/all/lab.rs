@@ -256,8 +256,8 @@ fn the_lab_is_found_beside_the_program_or_on_the_path() {
 
 fn executable(path: &Path, script: &str) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, script).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(path, script).expect("the script is written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("the script can be run");
 }
 
 /// The features of the core crate in a build of one package, as Cargo resolves them.

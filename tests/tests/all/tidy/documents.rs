@@ -137,7 +137,8 @@ fn missing(tree: &Tree, from: &str, target: &str) -> Option<String> {
     if !tree.files.contains(&file) && !tree.folders.contains(&file) {
         return Some(format!("there is no {file}; link to a file that exists"));
     }
-    if anchor.is_empty() || !file.ends_with(".md") {
+    if anchor.is_empty() || std::path::Path::new(&file).extension().is_none_or(|extension| extension != "md")
+    {
         return None;
     }
     let anchors = anchors(&text(&file));

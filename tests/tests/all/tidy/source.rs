@@ -47,7 +47,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     reader.tokens
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn read(&mut self, first: char) {
         if let Some(comment) = self.rest.strip_prefix("//") {
             let line = comment.lines().next().unwrap_or_default();

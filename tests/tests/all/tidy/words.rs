@@ -57,7 +57,7 @@ fn check_words(violations: &mut Violations, file: &str, line: usize, text: &str)
     for (word, instead) in WORDS {
         let allowed =
             |(place, of, _): &(&str, &str, &str)| file.starts_with(place) && (of.is_empty() || *of == word);
-        if contains_word(text, word) && !ALLOWED.iter().any(|entry| allowed(entry)) {
+        if contains_word(text, word) && !ALLOWED.iter().any(allowed) {
             violations.add(file, line, format!("\"{word}\"; {instead}"));
         }
     }
