@@ -1,7 +1,7 @@
 //! The servers and tools that tests and benchmarks need: finds them, and installs those that are missing.
 //!
-//! Debian's packages are installed as root on Debian or Ubuntu; PyPI's packages are installed by any user into the folder
-//! that Cargo builds into. Never: a package of the system without root, or on an unknown system. Next:
+//! Debian's packages are installed as root on Debian or Ubuntu; PyPI's packages are installed by any user into the
+//! folder that Cargo builds into. Never: a package of the system without root, or on an unknown system. Next:
 //! `testing/services/`, which starts what is found here and searches the same folders.
 
 mod pypi;

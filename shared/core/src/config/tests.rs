@@ -32,7 +32,7 @@ fn an_invalid_value_is_reported_in_one_line_with_variable_value_and_expectation(
         )
     );
     assert!(refusal("BESPEAK_LISTEN", "8080").contains("such as 127.0.0.1:8080"));
-    assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("must survive"));
+    assert!(refusal("BESPEAK_DATABASE_URL", "sqlite::memory:").contains("loses acknowledged holds"));
     assert!(refusal("BESPEAK_DATABASE_URL", "mysql://db").contains("names a database"));
     assert!(refusal("BESPEAK_LANES", "2").contains("auto or a whole number from 1 to 1 with this database"));
     assert!(refusal("BESPEAK_STRATEGY", "conditional").contains("lanes or pessimistic with SQLite"));

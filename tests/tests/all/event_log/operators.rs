@@ -73,7 +73,7 @@ async fn outbox_commands_list_retry_skip_and_replay(books: Books) {
     let skipped = shell.run(&["outbox", "skip", id]).await;
     assert!(skipped.code == 0 && skipped.out.contains("is skipped"), "{skipped:?}");
     let again = shell.run(&["outbox", "skip", id]).await;
-    assert!(again.code == 1 && again.err.contains("is published already"), "{again:?}");
+    assert!(again.code == 1 && again.err.contains("is already published"), "{again:?}");
     let unknown = shell.run(&["outbox", "show", "01890a5d-ac96-774b-bcce-b302099a8057"]).await;
     assert!(unknown.code == 1 && unknown.err.contains("is not in the outbox"), "{unknown:?}");
     assert_eq!(shell.run(&["outbox", "show", "7"]).await.code, 2);

@@ -43,7 +43,10 @@ fn batch(records: &[Value]) -> Value {
 
 /// A batch of a queue.
 fn queue(bodies: &[(&str, String)]) -> Value {
-    let message = |(id, body): &(&str, String)| json!({"messageId": id, "receiptHandle": "r", "body": body, "eventSource": "aws:sqs"});
+    let message = |(id, body): &(&str, String)| {
+        let (receipt, source) = ("r", "aws:sqs");
+        json!({"messageId": id, "receiptHandle": receipt, "body": body, "eventSource": source})
+    };
     json!({"Records": bodies.iter().map(message).collect::<Vec<_>>()})
 }
 

@@ -76,7 +76,9 @@ async fn one_invocation_expires_publishes_delivers_and_purges() {
     let summary = cron.call(&sample("relay-cron-webhooks")).await.expect("done");
     assert_eq!(summary["webhooks"]["delivered"], 15, "{summary}");
     assert_eq!(receiver.messages().len(), 15);
-    // When the task purge is requested, old events are deleted
+    // When the task purge is requested, old events are deleted. The books are damaged on purpose: events that are older
+    // than their reservations.
+    books.expect_damage();
     books
         .tamper(
             "UPDATE outbox SET published_at = published_at - 2592000000000, created_at = created_at - 2592000000000",
