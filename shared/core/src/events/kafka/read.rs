@@ -44,7 +44,7 @@ impl Progress {
 ///
 /// The end of a partition is its high watermark when the read began, so that a topic that keeps growing does not keep
 /// the reader for ever. Some brokers report a watermark that lies before the end of the last batch. So when every
-/// partition is at its watermark, the reader waits [`AT_END`] for further records, and takes them unless they were
+/// partition is at its watermark, the reader waits `AT_END` for further records, and takes them unless they were
 /// written after the read began. `PartitionEOF` ends a partition only at its watermark; records that are missing
 /// before it are an error.
 ///
