@@ -43,6 +43,7 @@ impl Tool {
         let mut command = Command::new(program);
         // Tools that are written in Python import their dependencies from there.
         command.env("PYTHONPATH", &folder);
+        without_colours(&mut command);
         Ok(command)
     }
 
@@ -54,6 +55,7 @@ impl Tool {
         let (_, folder) = self.find()?;
         let mut command = Command::new("python3");
         command.env("PYTHONPATH", &folder);
+        without_colours(&mut command);
         Ok(command)
     }
 
@@ -74,4 +76,12 @@ impl Tool {
             .find(|(program, _)| program.is_file())
             .ok_or(ServiceError::ToolMissing { package: self.package })
     }
+}
+
+/// Makes a tool write the same text everywhere. CI services ask for colours although no terminal is there.
+fn without_colours(command: &mut Command) {
+    for name in ["CLICOLOR_FORCE", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"] {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1");
 }
