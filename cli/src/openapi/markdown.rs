@@ -18,8 +18,13 @@ The limits on this page are the defaults ([configuration](configuration.md)). A 
 its own limits, at `/openapi.json` and at `/docs`; `bespeak openapi` prints the document without a server.
 ";
 
-/// Statuses that every operation has, or every operation with a body. The page lists them once.
-const COMMON: [&str; 5] = ["408", "413", "415", "500", "503"];
+/// Problem types of every operation. The page lists them once.
+const OF_ALL: [&str; 5] =
+    ["malformed-request", "method-not-allowed", "request-timeout", "internal-error", "unavailable"];
+/// Problem types of every operation with a parameter in its path.
+const OF_PATHS: [&str; 1] = ["not-found"];
+/// Problem types of every operation with a body.
+const OF_BODIES: [&str; 2] = ["body-too-large", "unsupported-media-type"];
 
 /// An operation of the document.
 struct Operation<'a> {
@@ -44,7 +49,7 @@ pub(super) fn page(document: &Value) -> String {
             page += &section(document, operation, &types);
         }
     }
-    page += &common(&types);
+    page += &common();
     page + &problems(&types) + &objects(document, &operations)
 }
 
@@ -69,29 +74,29 @@ fn section(document: &Value, operation: &Operation<'_>, types: &[ProblemType]) -
     section += &body(document, &description["requestBody"]);
     section += "\n| status | body | meaning |\n|---|---|---|\n";
     for (status, response) in responses(operation) {
-        if !COMMON.contains(&status) {
-            let body = content(response).map(|(_, schema)| kind(schema)).unwrap_or_default();
-            section +=
-                &format!("| {status} | {body} | {} |\n", described(text(&response["description"]), types));
+        let body = match content(response) {
+            Some(("application/problem+json", _)) => "[problem](#problem-types)".to_owned(),
+            Some((_, schema)) => kind(schema),
+            None => String::new(),
+        };
+        let description = text(&response["description"]);
+        if let Some(meaning) = described(description, types) {
+            section += &format!("| {status} | {body} | {meaning} |\n");
         }
     }
     section
 }
 
 /// The problems that are not listed at each operation.
-fn common(types: &[ProblemType]) -> String {
-    let of = |with_body: bool| {
-        let statuses = COMMON.iter().filter(|status| status.starts_with('4') == with_body);
-        let slugs =
-            statuses.flat_map(|status| types.iter().filter(move |one| one.status.to_string() == **status));
-        slugs.map(|one| format!("`{}`", one.slug)).collect::<Vec<_>>().join(", ")
-    };
+fn common() -> String {
+    let of = |slugs: &[&str]| slugs.iter().map(|slug| format!("`{slug}`")).collect::<Vec<_>>().join(", ");
     format!(
         "\n## Responses of all operations\n\nBeside the responses that are listed above, every operation can \
-         answer with {}, and \
-         every operation with a body with {}.\n",
-        of(false),
-        of(true)
+         answer with {}; every operation with a parameter in its path with {}; and every operation with a body \
+         with {}.\n",
+        of(&OF_ALL),
+        of(&OF_PATHS),
+        of(&OF_BODIES)
     )
 }
 
@@ -142,16 +147,22 @@ fn responses<'a>(operation: &Operation<'a>) -> BTreeMap<&'a str, &'a Value> {
 }
 
 /// The meaning of a response as one cell of a table. The description of a problem has a line for each type that
-/// begins with its name; the cell has the names, and what a line adds to the type's meaning.
-fn described(description: &str, types: &[ProblemType]) -> String {
+/// begins with its name; the cell has the names, and what a line adds to the type's meaning. `None` if the response
+/// has only problem types that the page lists once for all operations.
+fn described(description: &str, types: &[ProblemType]) -> Option<String> {
     let mut problems = Vec::new();
     for line in description.lines() {
-        let Some((slug, meaning)) = problem(line) else { return cell(description) };
+        let Some((slug, meaning)) = problem(line) else { return Some(cell(description)) };
         let known = types.iter().find(|one| one.slug == slug).map_or("", |one| one.meaning);
         let note = meaning.strip_prefix(known).unwrap_or(meaning).trim();
-        problems.push(if note.is_empty() { format!("`{slug}`") } else { format!("`{slug}`: {note}") });
+        let listed_once = OF_ALL.iter().chain(&OF_PATHS).chain(&OF_BODIES).any(|common| *common == slug);
+        if !note.is_empty() {
+            problems.push(format!("`{slug}`: {note}"));
+        } else if !listed_once {
+            problems.push(format!("`{slug}`"));
+        }
     }
-    cell(&problems.join("<br>"))
+    (description.is_empty() || !problems.is_empty()).then(|| cell(&problems.join("<br>")))
 }
 
 /// The name and the meaning in a line such as ``- `hold-expired`: The hold expired.``
@@ -161,12 +172,17 @@ fn problem(line: &str) -> Option<(&str, &str)> {
 
 /// A table of all problem types.
 fn problems(types: &[ProblemType]) -> String {
-    let mut table =
-        "\n## Problem types\n\nThe field `type` of a problem is one of these names. They are stable.\n\n\
-        | type | status | title | meaning |\n|---|---|---|---|\n"
-            .to_owned();
-    for ProblemType { slug, status, title, meaning } in types {
-        table += &format!("| `{slug}` | {status} | {title} | {} |\n", cell(meaning));
+    let mut table = "\n## Problem types\n\nThe body of every refusal and failure is a problem (RFC 9457, \
+        `application/problem+json`) with the fields `type`, `title`, `status` and `detail`, and with the fields of its \
+        type; those in brackets are in some answers only. `type` is one of these names, which are stable. Later \
+        versions can have more types: treat an unknown one by its status.\n\n\
+        | type | status | title | fields | meaning |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for ProblemType { slug, status, title, meaning, required_members, optional_members } in types {
+        let required = required_members.iter().map(|name| format!("`{name}`"));
+        let optional = optional_members.iter().map(|name| format!("[`{name}`]"));
+        let members = required.chain(optional).collect::<Vec<_>>().join(", ");
+        table += &format!("| `{slug}` | {status} | {title} | {members} | {} |\n", cell(meaning));
     }
     table
 }
@@ -179,7 +195,8 @@ fn objects(document: &Value, operations: &[Operation<'_>]) -> String {
         collect(document, &operation.description["requestBody"], &mut names);
     }
     let mut text = "\n## Objects\n".to_owned();
-    for name in names {
+    // The problem types have a table of their own.
+    for name in names.into_iter().filter(|name| !name.ends_with("Problem")) {
         let schema = &document["components"]["schemas"][name];
         let fields = fields(document, schema);
         let details = if fields.is_empty() { format!("{}\n", kind(schema)) } else { fields };
@@ -219,13 +236,25 @@ mod tests {
 
     #[test]
     fn the_cell_of_a_problem_has_its_name_and_what_is_special_about_it() {
+        let one = |slug, status, meaning| ProblemType {
+            slug,
+            status,
+            title: "",
+            meaning,
+            required_members: &[],
+            optional_members: &[],
+        };
         let types = [
-            ProblemType { slug: "hold-expired", status: 410, title: "", meaning: "The hold expired." },
-            ProblemType { slug: "out-of-stock", status: 409, title: "", meaning: "Sold out." },
+            one("hold-expired", 410, "The hold expired."),
+            one("out-of-stock", 409, "Sold out."),
+            one("unavailable", 503, "Retry."),
         ];
-        assert_eq!(described("`hold-expired`: The hold expired.", &types), "`hold-expired`");
+        let described = |description: &str| described(description, &types);
+        assert_eq!(described("`hold-expired`: The hold expired.").unwrap(), "`hold-expired`");
         let two = "- `hold-expired`: The hold expired.\n- `out-of-stock`: Sold out. Try another seat.";
-        assert_eq!(described(two, &types), "`hold-expired`<br>`out-of-stock`: Try another seat.");
-        assert_eq!(described("The reservation as it is now.", &types), "The reservation as it is now.");
+        assert_eq!(described(two).unwrap(), "`hold-expired`<br>`out-of-stock`: Try another seat.");
+        assert_eq!(described("The reservation as it is now.").unwrap(), "The reservation as it is now.");
+        assert_eq!(described("`unavailable`: Retry."), None, "listed once for all operations");
+        assert_eq!(described("`unavailable`: Retry. Twice.").unwrap(), "`unavailable`: Twice.");
     }
 }

@@ -21,6 +21,9 @@ pub enum Fulfilment {
 }
 
 impl Fulfilment {
+    /// Every effect.
+    pub const ALL: [Self; 2] = [Self::None, Self::SmartKey];
+
     /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {

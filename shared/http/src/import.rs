@@ -48,8 +48,8 @@ pub(crate) struct ImportReport {
 pub(crate) struct ImportLine {
     /// The number of the line in the body, from 1, counting comments and empty lines.
     line: u64,
-    /// `created`, `changed` or `refused`.
-    result: &'static str,
+    /// What became of the line.
+    result: LineResult,
     /// The resource, if the line names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_id: Option<String>,
@@ -62,6 +62,16 @@ pub(crate) struct ImportLine {
     /// Why the line was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+}
+
+/// What became of one line of an import.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = ImportResult)]
+enum LineResult {
+    Created,
+    Changed,
+    Refused,
 }
 
 /// A valid line.
@@ -194,7 +204,7 @@ impl ImportReport {
         self.refused += 1;
         self.lines.push(ImportLine {
             line,
-            result: "refused",
+            result: LineResult::Refused,
             resource_id,
             total_stock: None,
             previous_total_stock: None,
@@ -211,11 +221,11 @@ impl ImportReport {
             }
             Ok(Defined { change: ResourceChange::Created, .. }) => {
                 self.created += 1;
-                ("created", None)
+                (LineResult::Created, None)
             }
             Ok(Defined { change: ResourceChange::Changed { previous_total }, .. }) => {
                 self.changed += 1;
-                ("changed", Some(previous_total))
+                (LineResult::Changed, Some(previous_total))
             }
             Err(Refusal::StockInUse { in_use, .. }) => {
                 let problem = format!(

@@ -5,6 +5,7 @@
 
 mod base_path;
 mod body;
+mod enums;
 mod import;
 mod key;
 mod listener;

@@ -3,25 +3,27 @@
 //! Receives the operations that `utoipa` derives from the handlers, and returns the whole document as JSON.
 
 use bespeak::{engine::Limits, http_options::HttpOptions};
-use serde_json::{Value, json};
-use utoipa::{
-    IntoResponses,
-    openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, tag::TagBuilder},
-};
+use serde_json::{Map, Value, json};
+use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, tag::TagBuilder};
 
 use crate::{
     observe::REQUEST_ID_LENGTH_MAX,
-    problem::{ProblemBody, problems},
+    problem::{self, Kind},
 };
 
-problems!(EveryOperation: InternalError, Unavailable, ExpiryBacklog);
-problems!(
-    EveryOperationWithABody: MalformedBody,
-    RequestTimeout,
-    BodyTooLarge,
-    UnsupportedMediaType,
-    InvalidValue
-);
+/// The problems that every operation can answer.
+const EVERY_OPERATION: &[Kind] = &[
+    Kind::MalformedRequest,
+    Kind::MethodNotAllowed,
+    Kind::RequestTimeout,
+    Kind::InternalError,
+    Kind::Unavailable,
+];
+/// The problems that every operation with a path parameter can answer: a slash in its value makes it another path.
+const EVERY_PATH_PARAMETER: &[Kind] = &[Kind::NotFound];
+/// The problems that every operation with a body can answer.
+const EVERY_BODY: &[Kind] =
+    &[Kind::MalformedBody, Kind::BodyTooLarge, Kind::UnsupportedMediaType, Kind::InvalidValue];
 
 const DESCRIPTION: &str = "Holds limited stock for a while, then commits, releases or expires it, and never \
 oversells.\n\nErrors are problem details (RFC 9457), whose `type` is a stable name. An idempotency key is \
@@ -47,7 +49,6 @@ pub(crate) fn head() -> OpenApi {
             tag("webhooks", "Send events to HTTP endpoints"),
             tag("operations", "Health and metrics"),
         ]))
-        .components(Some(ComponentsBuilder::new().schema_from::<ProblemBody>().build()))
         .build()
 }
 
@@ -75,10 +76,12 @@ pub(crate) fn complete(document: OpenApi, limits: &Limits, http: &HttpOptions) -
     set("ItemRequest", "resourceId", id.clone());
     set("DefineRequest", "resourceId", id);
     set("DefineRequest", "totalStock", json!({"minimum": 0, "maximum": limits.total_max}));
-    set("DefineRequest", "fulfilment", json!({"enum": ["NONE", "SMART_KEY", null]}));
     set("ReserveRequest", "items", json!({"minItems": 1, "maxItems": limits.items_max}));
     set("ReserveRequest", "holder", json!({"minLength": 1, "maxLength": limits.holder_length_max}));
     set("ReserveRequest", "metadata", json!({"x-max-bytes": limits.metadata_bytes_max}));
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.extend(problem::schemas());
+    }
     add_common_responses(&mut document);
     document["components"]["headers"]["X-Request-Id"] = json!({
         "description": "The id of the request, from the client or drawn by the server. Log lines contain it.",
@@ -95,26 +98,24 @@ pub(crate) fn complete(document: OpenApi, limits: &Limits, http: &HttpOptions) -
     document
 }
 
-/// Adds the problems that every operation, or every one with a body, can answer. A status that an operation describes
-/// itself stays as it is.
+/// Adds the problems that every operation, or every one with a body or a path parameter, can answer.
 fn add_common_responses(document: &mut Value) {
-    let operations = document["paths"]
-        .as_object_mut()
-        .into_iter()
-        .flat_map(|paths| paths.values_mut())
-        .filter_map(Value::as_object_mut)
-        .flat_map(|path| path.values_mut());
-    for operation in operations {
-        let has_body = !operation["requestBody"].is_null();
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    let operations = paths.flat_map(|(path, methods)| {
+        let has_parameter = path.contains('{');
+        methods.as_object_mut().into_iter().flat_map(Map::values_mut).map(move |one| (has_parameter, one))
+    });
+    for (has_parameter, operation) in operations {
+        let mut common = EVERY_OPERATION.to_vec();
+        if has_parameter {
+            common.extend(EVERY_PATH_PARAMETER);
+        }
+        if !operation["requestBody"].is_null() {
+            common.extend(EVERY_BODY);
+        }
         add_tracing(operation);
         let Some(responses) = operation["responses"].as_object_mut() else { continue };
-        let mut common = EveryOperation::responses();
-        if has_body {
-            common.extend(EveryOperationWithABody::responses());
-        }
-        for (status, response) in common {
-            responses.entry(status).or_insert_with(|| json!(response));
-        }
+        problem::complete(responses, &common);
         for response in responses.values_mut() {
             response["headers"]["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
         }

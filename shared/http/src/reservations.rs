@@ -80,7 +80,8 @@ problems!(
     OutOfStock,
     InvalidValue,
     IdempotencyKeyReused,
-    RateLimited
+    RateLimited,
+    ExpiryBacklog
 );
 problems!(
     CommitProblems: ReservationNotFound,

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     body::JsonBody,
+    enums,
     problem::{Problem, problems},
     query::{self, PageLimit},
     state::Api,
@@ -28,8 +29,8 @@ pub(crate) struct DefineRequest {
     /// The total number of units, including those that are held or committed.
     #[schema(example = 10)]
     total_stock: u64,
-    /// The effect of a commit: `NONE` or `SMART_KEY`. Without it, the resource keeps its present value.
-    #[schema(example = "NONE")]
+    /// The effect of a commit. Without it, the resource keeps its present value.
+    #[schema(value_type = Option<enums::Fulfilment>)]
     fulfilment: Option<String>,
 }
 

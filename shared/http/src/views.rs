@@ -2,10 +2,12 @@
 
 use bespeak::{
     effects::SmartKey,
-    engine::{Item, Metadata, Reservation, Resource, Timestamp},
+    engine::{self, Item, Metadata, Reservation, Resource, Status, Timestamp},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::enums::{Fulfilment, ReservationStatus};
 
 /// Something countable that can be reserved.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,9 +26,9 @@ pub(crate) struct ResourceView {
     /// When the resource last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
-    /// The effect of a commit: `NONE` or `SMART_KEY`.
-    #[schema(example = "NONE")]
-    fulfilment: &'static str,
+    /// The effect of a commit.
+    #[schema(value_type = Fulfilment)]
+    fulfilment: engine::Fulfilment,
 }
 
 impl From<Resource> for ResourceView {
@@ -37,7 +39,7 @@ impl From<Resource> for ResourceView {
             available_stock: resource.available,
             version: resource.version,
             updated_at: resource.updated_at,
-            fulfilment: resource.fulfilment.as_str(),
+            fulfilment: resource.fulfilment,
         }
     }
 }
@@ -86,9 +88,9 @@ pub(crate) struct ReservationView {
     quantity: Option<u64>,
     /// The reserved units: one item for each resource, in the order of their ids.
     items: Vec<ItemView>,
-    /// `HELD`, `COMMITTED`, `RELEASED`, `EXPIRED` or `CANCELLED`.
-    #[schema(example = "HELD")]
-    status: &'static str,
+    /// The status of the reservation.
+    #[schema(value_type = ReservationStatus)]
+    status: Status,
     /// When the hold expires, or expired.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
@@ -121,9 +123,8 @@ pub(crate) struct SmartKeyView {
     /// 128 random bits, as 32 hexadecimal digits.
     #[schema(example = "9f86d081884c7d659a2feaa0c55ad015")]
     code: String,
-    /// `ISSUED`, or `REVOKED` after a cancel: the code is then no longer valid.
-    #[schema(example = "ISSUED")]
-    status: &'static str,
+    /// The status of the key.
+    status: SmartKeyStatus,
     /// When the key was issued.
     #[schema(value_type = String, format = DateTime)]
     issued_at: Timestamp,
@@ -133,13 +134,21 @@ pub(crate) struct SmartKeyView {
     revoked_at: Option<Timestamp>,
 }
 
+/// The status of a SmartKey. After a cancel it is `REVOKED`: the code is then no longer valid.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum SmartKeyStatus {
+    Issued,
+    Revoked,
+}
+
 impl SmartKeyView {
     /// The key as its holder sees it, or `None` if it was not issued yet.
     fn of(key: &SmartKey) -> Option<Self> {
         let (_, issued_at) = key.issued?;
         Some(Self {
             code: key.code()?,
-            status: if key.revoked_at.is_some() { "REVOKED" } else { "ISSUED" },
+            status: if key.revoked_at.is_some() { SmartKeyStatus::Revoked } else { SmartKeyStatus::Issued },
             issued_at,
             revoked_at: key.revoked_at,
         })
@@ -163,7 +172,7 @@ impl From<Reservation> for ReservationView {
             resource_id: only.map(|item| item.resource_id.clone()),
             quantity: only.map(|item| item.quantity),
             items,
-            status: reservation.status.as_str(),
+            status: reservation.status,
             expires_at: reservation.expires_at,
             created_at: reservation.created_at,
             updated_at: reservation.updated_at,

@@ -35,10 +35,17 @@ async fn the_document_lists_every_route_and_the_configured_limits() {
             assert!(operation["summary"].is_string(), "{method} {path} has no summary");
         }
     }
-    assert!(
-        property("Problem", "type").is_object()
-            || document["components"]["schemas"]["Problem"]["allOf"].is_array()
-    );
+    let union = &document["components"]["schemas"]["Problem"];
+    let types: Vec<&str> = bespeak_http::problem_types().map(|one| one.slug).collect();
+    assert_eq!(union["oneOf"].as_array().map(Vec::len), Some(types.len()));
+    for slug in types {
+        let name = union["discriminator"]["mapping"][slug].as_str().expect("a reference");
+        let schema = document.pointer(&name[1..]).expect("a schema");
+        assert_eq!(schema["properties"]["type"]["const"], slug);
+    }
+    let conflict = &document["paths"]["/api/v1/commit"]["post"]["responses"]["409"]["content"];
+    let choices = &conflict["application/problem+json"]["schema"]["oneOf"];
+    assert_eq!(choices.as_array().map(Vec::len), Some(2), "already-released, already-cancelled");
 }
 
 #[tokio::test]

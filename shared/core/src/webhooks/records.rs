@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{DeliveryId, EndpointId, EndpointUrl, EventFilter, Secret};
@@ -17,7 +18,8 @@ pub(crate) const DELETED: &str = "it is being deleted";
 const ENVIRONMENT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The creator of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EndpointOrigin {
     /// A client of the HTTP API.
     Api,
@@ -26,6 +28,9 @@ pub enum EndpointOrigin {
 }
 
 impl EndpointOrigin {
+    /// Every origin.
+    pub const ALL: [Self; 2] = [Self::Api, Self::Environment];
+
     /// The name in the API and in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +41,7 @@ impl EndpointOrigin {
 
     /// Parses [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Api, Self::Environment].into_iter().find(|origin| origin.as_str() == text)
+        Self::ALL.into_iter().find(|origin| origin.as_str() == text)
     }
 }
 
@@ -222,7 +227,8 @@ impl Endpoint {
 }
 
 /// The status of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DeliveryStatus {
     /// An attempt is due, will be due, or is in flight.
     Pending,

@@ -7,13 +7,15 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bespeak::engine::Timestamp;
+use bespeak::engine::{Status, Timestamp};
 use http::Uri;
 use problem_details::ProblemDetails;
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::kind::Kind;
+use crate::enums::ReservationStatus;
 
 /// The members beside those of RFC 9457. Each is present only for the problems that it describes.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -44,32 +46,35 @@ pub(crate) struct Members {
     pub(super) expired_at: Option<Timestamp>,
     /// The present status of the reservation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reservation_status: Option<&'static str>,
+    #[schema(value_type = Option<ReservationStatus>)]
+    pub(super) reservation_status: Option<Status>,
 }
 
-/// Problem details (RFC 9457): why a request had no effect.
-// For the OpenAPI document only: answers are written by `ProblemDetails`, whose members these are.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(crate) struct ProblemBody {
-    /// The stable name of the problem type, such as `out-of-stock`.
-    #[schema(example = "out-of-stock")]
-    r#type: String,
-    /// The problem type, for people.
-    #[schema(example = "Out of stock")]
-    title: String,
-    /// The HTTP status.
-    #[schema(example = 409)]
-    status: u16,
-    /// What was wrong with this request, and what would be right.
-    detail: String,
-    #[serde(flatten)]
-    members: Members,
+impl Members {
+    /// The schema of each member, by its name in JSON.
+    pub(super) fn schemas() -> Vec<(String, Value)> {
+        let mut schema = json!(Self::schema());
+        match schema["properties"].take() {
+            Value::Object(properties) => properties.into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether these are the members that the table lists for the kind.
+    fn fit(&self, kind: Kind) -> bool {
+        let written = json!(self);
+        let has = |name: &&str| !written[*name].is_null();
+        let listed =
+            |name: &str| kind.required_members().contains(&name) || kind.optional_members().contains(&name);
+        kind.required_members().iter().all(has)
+            && written.as_object().is_some_and(|members| members.keys().all(|name| listed(name)))
+    }
 }
 
 /// The reason why a request had no effect: an error answer.
 #[derive(Debug)]
 pub(crate) struct Problem {
+    kind: Kind,
     body: Box<ProblemDetails<Members>>,
     retry_after_seconds: Option<u64>,
 }
@@ -82,7 +87,7 @@ impl Problem {
             .with_title(kind.title())
             .with_detail(detail)
             .with_extensions(Members::default());
-        Self { body: Box::new(body), retry_after_seconds: None }
+        Self { kind, body: Box::new(body), retry_after_seconds: None }
     }
 
     pub(super) fn with(mut self, set: impl FnOnce(&mut Members)) -> Self {
@@ -96,9 +101,9 @@ impl Problem {
     }
 
     #[cfg(test)]
-    pub(super) fn slug_and_status(&self) -> (String, Option<StatusCode>) {
-        let written = serde_json::json!(self.body);
-        (written["type"].as_str().unwrap_or_default().to_owned(), self.body.status)
+    pub(super) fn written(&self) -> (Kind, Value) {
+        assert!(self.body.extensions.fit(self.kind), "{self:?} has other members than its row");
+        (self.kind, json!(self.body))
     }
 
     /// 404: the API has no such path.
@@ -173,6 +178,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        debug_assert!(self.body.extensions.fit(self.kind), "{:?} has other members than its row", self.body);
         let status = self.body.status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.body)).into_response();
         let headers = response.headers_mut();

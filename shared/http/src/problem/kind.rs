@@ -1,12 +1,16 @@
-//! The table of problem types: each slug, its status, its title and its meaning are written once, here.
+//! The table of problem types: each slug, its status, its title, its meaning and its members are written once, here.
 //!
-//! A slug is part of the public contract: clients compare it, so a slug never changes and is never reused.
+//! `details.rs` answers by this table, `responses.rs` and `schema.rs` describe it in the OpenAPI document, and
+//! `docs/api.md` lists it. A slug is part of the public contract: clients compare it, so a slug never changes and is
+//! never reused. Next: [`Members`](super::details::Members) for the members that a row can name.
 
 use axum::http::StatusCode;
 
-/// Declares the table. The documentation comment of a kind is its description in the OpenAPI document.
+/// Declares the table. The documentation comment of a kind is its description in the OpenAPI document. The members
+/// after `with` are in every answer of the kind, and those after `maybe` in some.
 macro_rules! kinds {
-    ($($(#[doc = $meaning:literal])+ $kind:ident = $status:ident $slug:literal $title:literal;)+) => {
+    ($($(#[doc = $meaning:literal])+ $kind:ident = $status:ident $slug:literal $title:literal
+        $(with $($required:literal)+)? $(maybe $($optional:literal)+)?;)+) => {
         /// A problem type.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Kind {
@@ -44,6 +48,27 @@ macro_rules! kinds {
                     $(Self::$kind => concat!($($meaning),+).trim_ascii(),)+
                 }
             }
+
+            /// The members that every answer of this kind has, beside those of every problem.
+            pub(crate) const fn required_members(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$kind => &[$($($required),+)?],)+
+                }
+            }
+
+            /// The members that some answers of this kind have.
+            pub(crate) const fn optional_members(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$kind => &[$($($optional),+)?],)+
+                }
+            }
+
+            /// The name of its schema in the OpenAPI document, such as `OutOfStockProblem`.
+            pub(crate) const fn schema_name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => concat!(stringify!($kind), "Problem"),)+
+                }
+            }
         }
     };
 }
@@ -54,13 +79,13 @@ kinds! {
     /// The body is not valid JSON.
     MalformedBody = BAD_REQUEST "malformed-body" "Malformed body";
     /// The header `Idempotency-Key` is missing.
-    IdempotencyKeyMissing = BAD_REQUEST "idempotency-key-missing" "Idempotency key missing";
+    IdempotencyKeyMissing = BAD_REQUEST "idempotency-key-missing" "Idempotency key missing" with "field";
     /// The header `Idempotency-Key` is not a valid key, or was sent more than once.
-    IdempotencyKeyMalformed = BAD_REQUEST "idempotency-key-malformed" "Idempotency key malformed";
+    IdempotencyKeyMalformed = BAD_REQUEST "idempotency-key-malformed" "Idempotency key malformed" with "field";
     /// The API has no such path.
     NotFound = NOT_FOUND "not-found" "No such path";
     /// There is no such resource.
-    ResourceNotFound = NOT_FOUND "resource-not-found" "No such resource";
+    ResourceNotFound = NOT_FOUND "resource-not-found" "No such resource" with "resourceId";
     /// No reservation has this token.
     ReservationNotFound = NOT_FOUND "reservation-not-found" "No such reservation";
     /// There is no such webhook endpoint.
@@ -78,25 +103,26 @@ kinds! {
     /// The reservation was cancelled before.
     AlreadyCancelled = CONFLICT "already-cancelled" "Already cancelled";
     /// Only a committed reservation can be cancelled; `reservationStatus` is the present status.
-    NotCommitted = CONFLICT "not-committed" "Not committed";
+    NotCommitted = CONFLICT "not-committed" "Not committed" with "reservationStatus";
     /// The hold has not expired yet.
     NotDue = CONFLICT "not-due" "Not due";
     /// Not enough units are available. If a hold will expire, the answer has `Retry-After` and `nextReleaseAt`.
-    OutOfStock = CONFLICT "out-of-stock" "Out of stock";
+    OutOfStock = CONFLICT "out-of-stock" "Out of stock"
+        with "resourceId" "requested" "availableStock" maybe "nextReleaseAt";
     /// The total would fall below the number of units that are held or committed.
-    StockInUse = CONFLICT "stock-in-use" "Stock in use";
+    StockInUse = CONFLICT "stock-in-use" "Stock in use" with "resourceId" "requested" "inUse";
     /// The endpoint belongs to the configuration, so the API cannot change it.
     WebhookOfEnvironment = CONFLICT "webhook-of-environment" "Webhook of the environment";
     /// The hold expired.
-    HoldExpired = GONE "hold-expired" "Hold expired";
+    HoldExpired = GONE "hold-expired" "Hold expired" with "expiredAt";
     /// The body is larger than the configured limit.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "Body too large";
     /// The body has the wrong `Content-Type`.
-    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "Unsupported media type";
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "Unsupported media type" with "field";
     /// A value is not valid; `field` names it.
-    InvalidValue = UNPROCESSABLE_ENTITY "invalid-value" "Invalid value";
+    InvalidValue = UNPROCESSABLE_ENTITY "invalid-value" "Invalid value" with "field";
     /// The idempotency key was used before, for a different request.
-    IdempotencyKeyReused = UNPROCESSABLE_ENTITY "idempotency-key-reused" "Idempotency key reused";
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY "idempotency-key-reused" "Idempotency key reused" with "field";
     /// The holder sends more requests than the server allows; `Retry-After` is sent. Answers to retries are not
     /// counted, and requests without a holder are not limited.
     RateLimited = TOO_MANY_REQUESTS "rate-limited" "Too many requests";
@@ -105,10 +131,15 @@ kinds! {
     /// The request cannot be served at present; retry it after `Retry-After`.
     Unavailable = SERVICE_UNAVAILABLE "unavailable" "Temporarily unavailable";
     /// Expired holds of the resource are still being returned to its stock; retry after `Retry-After`.
-    ExpiryBacklog = SERVICE_UNAVAILABLE "expiry-backlog" "Expired holds are being returned to stock";
+    ExpiryBacklog = SERVICE_UNAVAILABLE "expiry-backlog" "Expired holds are being returned to stock" with "resourceId";
 }
 
 impl Kind {
+    /// The kind with this slug.
+    pub(crate) fn of_slug(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.slug() == slug)
+    }
+
     /// Whether its answers can have the header `Retry-After`.
     pub(crate) const fn has_retry_after(self) -> bool {
         matches!(self, Self::OutOfStock | Self::RateLimited | Self::Unavailable | Self::ExpiryBacklog)
@@ -121,7 +152,7 @@ mod tests {
 
     use axum::http::Uri;
 
-    use super::*;
+    use super::{super::details::Members, *};
 
     #[test]
     fn slugs_are_unique_kebab_case_uri_references() {
@@ -131,6 +162,16 @@ mod tests {
             let slug = kind.slug();
             assert!(slug.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()), "{slug}");
             assert!(slug.parse::<Uri>().is_ok(), "{slug}");
+        }
+    }
+
+    #[test]
+    fn members_are_those_of_the_struct_and_are_listed_once() {
+        let known: HashSet<String> = Members::schemas().into_iter().map(|(name, _)| name).collect();
+        for kind in Kind::ALL {
+            let members = [kind.required_members(), kind.optional_members()].concat();
+            assert!(members.iter().all(|name| known.contains(*name)), "{kind:?}: {members:?} {known:?}");
+            assert_eq!(members.iter().collect::<HashSet<_>>().len(), members.len(), "{kind:?}: {members:?}");
         }
     }
 

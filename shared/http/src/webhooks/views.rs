@@ -6,10 +6,12 @@ use bespeak::{
     app::WebhookTest,
     delivery::Received,
     engine::Timestamp,
-    webhooks::{Delivery, Endpoint},
+    webhooks::{Delivery, DeliveryStatus, Endpoint, EndpointOrigin},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::enums::{self, WebhookOrigin};
 
 /// A webhook endpoint, to which events are sent.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,9 +26,9 @@ pub(crate) struct WebhookView {
     url: String,
     /// The CloudEvents types that are sent, or prefixes of them that end in `*`. An empty list means every event.
     event_types: Vec<String>,
-    /// The origin of the endpoint: `api`, or `environment` (the configuration).
-    #[schema(example = "api")]
-    origin: &'static str,
+    /// The origin of the endpoint.
+    #[schema(value_type = WebhookOrigin)]
+    origin: EndpointOrigin,
     /// Whether events are sent to the endpoint.
     enabled: bool,
     /// Why the endpoint is disabled.
@@ -56,7 +58,7 @@ impl From<Endpoint> for WebhookView {
             id: endpoint.id.to_string(),
             url: endpoint.url.to_string(),
             event_types: endpoint.filter.patterns().map(str::to_owned).collect(),
-            origin: endpoint.origin.as_str(),
+            origin: endpoint.origin,
             enabled: disabled_at.is_none(),
             disabled_reason,
             disabled_at,
@@ -154,9 +156,9 @@ pub(crate) struct DeliveryView {
     /// When the event happened.
     #[schema(value_type = String, format = DateTime)]
     event_at: Timestamp,
-    /// `PENDING`, `DELIVERED` or `FAILED` (given up).
-    #[schema(example = "PENDING")]
-    status: &'static str,
+    /// The status of the delivery.
+    #[schema(value_type = enums::DeliveryStatus)]
+    status: DeliveryStatus,
     /// The number of completed attempts since the delivery was enqueued, redelivered or replayed.
     attempts: u32,
     /// When the next attempt is due. During an attempt: when it is repeated if its result is not recorded.
@@ -184,7 +186,7 @@ impl From<Delivery> for DeliveryView {
             event_id: delivery.event_id.to_string(),
             event_type: delivery.event_type,
             event_at: delivery.event_at,
-            status: delivery.status.as_str(),
+            status: delivery.status,
             attempts: delivery.attempts,
             next_attempt_at: delivery.next_attempt_at,
             last_status: delivery.last_status,
