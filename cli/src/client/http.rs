@@ -63,8 +63,11 @@ async fn refusal(response: Response) -> Failure {
     let problem: Value = serde_json::from_str(&body).unwrap_or_default();
     match (problem["type"].as_str().map(str::to_owned), problem["detail"].as_str().map(str::to_owned)) {
         (Some(slug), Some(detail)) => {
-            let hint = problem["nextReleaseAt"].as_str().map(|at| format!("; the next hold expires at {at}"));
-            let message = format!("{detail}{} ({slug}, {})", hint.unwrap_or_default(), status.as_u16());
+            let next = problem["nextReleaseAt"].as_str().map(|at| format!("; the next hold expires at {at}"));
+            let ended =
+                problem["reservation"]["token"].as_str().map(|token| format!("; its token is {token}"));
+            let hint = next.or(ended).unwrap_or_default();
+            let message = format!("{detail}{hint} ({slug}, {})", status.as_u16());
             Failure::refused(message, problem)
         }
         _ => Failure::new(format!("the server returned {status}")),

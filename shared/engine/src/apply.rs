@@ -125,15 +125,20 @@ fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Out
     accepted(reservation, Change::Changed)
 }
 
-/// The outcome of a reserve command whose idempotency key already has a reservation: a replay, or a refusal if the
-/// request is a different one.
+/// The outcome of a reserve command whose idempotency key already has a reservation: a replay if its units are still
+/// held or committed, or a refusal if it has ended or the request is a different one.
 pub fn replay(earlier: &Reservation, command: &Reserve, now: Timestamp) -> Outcome {
     if earlier.fingerprint != command.fingerprint {
         return Err(Refusal::KeyReused);
     }
+    let reservation = earlier.clone().as_of(now);
+    // A caller takes an accepted retry for units that are its own, and goes on to charge for them.
+    if !reservation.status.takes_stock() {
+        return Err(Refusal::ReservationEnded { reservation: Box::new(reservation) });
+    }
     // The same token: this very command made the reservation, in an earlier attempt whose COMMIT was not answered.
     let change = if earlier.token == command.token { Change::Changed } else { Change::Replayed };
-    accepted(earlier.clone().as_of(now), change)
+    accepted(reservation, change)
 }
 
 fn apply_define(set: &mut WorkingSet, command: &Define, now: Timestamp) -> Outcome {

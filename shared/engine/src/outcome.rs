@@ -91,6 +91,13 @@ pub enum Refusal {
     },
     /// The idempotency key belongs to a reservation with a different request.
     KeyReused,
+    /// The idempotency key belongs to a reservation of the same request whose units were given back: its hold was
+    /// released or expired, or it was cancelled. A new reservation needs a new key.
+    ReservationEnded {
+        /// The reservation as it is now: RELEASED, EXPIRED or CANCELLED. In a box, because it is many times larger
+        /// than any other refusal.
+        reservation: Box<Reservation>,
+    },
     /// The new total is below what is held and committed.
     StockInUse {
         /// The id of the resource.
@@ -133,6 +140,7 @@ impl Refusal {
             Self::OutOfStock { .. } => "out-of-stock",
             Self::Backlogged { .. } => "expiry-backlog",
             Self::KeyReused => "idempotency-key-reused",
+            Self::ReservationEnded { .. } => "reservation-ended",
             Self::StockInUse { .. } => "stock-in-use",
             Self::ReservationNotFound => "reservation-not-found",
             Self::HoldExpired { .. } => "hold-expired",
@@ -141,6 +149,26 @@ impl Refusal {
             Self::AlreadyCancelled => "already-cancelled",
             Self::NotCommitted { .. } => "not-committed",
             Self::NotDue { .. } => "not-due",
+        }
+    }
+
+    /// The present status of the reservation that the command names, by its token or its key, if its state is the
+    /// reason of the refusal.
+    pub fn reservation_status(&self) -> Option<Status> {
+        match self {
+            Self::ReservationEnded { reservation } => Some(reservation.status),
+            Self::HoldExpired { .. } => Some(Status::Expired),
+            Self::AlreadyCommitted => Some(Status::Committed),
+            Self::AlreadyReleased => Some(Status::Released),
+            Self::AlreadyCancelled => Some(Status::Cancelled),
+            Self::NotCommitted { status } => Some(*status),
+            Self::NotDue { .. } => Some(Status::Held),
+            Self::ResourceNotFound { .. }
+            | Self::OutOfStock { .. }
+            | Self::Backlogged { .. }
+            | Self::KeyReused
+            | Self::StockInUse { .. }
+            | Self::ReservationNotFound => None,
         }
     }
 }

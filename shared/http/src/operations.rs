@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::State,
     http::header,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use bespeak::telemetry;
 use serde::Serialize;
@@ -46,6 +46,12 @@ pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
     api.app.refresh_metrics().await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
         .into_response())
+}
+
+/// Redirects a browser that opens the base path to the documentation.
+pub(crate) async fn root(State(api): State<Api>) -> Redirect {
+    // Temporary, so that no browser remembers it for another service on the same address.
+    Redirect::temporary(&format!("{}/docs/", api.http.base_path))
 }
 
 /// The AsyncAPI document, which describes the published events.

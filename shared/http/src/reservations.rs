@@ -78,6 +78,7 @@ problems!(
     IdempotencyKeyMalformed,
     ResourceNotFound,
     OutOfStock,
+    ReservationEnded,
     InvalidValue,
     IdempotencyKeyReused,
     RateLimited,
@@ -155,8 +156,10 @@ fn answer(reply: Reply<Booked>) -> Result<Json<ReservationView>, Problem> {
 
 /// Hold units for a limited time, all or nothing.
 ///
-/// The same key and body never take stock twice: a retry returns the reservation that the first request made, in its
-/// present state, with `Idempotent-Replayed: true`. A refusal is not stored, so the same key may be used again.
+/// The same key and body never take stock twice: while its units are held or committed, a retry returns the reservation
+/// that the first request made, in its present state, with `Idempotent-Replayed: true`. A retry never answers 200 for
+/// units that were given back: if the hold was released or expired, or the reservation was cancelled, the answer is 409
+/// `reservation-ended`. Other refusals are not stored, so the same key may be used again.
 #[utoipa::path(post, path = "/api/v1/reserve", tag = "reservations",
     params(("Idempotency-Key" = String, Header,
         description = "1 to 255 printable ASCII characters, bare or as a quoted Structured-Field string. The \

@@ -33,6 +33,7 @@ pub fn router(app: Arc<App>, http: HttpOptions) -> Router {
     // A resource may have the id `import`. Its path is that of the import, with another method.
     let routes = routes
         .route("/api/v1/resources/import", routing::get(resources::show_import))
+        .route("/", routing::get(operations::root))
         .route("/openapi.json", routing::get(operations::openapi))
         .route("/asyncapi.json", routing::get(operations::asyncapi))
         .with_state(Api { app, http, openapi, asyncapi: asyncapi::document().to_string().into() });

@@ -73,6 +73,26 @@ async fn stock_and_reservations_from_the_command_line() {
     books.assert_consistent().await;
 }
 
+/// A script that reserves again under the key of an order that ended sees a failure, with the token of that order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_an_ended_reservation_fails_on_the_command_line() {
+    let books = Books::sqlite();
+    let server = Server::start(&books, &[]).await;
+    server.stock("seat", 1).await;
+    let order = ["reserve", "-r", "seat", "--key", "k"];
+    let made = client(&server, &[&order[..], &["--json"]].concat()).await.json();
+    let token = made["token"].as_str().expect("a token");
+    assert_eq!(client(&server, &["release", token]).await.code, 0);
+    let again = client(&server, &order).await;
+    assert_eq!(again.code, 1, "{again:?}");
+    for part in ["its hold was released", "a new attempt needs a new key", "reservation-ended, 409", token] {
+        assert!(again.err.contains(part), "{part} is not in\n{}", again.err);
+    }
+    let json = client(&server, &[&order[..], &["--json"]].concat()).await;
+    assert_eq!((json.code, &json.json()["reservation"]["status"]), (1, &json!("RELEASED")));
+    books.assert_consistent().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_import_keeps_line_numbers() {
     const LINES: usize = 12_000;

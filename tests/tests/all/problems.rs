@@ -139,7 +139,6 @@ async fn malformed_and_unknown_tokens_are_rejected(books: Books) {
 async fn unknown_paths_methods_and_parameters_are_rejected(books: Books) {
     let api = Api::start(books).await;
     for (expected, path) in [
-        ("404 not-found", "/"),
         ("404 not-found", "/api/v1/nothing"),
         ("404 not-found", "/api/v1/resources/a/b"),
         ("404 resource-not-found", "/api/v1/resources/a%2Fb"),
@@ -197,23 +196,31 @@ async fn a_command_on_an_ended_reservation_gets_how_it_ended(books: Books) {
     api.act("release", &released).await;
     api.act("commit", &cancelled).await;
     api.act("cancel", &cancelled).await;
-    for (verb, token, expected) in [
-        ("release", &committed, "409 already-committed"),
-        ("commit", &released, "409 already-released"),
-        ("commit", &cancelled, "409 already-cancelled"),
-        ("release", &cancelled, "409 already-cancelled"),
-        ("cancel", &held, "409 not-committed"),
-        ("cancel", &released, "409 not-committed"),
-    ] {
-        assert_eq!(summary(&api.act(verb, token).await), expected, "{verb}");
+    let assert_refused = async |verb: &str, token: &str, expected: &str, status: &str| {
+        let body = match verb {
+            "extend" => json!({"token": token, "ttlSeconds": 60}),
+            _ => json!({"token": token}),
+        };
+        let reply = api.post(&format!("/api/v1/{verb}"), &body).await;
+        assert_eq!(summary(&reply), expected, "{verb}");
+        assert_eq!(reply.json()["reservationStatus"], status, "{verb}: {expected}");
+    };
+    for verb in ["release", "extend"] {
+        assert_refused(verb, &committed, "409 already-committed", "COMMITTED").await;
     }
+    for verb in ["commit", "extend"] {
+        assert_refused(verb, &released, "409 already-released", "RELEASED").await;
+    }
+    for verb in ["commit", "release", "extend"] {
+        assert_refused(verb, &cancelled, "409 already-cancelled", "CANCELLED").await;
+    }
+    assert_refused("cancel", &held, "409 not-committed", "HELD").await;
+    assert_refused("cancel", &released, "409 not-committed", "RELEASED").await;
     clock.advance(Duration::from_secs(60));
-    for (verb, expected) in
-        [("commit", "410 hold-expired"), ("release", "410 hold-expired"), ("cancel", "409 not-committed")]
-    {
-        assert_eq!(summary(&api.act(verb, &held).await), expected, "{verb}");
+    for verb in ["commit", "release", "extend"] {
+        assert_refused(verb, &held, "410 hold-expired", "EXPIRED").await;
     }
-    assert_eq!(api.act("cancel", &held).await.json()["reservationStatus"], "EXPIRED");
+    assert_refused("cancel", &held, "409 not-committed", "EXPIRED").await;
 }
 
 async fn problem_bodies(books: Books) {
@@ -239,5 +246,8 @@ async fn problem_bodies(books: Books) {
     ];
     clock.advance(Duration::from_secs(60));
     seen.push(api.act("commit", &held).await.json());
+    let mut ended = api.reserve("held", &order(1)).await.json();
+    ended["reservation"]["token"] = "TOKEN".into();
+    seen.push(ended);
     insta::assert_json_snapshot!("problem_bodies", seen);
 }

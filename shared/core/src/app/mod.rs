@@ -119,7 +119,8 @@ impl App {
     }
 
     /// Holds units within the rate limit of the holder, or returns the reservation that the same key made. A retry
-    /// does not count against the limit. Cancel-safe: see [`Dispatch::submit`].
+    /// does not count against the limit, whether its reservation lasts or has ended. Cancel-safe: see
+    /// [`Dispatch::submit`].
     pub async fn reserve_within_limit(&self, draft: ReserveDraft) -> Reply<Booked, ReserveRefusal> {
         let allowed = match &self.rate_limiter {
             Some(limiter) => {
@@ -129,9 +130,11 @@ impl App {
             None => None,
         };
         let reply = self.reserve(draft).await;
-        if let (Some(limiter), Some(allowed), Ok(Booked { replayed: true, .. })) =
-            (&self.rate_limiter, allowed, &reply)
-        {
+        let is_retry = matches!(
+            &reply,
+            Ok(Booked { replayed: true, .. }) | Err(Rejected::Refused(Refusal::ReservationEnded { .. }))
+        );
+        if let (Some(limiter), Some(allowed), true) = (&self.rate_limiter, allowed, is_retry) {
             limiter.give_back(allowed).await;
         }
         reply.map_err(|rejected| match rejected {
@@ -140,8 +143,8 @@ impl App {
         })
     }
 
-    /// Holds units, or returns the reservation that an earlier request with the same idempotency key made.
-    /// Cancel-safe: see [`Dispatch::submit`].
+    /// Holds units, or returns the reservation that an earlier request with the same idempotency key made; if that
+    /// has ended, refuses with it. Cancel-safe: see [`Dispatch::submit`].
     pub async fn reserve(&self, draft: ReserveDraft) -> Reply<Booked> {
         booked(self.dispatch.submit(Command::Reserve(draft.with_token(draw_token()))).await)
     }

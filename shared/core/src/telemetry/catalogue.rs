@@ -241,7 +241,10 @@ const COMMANDS: &[Labels] = &[
     ],
     &[
         ("command", &["reserve"]),
-        ("outcome", &["replayed", "out-of-stock", "expiry-backlog", "idempotency-key-reused"]),
+        (
+            "outcome",
+            &["replayed", "reservation-ended", "out-of-stock", "expiry-backlog", "idempotency-key-reused"],
+        ),
     ],
     &[("command", &["commit", "extend"]), ("outcome", &["hold-expired"])],
 ];

@@ -122,10 +122,10 @@ impl Model {
                 }
                 let key = format!("key-{key}");
                 if let Some(known) = self.reservations.iter().find(|known| known.key == key) {
-                    return if known.asked == (merged, *ttl) {
-                        Ok("replayed")
-                    } else {
-                        Err("idempotency-key-reused")
+                    return match known.status {
+                        _ if known.asked != (merged, *ttl) => Err("idempotency-key-reused"),
+                        Held | Committed => Ok("replayed"),
+                        Released | Expired | Cancelled => Err("reservation-ended"),
                     };
                 }
                 if merged.keys().any(|resource| !self.totals.contains_key(resource)) {
@@ -322,6 +322,9 @@ fn compare(command: &Command, outcome: &Outcome, expected: Result<&str, &str>) {
         Err(refusal) => Err(refusal.slug()),
     };
     assert_eq!(seen, expected, "{command:?}");
+    if let (Command::Reserve(_), Ok(Accepted::Reservation { reservation, .. })) = (command, outcome) {
+        assert!(reservation.status.takes_stock(), "{command:?} was accepted without units");
+    }
 }
 
 #[test]

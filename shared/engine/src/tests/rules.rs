@@ -164,16 +164,46 @@ fn a_replay_finds_its_reservation_as_it_is_now_even_when_sold_out() {
     set.add_resource(resource("room", 1, 0));
     set.add_reservation(hold.clone());
     let again = Command::Reserve(reserve("k", &[("room", 1)]));
-    let Ok(Accepted::Reservation { reservation, change }) = apply(&mut set, &again, hold.expires_at) else {
-        panic!("a replay always finds its reservation");
+    let last_instant = hold.expires_at - Duration::from_micros(1);
+    let Ok(Accepted::Reservation { reservation, change }) = apply(&mut set, &again, last_instant) else {
+        panic!("a replay finds its reservation");
     };
+    assert_eq!((reservation.token, reservation.status, change), (hold.token, Status::Held, Change::Replayed));
+    let expired = Reservation { status: Status::Expired, ..hold.clone() };
     assert_eq!(
-        (reservation.token, reservation.status, change),
-        (hold.token, Status::Expired, Change::Replayed)
+        apply(&mut set, &again, hold.expires_at),
+        Err(Refusal::ReservationEnded { reservation: Box::new(expired) }),
+        "a client must not charge for a hold that has ended"
     );
     let other = Command::Reserve(reserve("k", &[("room", 2)]));
     assert_eq!(apply(&mut set, &other, start()), Err(Refusal::KeyReused));
     assert!(set.into_changes().is_empty());
+}
+
+/// Also for the very command that made the reservation, if it runs again because its COMMIT was not answered.
+#[test]
+fn no_retry_of_an_ended_reservation_is_accepted() {
+    let made = held("k", &[("room", 1)]);
+    for status in [Status::Held, Status::Committed, Status::Released, Status::Expired, Status::Cancelled] {
+        let mut command = reserve("k", &[("room", 1)]);
+        for token in [command.token, made.token] {
+            command.token = token;
+            let mut set = WorkingSet::new();
+            set.add_resource(resource("room", 1, u64::from(!status.takes_stock())));
+            set.add_reservation(Reservation { status, ..made.clone() });
+            let outcome = apply(&mut set, &Command::Reserve(command.clone()), start());
+            if status.takes_stock() {
+                assert!(outcome.is_ok(), "{status}: {outcome:?}");
+            } else {
+                let refusal = outcome.expect_err("its units are gone");
+                assert_eq!(
+                    (refusal.slug(), refusal.reservation_status()),
+                    ("reservation-ended", Some(status))
+                );
+            }
+            assert!(set.into_changes().is_empty(), "{status}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::kind::Kind;
-use crate::enums::ReservationStatus;
+use crate::{enums::ReservationStatus, views::ReservationView};
 
 /// The members beside those of RFC 9457. Each is present only for the problems that it describes.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -48,6 +48,9 @@ pub(crate) struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ReservationStatus>)]
     pub(super) reservation_status: Option<Status>,
+    /// The reservation that an earlier request with the same idempotency key made, as it is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reservation: Option<Box<ReservationView>>,
 }
 
 impl Members {

@@ -97,15 +97,18 @@ kinds! {
     /// The request did not arrive in time.
     RequestTimeout = REQUEST_TIMEOUT "request-timeout" "Request timeout";
     /// The reservation was committed before.
-    AlreadyCommitted = CONFLICT "already-committed" "Already committed";
+    AlreadyCommitted = CONFLICT "already-committed" "Already committed" with "reservationStatus";
     /// The hold was released before.
-    AlreadyReleased = CONFLICT "already-released" "Already released";
+    AlreadyReleased = CONFLICT "already-released" "Already released" with "reservationStatus";
     /// The reservation was cancelled before.
-    AlreadyCancelled = CONFLICT "already-cancelled" "Already cancelled";
+    AlreadyCancelled = CONFLICT "already-cancelled" "Already cancelled" with "reservationStatus";
     /// Only a committed reservation can be cancelled; `reservationStatus` is the present status.
     NotCommitted = CONFLICT "not-committed" "Not committed" with "reservationStatus";
+    /// The idempotency key made a reservation whose units were given back since: its hold was released or expired, or
+    /// it was cancelled. `reservation` is that reservation. Nothing is held, and a new attempt needs a new key.
+    ReservationEnded = CONFLICT "reservation-ended" "Reservation ended" with "reservationStatus" "reservation";
     /// The hold has not expired yet.
-    NotDue = CONFLICT "not-due" "Not due";
+    NotDue = CONFLICT "not-due" "Not due" with "reservationStatus";
     /// Not enough units are available. If a hold will expire, the answer has `Retry-After` and `nextReleaseAt`.
     OutOfStock = CONFLICT "out-of-stock" "Out of stock"
         with "resourceId" "requested" "availableStock" maybe "nextReleaseAt";
@@ -114,7 +117,7 @@ kinds! {
     /// The endpoint belongs to the configuration, so the API cannot change it.
     WebhookOfEnvironment = CONFLICT "webhook-of-environment" "Webhook of the environment";
     /// The hold expired.
-    HoldExpired = GONE "hold-expired" "Hold expired" with "expiredAt";
+    HoldExpired = GONE "hold-expired" "Hold expired" with "reservationStatus" "expiredAt";
     /// The body is larger than the configured limit.
     BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "Body too large";
     /// The body has the wrong `Content-Type`.

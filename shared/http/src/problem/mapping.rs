@@ -6,7 +6,7 @@ use bespeak::{
     app::{Rejected, ReserveRefusal},
     coordination::Limited,
     dispatch::DispatchError,
-    engine::{Refusal, Timestamp, Violation},
+    engine::{Refusal, Reservation, Status, Timestamp, Violation},
     store::StoreError,
     webhooks::WebhookRefusal,
 };
@@ -19,6 +19,11 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 impl Problem {
     /// A refusal of the engine, answered at `now`.
     fn refused(refusal: Refusal, now: Timestamp) -> Self {
+        let status = refusal.reservation_status();
+        Self::of_refusal(refusal, now).with(|members| members.reservation_status = status)
+    }
+
+    fn of_refusal(refusal: Refusal, now: Timestamp) -> Self {
         match refusal {
             Refusal::ResourceNotFound { resource_id } => Self::no_resource(resource_id.as_str()),
             Refusal::ReservationNotFound => Self::no_reservation(),
@@ -60,6 +65,7 @@ impl Problem {
                 "this key was used before, for a different request; a new request needs a new key",
             )
             .with(|members| members.field = Some("Idempotency-Key".to_owned())),
+            Refusal::ReservationEnded { reservation } => Self::reservation_ended(*reservation),
             Refusal::HoldExpired { expired_at } => {
                 Self::new(Kind::HoldExpired, format!("the hold expired at {expired_at}"))
                     .with(|members| members.expired_at = Some(expired_at))
@@ -74,12 +80,25 @@ impl Problem {
             Refusal::NotCommitted { status } => Self::new(
                 Kind::NotCommitted,
                 format!("only a committed reservation can be cancelled; this one is {status}"),
-            )
-            .with(|members| members.reservation_status = Some(status)),
+            ),
             Refusal::NotDue { expires_at } => {
                 Self::new(Kind::NotDue, format!("the hold does not expire before {expires_at}"))
             }
         }
+    }
+
+    /// 409: the units of the reservation that this key made were given back.
+    fn reservation_ended(reservation: Reservation) -> Self {
+        let how = match reservation.status {
+            Status::Expired => format!("its hold expired at {}", reservation.expires_at),
+            Status::Cancelled => "it was cancelled".to_owned(),
+            Status::Held | Status::Committed | Status::Released => "its hold was released".to_owned(),
+        };
+        let detail = format!(
+            "the reservation of this key has ended: {how}; nothing is held, and a new attempt needs a new key"
+        );
+        Self::new(Kind::ReservationEnded, detail)
+            .with(|members| members.reservation = Some(Box::new(reservation.into())))
     }
 }
 
@@ -196,7 +215,7 @@ mod tests {
 
     use bespeak::{
         coordination::Rate,
-        engine::{ResourceId, Status},
+        engine::{IdempotencyKey, Item, Items, Limits, ReserveDraft, ResourceId, Token},
     };
 
     use super::*;
@@ -211,7 +230,10 @@ mod tests {
             }
             Refusal::OutOfStock { .. } => Refusal::Backlogged { resource_id },
             Refusal::Backlogged { .. } => Refusal::KeyReused,
-            Refusal::KeyReused => Refusal::StockInUse { resource_id, requested_total: 1, in_use: 2 },
+            Refusal::KeyReused => Refusal::ReservationEnded { reservation: Box::new(ended()) },
+            Refusal::ReservationEnded { .. } => {
+                Refusal::StockInUse { resource_id, requested_total: 1, in_use: 2 }
+            }
             Refusal::StockInUse { .. } => Refusal::ReservationNotFound,
             Refusal::ReservationNotFound => Refusal::HoldExpired { expired_at: at },
             Refusal::HoldExpired { .. } => Refusal::AlreadyCommitted,
@@ -221,6 +243,36 @@ mod tests {
             Refusal::NotCommitted { .. } => Refusal::NotDue { expires_at: at },
             Refusal::NotDue { .. } => return None,
         })
+    }
+
+    fn ended() -> Reservation {
+        let (limits, now) = (Limits::default(), Timestamp::now());
+        let item = Item {
+            resource_id: ResourceId::new("resourceId", "seat").unwrap(),
+            quantity: limits.quantity("quantity", 1).unwrap(),
+        };
+        let draft = ReserveDraft {
+            items: Items::new(vec![item], &limits).unwrap(),
+            ttl: limits.ttl("ttlSeconds", None).unwrap(),
+            holder: None,
+            metadata: None,
+            key: IdempotencyKey::new("k").unwrap(),
+        };
+        let reserve =
+            draft.with_token(Token::parse("token", "01890a5d-ac96-774b-bcce-b302099a8057").unwrap());
+        Reservation {
+            token: reserve.token,
+            items: reserve.items,
+            status: Status::Released,
+            holder: None,
+            metadata: None,
+            key: reserve.key,
+            fingerprint: reserve.fingerprint,
+            version: 2,
+            created_at: now,
+            expires_at: now,
+            updated_at: now,
+        }
     }
 
     fn assert_in_table(slug: &str, problem: &Problem) {
@@ -233,8 +285,15 @@ mod tests {
     fn refusals_of_the_engine_are_answered_with_their_own_slug() {
         let first = Refusal::ResourceNotFound { resource_id: ResourceId::new("resourceId", "seat").unwrap() };
         for refusal in std::iter::successors(Some(first), next) {
-            let slug = refusal.slug();
-            assert_in_table(slug, &refusal.into());
+            let (slug, status) = (refusal.slug(), refusal.reservation_status());
+            let problem = refusal.into();
+            assert_in_table(slug, &problem);
+            let (_, written) = problem.written();
+            assert_eq!(written["reservationStatus"].as_str(), status.map(Status::as_str), "{slug}");
+            // Whatever names how a reservation ended, or that it has not, concerns its state.
+            let concerns_state = ["already-", "hold-", "not-", "reservation-ended"];
+            let concerns_state = concerns_state.iter().any(|start| slug.starts_with(start));
+            assert_eq!(status.is_some(), concerns_state, "{slug}");
         }
     }
 

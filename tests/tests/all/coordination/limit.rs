@@ -54,6 +54,11 @@ async fn retries_are_not_counted() {
             let (status, again) = reserve(&server, &key, &of(&name)).await;
             assert_eq!((status, &again["token"]), (200, &first["token"]), "{again}");
         }
+        server.act("release", first["token"].as_str().expect("a token")).await;
+        for _ in 0..10 {
+            let (status, ended) = reserve(&server, &key, &of(&name)).await;
+            assert_eq!((status, &ended["type"]), (409, &json!("reservation-ended")), "{ended}");
+        }
         assert_eq!(reserve(&server, &format!("{key}-2"), &of(&name)).await.0, 200);
         assert_eq!(reserve(&server, &format!("{key}-3"), &of(&name)).await.0, 429);
         assert_eq!(server.metric("bespeak_redis_calls_total").await > 0.0, !url.is_empty());

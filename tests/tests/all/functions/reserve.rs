@@ -37,6 +37,13 @@ async fn every_gateway_gets_the_same_answer() {
     }
     let (_, car) = reserve.ask(Gateway::RestApi, "GET", "/api/v1/resources/car", "", "").await;
     assert_eq!(car["availableStock"], 9);
+    // A retry of a reservation that has ended is no success
+    let token = reserve.hold("ended", "car").await;
+    reserve.act("release", &token).await;
+    let order = r#"{"resourceId":"car","quantity":1,"ttlSeconds":600}"#;
+    let (status, ended) = reserve.ask(Gateway::HttpApi, "POST", "/api/v1/reserve", "ended", order).await;
+    assert_eq!((status, &ended["type"]), (409, &json!("reservation-ended")), "{ended}");
+    assert_eq!(ended["reservation"]["token"], token.as_str());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,9 +15,34 @@ pub async fn a_retry_finds_its_reservation(subject: &Subject) {
     assert_eq!(retry(&subject.other).await, (made.clone(), Change::Replayed), "from another process");
     let (committed, _) = accepted(subject.one(Command::Commit(made.token)).await);
     assert_eq!(retry(&subject.store).await, (committed, Change::Replayed), "as it is now");
-    let (cancelled, _) = accepted(subject.one(Command::Cancel(made.token)).await);
-    assert_eq!(retry(&subject.store).await, (cancelled, Change::Replayed));
-    assert_eq!(subject.available("seat").await, 1, "a retry takes no stock");
+    subject.assert_consistent().await;
+}
+
+/// I5: a retry whose reservation has ended is refused with that reservation, and makes no other one.
+pub async fn a_retry_of_an_ended_reservation_is_refused(subject: &Subject) {
+    subject.stock("seat", 1).await;
+    for end in [Status::Released, Status::Cancelled, Status::Expired] {
+        let request = || Command::Reserve(reserve(end.as_str(), &[("seat", 1)], HELD.as_secs()));
+        let (made, _) = accepted(subject.one(request()).await);
+        match end {
+            Status::Released => _ = accepted(subject.one(Command::Release(made.token)).await),
+            Status::Cancelled => {
+                accepted(subject.one(Command::Commit(made.token)).await);
+                accepted(subject.one(Command::Cancel(made.token)).await);
+            }
+            // No command expires it: the retry itself must notice that the hold is overdue.
+            _ => subject.pass(HELD).await,
+        }
+        for handle in [&subject.store, &subject.other] {
+            match one(handle, request()).await {
+                Err(Refusal::ReservationEnded { reservation }) => {
+                    assert_eq!((reservation.token, reservation.status), (made.token, end));
+                }
+                other => panic!("{end}: {other:?}"),
+            }
+        }
+        assert_eq!(subject.available("seat").await, 1, "a retry takes no stock");
+    }
     subject.assert_consistent().await;
 }
 

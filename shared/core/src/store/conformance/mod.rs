@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::{CommitMode, Database, FixedClock, StoreError, WebhookStore};
 use crate::engine::{
     Accepted, Change, Command, Define, IdempotencyKey, Item, Items, Limits, Outcome, Quantity, Refusal,
-    Reservation, Reserve, ReserveDraft, Resource, ResourceId, Token, Ttl,
+    Reservation, Reserve, ReserveDraft, Resource, ResourceId, Status, Token, Ttl,
 };
 
 pub use endpoints::*;
@@ -197,7 +197,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each $open, $clock;
             crowds_never_oversell, all_or_nothing, overlapping_items_in_any_order_never_block,
             a_total_never_falls_below_the_units_in_use, refusals_write_nothing, a_refusal_names_the_next_release,
-            a_dry_run_changes_nothing, a_retry_finds_its_reservation, a_key_is_one_request,
+            a_dry_run_changes_nothing, a_retry_finds_its_reservation,
+            a_retry_of_an_ended_reservation_is_refused, a_key_is_one_request,
             concurrent_uses_of_one_key_make_one_reservation, one_of_commit_release_and_expire_wins,
             later_commands_get_how_the_reservation_ended, a_hold_ends_on_time,
             overdue_units_are_sold_without_a_sweeper, many_overdue_holds_expire_at_once,
