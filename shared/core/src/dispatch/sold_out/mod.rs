@@ -31,6 +31,9 @@ const REMEMBERED_FOR_MICROS: i64 = 50_000;
 /// How long a shortage is remembered here while findings are announced to other processes. This process queries the
 /// database again before the others forget, so one process does it for all.
 const RENEWED_AFTER: Duration = Duration::from_millis(35);
+/// After this time what is remembered about a resource no longer counts, also against later findings: its version may
+/// be forged, or that of a database that was restored since.
+const COUNTS_FOR: Duration = Duration::from_millis(100);
 /// The shortest time between two announcements of the same shortage.
 const ANNOUNCED_EVERY: Duration = Duration::from_millis(10);
 /// Above this number of remembered resources, outdated entries are dropped.
@@ -83,6 +86,7 @@ enum KnownState {
     GivenBack {
         here: Option<Instant>,
         version: u64,
+        arrived_at: Instant,
     },
 }
 
@@ -147,8 +151,8 @@ impl SoldOutMemory {
         let Finding::Short { available, as_of, next_release_at } = found else { return };
         let (version, read_at) = (executed.version_of(id), executed.read_at);
         let mut announced_at = None;
-        match memory.known.get(id) {
-            Some(KnownState::GivenBack { here, version: given })
+        match memory.known(id) {
+            Some(KnownState::GivenBack { here, version: given, .. })
                 if *given > version || here.is_some_and(|at| at >= read_at) =>
             {
                 return;
@@ -172,10 +176,11 @@ impl SoldOutMemory {
     }
 
     fn observe_give_back(&self, memory: &mut Memory, id: &ResourceId, version: u64) {
-        let given = KnownState::GivenBack { here: Some(Instant::now()), version };
+        let arrived_at = Instant::now();
+        let given = KnownState::GivenBack { here: Some(arrived_at), version, arrived_at };
         // Only if this process remembered a shortage recently may other processes remember one too.
         if let Some(KnownState::Short(short)) = memory.known.insert(id.clone(), given)
-            && short.since().elapsed() < 2 * REMEMBERED_FOR
+            && short.since().elapsed() < COUNTS_FOR
         {
             self.announce(id, version, Finding::GivenBack);
         }
@@ -184,12 +189,12 @@ impl SoldOutMemory {
     /// Learns the finding of another process. A hint that is older than what is known is ignored.
     pub(crate) fn learn(&self, StockHint { resource, version, found }: StockHint) {
         let mut memory = self.memory();
-        let earlier = memory.known.get(&resource);
+        let earlier = memory.known(&resource);
         let news = match found {
             Finding::GivenBack => match earlier {
                 Some(KnownState::Short(short)) if short.version >= version => None,
                 Some(KnownState::GivenBack { version: later, .. }) if *later >= version => None,
-                _ => Some(KnownState::GivenBack { here: None, version }),
+                _ => Some(KnownState::GivenBack { here: None, version, arrived_at: Instant::now() }),
             },
             Finding::Short { available, as_of, next_release_at } => {
                 let outdated = match earlier {
@@ -291,7 +296,27 @@ impl Shortage {
     }
 }
 
+impl KnownState {
+    /// When this process learnt it.
+    fn arrived_at(&self) -> Instant {
+        match self {
+            Self::Short(short) => short.since(),
+            Self::GivenBack { arrived_at, .. } => *arrived_at,
+        }
+    }
+
+    /// Whether it still counts against other findings.
+    fn counts(&self) -> bool {
+        self.arrived_at().elapsed() < COUNTS_FOR
+    }
+}
+
 impl Memory {
+    /// What is known about a resource and still counts.
+    fn known(&self, id: &ResourceId) -> Option<&KnownState> {
+        self.known.get(id).filter(|known| known.counts())
+    }
+
     /// Whether a state of that instant is certainly older than a refusal may be.
     fn is_too_old(&self, as_of: Timestamp) -> bool {
         self.clock.is_some_and(|(known_at, said)| {
@@ -303,10 +328,7 @@ impl Memory {
 
     fn bound(&mut self) {
         if self.known.len() > RESOURCES_MAX {
-            self.known.retain(|_, known| match known {
-                KnownState::Short(short) => short.since().elapsed() < REMEMBERED_FOR,
-                KnownState::GivenBack { here, .. } => here.is_some_and(|at| at.elapsed() < REMEMBERED_FOR),
-            });
+            self.known.retain(|_, known| known.counts());
         }
     }
 }

@@ -190,3 +190,40 @@ fn a_process_that_announces_queries_the_database_before_the_others_forget() {
     // Unless this machine has just been paused.
     assert_eq!(alone.covers(&hold(1)), read_at.elapsed() < REMEMBERED_FOR);
 }
+
+/// A forged hint, or the memory of a database that was restored since, may name a version above every real one. It
+/// counts no longer than twice the time for which a shortage is remembered.
+#[test]
+fn a_version_that_is_too_high_is_soon_forgotten() {
+    let forged = || {
+        let found = Finding::Short { available: 9, as_of: Timestamp::MAX, next_release_at: None };
+        [given_back(u64::MAX), StockHint { resource: room(), version: u64::MAX, found }]
+    };
+    for hint in forged() {
+        let memory = SoldOutMemory::default();
+        let forged_at = Instant::now();
+        memory.learn(hint.clone());
+        let deadline = forged_at + Duration::from_secs(10);
+        // This process finds the resource sold out each time, until it remembers that.
+        loop {
+            memory.observe(&found_short(3, at(1_000)));
+            if memory.covers(&hold(1)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{hint:?} still counts");
+            std::thread::yield_now();
+        }
+        assert!(forged_at.elapsed() >= COUNTS_FOR, "{hint:?} counted for {:?}", forged_at.elapsed());
+    }
+    // A finding of another process is learnt again, too
+    for hint in forged() {
+        let memory = SoldOutMemory::default();
+        memory.learn(hint);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !memory.covers(&hold(1)) {
+            memory.learn(short(3, at(1_000)));
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    }
+}
