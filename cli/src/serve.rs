@@ -1,6 +1,6 @@
 //! `bespeak serve`: runs the API, the background tasks and the event pipeline in one process.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
     app::{Access, App, open_store, start_telemetry},
@@ -18,8 +18,6 @@ use crate::{failure::Failure, output::Output};
 /// How many connections the kernel may queue, so that a crowd that arrives at once is not rejected. The kernel lowers
 /// it to its own limit (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
-/// How often histograms are drained, so that they do not grow between scrapes.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 /// A running server.
 pub struct Server {
@@ -39,8 +37,7 @@ impl Server {
         // More than a thousand clients need more file descriptors than most shells allow by default. If the limit
         // cannot be raised, the server runs with fewer connections.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
-        let metrics =
-            telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
+        telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
         let listener = listen(config)?;
         let address = listener
             .local_addr()
@@ -54,12 +51,6 @@ impl Server {
         let router = bespeak_http::router(app.clone(), config.http.clone());
         let served = bespeak_http::serve(listener, router, config.http.request_timeout, stop.clone());
         let connections = tokio::spawn(served);
-        let ended = stop.clone();
-        tokio::spawn(async move {
-            while tokio::time::timeout(UPKEEP, ended.cancelled()).await.is_err() {
-                metrics.run_upkeep();
-            }
-        });
         Ok(Self { address, app, stop, connections })
     }
 

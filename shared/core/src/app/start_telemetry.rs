@@ -20,8 +20,7 @@ pub enum TelemetryError {
 
 /// Starts logs and, if configured, the export of spans. It must run on the runtime that serves, once in a process.
 ///
-/// Metrics are not started: a process whose metrics are never read must not collect them, because histograms grow until
-/// they are rendered.
+/// Metrics are not started: a process whose metrics are never read need not collect them.
 ///
 /// # Errors
 /// A setting is not valid, or spans are configured in a build that cannot export them.

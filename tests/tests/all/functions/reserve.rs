@@ -259,3 +259,18 @@ async fn an_environment_with_concurrent_requests_uses_lanes() {
         (count("bespeak_lane_batch_commands_count"), count("bespeak_lane_batch_commands_sum"));
     assert!(commands > 2.0 * transactions, "{commands} commands in {transactions} transactions");
 }
+
+/// Histograms keep each sample until something drains them, and nothing scrapes a function. Its upkeep is a thread, which
+/// has a name of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histograms_are_drained_without_a_scrape() {
+    let books = Books::mysql().await;
+    let reserve = Lambda::start("reserve", &books, &[]).await;
+    reserve.cars("car", 10).await;
+    let threads = std::fs::read_dir(format!("/proc/{}/task", reserve.pid())).expect("Linux");
+    let names: Vec<_> = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok())
+        .map(|name| name.trim().to_owned())
+        .collect();
+    assert!(names.iter().any(|name| name == "metrics-upkeep"), "{names:?}");
+}
