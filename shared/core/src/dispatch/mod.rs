@@ -48,7 +48,7 @@ pub struct Dispatch {
     mode: Mode,
     executor: Executor,
     /// Places for imports, running or waiting: an import has transactions of its own, beside the lanes.
-    imports: Semaphore,
+    imports: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Dispatch {
                 Mode::Unbatched(Unbatched::new(executor.clone(), queue, at_once, locks))
             }
         };
-        Self { mode, executor, imports: Semaphore::new(IMPORTS_MAX) }
+        Self { mode, executor, imports: Arc::new(Semaphore::new(IMPORTS_MAX)) }
     }
 
     /// Runs a command and waits for its outcome.
@@ -112,10 +112,17 @@ impl Dispatch {
         commands: Vec<Command>,
         mode: CommitMode,
     ) -> Result<Vec<Outcome>, DispatchError> {
-        let _place = self.imports.try_acquire().map_err(|_| DispatchError::Full)?;
+        let place = self.imports.clone().try_acquire_owned().map_err(|_| DispatchError::Full)?;
         let names: Vec<_> = commands.iter().map(Command::name).collect();
         let commands: Arc<[Traced]> = commands.into_iter().map(traced_by_this_task).collect();
-        let outcomes = self.executor.execute(&commands, mode).await?;
+        let executor = self.executor.clone();
+        // The transaction keeps the place until it has ended, whether or not the caller stays.
+        let transaction = self.executor.tasks.spawn(async move {
+            let outcomes = executor.execute(&commands, mode).await;
+            drop(place);
+            outcomes
+        });
+        let outcomes = transaction.await.unwrap_or(Err(DispatchError::Panicked))?;
         for (name, outcome) in names.into_iter().zip(&outcomes) {
             telemetry::count_command(name, outcome_label(outcome));
         }

@@ -272,3 +272,30 @@ async fn stopping_finishes_accepted_commands_and_refuses_later_ones() {
         }
     }
 }
+
+/// An import whose caller goes away keeps its place until its transaction has ended, so clients that hang up cannot
+/// start more transactions than there are places.
+#[tokio::test]
+async fn imports_whose_callers_go_away_are_bounded() {
+    let (fake, dispatch) = start(Fake::closed(), LANES, 1_000);
+    let import = |n: usize| {
+        let dispatch = dispatch.clone();
+        tokio::spawn(async move {
+            dispatch.submit_batch(vec![Command::Commit(token(n))], CommitMode::Commit).await
+        })
+    };
+    for n in 0..IMPORTS_MAX {
+        let caller = import(n);
+        until("the transaction begins", || fake.started.load(Ordering::SeqCst) == n + 1).await;
+        caller.abort();
+        let _ = caller.await;
+    }
+    let refused = import(IMPORTS_MAX).await.expect("no panic");
+    assert!(matches!(refused, Err(DispatchError::Full)), "{refused:?}");
+    assert_eq!(fake.started.load(Ordering::SeqCst), IMPORTS_MAX);
+    // When the transactions end, the places are free again
+    fake.gate.add_permits(1 << 20);
+    until("a place is free", || dispatch.imports.available_permits() == IMPORTS_MAX).await;
+    let outcomes = import(99).await.expect("no panic").expect("a place is free");
+    assert_eq!(outcomes, [own(token(99))]);
+}
