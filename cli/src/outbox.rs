@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
     config::{Config, Values},
-    store::{Database, OutboxFilter, OutboxRow, OutboxState},
+    store::{Backlog, Database, OutboxFilter, OutboxRow, OutboxState},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -100,7 +100,8 @@ async fn list(output: Output, store: &Arc<dyn Database>, args: &OutboxListArgs) 
         }
         format!(
             "{lines}\n{}; {}, {}",
-            counted(backlog.unpublished, "event awaits publication", "events await publication"),
+            at_least(backlog.unpublished)
+                + &counted(backlog.unpublished, "event awaits publication", "events await publication"),
             counted(backlog.blocked, "key is blocked", "keys are blocked"),
             counted(backlog.parked, "is parked", "are parked"),
         )
@@ -167,4 +168,9 @@ fn row_card(row: &OutboxRow) -> String {
         ("reason", reason.clone().unwrap_or_else(|| "-".to_owned())),
         ("data", event.payload.clone()),
     ])
+}
+
+/// Says so if a count is only the number at which counting stopped.
+fn at_least(count: u64) -> String {
+    if count >= Backlog::COUNTED_MAX { "at least ".to_owned() } else { String::new() }
 }

@@ -3,6 +3,8 @@
 //! Refusals are values. A command that is refused changes nothing (I12), because every rule decides first and changes
 //! afterwards. Debug builds assert what must hold before and after a change.
 
+use std::collections::BTreeMap;
+
 use super::{
     Accepted, Change, Command, Define, Event, EventType, Extend, Item, Outcome, Refusal, Reservation,
     Reserve, Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet, movement::Movement,
@@ -357,13 +359,15 @@ fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Ve
     }
     let mut expiring = Vec::new();
     let mut given: Vec<u64> = vec![0; wanted.len()];
+    let mut returned: BTreeMap<&ResourceId, u64> = BTreeMap::new();
     for token in set.overdue() {
         let Some(hold) = set.reservation(token).filter(|hold| hold.is_overdue(now)) else { continue };
         let helps = |item: &Item| {
             missing.iter().any(|(n, still)| *wanted[*n].id == item.resource_id && given[*n] < *still)
         };
-        if hold.items.iter().any(helps) {
+        if hold.items.iter().any(helps) && may_return(set, &returned, hold) {
             for item in hold.items.iter() {
+                *returned.entry(&item.resource_id).or_default() += item.quantity.units();
                 if let Some(n) = wanted.iter().position(|want| *want.id == item.resource_id) {
                     given[n] += item.quantity.units();
                 }
@@ -371,6 +375,7 @@ fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Ve
             expiring.push(token);
         }
     }
+    drop(returned);
     missing.retain(|(n, still)| given[*n] < *still);
     for (n, _) in &missing {
         set.record_shortfall(wanted[*n].id);
@@ -383,4 +388,15 @@ fn cover(set: &mut WorkingSet, wanted: &[Want<'_>], now: Timestamp) -> Result<Ve
             reachable: available(set, wanted[*n].id) + given[*n],
         }),
     }
+}
+
+/// Whether the units of an overdue hold fit into its resources, after others were `returned`. In sound books they do. If
+/// somebody changed the books by hand, the hold stays as it is, and commands that need its units are refused, instead
+/// of failing each time.
+fn may_return(set: &WorkingSet, returned: &BTreeMap<&ResourceId, u64>, hold: &Reservation) -> bool {
+    hold.items.iter().all(|item| {
+        let earlier = returned.get(&item.resource_id).copied().unwrap_or(0);
+        set.resource(&item.resource_id)
+            .is_some_and(|resource| resource.available + earlier + item.quantity.units() <= resource.total)
+    })
 }

@@ -1,7 +1,7 @@
 //! The rules of reservation: a pure, synchronous state machine over a slice of the books.
 //!
 //! Never: I/O, a clock, randomness. Time and ids come in as arguments; changes go out as data. Next: [`apply()`] for
-//! the rules, [`WorkingSet`] for the records that they work on, and `store/batch.rs` of the crate `bespeak` for the
+//! the rules, [`WorkingSet`] for the records that they work on, and `store/batch/` of the crate `bespeak` for the
 //! caller.
 
 mod apply;

@@ -6,7 +6,7 @@
 //! they are due, and a single hold is expired within milliseconds of its time.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +27,9 @@ const POLL: Duration = Duration::from_millis(500);
 /// The most holds per step, since expiries share the lanes with customers.
 const HOLDS_PER_STEP: u32 = 256;
 
+/// How long a hold is skipped whose own expiry failed. An operator may repair it.
+const SET_ASIDE_FOR: Duration = Duration::from_secs(60);
+
 /// The pause after a step that found a full queue.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -43,15 +46,15 @@ pub struct ExpiryStep {
 pub struct Expiry {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
-    /// Holds whose own expiry failed. They are skipped, so that they do not block others.
-    set_aside: HashSet<Token>,
+    /// Holds whose own expiry failed, and when. They are skipped for a while, so that they do not block others.
+    set_aside: HashMap<Token, Instant>,
     path: ExpiryPath,
 }
 
 impl Expiry {
     /// A timer over a store. It submits expiries to the dispatch, like all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch, set_aside: HashSet::new(), path: ExpiryPath::Timer }
+        Self { store, dispatch, set_aside: HashMap::new(), path: ExpiryPath::Timer }
     }
 
     /// Counts expired holds under another path than [`ExpiryPath::Timer`] in the metrics.
@@ -67,10 +70,11 @@ impl Expiry {
     /// The database is unavailable, or the process is shutting down.
     pub async fn step(&mut self) -> Result<ExpiryStep, DispatchError> {
         let read_at = Instant::now();
+        self.set_aside.retain(|_, since| since.elapsed() < SET_ASIDE_FOR);
         let limit = HOLDS_PER_STEP.saturating_add(u32::try_from(self.set_aside.len()).unwrap_or(u32::MAX));
         let due = self.dispatch.read(self.store.due(limit)).await?;
         let mut commands = JoinSet::new();
-        for token in due.tokens.into_iter().filter(|token| !self.set_aside.contains(token)) {
+        for token in due.tokens.into_iter().filter(|token| !self.set_aside.contains_key(token)) {
             let dispatch = self.dispatch.clone();
             commands.spawn(async move { (token, dispatch.submit(Command::Expire(token)).await) });
         }
@@ -86,7 +90,7 @@ impl Expiry {
                 // A failure that every command would meet, such as an outage. The holds are not at fault.
                 Ok((_, Err(error))) if error.affects_whole_batch() => failure = Some(error),
                 Ok((token, Err(_logged))) => {
-                    self.set_aside.insert(token);
+                    self.set_aside.insert(token, Instant::now());
                 }
                 Err(_panicked) => failure = Some(DispatchError::Panicked),
             }

@@ -56,7 +56,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "BESPEAK_READ_CONNECTIONS",
         "4",
-        "Database connections for reads (1 to 1000); raise it if bespeak_pool_wait_seconds of the pool \
+        "Database connections for views (1 to 1000); from 4 on, background tasks have two more, and metrics \
+         one; raise it if bespeak_pool_wait_seconds of the pool \
          readers grows",
     ),
     setting(

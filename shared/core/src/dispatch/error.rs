@@ -40,7 +40,7 @@ impl DispatchError {
     /// Whether every command of the batch would fail in the same way if it were run again now: there is an outage, or
     /// another writer holds a lock for longer than a caller should wait.
     pub(crate) fn affects_whole_batch(&self) -> bool {
-        self.is_outage() || matches!(self, Self::Store(error) if error.is_retryable())
+        self.is_outage() || matches!(self, Self::Store(error) if error.affects_all())
     }
 
     /// Whether every other command would meet the same failure.

@@ -108,6 +108,12 @@ async fn refuse_from_memory(executor: &Executor, jobs: &mut Vec<Job>) {
     let store = executor.store.clone();
     let (found, now) = match executor.query(async move { store.by_keys(&keys).await }).await {
         Ok(found) => found,
+        // One of the reservations is damaged. The others are found in transactions of their own.
+        Err(error) if !error.affects_whole_batch() => {
+            jobs.extend(candidates);
+            jobs.append(&mut others);
+            return;
+        }
         Err(error) => {
             for job in candidates {
                 job.reply(Err(error.clone()));
@@ -142,31 +148,31 @@ async fn refuse_from_memory(executor: &Executor, jobs: &mut Vec<Job>) {
     jobs.append(&mut others);
 }
 
-/// Runs a batch, and replies to every caller in it. If the batch fails because of one command, each command is run
-/// again alone, so that only the faulty one fails.
+/// Runs a batch, and replies to every caller in it. If the batch fails because of one command, its halves are run
+/// again, and so on, so that only the faulty command fails, and few transactions are needed to find it.
 async fn run_and_reply(executor: &Executor, jobs: &mut Vec<Job>) {
     let (commands, replies): (Vec<_>, Vec<_>) = jobs.drain(..).map(|job| (job.command, job.reply_to)).unzip();
-    let commands: Arc<[Traced]> = commands.into();
-    match executor.execute(&commands, CommitMode::Commit).await {
-        Ok(outcomes) => {
-            for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                // If the caller went away meanwhile, the reply is lost; a retry of the command finds what was done.
-                let _ = reply.send(Ok(outcome));
+    // The last part is the next, so commands run in order of arrival.
+    let mut parts = vec![(commands, replies)];
+    while let Some((mut commands, mut replies)) = parts.pop() {
+        let batch: Arc<[Traced]> = commands.as_slice().into();
+        match executor.execute(&batch, CommitMode::Commit).await {
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    // If the caller went away meanwhile, the reply is lost; a retry of the command finds what was
+                    // done.
+                    let _ = reply.send(Ok(outcome));
+                }
             }
-        }
-        Err(error) if commands.len() == 1 || error.affects_whole_batch() => {
-            for reply in replies {
-                let _ = reply.send(Err(error.clone()));
+            Err(error) if commands.len() == 1 || error.affects_whole_batch() => {
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
             }
-        }
-        Err(_only_one_command_s_failure) => {
-            for (command, reply) in commands.iter().zip(replies) {
-                let alone: Arc<[Traced]> = [command.clone()].into();
-                let outcome = executor
-                    .execute(&alone, CommitMode::Commit)
-                    .await
-                    .and_then(|mut outcomes| outcomes.pop().ok_or(DispatchError::Panicked));
-                let _ = reply.send(outcome);
+            Err(_only_one_command_s_failure) => {
+                let half = commands.len() / 2;
+                let second = (commands.split_off(half), replies.split_off(half));
+                parts.extend([second, (commands, replies)]);
             }
         }
     }

@@ -126,6 +126,28 @@ impl StoreError {
         }
     }
 
+    /// Whether the records or the values of one command are at fault, so that others succeed without it.
+    pub(super) fn concerns_records(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Value { .. })
+    }
+
+    /// Whether a record no longer had the version that had been read.
+    pub(super) fn is_changed(&self) -> bool {
+        matches!(self, Self::Contended { by: Contention::Changed, .. })
+    }
+
+    /// Whether every command would fail in the same way: there is an outage, or another writer holds a lock for longer
+    /// than a caller should wait. Another conflict that outlasts all retries is that of one record.
+    pub fn affects_all(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Lost { .. } => true,
+            Self::Contended { by, .. } => !matches!(by, Contention::Changed | Contention::DuplicateKey),
+            Self::Corrupt { .. } | Self::Value { .. } | Self::Statement { .. } | Self::Migration { .. } => {
+                false
+            }
+        }
+    }
+
     /// Whether a client may retry the same request.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Lost { .. } | Self::Contended { .. })

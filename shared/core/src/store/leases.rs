@@ -17,6 +17,8 @@ use crate::engine::Timestamp;
 const LOCK: &str = "lock/";
 /// The range of the names of locks, both ends exclusive: `0` follows `/` in ASCII.
 pub(super) const LOCKS: (&str, &str) = (LOCK, "lock0");
+/// Longer than any lease: the lease of a lock is an hour at most.
+const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest name in the table.
 const LENGTH_MAX: usize = 64;
 
@@ -30,8 +32,9 @@ pub(super) struct LeaseRow {
 }
 
 impl LeaseRow {
+    /// Whether the lease still counts. One that ends later than any lease can was written by a clock that was wrong.
     pub(super) fn is_alive(&self, now: Timestamp) -> bool {
-        self.expires_at > now
+        self.expires_at > now && self.expires_at <= until(now, LEASE_MAX)
     }
 
     fn is_held_by(&self, owner: Uuid, fencing: u64, now: Timestamp) -> bool {

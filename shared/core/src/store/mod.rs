@@ -11,6 +11,7 @@ mod books;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod damaged;
 mod database_url;
 mod dead_letters;
 mod decode;

@@ -87,17 +87,20 @@ pub struct Republished {
 pub struct Backlog {
     /// The time of the store's clock.
     pub now: Timestamp,
-    /// Events that await publication.
+    /// Events that await publication; counted up to [`Backlog::COUNTED_MAX`].
     pub unpublished: u64,
     /// When the oldest of them happened.
     pub oldest: Option<Timestamp>,
-    /// Keys that are blocked after a failure, and will be retried.
+    /// Keys that are blocked after a failure, and will be retried; counted likewise.
     pub blocked: u64,
     /// Keys that are parked until an operator acts.
     pub parked: u64,
 }
 
 impl Backlog {
+    /// Where counting stops, because it takes as long as there are rows. A longer backlog counts as this many.
+    pub const COUNTED_MAX: u64 = 100_000;
+
     /// How long the oldest event has waited; zero if none waits.
     pub fn lag(&self) -> Duration {
         self.oldest.map_or(Duration::ZERO, |oldest| {

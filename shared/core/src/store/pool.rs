@@ -1,9 +1,13 @@
-//! Pools of connections that measure themselves: connections in use, calls that wait, and for how long.
+//! Pools of connections that measure themselves: connections in use, calls that wait, and for how long; and which
+//! reads share connections ([`Readers`]).
 //!
 //! Never: SQL, or what a connection is. Next: `sqlite/connect.rs` and `mysql/connect.rs`, which open them.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -87,6 +91,63 @@ impl<DB: Database> Pool<DB> {
 impl<DB: Database> std::fmt::Debug for Pool<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool").field("use", &self.in_use()).finish_non_exhaustive()
+    }
+}
+
+/// From this number of read connections on, background tasks and metrics have connections of their own. A process with
+/// fewer is a function, which either answers requests or runs tasks.
+const SEPARATE_FROM: u32 = 4;
+/// Connections of the background tasks: the expiry timer, the relay, the dispatcher and the purge.
+const BACKGROUND: u32 = 2;
+/// Connections that count for metrics.
+const METRICS: u32 = 1;
+
+/// The pools of connections that read. A crowd of readers must not hold up the expiry timer or the relay, and counting
+/// a long backlog must not hold up either.
+pub(super) struct Readers<DB: Database> {
+    /// Serves views.
+    pub(super) views: Arc<Pool<DB>>,
+    /// Serves background tasks; the pool of the views if there are few connections.
+    pub(super) background: Arc<Pool<DB>>,
+    /// Counts for metrics; the pool of the views if there are few connections.
+    pub(super) metrics: Arc<Pool<DB>>,
+}
+
+impl<DB: Database> Readers<DB> {
+    /// Makes the pools with `make`, which receives the name of a pool and its number of connections. `connections` is
+    /// the number for views.
+    pub(super) fn new(connections: u32, make: impl Fn(&'static str, u32) -> Pool<DB>) -> Self {
+        let views = Arc::new(make("readers", connections));
+        if connections < SEPARATE_FROM {
+            return Self { background: views.clone(), metrics: views.clone(), views };
+        }
+        let [background, metrics] =
+            [("background", BACKGROUND), ("metrics", METRICS)].map(|(name, size)| Arc::new(make(name, size)));
+        Self { views, background, metrics }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Pool<DB>> {
+        let own =
+            [&self.background, &self.metrics].into_iter().filter(|pool| !Arc::ptr_eq(pool, &self.views));
+        std::iter::once(&self.views).chain(own).map(AsRef::as_ref)
+    }
+
+    /// The present use of each pool.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = PoolUse> {
+        self.each().map(Pool::in_use)
+    }
+
+    /// Closes all connections; waits for those that are lent.
+    pub(super) async fn close(&self) {
+        for pool in self.each() {
+            pool.close().await;
+        }
+    }
+}
+
+impl<DB: Database> std::fmt::Debug for Readers<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.each()).finish()
     }
 }
 

@@ -49,15 +49,20 @@ pub(super) fn page<R: Columns>(
 ) -> Result<PurgePage, StoreError> {
     let mut page = PurgePage::default();
     let mut any_old = false;
+    let cutoff = cutoff.as_microsecond();
     for row in rows {
         let token = decode::token(row)?;
-        let status = row.text(1)?;
+        page.next = Some(token);
+        // A row that cannot be decoded is kept, and does not keep others from being purged.
+        let (Ok(status), Ok(created_at), Ok(updated_at)) = (row.text(1), row.integer(2), row.integer(3))
+        else {
+            continue;
+        };
         let ended = Status::parse(status).is_some_and(|status| !status.takes_stock());
-        any_old |= decode::timestamp(row, 2)? < cutoff;
-        if ended && decode::timestamp(row, 3)? < cutoff && !unpublished.contains(&token.to_string()) {
+        any_old |= created_at < cutoff;
+        if ended && updated_at < cutoff && !unpublished.contains(&token.to_string()) {
             page.tokens.push(token);
         }
-        page.next = Some(token);
     }
     if !any_old || rows.len() < limit as usize {
         page.next = None;
@@ -74,7 +79,7 @@ pub(super) fn unpublished<R: Columns>(
     let mut keys = HashSet::new();
     let mut all_old = true;
     for row in rows {
-        if decode::timestamp(row, 1)? < cutoff {
+        if row.integer(1)? < cutoff.as_microsecond() {
             keys.insert(row.text(0)?.to_owned());
         } else {
             all_old = false;

@@ -231,7 +231,7 @@ const METRICS: &[Metric] = &[
 
 const LOCKS: (&str, &[&str]) = ("lock", &["database", "redlock"]);
 
-const POOLS: &[Labels] = &[&[("pool", &["writers", "readers"])]];
+const POOLS: &[Labels] = &[&[("pool", &["writers", "readers", "background", "metrics"])]];
 
 /// The outcomes of commands that alerts and panels use.
 const COMMANDS: &[Labels] = &[

@@ -34,7 +34,7 @@ pub(crate) fn count_purged(what: &'static str, records: u64) {
 /// The use of a pool of connections at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolUse {
-    /// The pool: `writers` or `readers`.
+    /// The pool: `writers`, `readers`, `background` or `metrics`.
     pub pool: &'static str,
     /// Connections that are lent or being opened.
     pub in_use: usize,

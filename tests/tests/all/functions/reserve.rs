@@ -260,8 +260,8 @@ async fn an_environment_with_concurrent_requests_uses_lanes() {
     assert!(commands > 2.0 * transactions, "{commands} commands in {transactions} transactions");
 }
 
-/// Histograms keep each sample until something drains them, and nothing scrapes a function. Its upkeep is a thread, which
-/// has a name of its own.
+/// Histograms keep each sample until something drains them, and nothing scrapes a function. Its upkeep is a thread with
+/// a name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histograms_are_drained_without_a_scrape() {
     let books = Books::mysql().await;

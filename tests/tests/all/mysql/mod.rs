@@ -7,6 +7,8 @@ mod guards;
 mod outages;
 mod plans;
 mod processes;
+mod read_only;
+mod readers;
 mod schema;
 mod statements;
 

@@ -140,6 +140,31 @@ fn sql_stays_in_the_dialects() {
     violations.assert_none("SQL stays in the dialects");
 }
 
+/// A plain START TRANSACTION succeeds on a MySQL server that was made read-only, and commands would be answered from
+/// books that may not be current.
+#[test]
+fn transactions_of_mysql_are_refused_by_read_only_servers() {
+    const FOLDER: &str = "shared/core/src/store/mysql/";
+    let mut violations = Violations::default();
+    let mut begun = 0;
+    for file in files(".rs").into_iter().filter(|file| file.starts_with(FOLDER)) {
+        for token in tokens(&text(&file)) {
+            let Kind::Text(said) = &token.kind else { continue };
+            let how = said.strip_prefix("START TRANSACTION").map(str::trim);
+            begun += usize::from(how == Some("READ WRITE"));
+            if how.is_some_and(|how| !matches!(how, "READ WRITE" | "WITH CONSISTENT SNAPSHOT")) {
+                violations.add(
+                    &file,
+                    token.line,
+                    "a transaction; begin it with START TRANSACTION READ WRITE",
+                );
+            }
+        }
+    }
+    assert!(begun > 5, "the rule finds no transactions");
+    violations.assert_none("transactions are refused by read-only servers");
+}
+
 #[test]
 fn test_names_state_facts() {
     let mut violations = Violations::default();

@@ -188,6 +188,28 @@ pub async fn more_overdue_holds_than_a_batch_are_not_out_of_stock(subject: &Subj
     subject.assert_consistent().await;
 }
 
+/// I6: many resources that fall short at once share the lock set of their batch, and all their overdue units are sold.
+pub async fn overdue_units_of_many_resources_are_sold_in_one_batch(subject: &Subject) {
+    const RESOURCES: usize = 400;
+    let names: Vec<String> = (0..RESOURCES).map(|n| format!("r-{n}")).collect();
+    let hold = |name: &String, ttl| Command::Reserve(reserve(&random_key(), &[(name, 1)], ttl));
+    let define =
+        |name: &String| Command::Define(Define { resource_id: id(name), total: 1, fulfilment: None });
+    let defined: Vec<Command> = names.iter().map(define).collect();
+    let short: Vec<Command> = names.iter().map(|name| hold(name, 1)).collect();
+    for batch in [defined, short] {
+        subject.store.execute(&batch, CommitMode::Commit).await.expect("executed");
+    }
+    subject.pass(Duration::from_secs(1)).await;
+    let again: Vec<Command> = names.iter().map(|name| hold(name, 60)).collect();
+    let executed = subject.store.execute(&again, CommitMode::Commit).await.expect("executed");
+    for (name, outcome) in names.iter().zip(&executed.outcomes) {
+        assert_eq!(slug(outcome), "accepted", "{name}");
+    }
+    assert_eq!(executed.expired_on_demand, RESOURCES as u64);
+    subject.assert_consistent().await;
+}
+
 /// I6, I2: an overdue hold of several resources gives all of them back if one of them is needed.
 pub async fn overdue_holds_of_several_resources_expire(subject: &Subject) {
     for name in ["a", "b", "c"] {

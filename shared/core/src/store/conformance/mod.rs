@@ -203,6 +203,7 @@ macro_rules! conformance_tests {
             later_commands_get_how_the_reservation_ended, a_hold_ends_on_time,
             overdue_units_are_sold_without_a_sweeper, many_overdue_holds_expire_at_once,
             more_overdue_holds_than_a_batch_are_not_out_of_stock, overdue_holds_of_several_resources_expire,
+            overdue_units_of_many_resources_are_sold_in_one_batch,
             a_hold_is_extended_within_its_longest_life, reservations_are_read_as_written,
             acknowledged_holds_are_visible_to_other_processes, every_change_has_its_event,
             a_large_mixed_batch_is_executed_in_order, events_carry_the_traces_of_their_requests

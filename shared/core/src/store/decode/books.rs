@@ -1,6 +1,6 @@
 //! Rows of resources and reservations.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Columns,
@@ -60,7 +60,8 @@ fn reservation<R: Columns>(token: Token, first: &R, rows: &[R]) -> Result<Reserv
     let holder = first.optional_text(11)?;
     let metadata = first.optional_text(12)?.map(str::to_owned);
     let mut items = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (item_no, row) in rows.iter().enumerate() {
+        belongs_to(first, row, item_no).map_err(|what| wrong(format!("item {item_no}: {what}")))?;
         items.push(Item {
             resource_id: ResourceId::new("resource_id", row.text(2)?)
                 .map_err(|violation| wrong(violation.to_string()))?,
@@ -68,9 +69,13 @@ fn reservation<R: Columns>(token: Token, first: &R, rows: &[R]) -> Result<Reserv
                 .map_err(|violation| wrong(violation.to_string()))?,
         });
     }
+    let items = Items::from_stored(items).map_err(|violation| wrong(violation.to_string()))?;
+    if items.len() != rows.len() {
+        return Err(wrong(format!("{} rows have {} resources", rows.len(), items.len())));
+    }
     Ok(Reservation {
         token,
-        items: Items::from_stored(items).map_err(|violation| wrong(violation.to_string()))?,
+        items,
         status: Status::parse(status).ok_or_else(|| wrong(format!("status {status:?}")))?,
         holder: holder.map(Holder::new).transpose().map_err(|violation| wrong(violation.to_string()))?,
         metadata: metadata
@@ -89,6 +94,38 @@ fn reservation<R: Columns>(token: Token, first: &R, rows: &[R]) -> Result<Reserv
     })
 }
 
+/// Compares what all rows of a reservation have in common. A change finds its rows by status and version, so a row that
+/// differs would make every change of its reservation fail.
+fn belongs_to(first: &impl Columns, row: &impl Columns, item_no: usize) -> Result<(), String> {
+    let read = |row: &dyn Fn(usize) -> Result<i64, StoreError>| -> Result<Vec<i64>, StoreError> {
+        (5..=8).map(row).collect()
+    };
+    let same = || -> Result<bool, StoreError> {
+        let numbers = read(&|column| first.integer(column))? == read(&|column| row.integer(column))?;
+        Ok(numbers && first.text(4)? == row.text(4)?)
+    };
+    if usize::try_from(row.integer(1).map_err(text)?) != Ok(item_no) {
+        return Err("the items are not numbered from 0 without a gap".to_owned());
+    }
+    if !same().map_err(text)? {
+        return Err("its status, version or times are not those of item 0".to_owned());
+    }
+    let of_the_whole = || -> Result<bool, StoreError> {
+        Ok(row.optional_text(9)?.is_some()
+            || row.optional_bytes(10)?.is_some()
+            || row.optional_text(11)?.is_some()
+            || row.optional_text(12)?.is_some())
+    };
+    if item_no > 0 && of_the_whole().map_err(text)? {
+        return Err("it has a key, fingerprint, holder or metadata, which belong to item 0".to_owned());
+    }
+    Ok(())
+}
+
+fn text(error: StoreError) -> String {
+    error.to_string()
+}
+
 /// Decodes the id of a resource.
 pub(in crate::store) fn resource_id(row: &impl Columns, column: usize) -> Result<ResourceId, StoreError> {
     ResourceId::new("resource_id", row.text(column)?)
@@ -97,15 +134,30 @@ pub(in crate::store) fn resource_id(row: &impl Columns, column: usize) -> Result
 
 /// Decodes `token, expires_at` of holds in the order in which they end, up to one more than `limit`. The first hold
 /// that is not overdue, or that exceeds the limit, gives the time to look again.
+///
+/// A hold with an impossible time is overdue or not, like any number; the command that expires it reports the damage.
 pub(in crate::store) fn due<R: Columns>(rows: &[R], limit: u32, now: Timestamp) -> Result<Due, StoreError> {
     let mut due = Due { now, tokens: Vec::new(), next: None };
     for row in rows {
-        let expires_at = timestamp(row, 1)?;
-        if expires_at > now || due.tokens.len() == limit as usize {
-            due.next = Some(expires_at);
+        let expires_at = row.integer(1)?;
+        if expires_at > now.as_microsecond() || due.tokens.len() == limit as usize {
+            due.next = next_end(Some(expires_at));
             break;
         }
-        due.tokens.push(token(row)?);
+        due.tokens.extend(token(row));
     }
     Ok(due)
+}
+
+/// Decodes when the next hold ends; `None` too if it is an impossible time, because others must not fail for it.
+pub(in crate::store) fn next_end(micros: Option<i64>) -> Option<Timestamp> {
+    micros.and_then(|micros| super::micros(micros).ok())
+}
+
+/// Decodes `token, resource_id` of first items. A row that cannot be decoded is left out: its reservation is reported
+/// by the command that names it.
+pub(in crate::store) fn first_resources<'r, R: Columns + 'r>(
+    rows: impl IntoIterator<Item = &'r R>,
+) -> HashMap<Token, ResourceId> {
+    rows.into_iter().filter_map(|row| Some((token(row).ok()?, resource_id(row, 1).ok()?))).collect()
 }

@@ -38,6 +38,11 @@ pub(in crate::store) fn token(row: &impl Columns) -> Result<Token, StoreError> {
     uuid(row, 0).map(Token::from_uuid)
 }
 
+/// Decodes the tokens in column 0. A row without a token is left out: no command can name its reservation.
+pub(in crate::store) fn tokens<R: Columns>(rows: &[R]) -> impl Iterator<Item = Token> {
+    rows.iter().filter_map(|row| token(row).ok())
+}
+
 /// Decodes a UUID.
 pub(in crate::store) fn uuid(row: &impl Columns, column: usize) -> Result<Uuid, StoreError> {
     Uuid::from_slice(row.bytes(column)?)

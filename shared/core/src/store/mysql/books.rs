@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced},
-    store::{Audit, CommitMode, Due, Executed, Page, PoolUse, Purged, Store, batch, purge::before},
+    store::{
+        Audit, CommitMode, Due, Executed, Page, PoolUse, Purged, Store, batch, damaged::DamagedHolds,
+        purge::before,
+    },
 };
 
 impl batch::Backend for MysqlStore {
@@ -22,6 +25,10 @@ impl batch::Backend for MysqlStore {
 
     fn guard(&self) -> Guard {
         self.options.guard
+    }
+
+    fn damaged(&self) -> &DamagedHolds {
+        &self.damaged
     }
 
     async fn begin(&self) -> Result<Self::Session, StoreError> {
@@ -34,7 +41,7 @@ impl Store for MysqlStore {
     async fn migrate(&self) -> Result<(), StoreError> {
         let connect = self.writers.connections().connect_options().as_ref().clone();
         // One connection holds the lock, and the other migrates.
-        let pool = connect::pool(connect, Purpose::Migrating, 2);
+        let pool = connect::writers(connect, Purpose::Migrating, 2);
         let migrated = schema::migrate(&pool).await;
         pool.close().await;
         migrated
@@ -45,15 +52,15 @@ impl Store for MysqlStore {
     }
 
     async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
-        read::resource(&self.readers, id, &self.options.clock).await
+        read::resource(&self.readers.views, id, &self.options.clock).await
     }
 
     async fn resources(&self, page: &Page) -> Result<Vec<Resource>, StoreError> {
-        read::resources(&self.readers, page, &self.options.clock).await
+        read::resources(&self.readers.views, page, &self.options.clock).await
     }
 
     async fn reservation(&self, token: Token) -> Result<Option<Reservation>, StoreError> {
-        read::reservation(&self.readers, token, &self.options.clock).await
+        read::reservation(&self.readers.views, token, &self.options.clock).await
     }
 
     // Commands wait for these two reads, so they use the writers' pool, which a crowd of readers cannot exhaust.
@@ -66,12 +73,12 @@ impl Store for MysqlStore {
     }
 
     async fn due(&self, limit: u32) -> Result<Due, StoreError> {
-        read::due(&self.readers, limit, &self.options.clock).await
+        read::due(&self.readers.background, limit, &self.options.clock).await
     }
 
     async fn purge_events(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
-        let now = read::now(&self.readers, &self.options.clock).await?;
-        purge::events((&self.writers, &self.readers), before(now, kept_for), limit).await
+        let now = read::now(&self.readers.background, &self.options.clock).await?;
+        purge::events((&self.writers, &self.readers.background), before(now, kept_for), limit).await
     }
 
     async fn purge_reservations(
@@ -80,16 +87,17 @@ impl Store for MysqlStore {
         after: Option<Token>,
         limit: u32,
     ) -> Result<Purged, StoreError> {
-        let now = read::now(&self.readers, &self.options.clock).await?;
-        purge::reservations((&self.writers, &self.readers), before(now, kept_for), after, limit).await
+        let now = read::now(&self.readers.background, &self.options.clock).await?;
+        purge::reservations((&self.writers, &self.readers.background), before(now, kept_for), after, limit)
+            .await
     }
 
     async fn audit(&self) -> Result<Audit, StoreError> {
-        audit::audit(&self.readers).await
+        audit::audit(&self.readers.views).await
     }
 
     fn pools(&self) -> Vec<PoolUse> {
-        vec![self.writers.in_use(), self.readers.in_use()]
+        std::iter::once(self.writers.in_use()).chain(self.readers.in_use()).collect()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

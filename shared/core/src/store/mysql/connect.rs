@@ -33,6 +33,8 @@ const WRITER: &str = "SET SESSION innodb_lock_wait_timeout = 2, lock_wait_timeou
 
 /// The connections to a server.
 pub(super) type Pool = pool::Pool<MySql>;
+/// The connections to a server that read.
+pub(super) type Readers = pool::Readers<MySql>;
 
 /// A change of a table waits for its readers, and all other statements wait for the change, so the wait must be
 /// short.
@@ -53,9 +55,18 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, StoreError> {
     MySqlConnectOptions::from_str(url).map(ConnectOptions::disable_statement_logging).map_err(failed)
 }
 
+/// Creates the pools that read.
+pub(super) fn readers(options: &MySqlConnectOptions, connections: u32) -> Readers {
+    Readers::new(connections, |name, connections| named(name, options.clone(), Purpose::Reading, connections))
+}
+
+/// Creates a pool of connections that write.
+pub(super) fn writers(options: MySqlConnectOptions, purpose: Purpose, connections: u32) -> Pool {
+    named("writers", options, purpose, connections)
+}
+
 /// Creates a pool of connections, which are opened when they are first needed.
-pub(super) fn pool(options: MySqlConnectOptions, purpose: Purpose, connections: u32) -> Pool {
-    let name = if purpose == Purpose::Reading { "readers" } else { "writers" };
+fn named(name: &'static str, options: MySqlConnectOptions, purpose: Purpose, connections: u32) -> Pool {
     let connections = MySqlPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)

@@ -32,7 +32,7 @@ impl DeadLetterStore for MysqlStore {
         );
         let select = select.integer(after).push(" ORDER BY id LIMIT ").integer(i64::from(limit));
         let place = script.add(select);
-        rows(&read(&self.readers, script).await?, place).iter().map(decode::dead_letter).collect()
+        rows(&read(&self.readers.views, script).await?, place).iter().map(decode::dead_letter).collect()
     }
 
     async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError> {
@@ -71,7 +71,7 @@ impl DeadLetterStore for MysqlStore {
         let mut script = Script::default();
         let select = Sql::new("SELECT part, position FROM dead_letters_settled WHERE topic = ").text(topic);
         let place = script.add(select);
-        rows(&read(&self.readers, script).await?, place).iter().map(decode::dead_letter_id).collect()
+        rows(&read(&self.readers.views, script).await?, place).iter().map(decode::dead_letter_id).collect()
     }
 }
 

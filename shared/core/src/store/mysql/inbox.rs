@@ -65,13 +65,13 @@ impl InboxStore for MysqlStore {
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
         let mut script = Script::default();
         script.add_lists([&token], statements::token, || Sql::new(SMART_KEYS), "");
-        rows(&read(&self.readers, script).await?, 0).first().map(decode::smart_key).transpose()
+        rows(&read(&self.readers.views, script).await?, 0).first().map(decode::smart_key).transpose()
     }
 
     async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let mut script = Script::default();
         let places = applied(&mut script, consumer, events);
-        let results = read(&self.readers, script).await?;
+        let results = read(&self.readers.views, script).await?;
         places.iter().flat_map(|place| rows(&results, *place)).map(|row| decode::uuid(row, 0)).collect()
     }
 
@@ -79,7 +79,7 @@ impl InboxStore for MysqlStore {
         let mut script = Script::default();
         let missing = script.add(Sql::new(KEYS_MISSING));
         let unwarranted = script.add(Sql::new(KEYS_UNWARRANTED));
-        let results = read(&self.readers, script).await?;
+        let results = read(&self.readers.views, script).await?;
         let missing = rows(&results, missing).iter().map(|row| (row, KeyMismatch::Missing));
         let unwarranted = rows(&results, unwarranted).iter().map(|row| (row, KeyMismatch::Unwarranted));
         missing.chain(unwarranted).map(|(row, how)| Ok((decode::token(row)?, how))).collect()
@@ -88,14 +88,14 @@ impl InboxStore for MysqlStore {
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut script = Script::default();
         let place = script.add(Sql::new(EVENTS_KEPT_SINCE));
-        rows(&read(&self.readers, script).await?, place)
+        rows(&read(&self.readers.views, script).await?, place)
             .first()
             .map(|row| decode::timestamp(row, 0))
             .transpose()
     }
 
     async fn purge_inbox(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
-        let now = views::now(&self.readers, &self.options.clock).await?;
+        let now = views::now(&self.readers.background, &self.options.clock).await?;
         purge::inbox(&self.writers, before(now, kept_for), limit).await
     }
 }
@@ -146,7 +146,7 @@ impl inbox::InboxSession for MysqlInbox {
         tokens: &BTreeSet<Token>,
     ) -> Result<InboxClaim, StoreError> {
         let mut script = Script::default();
-        script.add(Sql::new("START TRANSACTION"));
+        script.add(Sql::new("START TRANSACTION READ WRITE"));
         let row = |sql: Sql, id: &Uuid| {
             let sql = sql.text(consumer).push(", ").bytes(id.as_bytes()).push(", ");
             instant(sql, &self.clock)

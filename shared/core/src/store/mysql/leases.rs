@@ -62,15 +62,15 @@ impl LeaseStore for MysqlStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<PurgedLeases, StoreError> {
-        let cutoff =
-            before(views::now(&self.readers, &self.options.clock).await?, ended_for).as_microsecond();
+        let cutoff = before(views::now(&self.readers.background, &self.options.clock).await?, ended_for)
+            .as_microsecond();
         let (first, last) = leases::LOCKS;
         let mut script = Script::default();
         let ended = Sql::new("SELECT name FROM leases FORCE INDEX (PRIMARY) WHERE name > ");
         let ended = ended.text(after.unwrap_or(first)).push(" AND name < ").text(last);
         let ended = ended.push(" AND expires_at < ").integer(cutoff).push(" ORDER BY name LIMIT ");
         script.add(ended.integer(i64::from(limit)));
-        let results = read(&self.readers, script).await?;
+        let results = read(&self.readers.background, script).await?;
         let names = rows(&results, 0).iter().map(|row| row.text(0).map(str::to_owned));
         let names = names.collect::<Result<Vec<_>, _>>()?;
         if names.is_empty() {
@@ -78,7 +78,7 @@ impl LeaseStore for MysqlStore {
         }
         // The rows are locked by name, so that a lock that is in use is not waited for.
         let mut script = Script::default();
-        script.add(Sql::new("START TRANSACTION"));
+        script.add(Sql::new("START TRANSACTION READ WRITE"));
         let head = || {
             let unused = Sql::new("DELETE l FROM leases l FORCE INDEX (PRIMARY) WHERE l.expires_at < ");
             unused.integer(cutoff).push(" AND l.name IN ")
@@ -99,7 +99,7 @@ impl MysqlStore {
     ) -> Result<Option<leases::LeaseRow>, StoreError> {
         let mut connection = TrackedConnection::open(&self.writers).await?;
         let mut script = Script::default();
-        script.add(Sql::new("START TRANSACTION"));
+        script.add(Sql::new("START TRANSACTION READ WRITE"));
         if let Some(make) = make {
             script.add(make);
         }

@@ -1,8 +1,9 @@
 //! MySQL 8 and MariaDB 10.6 or later: READ COMMITTED, text statements, few round trips, the database's clock.
 //!
 //! Every statement works on both servers, and no decision infers from a locked row what only its version proves. A
-//! transaction runs in a task that is never cancelled. Next: `session.rs` for the write path, `read.rs` for views,
-//! `connect.rs` for the settings of a session.
+//! transaction runs in a task that is never cancelled, and begins with START TRANSACTION READ WRITE, which a server
+//! that was made read-only refuses: its books may not be current any more. Next: `session.rs` for the write path,
+//! `read.rs` for views, `connect.rs` for the settings of a session.
 
 mod audit;
 mod books;

@@ -79,7 +79,7 @@ impl OutboxStore for MysqlStore {
         let select =
             instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
         let events = script.add(select);
-        let results = read(&self.readers, script).await?;
+        let results = read(&self.readers.background, script).await?;
         let events = rows(&results, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
         Ok(Unpublished { now: clock_of(&results, clock, &self.options.clock)?, events })
     }
@@ -95,11 +95,14 @@ impl OutboxStore for MysqlStore {
         let unpublished = script.add(Sql::new(
             "SELECT COUNT(*), (SELECT created_at FROM outbox FORCE INDEX (outbox_unpublished)
                 WHERE published_at IS NULL ORDER BY id LIMIT 1)
-            FROM outbox FORCE INDEX (outbox_unpublished) WHERE published_at IS NULL",
+            FROM (SELECT 1 FROM outbox FORCE INDEX (outbox_unpublished)
+                WHERE published_at IS NULL LIMIT 100000) counted",
         ));
-        let blocked =
-            script.add(Sql::new("SELECT COUNT(*), CAST(SUM(parked) AS SIGNED) FROM outbox_blocked"));
-        let results = read(&self.readers, script).await?;
+        let blocked = script.add(Sql::new(
+            "SELECT COUNT(*), CAST(SUM(parked) AS SIGNED)
+            FROM (SELECT parked FROM outbox_blocked LIMIT 100000) counted",
+        ));
+        let results = read(&self.readers.metrics, script).await?;
         let [unpublished, blocked] = [unpublished, blocked].map(|place| rows(&results, place).first());
         let (Some(unpublished), Some(blocked)) = (unpublished, blocked) else {
             return Err(corrupt("a count has no row".to_owned()));
@@ -113,14 +116,17 @@ impl OutboxAdmin for MysqlStore {
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
         let mut script = Script::default();
         let place = script.add(Sql::new("SELECT event_id FROM outbox_skipped"));
-        rows(&read(&self.readers, script).await?, place).iter().map(|row| decode::uuid(row, 0)).collect()
+        rows(&read(&self.readers.views, script).await?, place)
+            .iter()
+            .map(|row| decode::uuid(row, 0))
+            .collect()
     }
 
     async fn outbox_rows(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
         let found = script.add(filtered(filter, &self.options.clock));
-        let results = read(&self.readers, script).await?;
+        let results = read(&self.readers.views, script).await?;
         let now = clock_of(&results, clock, &self.options.clock)?;
         rows(&results, found).iter().map(|row| decode::outbox_row(row, now)).collect()
     }
@@ -165,7 +171,7 @@ impl OutboxAdmin for MysqlStore {
             .push(" ORDER BY o.id LIMIT ")
             .integer(i64::from(limit)),
         );
-        let results = read(&self.readers, script).await?;
+        let results = read(&self.readers.views, script).await?;
         let page = decode::republish_page(rows(&results, page), since..until, limit)?;
         if page.ids.is_empty() {
             return Ok(Republished { events: 0, next: page.next });
@@ -195,7 +201,7 @@ async fn lease(
         "INSERT INTO leases (name, owner, fencing, expires_at) VALUES ('relay', NULL, 0, 0)
         ON DUPLICATE KEY UPDATE name = VALUES(name)",
     );
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     script.add(free);
     let all =
         script.add(Sql::new(leases::LEASE).push(">= 'relay' AND name < 'relay0' ORDER BY name FOR UPDATE"));
@@ -222,7 +228,7 @@ async fn record_results(
 ) -> Result<u64, StoreError> {
     let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let held = Sql::new(HELD).bytes(relay.as_bytes()).push(" AND fencing = ").unsigned(fencing);
     let held = instant(held.push(" AND expires_at > "), clock).push(" LOCK IN SHARE MODE");
     let held = script.add(held);

@@ -34,7 +34,7 @@ pub(super) async fn events(
         return Ok(Purged::default());
     }
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     // An operator may have marked them for republication meanwhile.
     let head = || {
         Sql::new("DELETE o FROM outbox o FORCE INDEX (PRIMARY) WHERE o.published_at < ")
@@ -79,7 +79,7 @@ pub(super) async fn reservations(
         return Ok(Purged { deleted: 0, next: page.next });
     }
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let head = || {
         let ended = "DELETE r FROM reservations r FORCE INDEX (PRIMARY)
             WHERE r.status IN ('RELEASED', 'EXPIRED', 'CANCELLED') AND r.updated_at < ";
@@ -100,7 +100,7 @@ fn kept_since(cutoff: Timestamp) -> Sql {
 /// Deletes the records of events that were applied before `cutoff`.
 pub(super) async fn inbox(writers: &Pool, cutoff: Timestamp, limit: u32) -> Result<Purged, StoreError> {
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let delete = Sql::new("DELETE FROM processed_events WHERE processed_at < ")
         .integer(cutoff.as_microsecond())
         .push(" ORDER BY processed_at LIMIT ")

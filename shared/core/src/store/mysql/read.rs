@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{
     Clock, StoreError,
     connect::Pool,
-    round_trip::{clock_of, read, rows},
+    round_trip::{StatementResult, clock_of, read, rows},
     sql::{Script, Sql},
     statements::{self, BY_KEY, BY_TOKEN, CLOCK, ITEMS_IN_ORDER, instant},
 };
@@ -65,7 +65,8 @@ pub(super) async fn reservation(
 ) -> Result<Option<Reservation>, StoreError> {
     let mut script = Script::default();
     let places = script.add_lists([&token], statements::token, || Sql::new(BY_TOKEN), ITEMS_IN_ORDER);
-    let (found, now) = found(pool, script, &places, clock).await?;
+    let now = script.add(Sql::new(CLOCK));
+    let (found, now) = found(&read(pool, script).await?, &places, now, clock)?;
     Ok(found.into_iter().next().map(|reservation| reservation.as_of(now)))
 }
 
@@ -75,25 +76,28 @@ pub(super) async fn by_keys(
     clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
     let mut script = Script::default();
+    // A hold may be refused because no reservation has its key. A server that was made read-only may not have all
+    // reservations, and it refuses to begin a transaction that may write.
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let places =
         script.add_lists(keys, |sql, key| sql.text(key.as_str()), || Sql::new(BY_KEY), ITEMS_IN_ORDER);
-    found(pool, script, &places, clock).await
+    let now = script.add(Sql::new(CLOCK));
+    script.add(Sql::new("COMMIT"));
+    found(&read(pool, script).await?, &places, now, clock)
 }
 
-/// Reads the reservations at some places of a script, and the clock at that time.
-async fn found(
-    pool: &Pool,
-    mut script: Script,
+/// Decodes the reservations at some places of results, and the time at the place `now`.
+fn found(
+    results: &[StatementResult],
     places: &[usize],
+    now: usize,
     clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
-    let now = script.add(Sql::new(CLOCK));
-    let results = read(pool, script).await?;
     let mut found = Vec::new();
     for place in places {
-        found.extend(decode::reservations(rows(&results, *place))?);
+        found.extend(decode::reservations(rows(results, *place))?);
     }
-    Ok((found, clock_of(&results, now, clock)?))
+    Ok((found, clock_of(results, now, clock)?))
 }
 
 pub(super) async fn first_resources(
@@ -106,7 +110,7 @@ pub(super) async fn first_resources(
     script.add_lists(tokens, statements::token, || Sql::new(head), "");
     let results = read(pool, script).await?;
     let rows = results.iter().flat_map(|result| &result.rows);
-    rows.map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
+    Ok(decode::first_resources(rows))
 }
 
 /// Selects holds in the order in which they end.

@@ -3,7 +3,7 @@
 //! One round trip locks, reads and, in a statement of its own after the last lock, reads the clock; one writes; one
 //! commits. Commands that give a reservation back are preceded by an unlocked read of its items, which never change.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     Clock, Guard, StoreError,
@@ -67,7 +67,7 @@ impl batch::Session for MysqlSession {
         self.guard = plan.guard;
         let resources = self.resources_of(plan).await?;
         let mut script = Script::default();
-        script.add(Sql::new("START TRANSACTION"));
+        script.add(Sql::new("START TRANSACTION READ WRITE"));
         let mut reads = Vec::new();
         let lock = if plan.guard == Guard::RowLock { " ORDER BY id FOR UPDATE" } else { "" };
         let add_resources = |script: &mut Script, reads: &mut Vec<(usize, Reads)>| {
@@ -140,7 +140,7 @@ impl batch::Session for MysqlSession {
         for (id, place) in places {
             for row in rows(&results, place) {
                 let overdue = row.integer(0)? != 0;
-                let next_end = row.optional_integer(1)?.map(decode::micros).transpose()?;
+                let next_end = decode::next_end(row.optional_integer(1)?);
                 holds.insert(id.clone(), HoldsOf { overdue, next_end });
             }
         }
@@ -149,20 +149,19 @@ impl batch::Session for MysqlSession {
 
     async fn overdue(
         &mut self,
-        resources: &BTreeSet<ResourceId>,
+        wanted: &BTreeMap<ResourceId, u32>,
         now: Timestamp,
-        limit: u32,
     ) -> Result<Vec<Token>, StoreError> {
         let mut script = Script::default();
-        for id in resources {
-            script.add(overdue_of(id, now, limit));
+        for (id, limit) in wanted {
+            script.add(overdue_of(id, now, *limit));
         }
         let results = self.connection.run(script).await?;
-        results.iter().flat_map(|result| &result.rows).map(decode::token).collect()
+        Ok(results.iter().flat_map(|result| decode::tokens(&result.rows)).collect())
     }
 
-    async fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
-        write::changes(&mut self.connection, self.guard, changes).await
+    async fn write(&mut self, changes: Changes) -> Result<Option<Timestamp>, StoreError> {
+        write::changes(&mut self.connection, (self.guard, &self.clock), changes).await.map(Some)
     }
 
     fn round_trips(&self) -> u32 {

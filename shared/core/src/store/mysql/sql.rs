@@ -152,9 +152,9 @@ impl Script {
         places
     }
 
-    /// The same statements between START TRANSACTION and COMMIT: their results move by one place.
+    /// The same statements between START TRANSACTION READ WRITE and COMMIT: their results move by one place.
     pub(super) fn in_transaction(mut self) -> Self {
-        self.statements.insert(0, Sql::new("START TRANSACTION"));
+        self.statements.insert(0, Sql::new("START TRANSACTION READ WRITE"));
         self.add(Sql::new("COMMIT"));
         self
     }

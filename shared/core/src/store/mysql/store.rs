@@ -2,15 +2,16 @@
 
 use super::{
     Clock, Guard, StoreError,
-    connect::{self, Pool, Purpose},
+    connect::{self, Pool, Purpose, Readers},
 };
+use crate::store::damaged::DamagedHolds;
 
 /// Options for using a server.
 #[derive(Clone, Debug)]
 pub struct MysqlOptions {
     /// The largest number of connections that write.
     pub writers: u32,
-    /// The largest number of connections that read.
+    /// The largest number of connections that serve views. From 4 on, background tasks have two more, and metrics one.
     pub readers: u32,
     /// The guard that keeps two transactions from selling the same unit.
     pub guard: Guard,
@@ -28,8 +29,9 @@ impl Default for MysqlOptions {
 #[derive(Debug)]
 pub struct MysqlStore {
     pub(super) writers: Pool,
-    pub(super) readers: Pool,
+    pub(super) readers: Readers,
     pub(super) options: MysqlOptions,
+    pub(super) damaged: DamagedHolds,
 }
 
 impl MysqlStore {
@@ -41,9 +43,10 @@ impl MysqlStore {
     pub fn new(url: &str, options: MysqlOptions) -> Result<Self, StoreError> {
         let connect = connect::options(url)?;
         Ok(Self {
-            writers: connect::pool(connect.clone(), Purpose::Writing, options.writers),
-            readers: connect::pool(connect, Purpose::Reading, options.readers),
+            readers: connect::readers(&connect, options.readers),
+            writers: connect::writers(connect, Purpose::Writing, options.writers),
             options,
+            damaged: DamagedHolds::default(),
         })
     }
 }

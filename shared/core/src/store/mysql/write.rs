@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    Guard, StoreError,
-    round_trip::{TrackedConnection, rows},
+    Clock, Guard, StoreError,
+    round_trip::{TrackedConnection, clock_of, rows},
     sql::{LIST_MAX, Script, Sql},
-    statements::{self},
+    statements::{self, CLOCK},
 };
 use crate::{
     engine::{
@@ -23,13 +23,13 @@ use crate::{
 /// The place of a statement, and how many rows it must change.
 type Expected = (usize, u64);
 
-/// Writes changes: new records, transitions and events, and resources last. Takes one round trip, or two if an event
-/// depends on what the update found.
+/// Writes changes: new records, transitions and events, and resources last; returns the time after the last lock. Takes
+/// one round trip, or two if an event depends on what the update found.
 pub(super) async fn changes(
     connection: &mut TrackedConnection,
-    guard: Guard,
+    (guard, clock): (Guard, &Clock),
     changes: Changes,
-) -> Result<(), StoreError> {
+) -> Result<Timestamp, StoreError> {
     let mut script = Script::default();
     let mut expected = Vec::new();
     // If edges are found only by the update, the transaction has only one command, so all events have the same cause.
@@ -57,8 +57,10 @@ pub(super) async fn changes(
         #[cfg(feature = "lab")]
         Guard::Unguarded => Vec::new(),
     };
+    let now = script.add(Sql::new(CLOCK));
 
     let results = connection.run(script).await?;
+    let now = clock_of(&results, now, clock)?;
     for (place, rows) in expected {
         let touched = results.get(place).map_or(0, |result| result.affected);
         if touched != rows {
@@ -72,12 +74,12 @@ pub(super) async fn changes(
     } else {
         later
     };
-    if later.is_empty() {
-        return Ok(());
+    if !later.is_empty() {
+        let mut script = Script::default();
+        add_events(&mut script, later)?;
+        connection.run(script).await?;
     }
-    let mut script = Script::default();
-    add_events(&mut script, later)?;
-    connection.run(script).await.map(drop)
+    Ok(now)
 }
 
 /// The edges of resources that were changed by a difference. The state that the update found decides, not the one

@@ -3,18 +3,22 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::migrate::Migrator;
 
-use super::{SqliteStore, StoreError, audit, purge, read, session};
+use super::{SqliteStore, StoreError, audit, purge, read, schema, session};
 use crate::{
     engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced},
-    store::{Audit, CommitMode, Due, Executed, Page, PoolUse, Purged, Store, batch, purge::before},
+    store::{
+        Audit, CommitMode, Due, Executed, Page, PoolUse, Purged, Store, batch, damaged::DamagedHolds,
+        purge::before,
+    },
 };
-
-static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 impl batch::Backend for SqliteStore {
     type Session = session::SqliteSession;
+
+    fn damaged(&self) -> &DamagedHolds {
+        &self.damaged
+    }
 
     async fn begin(&self) -> Result<Self::Session, StoreError> {
         session::SqliteSession::begin(&self.writer, self.clock.clone()).await
@@ -24,10 +28,7 @@ impl batch::Backend for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATOR
-            .run(self.writer.connections())
-            .await
-            .map_err(|source| StoreError::Migration { source: source.into() })
+        schema::migrate(&self.writer).await
     }
 
     async fn execute_traced(&self, commands: &[Traced], mode: CommitMode) -> Result<Executed, StoreError> {
@@ -35,27 +36,28 @@ impl Store for SqliteStore {
     }
 
     async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
-        read::resource(&self.readers, id, self.now()).await
+        read::resource(&self.readers.views, id, &self.clock).await
     }
 
     async fn resources(&self, page: &Page) -> Result<Vec<Resource>, StoreError> {
-        read::resources(&self.readers, page, self.now()).await
+        read::resources(&self.readers.views, page, &self.clock).await
     }
 
     async fn reservation(&self, token: Token) -> Result<Option<Reservation>, StoreError> {
-        read::reservation(&self.readers, token, self.now()).await
+        read::reservation(&self.readers.views, token, &self.clock).await
     }
 
+    // Commands wait for these two reads, so they use connections that a crowd of readers cannot exhaust.
     async fn by_keys(&self, keys: &[IdempotencyKey]) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
-        read::by_keys(&self.readers, keys, self.now()).await
+        read::by_keys(&self.readers.background, keys, &self.clock).await
     }
 
     async fn first_resources(&self, tokens: &[Token]) -> Result<HashMap<Token, ResourceId>, StoreError> {
-        read::first_resources(&self.readers, tokens).await
+        read::first_resources(&self.readers.background, tokens).await
     }
 
     async fn due(&self, limit: u32) -> Result<Due, StoreError> {
-        read::due(&self.readers, limit, self.now()).await
+        read::due(&self.readers.background, limit, &self.clock).await
     }
 
     async fn purge_events(&self, kept_for: Duration, limit: u32) -> Result<Purged, StoreError> {
@@ -69,15 +71,22 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Purged, StoreError> {
         let cutoff = before(self.now(), kept_for);
-        purge::reservations((&self.writer, &self.readers), self.clock.clone(), cutoff, after, limit).await
+        purge::reservations(
+            (&self.writer, &self.readers.background),
+            self.clock.clone(),
+            cutoff,
+            after,
+            limit,
+        )
+        .await
     }
 
     async fn audit(&self) -> Result<Audit, StoreError> {
-        audit::audit(&self.readers).await
+        audit::audit(&self.readers.views).await
     }
 
     fn pools(&self) -> Vec<PoolUse> {
-        vec![self.writer.in_use(), self.readers.in_use()]
+        std::iter::once(self.writer.in_use()).chain(self.readers.in_use()).collect()
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -11,6 +11,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The connections to a file.
 pub(super) type Pool = pool::Pool<Sqlite>;
+/// The connections to a file that read.
+pub(super) type Readers = pool::Readers<Sqlite>;
 
 pub(super) fn pool_options(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()

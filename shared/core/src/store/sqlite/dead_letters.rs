@@ -43,7 +43,7 @@ impl DeadLetterStore for SqliteStore {
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let query = sqlx::query(LETTERS).bind(after).bind(limit);
         let rows: Vec<SqliteRow> =
-            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+            query.fetch_all(&mut *self.readers.views.acquire().await?).await.map_err(failed)?;
         rows.iter().map(decode::dead_letter).collect()
     }
 
@@ -77,7 +77,7 @@ impl DeadLetterStore for SqliteStore {
         let query =
             sqlx::query("SELECT part, position FROM dead_letters_settled WHERE topic = ?1").bind(topic);
         let rows: Vec<SqliteRow> =
-            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+            query.fetch_all(&mut *self.readers.views.acquire().await?).await.map_err(failed)?;
         rows.iter().map(decode::dead_letter_id).collect()
     }
 }

@@ -2,6 +2,16 @@
 
 use super::{Contention, StoreError};
 
+/// Whether another connection has the lock that a statement needs.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(database) if matches!(primary_code(database.as_ref()), 5 | 6))
+}
+
+/// The primary result code: the low byte of an extended one.
+fn primary_code(error: &dyn sqlx::error::DatabaseError) -> i32 {
+    error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff
+}
+
 /// Translates an error of the driver.
 pub(super) fn failed(error: sqlx::Error) -> StoreError {
     let unavailable = |reason, error: sqlx::Error| StoreError::Unavailable { reason, source: error.into() };
@@ -10,9 +20,7 @@ pub(super) fn failed(error: sqlx::Error) -> StoreError {
         sqlx::Error::PoolClosed => unavailable("the store is closed", error),
         sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => unavailable("the connection broke", error),
         sqlx::Error::Database(database) => {
-            // Extended result codes: the primary code is the low byte.
-            let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
-            match code {
+            match primary_code(database.as_ref()) {
                 5 | 6 => unavailable("locked by another process", error),
                 8 => unavailable("the database is read-only", error),
                 10 => unavailable("disk input or output failed", error),

@@ -61,7 +61,7 @@ impl InboxStore for SqliteStore {
     async fn smart_key(&self, token: Token) -> Result<Option<SmartKey>, StoreError> {
         let query = sqlx::query(SMART_KEYS).bind(tokens_json([&token])?);
         query
-            .fetch_optional(&mut *self.readers.acquire().await?)
+            .fetch_optional(&mut *self.readers.views.acquire().await?)
             .await
             .map_err(failed)?
             .as_ref()
@@ -72,7 +72,7 @@ impl InboxStore for SqliteStore {
     async fn applied(&self, consumer: &str, events: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let query = sqlx::query(APPLIED).bind(consumer).bind(hex_list(events)?);
         let rows: Vec<SqliteRow> =
-            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+            query.fetch_all(&mut *self.readers.views.acquire().await?).await.map_err(failed)?;
         rows.iter().map(|row| decode::uuid(row, 0)).collect()
     }
 
@@ -80,8 +80,10 @@ impl InboxStore for SqliteStore {
         let mut found = Vec::new();
         for (sql, how) in [(KEYS_MISSING, KeyMismatch::Missing), (KEYS_UNWARRANTED, KeyMismatch::Unwarranted)]
         {
-            for row in
-                &sqlx::query(sql).fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?
+            for row in &sqlx::query(sql)
+                .fetch_all(&mut *self.readers.views.acquire().await?)
+                .await
+                .map_err(failed)?
             {
                 found.push((decode::token(row)?, how));
             }
@@ -91,7 +93,7 @@ impl InboxStore for SqliteStore {
 
     async fn events_kept_since(&self) -> Result<Option<Timestamp>, StoreError> {
         let row = sqlx::query(EVENTS_KEPT_SINCE)
-            .fetch_optional(&mut *self.readers.acquire().await?)
+            .fetch_optional(&mut *self.readers.views.acquire().await?)
             .await
             .map_err(failed)?;
         row.map(|row| decode::timestamp(&row, 0)).transpose()

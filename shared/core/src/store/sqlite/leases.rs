@@ -62,7 +62,7 @@ impl LeaseStore for SqliteStore {
             .bind(last)
             .bind(cutoff)
             .bind(limit)
-            .fetch_all(&mut *self.readers.acquire().await?)
+            .fetch_all(&mut *self.readers.background.acquire().await?)
             .await
             .map_err(failed)?;
         if names.is_empty() {

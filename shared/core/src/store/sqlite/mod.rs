@@ -20,8 +20,11 @@ mod outbox;
 mod purge;
 mod read;
 mod row;
+mod schema;
 mod session;
 mod store;
+#[cfg(test)]
+mod tests;
 mod webhooks;
 
 use super::{Audit, Clock, Contention, Due, Page, StoreError};

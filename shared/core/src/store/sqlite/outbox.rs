@@ -100,7 +100,7 @@ impl OutboxStore for SqliteStore {
         let query =
             sqlx::query(UNPUBLISHED).bind(json!(shards).to_string()).bind(now.as_microsecond()).bind(limit);
         let rows: Vec<SqliteRow> =
-            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+            query.fetch_all(&mut *self.readers.background.acquire().await?).await.map_err(failed)?;
         Ok(Unpublished { now, events: rows.iter().map(decode::outbox_event).collect::<Result<_, _>>()? })
     }
 
@@ -144,11 +144,17 @@ impl OutboxStore for SqliteStore {
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         const WAITING: &str = "SELECT count(*), (SELECT created_at FROM outbox INDEXED BY outbox_unpublished
                 WHERE published_at IS NULL ORDER BY id LIMIT 1)
-            FROM outbox INDEXED BY outbox_unpublished WHERE published_at IS NULL";
-        let unpublished =
-            sqlx::query(WAITING).fetch_one(&mut *self.readers.acquire().await?).await.map_err(failed)?;
-        let blocked = sqlx::query("SELECT count(*), sum(parked) FROM outbox_blocked");
-        let blocked = blocked.fetch_one(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+            FROM (SELECT 1 FROM outbox INDEXED BY outbox_unpublished WHERE published_at IS NULL LIMIT 100000)";
+        const BLOCKED: &str =
+            "SELECT count(*), sum(parked) FROM (SELECT parked FROM outbox_blocked LIMIT 100000)";
+        let unpublished = sqlx::query(WAITING)
+            .fetch_one(&mut *self.readers.metrics.acquire().await?)
+            .await
+            .map_err(failed)?;
+        let blocked = sqlx::query(BLOCKED)
+            .fetch_one(&mut *self.readers.metrics.acquire().await?)
+            .await
+            .map_err(failed)?;
         decode::backlog(&unpublished, &blocked, self.now())
     }
 }
@@ -157,7 +163,7 @@ impl OutboxStore for SqliteStore {
 impl OutboxAdmin for SqliteStore {
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError> {
         let rows: Vec<SqliteRow> = sqlx::query("SELECT event_id FROM outbox_skipped")
-            .fetch_all(&mut *self.readers.acquire().await?)
+            .fetch_all(&mut *self.readers.views.acquire().await?)
             .await
             .map_err(failed)?;
         rows.iter().map(|row| decode::uuid(row, 0)).collect()
@@ -173,7 +179,7 @@ impl OutboxAdmin for SqliteStore {
             .bind(now.as_microsecond())
             .bind(filter.limit);
         let rows: Vec<SqliteRow> =
-            query.fetch_all(&mut *self.readers.acquire().await?).await.map_err(failed)?;
+            query.fetch_all(&mut *self.readers.views.acquire().await?).await.map_err(failed)?;
         rows.iter().map(|row| decode::outbox_row(row, now)).collect()
     }
 

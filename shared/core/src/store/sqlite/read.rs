@@ -1,9 +1,13 @@
 //! Views: what readers see at an instant, with overdue holds counted as given back (I6). Nothing here writes.
+//!
+//! The clock is read when a connection is there: a time that was read before waiting for one would be stale.
 
 use std::collections::HashMap;
 
+use sqlx::{Sqlite, pool::PoolConnection};
+
 use super::{
-    Due, Page, StoreError,
+    Clock, Due, Page, StoreError, clock,
     connect::Pool,
     error::failed,
     json,
@@ -22,27 +26,38 @@ macro_rules! resource_view {
     };
 }
 
+/// A connection, and the time since which the caller has it.
+pub(super) async fn connected(
+    pool: &Pool,
+    clock: &Clock,
+) -> Result<(PoolConnection<Sqlite>, Timestamp), StoreError> {
+    let connection = pool.acquire().await?;
+    Ok((connection, clock::now(clock)))
+}
+
 pub(super) async fn resource(
     pool: &Pool,
     id: &ResourceId,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<Option<Resource>, StoreError> {
+    let (mut connection, now) = connected(pool, clock).await?;
     sqlx::query(concat!(resource_view!(), "WHERE r.id = ?2"))
         .bind(now.as_microsecond())
         .bind(id.as_str())
-        .fetch_optional(&mut *pool.acquire().await?)
+        .fetch_optional(&mut *connection)
         .await
         .map_err(failed)?
         .map(|row| decode::resource(&row))
         .transpose()
 }
 
-pub(super) async fn resources(pool: &Pool, page: &Page, now: Timestamp) -> Result<Vec<Resource>, StoreError> {
+pub(super) async fn resources(pool: &Pool, page: &Page, clock: &Clock) -> Result<Vec<Resource>, StoreError> {
+    let (mut connection, now) = connected(pool, clock).await?;
     sqlx::query(concat!(resource_view!(), "WHERE r.id > ?2 ORDER BY r.id LIMIT ?3"))
         .bind(now.as_microsecond())
         .bind(page.after.as_ref().map_or("", ResourceId::as_str))
         .bind(page.limit)
-        .fetch_all(&mut *pool.acquire().await?)
+        .fetch_all(&mut *connection)
         .await
         .map_err(failed)?
         .iter()
@@ -53,15 +68,16 @@ pub(super) async fn resources(pool: &Pool, page: &Page, now: Timestamp) -> Resul
 pub(super) async fn reservation(
     pool: &Pool,
     token: Token,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<Option<Reservation>, StoreError> {
+    let (mut connection, now) = connected(pool, clock).await?;
     let rows = sqlx::query(concat!(
         "SELECT ",
         reservation_columns!("r"),
         " FROM reservations r WHERE r.token = ?1 ORDER BY r.item_no"
     ))
     .bind(token.uuid().as_bytes().as_slice())
-    .fetch_all(&mut *pool.acquire().await?)
+    .fetch_all(&mut *connection)
     .await
     .map_err(failed)?;
     Ok(decode::reservations(&rows)?.pop().map(|reservation| reservation.as_of(now)))
@@ -70,11 +86,12 @@ pub(super) async fn reservation(
 pub(super) async fn by_keys(
     pool: &Pool,
     keys: &[IdempotencyKey],
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<(Vec<Reservation>, Timestamp), StoreError> {
+    let (mut connection, now) = connected(pool, clock).await?;
     let rows = sqlx::query(RESERVATIONS_BY_KEY)
         .bind(json::keys_json(keys)?)
-        .fetch_all(&mut *pool.acquire().await?)
+        .fetch_all(&mut *connection)
         .await
         .map_err(failed)?;
     Ok((decode::reservations(&rows)?, now))
@@ -92,17 +109,18 @@ pub(super) async fn first_resources(
     .fetch_all(&mut *pool.acquire().await?)
     .await
     .map_err(failed)?;
-    rows.iter().map(|row| Ok((decode::token(row)?, decode::resource_id(row, 1)?))).collect()
+    Ok(decode::first_resources(&rows))
 }
 
-pub(super) async fn due(pool: &Pool, limit: u32, now: Timestamp) -> Result<Due, StoreError> {
+pub(super) async fn due(pool: &Pool, limit: u32, clock: &Clock) -> Result<Due, StoreError> {
+    let (mut connection, now) = connected(pool, clock).await?;
     // One more than the limit: it is either overdue too, or its end is the time to look again.
     let rows = sqlx::query(
         "SELECT token, expires_at FROM reservations WHERE status = 'HELD' AND item_no = 0
         ORDER BY expires_at LIMIT ?1",
     )
     .bind(i64::from(limit) + 1)
-    .fetch_all(&mut *pool.acquire().await?)
+    .fetch_all(&mut *connection)
     .await
     .map_err(failed)?;
     decode::due(&rows, limit, now)

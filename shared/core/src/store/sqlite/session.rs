@@ -5,7 +5,7 @@
 //! looked up by its key. `OR FAIL` saves the statement journal that would be needed to undo one statement alone: if a
 //! statement fails, the whole transaction is rolled back anyway.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{Sqlite, SqliteConnection, pool::PoolConnection, sqlite::SqliteRow};
 
@@ -203,8 +203,7 @@ impl batch::Session for SqliteSession {
         let mut holds = HashMap::with_capacity(rows.len());
         for (id, overdue, next_end) in rows {
             if let Some(id) = resources.iter().find(|known| known.as_str() == id) {
-                let next_end = next_end.map(decode::micros).transpose()?;
-                holds.insert(id.clone(), HoldsOf { overdue, next_end });
+                holds.insert(id.clone(), HoldsOf { overdue, next_end: decode::next_end(next_end) });
             }
         }
         Ok(holds)
@@ -212,12 +211,11 @@ impl batch::Session for SqliteSession {
 
     async fn overdue(
         &mut self,
-        resources: &BTreeSet<ResourceId>,
+        wanted: &BTreeMap<ResourceId, u32>,
         now: Timestamp,
-        limit: u32,
     ) -> Result<Vec<Token>, StoreError> {
         let mut tokens = Vec::new();
-        for id in resources {
+        for (id, limit) in wanted {
             let rows = sqlx::query(OVERDUE_OF_RESOURCE)
                 .bind(id.as_str())
                 .bind(now.as_microsecond())
@@ -225,14 +223,12 @@ impl batch::Session for SqliteSession {
                 .fetch_all(&mut *self.connection)
                 .await
                 .map_err(failed)?;
-            for row in &rows {
-                tokens.push(decode::token(row)?);
-            }
+            tokens.extend(decode::tokens(&rows));
         }
         Ok(tokens)
     }
 
-    async fn write(&mut self, changes: Changes) -> Result<(), StoreError> {
+    async fn write(&mut self, changes: Changes) -> Result<Option<Timestamp>, StoreError> {
         if !changes.created_resources.is_empty() {
             let rows = changes.created_resources.len() as u64;
             self.change(CREATE_RESOURCES, json::created_resources_json(&changes.created_resources)?, rows)
@@ -253,7 +249,8 @@ impl batch::Session for SqliteSession {
             self.change(UPDATE_RESOURCES, json::updated_resources_json(&changes.updated_resources)?, rows)
                 .await?;
         }
-        Ok(())
+        // The whole file was locked when the clock was read.
+        Ok(None)
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {

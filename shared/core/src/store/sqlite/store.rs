@@ -1,20 +1,30 @@
 //! The store: opens the file, and keeps its writer, its readers and its checkpoint task.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
 
 use super::{
     Clock, StoreError,
     checkpoint::Checkpoints,
     clock,
-    connect::{Pool, pool_options},
-    error::failed,
+    connect::{Pool, Readers, pool_options},
+    error::{failed, is_busy},
 };
-use crate::engine::Timestamp;
+use crate::{engine::Timestamp, store::damaged::DamagedHolds};
 
 /// How long to wait for the transaction of another process before that counts as an outage.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for another process that creates the file.
+const OPEN_WAIT: Duration = Duration::from_secs(10);
+/// The pause between two tries to open the file.
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
 /// The number of WAL pages above which a commit itself moves the rest of them into the database file: 128 MiB. The
 /// background task (`checkpoint.rs`) leaves little for it to move.
 const CHECKPOINT_PAGES: &str = "32000";
@@ -31,7 +41,7 @@ pub struct SqliteOptions {
     pub create: bool,
     /// Whether nothing may be written, as for audits.
     pub read_only: bool,
-    /// The number of connections that serve reads.
+    /// The number of connections that serve views. From 4 on, background tasks have two more, and metrics one.
     pub readers: u32,
     /// The clock that decides when holds end.
     pub clock: Clock,
@@ -47,9 +57,10 @@ impl Default for SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     pub(super) writer: Pool,
-    pub(super) readers: Pool,
+    pub(super) readers: Readers,
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) clock: Clock,
+    pub(super) damaged: DamagedHolds,
 }
 
 impl SqliteStore {
@@ -81,15 +92,32 @@ impl SqliteStore {
                 .pragma("cache_size", WRITER_CACHE_KIB)
         };
         // The writer is opened first, because it creates the file and switches it to WAL.
-        let writer = pool_options(1).connect_with(writer).await.map_err(failed)?;
-        let readers = pool_options(options.readers).connect_with(readers).await.map_err(failed)?;
+        let writer = open_writer(&writer).await.map_err(failed)?;
+        let readers = Readers::new(options.readers, |name, connections| {
+            let pool = pool_options(connections).connect_lazy_with(readers.clone());
+            Pool::new(name, pool, failed)
+        });
         let checkpoints =
             if options.read_only { None } else { Some(Checkpoints::start(&file, connect_behind).await?) };
-        let (writer, readers) = (Pool::new("writers", writer, failed), Pool::new("readers", readers, failed));
-        Ok(Self { writer, readers, checkpoints, clock: options.clock })
+        let writer = Pool::new("writers", writer, failed);
+        Ok(Self { writer, readers, checkpoints, clock: options.clock, damaged: DamagedHolds::default() })
     }
 
     pub(super) fn now(&self) -> Timestamp {
         clock::now(&self.clock)
+    }
+}
+
+/// Opens the connection that writes. SQLite does not wait for the lock that the switch to WAL needs, so another process
+/// that opens a new file at the same time is waited for here.
+async fn open_writer(options: &SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    let began = Instant::now();
+    loop {
+        match pool_options(1).connect_with(options.clone()).await {
+            Err(error) if is_busy(&error) && began.elapsed() < OPEN_WAIT => {
+                tokio::time::sleep(OPEN_PAUSE).await;
+            }
+            opened => return opened,
+        }
     }
 }

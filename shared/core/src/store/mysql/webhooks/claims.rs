@@ -46,7 +46,7 @@ pub(super) async fn claim(
 
     let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let receivers = script.add_lists(
         allotted.iter().map(|(endpoint, _)| *endpoint),
         endpoint_id,
@@ -106,7 +106,7 @@ pub(super) async fn record(
     // All dispatchers lock deliveries in this order.
     attempts.sort_by_key(|attempt| attempt.delivery);
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let recorded: Vec<usize> = attempts.iter().map(|attempt| script.add(attempted(attempt, clock))).collect();
     let disabled: Vec<usize> = attempts
         .iter()
@@ -176,7 +176,7 @@ pub(super) async fn give_back(
         return Ok(());
     }
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     for (delivery, claim) in claims {
         let sql = Sql::new("UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET next_attempt_at = ");
         let sql = instant(sql, clock).push(" WHERE id = ").integer(delivery.number());

@@ -55,7 +55,7 @@ pub(super) async fn redeliver(
         endpoint_id(sql.push("WHERE id = ").integer(delivery.number()).push(" AND endpoint_id = "), endpoint)
     };
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let sql = instant(instant(Sql::new(AGAIN), clock).push(", updated_at = "), clock);
     script.add(which(sql.push(" ")));
     let found = script.add(which(Sql::new(DELIVERIES).push("FORCE INDEX (PRIMARY) ")));
@@ -90,7 +90,7 @@ pub(super) async fn replay(
     let Some((last, at)) = found.last().copied() else { return Ok(Replayed::default()) };
 
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let head =
         || instant(instant(Sql::new(AGAIN), clock).push(", updated_at = "), clock).push(" WHERE id IN ");
     let places = script.add_lists(&found, |sql, (id, _)| sql.integer(id.number()), head, "");
@@ -116,7 +116,7 @@ pub(super) async fn purge(
         return Ok(0);
     }
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     // An operator may have made it pending again meanwhile.
     let head = || {
         Sql::new("DELETE d FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.finished_at < ")

@@ -88,7 +88,7 @@ pub(super) async fn delete(
 ) -> Result<Deletion, StoreError> {
     let mut connection = TrackedConnection::open(writers).await?;
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     // The row is locked from here on, so consumers, who read it with a lock, enqueue nothing more for it.
     let sql = Sql::new("UPDATE webhook_endpoints SET disabled_reason = ").text(DELETED);
     let sql = instant(sql.push(", disabled_at = "), clock);
@@ -125,7 +125,7 @@ async fn locked(
     clock: &Clock,
 ) -> Result<(Option<Endpoint>, Timestamp), StoreError> {
     let mut script = Script::default();
-    script.add(Sql::new("START TRANSACTION"));
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
     let stored = script.add(endpoint_id(Sql::new(ENDPOINTS).push("id = "), id).push(" FOR UPDATE"));
     let now = script.add(Sql::new(CLOCK));
     let results = connection.run(script).await?;

@@ -29,11 +29,11 @@ impl WebhookStore for MysqlStore {
     }
 
     async fn endpoints(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
-        endpoints::page(&self.readers, page).await
+        endpoints::page(&self.readers.views, page).await
     }
 
     async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-        endpoints::one(&self.readers, id).await
+        endpoints::one(&self.readers.views, id).await
     }
 
     async fn change_endpoint(
@@ -57,8 +57,10 @@ impl WebhookStore for MysqlStore {
         room: &ClaimCapacity,
         lease: Duration,
     ) -> Result<Vec<Claimed>, StoreError> {
-        with_retries(|_| claims::claim((&self.writers, &self.readers), room, lease, &self.options.clock))
-            .await
+        with_retries(|_| {
+            claims::claim((&self.writers, &self.readers.background), room, lease, &self.options.clock)
+        })
+        .await
     }
 
     async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
@@ -72,7 +74,7 @@ impl WebhookStore for MysqlStore {
     }
 
     async fn deliveries(&self, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
-        deliveries::page(&self.readers, page).await
+        deliveries::page(&self.readers.views, page).await
     }
 
     async fn redeliver(
@@ -84,16 +86,16 @@ impl WebhookStore for MysqlStore {
     }
 
     async fn replay(&self, page: ReplayPage) -> Result<Replayed, StoreError> {
-        deliveries::replay((&self.writers, &self.readers), page, &self.options.clock).await
+        deliveries::replay((&self.writers, &self.readers.views), page, &self.options.clock).await
     }
 
     async fn purge_deliveries(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError> {
-        let now = read::now(&self.readers, &self.options.clock).await?;
-        deliveries::purge((&self.writers, &self.readers), before(now, kept_for), limit).await
+        let now = read::now(&self.readers.background, &self.options.clock).await?;
+        deliveries::purge((&self.writers, &self.readers.background), before(now, kept_for), limit).await
     }
 
     async fn pending_deliveries(&self) -> Result<PendingDeliveries, StoreError> {
-        deliveries::pending(&self.readers, &self.options.clock).await
+        deliveries::pending(&self.readers.metrics, &self.options.clock).await
     }
 }
 

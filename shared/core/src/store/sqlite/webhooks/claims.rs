@@ -42,8 +42,10 @@ pub(super) async fn claim(
     room: &ClaimCapacity,
     lease: Duration,
 ) -> Result<Vec<Claimed>, StoreError> {
-    let rows =
-        sqlx::query(DUE_ENDPOINTS).fetch_all(&mut *store.readers.acquire().await?).await.map_err(failed)?;
+    let rows = sqlx::query(DUE_ENDPOINTS)
+        .fetch_all(&mut *store.readers.background.acquire().await?)
+        .await
+        .map_err(failed)?;
     let allotted = room.allot(decode::due(&rows, store.now())?);
     if allotted.is_empty() {
         return Ok(Vec::new());

@@ -113,7 +113,7 @@ pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) ->
     // Without old deliveries, no lock is taken.
     let any = sqlx::query(FINISHED)
         .bind(cutoff)
-        .fetch_one(&mut *store.readers.acquire().await?)
+        .fetch_one(&mut *store.readers.background.acquire().await?)
         .await
         .map_err(failed)?;
     if !any.get::<bool, _>(0) {

@@ -28,11 +28,11 @@ impl WebhookStore for SqliteStore {
     }
 
     async fn endpoints(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
-        endpoints::page(&self.readers, page).await
+        endpoints::page(&self.readers.views, page).await
     }
 
     async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-        endpoints::one(&self.readers, id).await
+        endpoints::one(&self.readers.views, id).await
     }
 
     async fn change_endpoint(
@@ -68,7 +68,7 @@ impl WebhookStore for SqliteStore {
     }
 
     async fn deliveries(&self, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
-        deliveries::page(&self.readers, page).await
+        deliveries::page(&self.readers.views, page).await
     }
 
     async fn redeliver(
@@ -88,7 +88,7 @@ impl WebhookStore for SqliteStore {
     }
 
     async fn pending_deliveries(&self) -> Result<PendingDeliveries, StoreError> {
-        deliveries::pending(&self.readers, self.now()).await
+        deliveries::pending(&self.readers.metrics, self.now()).await
     }
 }
 
