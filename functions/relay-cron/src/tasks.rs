@@ -179,6 +179,8 @@ impl Tasks {
         if request.scheduled && purge.purger.is_at_beginning() && !purge.is_due() {
             return RunReport::default();
         }
+        // A scheduled invocation leaves out a pass that another process has completed recently.
+        purge.purger.set_insists(!request.scheduled);
         let ran = purge.purger.run(RunUntil::Idle, stop).await;
         if purge.purger.is_at_beginning() {
             purge.done_at = Some(SystemTime::now());

@@ -6,6 +6,7 @@
 
 mod apply;
 mod command;
+mod cover;
 mod event;
 mod items;
 mod limits;

@@ -13,6 +13,8 @@ each_store!(
     a_damaged_reservation_fails_no_command_that_shares_a_lookup,
     a_hold_with_an_impossible_time_does_not_stop_the_timer,
     a_damaged_lease_does_not_stop_the_relay,
+    a_damaged_event_does_not_stop_the_others,
+    a_damaged_smart_key_does_not_stop_the_consumer,
     units_that_do_not_fit_are_left_out,
 );
 
@@ -177,6 +179,50 @@ async fn a_damaged_lease_does_not_stop_the_relay(books: Books) {
             .await;
         issued(time).await;
     }
+}
+
+async fn a_damaged_event_does_not_stop_the_others(books: Books) {
+    books.expect_damage();
+    let server = Server::start(&books, &[("BESPEAK_RELAY", "off")]).await;
+    for name in ["a", "b", "c"] {
+        server.stock(name, 1).await;
+        server.hold(name, name).await;
+    }
+    assert_eq!(server.stop().await, 0);
+    books.tamper("UPDATE outbox SET created_at = 9000000000000000000 WHERE event_key = 'a'").await;
+    books.tamper("UPDATE outbox SET created_at = -9000000000000000000 WHERE event_key = 'b'").await;
+    let _server = Server::start(&books, &[]).await;
+    let waiting = "SELECT COUNT(*) FROM outbox WHERE published_at IS NULL";
+    until_within(Duration::from_secs(30), "all are published", async || books.count(waiting).await == 0)
+        .await;
+}
+
+async fn a_damaged_smart_key_does_not_stop_the_consumer(books: Books) {
+    books.expect_damage();
+    let server = Server::start(&books, &[]).await;
+    server.cars("car", 10).await;
+    let has_key = async |token: &str| server.show(token).await["smartKey"].is_object();
+    let damaged = server.hold("damaged", "car").await;
+    server.act("commit", &damaged).await;
+    until("its key is issued", async || has_key(&damaged).await).await;
+    books.tamper("UPDATE smart_keys SET issued_at = 9000000000000000000").await;
+    // When the event of the damaged key comes together with others
+    let mut others = Vec::new();
+    for n in 0..5 {
+        let token = server.hold(&format!("{n}"), "car").await;
+        server.act("commit", &token).await;
+        others.push(token);
+    }
+    server.act("cancel", &damaged).await;
+    let last = server.hold("last", "car").await;
+    server.act("commit", &last).await;
+    others.push(last);
+    // Then the others get their keys, and the event is a dead letter
+    for token in &others {
+        until_within(Duration::from_secs(30), "its key is issued", async || has_key(token).await).await;
+    }
+    let letters = "SELECT COUNT(*) FROM dead_letters";
+    until("the event is a dead letter", async || books.count(letters).await == 1).await;
 }
 
 /// Somebody gave units back by hand: there are more available than the overdue holds leave room for.

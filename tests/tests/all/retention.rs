@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bespeak::{
-    background::{Purger, Retention},
+    background::{HeldBack, Purger, Retention},
     store::{Database, FixedClock, Guard, PurgedLeases},
 };
 use bespeak_tests::{Api, Books, Client, each_store};
@@ -11,9 +11,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 each_store!(
+    a_pass_leaves_out_what_only_has_committed_reservations,
     ended_locks_are_purged_and_their_numbers_continue,
     the_audit_accepts_partly_purged_events,
+    no_kind_of_record_waits_for_another,
     old_ended_reservations_and_published_events_are_purged,
+    one_process_purges_for_all,
     purging_runs_in_bounded_steps
 );
 
@@ -156,4 +159,109 @@ async fn purging_runs_in_bounded_steps(books: Books) {
     assert_eq!(api.books.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(api.books.count("SELECT COUNT(*) FROM reservations").await, 6, "the committed ones");
     api.books.assert_consistent().await;
+}
+
+/// A purger on a store of its own, as another process has it.
+async fn purger(books: &Books, clock: &FixedClock) -> Purger {
+    let store = books.open(Some(clock), Guard::RowLock).await;
+    let plan = bespeak::dispatch::Plan::Unbatched { at_once: 1 };
+    let dispatch = Arc::new(bespeak::dispatch::Dispatch::start(store.clone(), plan, 10));
+    let retention = Retention { reservations: 7 * DAY, events: DAY, inbox: 8 * DAY, deliveries: DAY };
+    Purger::new(store, dispatch, retention)
+}
+
+/// Inserts `count` published events that are past their retention.
+async fn add_old_events(books: &Books, count: usize) {
+    let rows: Vec<_> = (0..count)
+        .map(|n| format!("(x'{n:032x}', 0, 'old-{n}', 1, 'bespeak.stock.depleted.v1', '{{}}', 1, 1)"))
+        .collect();
+    let columns = "event_id, shard, event_key, key_version, type, payload, created_at, published_at";
+    books.tamper(&format!("INSERT INTO outbox ({columns}) VALUES {}", rows.join(", "))).await;
+}
+
+/// A long backlog of events keeps neither inbox rows nor reservations from being purged.
+async fn no_kind_of_record_waits_for_another(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    api.stock("seat", 10).await;
+    let token = api.hold("old", "seat", 1).await;
+    api.act("release", &token).await;
+    api.books.tamper("DELETE FROM outbox").await;
+    add_old_events(&api.books, 3_000).await;
+    let inbox = "INSERT INTO processed_events (consumer, event_id, processed_at)
+        VALUES ('c', x'00000000000000000000000000000001', 1)";
+    api.books.tamper(inbox).await;
+    clock.advance(30 * DAY);
+    let mut purger = purger(&api.books, &clock).await;
+    // Given a step for each of the five kinds
+    for _ in 0..5 {
+        assert!(purger.step().await.expect("purged").more);
+    }
+    let left = async |sql| api.books.count(sql).await;
+    assert_eq!(left("SELECT COUNT(*) FROM outbox").await, 2_500, "the events are behind");
+    assert_eq!(left("SELECT COUNT(*) FROM processed_events").await, 0);
+    assert_eq!(left("SELECT COUNT(*) FROM reservations").await, 0);
+    while purger.step().await.expect("purged").more {}
+    assert_eq!(left("SELECT COUNT(*) FROM outbox").await, 0);
+}
+
+/// One process purges for all. If it is killed, another one takes over; when it has completed a pass, the others leave
+/// the next one to the process that comes first an hour later.
+async fn one_process_purges_for_all(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    add_old_events(&api.books, 1_200).await;
+    let (mut first, mut second) = (purger(&api.books, &clock).await, purger(&api.books, &clock).await);
+    first.set_insists(false);
+    second.set_insists(false);
+    let step = async |purger: &mut Purger| {
+        let step = purger.step().await.expect("a step");
+        (step.deleted, step.held_back)
+    };
+    assert_eq!(step(&mut first).await, (500, None));
+    assert_eq!(step(&mut second).await, (0, Some(HeldBack::ByAnother)));
+    // When the first process is gone for a minute
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(step(&mut second).await, (500, None));
+    while second.step().await.expect("a step").more {}
+    assert_eq!(api.books.count("SELECT COUNT(*) FROM outbox").await, 0);
+    // Then the pass is complete for all, for an hour
+    add_old_events(&api.books, 10).await;
+    let mut third = purger(&api.books, &clock).await;
+    third.set_insists(false);
+    assert_eq!(step(&mut third).await, (0, Some(HeldBack::ByAnother)));
+    assert_eq!(step(&mut second).await, (0, Some(HeldBack::ByAnother)));
+    clock.advance(Duration::from_secs(3_601));
+    assert_eq!(step(&mut third).await, (10, None));
+    // And a purger that insists, such as that of an operator, needs not wait for the hour, only for its turn
+    let mut insists = purger(&api.books, &clock).await;
+    assert_eq!(step(&mut insists).await, (0, Some(HeldBack::ByAnother)));
+    while third.step().await.expect("a step").more {}
+    add_old_events(&api.books, 10).await;
+    assert_eq!(step(&mut insists).await, (10, None));
+}
+
+/// COMMITTED reservations are never purged, and a pass does not read all of them again.
+async fn a_pass_leaves_out_what_only_has_committed_reservations(books: Books) {
+    let clock = FixedClock::new("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let api = Api::at(books, &clock).await;
+    let rows: Vec<_> = (0..2_200)
+        .map(|n| format!("(x'{n:032x}', 0, 'seat', 1, 'COMMITTED', 2, 1, 1, 1, 'key-{n}', x'{n:032x}')"))
+        .collect();
+    let columns =
+        "token, item_no, resource_id, quantity, status, version, created_at, expires_at, updated_at,
+        idempotency_key, fingerprint";
+    api.books.expect_damage();
+    api.books.tamper(&format!("INSERT INTO reservations ({columns}) VALUES {}", rows.join(", "))).await;
+    let mut purger = purger(&api.books, &clock).await;
+    let mut steps = async || {
+        let mut steps = 1;
+        while purger.step().await.expect("purged").more {
+            steps += 1;
+        }
+        steps
+    };
+    assert_eq!(steps().await, 4 + 5, "each other kind takes a step, and the reservations five");
+    assert_eq!(steps().await, 4 + 1, "the last page alone is read again");
+    assert_eq!(api.books.count("SELECT COUNT(*) FROM reservations").await, 2_200);
 }

@@ -59,6 +59,7 @@ impl App {
     /// Starts the task that deletes records past their retention.
     pub fn start_purger(&self) {
         let mut purger = self.purger();
+        purger.set_insists(false);
         let stop = self.background.clone();
         self.tasks.spawn(async move { purger.run(RunUntil::Stopped, stop).await });
     }

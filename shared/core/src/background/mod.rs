@@ -10,5 +10,5 @@ mod purge;
 mod run;
 
 pub use expiry::{Expiry, ExpiryStep};
-pub use purge::{PurgeStep, Purger, Retention};
+pub use purge::{HeldBack, PurgeStep, Purger, Retention};
 pub use run::{RunReport, RunUntil, time_until};

@@ -124,8 +124,11 @@ impl Consumer {
             let batch: Vec<Incoming> = span.iter().map(|(_, event)| event.clone()).collect();
             match self.store.apply(&self.name, &batch).await {
                 Ok(done) => *applied += done,
-                // Only a refused value is the fault of a record. Every other error is an outage, and the events wait.
-                Err(error) if !matches!(error, StoreError::Value { .. }) => return Err((*first, error)),
+                // Only a refused value and a damaged row concern one record. Every other error is an outage, and the
+                // events wait.
+                Err(error) if !matches!(error, StoreError::Value { .. } | StoreError::Corrupt { .. }) => {
+                    return Err((*first, error));
+                }
                 Err(error) if span.len() == 1 => {
                     poison.push(PoisonRecord {
                         at: *first,

@@ -22,6 +22,8 @@ pub struct Purged {
     pub deleted: u64,
     /// The token after which the next step starts; `None` if nothing is left to consider.
     pub next: Option<Token>,
+    /// Whether all reservations that were considered and not deleted are COMMITTED, which are never deleted.
+    pub only_committed_left: bool,
 }
 
 /// The instant that lies `span` before `now`.
@@ -36,6 +38,19 @@ pub(super) struct PurgePage {
     pub(super) tokens: Vec<Token>,
     /// The token after which the next page starts.
     pub(super) next: Option<Token>,
+    /// Whether all other reservations of the page are COMMITTED.
+    only_committed_left: bool,
+}
+
+impl PurgePage {
+    /// The result of a step that deleted the chosen reservations.
+    pub(super) fn purged(&self) -> Purged {
+        Purged {
+            deleted: self.tokens.len() as u64,
+            next: self.next,
+            only_committed_left: self.only_committed_left,
+        }
+    }
 }
 
 /// Chooses, from rows of `token, status, created_at, updated_at` in token order, the reservations that ended before
@@ -47,7 +62,7 @@ pub(super) fn page<R: Columns>(
     cutoff: Timestamp,
     unpublished: &HashSet<String>,
 ) -> Result<PurgePage, StoreError> {
-    let mut page = PurgePage::default();
+    let mut page = PurgePage { only_committed_left: true, ..PurgePage::default() };
     let mut any_old = false;
     let cutoff = cutoff.as_microsecond();
     for row in rows {
@@ -58,10 +73,13 @@ pub(super) fn page<R: Columns>(
         else {
             continue;
         };
-        let ended = Status::parse(status).is_some_and(|status| !status.takes_stock());
+        let status = Status::parse(status);
+        let ended = status.is_some_and(|status| !status.takes_stock());
         any_old |= created_at < cutoff;
         if ended && updated_at < cutoff && !unpublished.contains(&token.to_string()) {
             page.tokens.push(token);
+        } else {
+            page.only_committed_left &= status == Some(Status::Committed);
         }
     }
     if !any_old || rows.len() < limit as usize {

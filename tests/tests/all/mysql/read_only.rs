@@ -41,7 +41,7 @@ async fn a_read_only_server_answers_no_command_from_its_books() {
             ("BESPEAK_READ_CONNECTIONS", "1"),
         ];
         let server = Server::start(&books, &settings).await;
-        // Given a resource that is sold out, a hold, a committed and a released reservation
+        // Given a resource that is sold out, and reservations in several states
         server.stock("sold-out", 1).await;
         server.stock("seat", 10).await;
         let committed = server.hold("committed", "sold-out").await;
@@ -54,6 +54,7 @@ async fn a_read_only_server_answers_no_command_from_its_books() {
         set_read_only(&books, 1).await;
         let token = |token: &str| json!({"token": token}).to_string();
         let hold = |name: &str| order(&[name]).to_string();
+        let total = |name: &str, total: u64| json!({"resourceId": name, "totalStock": total}).to_string();
         let one = json!({"resourceId": "seat", "quantity": 1, "ttlSeconds": 60}).to_string();
         let requests = [
             ("a refusal", "reserve", "new", hold("sold-out")),
@@ -66,18 +67,8 @@ async fn a_read_only_server_answers_no_command_from_its_books() {
             ("a second release", "release", "", token(&released)),
             ("a cancellation of a hold", "cancel", "", token(&held)),
             ("an unknown token", "release", "", token("01890a5d-ac96-774b-bcce-b302099a8057")),
-            (
-                "a definition that changes nothing",
-                "resources",
-                "",
-                json!({"resourceId": "seat", "totalStock": 10}).to_string(),
-            ),
-            (
-                "a total below what is in use",
-                "resources",
-                "",
-                json!({"resourceId": "sold-out", "totalStock": 0}).to_string(),
-            ),
+            ("a definition that changes nothing", "resources", "", total("seat", 10)),
+            ("a total below what is in use", "resources", "", total("sold-out", 0)),
         ];
         // Then every command is answered 503, at any time
         for (what, path, key, body) in &requests {

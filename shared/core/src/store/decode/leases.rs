@@ -13,8 +13,8 @@ use crate::{
 
 /// Decodes `name, owner, fencing, expires_at`.
 ///
-/// A lease whose owner, number or end cannot be decoded is free, because its owner cannot prove that it has it. Its next
-/// fencing number comes from the clock. Otherwise one damaged row would stop every relay.
+/// A lease whose owner, number or end cannot be decoded is free, because its owner cannot prove that it has it. Its
+/// next fencing number comes from the clock. Otherwise one damaged row would stop every relay.
 pub(in crate::store) fn lease(row: &impl Columns) -> Result<leases::LeaseRow, StoreError> {
     let name = row.text(0)?.to_owned();
     let held = || -> Result<(Option<Uuid>, u64, Timestamp), StoreError> {

@@ -26,11 +26,18 @@ pub(in crate::store) fn outbox_event(row: &impl Columns) -> Result<OutboxEvent, 
         version: unsigned(row, 4)?,
         kind: row.text(5)?.to_owned(),
         payload: row.text(6)?.to_owned(),
-        created_at: timestamp(row, 7)?,
+        created_at: possible(row.integer(7)?),
         trace: trace(row, 8)?,
         attempts: row.optional_integer(9)?.map_or(Ok(0), |_| small(row, 9))?,
         blocked: row.optional_integer(9)?.is_some(),
     })
+}
+
+/// The nearest possible time. An event whose time somebody damaged is published with it: if it could not be decoded, no
+/// other event could be published, and its key's later events must not overtake it.
+fn possible(micros: i64) -> Timestamp {
+    let nearest = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_microsecond(micros).unwrap_or(nearest)
 }
 
 /// Decodes an event as [`outbox_event`] does, followed by `published_at, parked, blocked_until, reason`; the last

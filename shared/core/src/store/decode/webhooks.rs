@@ -98,9 +98,15 @@ pub(in crate::store) fn receivers<R: Columns>(
 ) -> Result<HashMap<EndpointId, Arc<Receiver>>, StoreError> {
     let mut receivers = HashMap::with_capacity(rows.len());
     for row in rows {
-        let endpoint = endpoint(row)?;
-        if endpoint.disabled.is_none() {
-            receivers.insert(endpoint.id, Arc::new(endpoint.receiver(now)));
+        match endpoint(row) {
+            Ok(endpoint) if endpoint.disabled.is_none() => {
+                receivers.insert(endpoint.id, Arc::new(endpoint.receiver(now)));
+            }
+            Ok(_disabled) => {}
+            // Its deliveries wait until somebody repairs it, and those of other endpoints do not.
+            Err(error) => {
+                tracing::error!(%error, "a webhook endpoint is damaged: nothing is delivered to it")
+            }
         }
     }
     Ok(receivers)

@@ -43,7 +43,7 @@ pub(super) async fn events(
     };
     let deletes = script.add_lists(&ids, |sql, id| sql.integer(*id), head, "");
     script.add(kept_since(cutoff).push(" WHERE what = 'outbox'"));
-    Ok(Purged { deleted: commit_with_retries(writers, script, &deletes).await?, next: None })
+    Ok(Purged { deleted: commit_with_retries(writers, script, &deletes).await?, ..Purged::default() })
 }
 
 /// Deletes reservations that ended before `cutoff`, among the next `limit`.
@@ -76,7 +76,7 @@ pub(super) async fn reservations(
     };
     let page = purge::page(rows(&results, page), limit, cutoff, &unpublished)?;
     if page.tokens.is_empty() {
-        return Ok(Purged { deleted: 0, next: page.next });
+        return Ok(page.purged());
     }
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION READ WRITE"));
@@ -88,7 +88,7 @@ pub(super) async fn reservations(
     script.add_lists(&page.tokens, statements::token, head, "");
     script.add(kept_since(cutoff).push(" WHERE what = 'reservations'"));
     commit_with_retries(writers, script, &[]).await?;
-    Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
+    Ok(page.purged())
 }
 
 fn kept_since(cutoff: Timestamp) -> Sql {
@@ -106,5 +106,5 @@ pub(super) async fn inbox(writers: &Pool, cutoff: Timestamp, limit: u32) -> Resu
         .push(" ORDER BY processed_at LIMIT ")
         .integer(i64::from(limit));
     let delete = script.add(delete);
-    Ok(Purged { deleted: commit_with_retries(writers, script, &[delete]).await?, next: None })
+    Ok(Purged { deleted: commit_with_retries(writers, script, &[delete]).await?, ..Purged::default() })
 }

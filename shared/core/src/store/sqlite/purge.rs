@@ -41,7 +41,7 @@ pub(super) async fn events(
         sqlx::query(KEPT_SINCE).bind(cutoff).execute(session.connection()).await.map_err(failed)?;
         batch::Session::commit(session).await?;
     }
-    Ok(Purged { deleted, next: None })
+    Ok(Purged { deleted, ..Purged::default() })
 }
 
 /// Deletes reservations that ended before `cutoff`, among the next `limit`.
@@ -62,7 +62,7 @@ pub(super) async fn reservations(
         .map_err(failed)?;
     let page = purge::page(&rows, limit, cutoff, &unpublished)?;
     if page.tokens.is_empty() {
-        return Ok(Purged { deleted: 0, next: page.next });
+        return Ok(page.purged());
     }
     let mut session = SqliteSession::begin(writer, clock).await?;
     let purge = sqlx::query(ENDED).bind(json::tokens_json(&page.tokens)?).bind(cutoff.as_microsecond());
@@ -70,7 +70,7 @@ pub(super) async fn reservations(
     let record = sqlx::query(ENDED_SINCE).bind(cutoff.as_microsecond());
     record.execute(session.connection()).await.map_err(failed)?;
     batch::Session::commit(session).await?;
-    Ok(Purged { deleted: page.tokens.len() as u64, next: page.next })
+    Ok(page.purged())
 }
 
 /// The keys of old unpublished events; `None` if there are too many to list.
@@ -96,5 +96,5 @@ pub(super) async fn inbox(
     let purge = sqlx::query(APPLIED).bind(cutoff.as_microsecond()).bind(limit);
     let deleted = purge.execute(session.connection()).await.map_err(failed)?.rows_affected();
     batch::Session::commit(session).await?;
-    Ok(Purged { deleted, next: None })
+    Ok(Purged { deleted, ..Purged::default() })
 }

@@ -160,10 +160,27 @@ async fn a_long_backlog_is_not_counted_to_its_end() {
         INSERT INTO outbox_blocked (event_key, event_id, blocked_until, attempts, parked, reason, updated_at)
         SELECT 'key-' || n, randomblob(16), 1, 1, 0, 'reason', 1 FROM n";
     let mut writer = subject.store.writer.acquire().await.expect("a connection");
-    for sql in [many, blocked] {
+    let endpoints = "INSERT INTO webhook_endpoints (id, url, secret, created_at, updated_at)
+        VALUES (x'00000000000000000000000000000001', 'https://a.example', 's', 1, 1),
+            (x'00000000000000000000000000000002', 'https://b.example', 's', 1, 1)";
+    let deliveries = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100100)
+        INSERT INTO webhook_deliveries (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at,
+            created_at, updated_at)
+        SELECT CASE WHEN n = 100100 THEN x'00000000000000000000000000000002'
+            ELSE x'00000000000000000000000000000001' END, randomblob(16), 'type', 1, '{}', 'PENDING',
+            CASE WHEN n = 100100 THEN 1 ELSE 4000000000000000 END, 1, 1 FROM n";
+    for sql in [many, blocked, endpoints, deliveries] {
         sqlx::raw_sql(sql).execute(&mut *writer).await.expect("inserted");
     }
     drop(writer);
     let backlog = subject.store.backlog().await.expect("counted");
     assert_eq!((backlog.unpublished, backlog.blocked), (100_000, 100_000));
+    let pending = subject.store.pending_deliveries().await.expect("counted");
+    assert_eq!((pending.waiting, pending.stopped), (100_000, 0));
+    let overdue = subject.clock.now().duration_since(crate::engine::Timestamp::UNIX_EPOCH);
+    assert!(
+        pending.overdue.as_secs().abs_diff(overdue.as_secs().unsigned_abs()) < 2,
+        "{:?}",
+        pending.overdue
+    );
 }

@@ -171,7 +171,7 @@ pub struct Replayed {
 /// Deliveries that await an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingDeliveries {
-    /// Deliveries to enabled endpoints.
+    /// Deliveries to enabled endpoints. Counting stops at 100,000 deliveries: it takes as long as there are rows.
     pub waiting: u64,
     /// Deliveries to disabled endpoints.
     pub stopped: u64,
@@ -180,7 +180,7 @@ pub struct PendingDeliveries {
 }
 
 impl PendingDeliveries {
-    /// Sums up rows of `disabled, count, first due`.
+    /// Sums up rows of `disabled, count, first due`: the counts, and when the first delivery of each endpoint is due.
     pub(super) fn of(rows: impl IntoIterator<Item = (bool, u64, Option<Timestamp>)>, now: Timestamp) -> Self {
         let mut pending = Self::default();
         for (disabled, count, first) in rows {
@@ -189,7 +189,7 @@ impl PendingDeliveries {
             } else {
                 pending.waiting += count;
                 let overdue = first.map(|first| now.duration_since(first)).unwrap_or_default();
-                pending.overdue = Duration::try_from(overdue).unwrap_or_default();
+                pending.overdue = pending.overdue.max(Duration::try_from(overdue).unwrap_or_default());
             }
         }
         pending

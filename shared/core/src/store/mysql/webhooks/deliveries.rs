@@ -131,13 +131,21 @@ pub(super) async fn pending(readers: &Pool, clock: &Clock) -> Result<PendingDeli
     let mut script = Script::default();
     let now = script.add(Sql::new(CLOCK));
     let counts = script.add(Sql::new(
-        "SELECT e.disabled_at IS NOT NULL AS disabled, COUNT(*), MIN(d.next_attempt_at)
-        FROM webhook_endpoints e FORCE INDEX (PRIMARY)
-        STRAIGHT_JOIN webhook_deliveries d FORCE INDEX (webhook_deliveries_due)
-            ON d.endpoint_id = e.id AND d.status = 'PENDING'
-        WHERE e.id > '' GROUP BY disabled",
+        "SELECT disabled, COUNT(*), NULL FROM (
+            SELECT e.disabled_at IS NOT NULL AS disabled FROM webhook_endpoints e FORCE INDEX (PRIMARY)
+            STRAIGHT_JOIN webhook_deliveries d FORCE INDEX (webhook_deliveries_due)
+                ON d.endpoint_id = e.id AND d.status = 'PENDING'
+            WHERE e.id > '' LIMIT 100000) counted
+        GROUP BY disabled",
+    ));
+    let due = script.add(Sql::new(
+        "SELECT e.disabled_at IS NOT NULL, 0, (
+            SELECT d.next_attempt_at FROM webhook_deliveries d FORCE INDEX (webhook_deliveries_due)
+            WHERE d.endpoint_id = e.id AND d.status = 'PENDING' ORDER BY d.next_attempt_at LIMIT 1)
+        FROM webhook_endpoints e FORCE INDEX (PRIMARY) WHERE e.id > ''",
     ));
     let results = read(readers, script).await?;
-    let counts = rows(&results, counts).iter().map(decode::pending).collect::<Result<Vec<_>, _>>()?;
+    let found = [counts, due].into_iter().flat_map(|place| rows(&results, place));
+    let counts = found.map(decode::pending).collect::<Result<Vec<_>, _>>()?;
     Ok(PendingDeliveries::of(counts, clock_of(&results, now, clock)?))
 }

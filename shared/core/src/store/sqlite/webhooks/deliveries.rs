@@ -36,9 +36,14 @@ const PURGE: &str = "DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM 
     WHERE finished_at < ?1 AND finished_at IS NOT NULL ORDER BY finished_at LIMIT ?2)";
 const FINISHED: &str =
     "SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE finished_at < ?1 AND finished_at IS NOT NULL)";
-const PENDING: &str = "SELECT e.disabled_at IS NOT NULL, count(*), min(d.next_attempt_at)
-    FROM webhook_endpoints e CROSS JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.status = 'PENDING'
-    GROUP BY 1";
+const PENDING: &str = "SELECT disabled, count(*), NULL FROM (
+        SELECT e.disabled_at IS NOT NULL AS disabled FROM webhook_endpoints e
+        CROSS JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.status = 'PENDING' LIMIT 100000)
+    GROUP BY disabled
+    UNION ALL
+    SELECT e.disabled_at IS NOT NULL, 0, (SELECT d.next_attempt_at FROM webhook_deliveries d
+        WHERE d.endpoint_id = e.id AND d.status = 'PENDING' ORDER BY d.next_attempt_at LIMIT 1)
+    FROM webhook_endpoints e";
 
 pub(super) async fn page(readers: &Pool, page: DeliveryPage) -> Result<Vec<Delivery>, StoreError> {
     let mut found = Vec::new();
