@@ -1,4 +1,4 @@
-//! Opens the database for the operators' commands, and `bespeak migrate`.
+//! Opens the database for `serve` and the operators' commands; `bespeak migrate`.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -11,9 +11,12 @@ use serde_json::json;
 
 use crate::{failure::Failure, output::Output};
 
-/// Opens an existing database for maintenance. Its schema must be this version's.
-pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Database>, Failure> {
-    open_store(config, Access::Maintain).await.map_err(|error| Failure::database(config, &error))
+/// Opens a database: it answers, and this version may run on its schema.
+pub(crate) async fn open(config: &Config, access: Access) -> Result<Arc<dyn Database>, Failure> {
+    let failed = |error| Failure::database(config, &error);
+    let store = open_store(config, access).await.map_err(failed)?;
+    store.check_schema().await.map_err(failed)?;
+    Ok(store)
 }
 
 /// Brings the schema of the database to this version, and creates the database first if `create` is true.
@@ -24,8 +27,7 @@ pub(crate) async fn migrate(output: Output, create: bool, values: Values) -> Res
     } else {
         false
     };
-    let store =
-        open_store(&config, Access::Serve).await.map_err(|error| Failure::database(&config, &error))?;
+    let store = open(&config, Access::Serve).await?;
     let migrated = store.migrate().await;
     store.close().await;
     migrated?;

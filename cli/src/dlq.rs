@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
-    app::dead_letters,
+    app::{Access, dead_letters},
     config::{Config, Values},
     events::dead_letter::{DeadLetterError, DeadLetterQueue},
     store::{DeadLetterId, StoredDeadLetter},
@@ -48,7 +48,7 @@ async fn with(
     action: impl AsyncFnOnce(&Arc<dyn DeadLetterQueue>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
-    let store = open(&config).await?;
+    let store = open(&config, Access::Maintain).await?;
     let done = match dead_letters(&config, &store) {
         Ok(letters) => action(&letters).await,
         Err(error) => Err(error.into()),

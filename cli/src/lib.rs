@@ -1,13 +1,14 @@
 //! The `bespeak` command: the server, a client for it, and the operators' commands.
 //!
 //! It receives a command line and returns an exit code: 0 for success; 1 for a refusal, a failure, or a check that
-//! found something wrong; 2 for a command line or a setting that is not valid. It is a library so that the lab
-//! (`bespeak-lab`) starts servers, prints results and reports failures in the same way.
+//! found something wrong; 2 for a command line or a setting that is not valid, or a database that cannot be opened. It
+//! is a library so that the lab (`bespeak-lab`) starts servers, prints results and reports failures in the same way.
 //!
 //! Never: rules, SQL, HTTP routes. Next: `args/` for the commands, then the file that has a command's name.
 
 mod args;
 mod asyncapi;
+mod backup;
 mod client;
 mod config;
 mod database;
@@ -53,7 +54,8 @@ fn run(cli: Cli, json: bool) -> Result<ExitCode, Failure> {
         Command::Migrate(args) => {
             on_one_thread(database::migrate(output, args.create_database, args.flags.values()?))
         }
-        Command::Verify(args) => on_one_thread(verify::verify(output, args.events, args.flags.values()?)),
+        Command::Verify(args) => on_one_thread(verify::verify(output, &args, args.flags.values()?)),
+        Command::Backup(args) => on_one_thread(backup::back_up(output, &args.to, args.flags.values()?)),
         Command::Outbox(command) => on_one_thread(outbox::run(output, command)),
         Command::Dlq(command) => on_one_thread(dlq::run(output, command)),
         Command::Asyncapi(args) => asyncapi::show(output, args),

@@ -3,6 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
+    app::Access,
     config::{Config, Values},
     store::{Backlog, Database, OutboxFilter, OutboxRow, OutboxState},
 };
@@ -67,7 +68,7 @@ async fn with(
     action: impl AsyncFnOnce(&Arc<dyn Database>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
-    let store = open(&config).await?;
+    let store = open(&config, Access::Maintain).await?;
     let done = action(&store).await;
     store.close().await;
     done.map(|()| ExitCode::SUCCESS)

@@ -33,6 +33,18 @@ impl ServerFlags {
                 )));
             }
         }
+        for (name, value) in &self.0 {
+            let setting = SETTINGS.iter().find(|setting| setting.name == *name);
+            let shown =
+                setting.is_some_and(|setting| !value.is_empty() && setting.without_secret(value) != *value);
+            if let (true, Some(setting)) = (shown, setting) {
+                eprintln!(
+                    "bespeak: warning: --{} shows its secret to everybody who may list the processes of this \
+                     machine; set {name} or {name}_FILE instead",
+                    setting.flag()
+                );
+            }
+        }
         Ok(Values::collect(
             |wanted| self.0.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone()),
             |wanted| std::env::var(wanted).ok(),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bespeak::{
-    app::{Access, open_store},
+    app::Access,
     config::{Config, Values},
     events::audit::{self, EventsAudit},
     store::{Audit, AuditFinding},
@@ -11,23 +11,28 @@ use bespeak::{
 use serde_json::json;
 
 use crate::{
+    args::VerifyArgs,
+    database::open,
     failure::Failure,
     output::{Output, counted, table},
 };
 
-/// Audits the books, and the event pipeline if `events` is true. The exit code is 1 if the audit finds something
-/// wrong.
-pub(crate) async fn verify(output: Output, events: bool, values: Values) -> Result<ExitCode, Failure> {
+/// Audits the books, and with `--events` the event pipeline; with `--record`, records the number of findings. The exit
+/// code is 1 if the audit finds something wrong, and 2 if the database cannot be opened.
+pub(crate) async fn verify(output: Output, args: &VerifyArgs, values: Values) -> Result<ExitCode, Failure> {
     let config = Config::parse(&values)?;
-    let store =
-        open_store(&config, Access::Audit).await.map_err(|error| Failure::database(&config, &error))?;
+    let store = open(&config, Access::Audit).await?;
     let books = store.audit().await;
-    let pipeline = if events { Some(audit::audit(&config.events, &store).await) } else { None };
+    let pipeline = if args.events { Some(audit::audit(&config.events, &store).await) } else { None };
     store.close().await;
     let books = books?;
     let pipeline = pipeline
         .transpose()
         .map_err(|error| Failure::caused("the event pipeline cannot be audited", &error))?;
+    if args.record {
+        let of_pipeline = pipeline.as_ref().map_or(0, |pipeline| pipeline.findings.len());
+        record(&config, (books.findings.len() + of_pipeline) as u64).await?;
+    }
     let Some(pipeline) = pipeline else {
         output.print(&books, || books_text(&books))?;
         return Ok(exit_code(books.is_clean()));
@@ -36,6 +41,14 @@ pub(crate) async fn verify(output: Output, events: bool, values: Values) -> Resu
         format!("{}\n{}", books_text(&books), pipeline_text(&pipeline))
     })?;
     Ok(exit_code(books.is_clean() && pipeline.findings.is_empty()))
+}
+
+/// Records the number of findings. The store that audits may not write.
+async fn record(config: &Config, findings: u64) -> Result<(), Failure> {
+    let store = open(config, Access::Maintain).await?;
+    let recorded = store.record_verification(findings).await;
+    store.close().await;
+    recorded.map_err(|error| Failure::caused("the result of the audit cannot be recorded", &error))
 }
 
 fn exit_code(clean: bool) -> ExitCode {

@@ -256,7 +256,8 @@ impl Books {
     /// Audits the books as `bespeak verify` does.
     pub async fn audit(&self) -> Audit {
         let store: Arc<dyn Kept> = if self.is_file() {
-            let options = SqliteOptions { create: false, read_only: true, readers: 1, clock: Clock::Own };
+            let options =
+                SqliteOptions { create: false, read_only: true, readers: 1, ..SqliteOptions::default() };
             Arc::new(SqliteStore::open(&self.url(), options).await.expect("opened"))
         } else {
             self.open(None, Guard::RowLock).await

@@ -38,7 +38,7 @@ Examples:
 Exit codes:
   0  success
   1  a refusal, a failure, or a check that found something wrong
-  2  the command line or a setting is not valid"
+  2  the command line or a setting is not valid, or the database cannot be opened"
 )]
 pub(crate) struct Cli {
     /// Print JSON instead of text
@@ -80,8 +80,17 @@ Example:
     #[command(after_help = "\
 Examples:
   bespeak verify
-  bespeak verify --events --json")]
+  bespeak verify --events --json
+  bespeak verify --record")]
     Verify(VerifyArgs),
+    /// Copy an SQLite database to a file while processes serve it, and check the copy
+    ///
+    /// The copy is one consistent snapshot, complete in one file, which only its owner may read. To restore, stop the
+    /// server, put the copy in the place of the database, and remove the database's -wal and -shm files.
+    #[command(after_help = "\
+Example:
+  bespeak backup --to backups/bespeak-2026-11-30.db")]
+    Backup(BackupArgs),
     /// Inspect the outbox; retry, skip or republish its events
     #[command(subcommand)]
     Outbox(OutboxCommand),

@@ -1,5 +1,7 @@
-//! The options of the operators' commands, which open the database themselves: `migrate`, `verify`, `outbox` and
-//! `dlq`.
+//! The options of the operators' commands, which open the database themselves: `migrate`, `verify`, `backup`, `outbox`
+//! and `dlq`.
+
+use std::path::PathBuf;
 
 use bespeak::store::DeadLetterId;
 use clap::{Args, Subcommand};
@@ -20,6 +22,19 @@ pub(crate) struct VerifyArgs {
     /// Audit the event pipeline as well: the outbox against the event log, the order of events, the SmartKeys
     #[arg(long)]
     pub(crate) events: bool,
+    /// Record the number of findings in the database, for the metrics bespeak_verify_findings and
+    /// bespeak_verify_age_seconds
+    #[arg(long)]
+    pub(crate) record: bool,
+    #[command(flatten)]
+    pub(crate) flags: ServerFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to create; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
     #[command(flatten)]
     pub(crate) flags: ServerFlags,
 }

@@ -14,8 +14,12 @@ each setting of the server also as a flag. A flag wins over the environment, and
 `bespeak config` prints the values in force and where each comes from, and fails with exit code 2 if a value is not
 valid.
 
-A variable that begins with `BESPEAK_` and is not a setting causes a warning with the most similar name. Values marked
-*secret* are never printed, and passwords in URLs are printed as `***`.
+A variable that begins with `BESPEAK_` and is not a setting causes a warning with the most similar name.
+
+A setting marked *secret* has a second variable with `_FILE` at the end of its name, for secrets that are mounted as
+files: it names a file that contains the value, and a newline at the end of the file is ignored. Set only one of the
+two. Secret values are never printed, and passwords in URLs are printed as `***`. Do not use the flag of a secret
+setting: a flag is visible to everybody who may list the processes of the machine, and causes a warning.
 ";
 
 /// A heading, and the settings below it. A name that ends with `*` stands for all settings that begin so.
@@ -23,8 +27,24 @@ type Group = (&'static str, &'static [&'static str]);
 
 /// The groups in the order of the page. A setting belongs to the first group that names it.
 const GROUPS: [Group; 10] = [
-    ("Server", &["BESPEAK_LISTEN", "BESPEAK_HTTP_BASE_PATH", "BESPEAK_REQUEST_TIMEOUT_SECONDS"]),
-    ("Database", &["BESPEAK_DATABASE_URL", "BESPEAK_READ_CONNECTIONS", "BESPEAK_WRITE_CONNECTIONS"]),
+    (
+        "Server",
+        &[
+            "BESPEAK_LISTEN",
+            "BESPEAK_HTTP_BASE_PATH",
+            "BESPEAK_REQUEST_TIMEOUT_SECONDS",
+            "BESPEAK_DRAIN_SECONDS",
+        ],
+    ),
+    (
+        "Database",
+        &[
+            "BESPEAK_DATABASE_URL",
+            "BESPEAK_MIGRATION_BACKUPS",
+            "BESPEAK_READ_CONNECTIONS",
+            "BESPEAK_WRITE_CONNECTIONS",
+        ],
+    ),
     (
         "Dispatch: how reservations share transactions",
         &["BESPEAK_STRATEGY", "BESPEAK_EXPERIMENTAL", "BESPEAK_LANE*"],
@@ -56,7 +76,7 @@ const GROUPS: [Group; 10] = [
         "Events and Kafka",
         &["BESPEAK_EVENTS_*", "BESPEAK_CONSUMER*", "BESPEAK_RELAY", "BESPEAK_KAFKA_*", "BESPEAK_CRON_UNTIL"],
     ),
-    ("Webhooks", &["BESPEAK_WEBHOOK_*"]),
+    ("Webhooks", &["BESPEAK_WEBHOOKS", "BESPEAK_WEBHOOK_*"]),
     ("Redis and distributed locks", &["BESPEAK_REDIS_*", "BESPEAK_RATE_LIMIT_*", "BESPEAK_LOCK_*"]),
     ("Logs and traces", &["BESPEAK_LOG*", "BESPEAK_OTLP_*"]),
     ("Clients", &["BESPEAK_SERVER_URL"]),
@@ -79,7 +99,8 @@ fn row(setting: &Setting) -> String {
     let flag = if setting.of_server { format!("`--{}`", setting.flag()) } else { String::new() };
     let default =
         if setting.default.is_empty() { "(empty)".to_owned() } else { format!("`{}`", setting.default) };
-    let secret = if setting.opaque { ". *Secret*" } else { "" };
+    let secret = setting.file_variable().map(|file| format!(". *Secret*: `{file}` may name a file with it"));
+    let secret = secret.unwrap_or_default();
     let meaning = setting.help.replace('|', "\\|");
     format!("| `{}` | {flag} | {default} | {meaning}{secret} |\n", setting.name)
 }

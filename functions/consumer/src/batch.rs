@@ -8,7 +8,7 @@ use std::{
 };
 
 use bespeak::{
-    app::{Access, dead_letters, open_store},
+    app::{Access, dead_letters, open_store, refuse_newer_schema},
     background::time_until,
     config::Config,
     envelope::{Origin, Record},
@@ -73,6 +73,7 @@ impl BatchHandler {
     /// Prepares the connections, which open when the first batch arrives.
     pub(crate) async fn new(config: &Config) -> Result<Self, Error> {
         let store = open_store(config, Access::Maintain).await?;
+        refuse_newer_schema(&*store).await?;
         let dead_letters = dead_letters(config, &store)?;
         let name = match &config.events {
             EventLog::Kafka(kafka) => kafka.group.clone(),

@@ -9,7 +9,7 @@ mod request;
 mod tasks;
 
 use bespeak::{
-    app::{Access, App, open_store, start_telemetry},
+    app::{Access, App, open_store, refuse_newer_schema, start_telemetry},
     background::time_until,
     config::{Config, Values},
     telemetry,
@@ -34,6 +34,7 @@ async fn main() -> Result<(), Error> {
     let config = Config::parse(&Values::from_environment_or(&DEFAULTS))?;
     start_telemetry(&config)?;
     let store = open_store(&config, Access::Serve).await?;
+    refuse_newer_schema(&*store).await?;
     let tasks = Tasks::new(App::start(store, &config), config);
     run(service_fn(async |event: LambdaEvent<Value>| {
         let request = TaskRequest::parse(&event.payload, tasks.scheduled_until())?;

@@ -15,6 +15,8 @@ pub(crate) struct TaskResults {
     pub(crate) relay: RunReport<RelayTotals>,
     pub(crate) webhooks: RunReport<delivery::DeliveryStep>,
     pub(crate) purge: RunReport<u64>,
+    /// The number of findings of the audit; `None` if there was no audit.
+    pub(crate) verify: RunReport<Option<u64>>,
     /// Why the tasks were dropped before they returned their results.
     pub(crate) cut_off: Option<String>,
     /// The events that await publication; `None` if the database did not answer in time.
@@ -32,6 +34,9 @@ pub(crate) struct Report {
     webhooks: WebhooksReport,
     /// The number of records that were purged.
     purged: u64,
+    /// The number of violations that the audit found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<u64>,
     /// The number of events that await publication.
     unpublished: Option<u64>,
     took_ms: u64,
@@ -100,6 +105,7 @@ impl TaskResults {
                 disabled: delivered.disabled,
             },
             purged: self.purge.total,
+            findings: self.verify.total,
             unpublished,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
@@ -108,6 +114,7 @@ impl TaskResults {
             ("relay", self.relay.failure),
             ("webhooks", self.webhooks.failure),
             ("purge", self.purge.failure),
+            ("verify", self.verify.failure),
             ("the invocation", self.cut_off),
         ];
         let failures: Vec<_> = failures
@@ -124,6 +131,7 @@ impl TaskResults {
             delivered = delivered.delivered,
             given_up = delivered.given_up,
             purged = report.purged,
+            findings = report.findings,
             unpublished = report.unpublished,
             took_ms = report.took_ms,
             failures = failures.len(),

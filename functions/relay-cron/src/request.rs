@@ -19,20 +19,23 @@ pub(crate) enum Task {
     Purge,
     /// All of these.
     All,
+    /// Audit the books, and record the result. It reads every row, so it is not one of all.
+    Verify,
 }
 
 impl Task {
-    const ALL: [(&str, Self); 5] = [
+    const ALL: [(&str, Self); 6] = [
         ("expire", Self::Expire),
         ("relay", Self::Relay),
         ("webhooks", Self::Webhooks),
         ("purge", Self::Purge),
         ("all", Self::All),
+        ("verify", Self::Verify),
     ];
 
     /// Whether `other` is this task, or one of all.
     pub(crate) fn includes(self, other: Self) -> bool {
-        self == Self::All || self == other
+        self == other || (self == Self::All && other != Self::Verify)
     }
 }
 
@@ -49,7 +52,7 @@ pub(crate) struct TaskRequest {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}; relay-cron takes a scheduled event, or \
-     {{\"task\":\"expire|relay|webhooks|purge|all\",\"until\":\"idle|deadline\"}}"
+     {{\"task\":\"expire|relay|webhooks|purge|all|verify\",\"until\":\"idle|deadline\"}}"
 )]
 pub(crate) struct InvalidRequest(String);
 
@@ -82,7 +85,9 @@ impl TaskRequest {
         let task = text("task")?.ok_or_else(|| InvalidRequest("the field `task` is missing".to_owned()))?;
         let task =
             Task::ALL.iter().find(|(name, _)| *name == task).map(|(_, task)| *task).ok_or_else(|| {
-                InvalidRequest(format!("`task` must be expire, relay, webhooks, purge or all, got {task:?}"))
+                InvalidRequest(format!(
+                    "`task` must be expire, relay, webhooks, purge, all or verify, got {task:?}"
+                ))
             })?;
         let until = match text("until")? {
             None | Some("idle") => RunUntil::Idle,
@@ -117,6 +122,8 @@ mod tests {
         }
         let request = parse(json!({"task": "purge"}));
         assert_eq!(request, Ok(TaskRequest { task: Task::Purge, until: RunUntil::Idle, scheduled: false }));
+        assert!(Task::All.includes(Task::Purge) && !Task::All.includes(Task::Verify));
+        assert!(Task::Verify.includes(Task::Verify) && !Task::Verify.includes(Task::Purge));
         assert_eq!(
             parse(json!({"task": "all", "until": "deadline"})).map(|request| request.until),
             Ok(RunUntil::Stopped)

@@ -103,6 +103,9 @@ impl Tasks {
     /// left to do run after the tasks that make work for them: expiry writes events, and their publication enqueues
     /// deliveries.
     async fn run_all(&self, request: TaskRequest, stop: &CancellationToken) -> TaskResults {
+        if request.task == Task::Verify {
+            return TaskResults { verify: self.verify(stop).await, ..TaskResults::default() };
+        }
         let stop = || stop.clone();
         let (sweep, purge) = (self.expire(request, stop()), self.purge(request, stop()));
         if request.until == RunUntil::Stopped {
@@ -170,6 +173,23 @@ impl Tasks {
         }
     }
 
+    /// Audits the books and records the result. A violation is a failure, which the alarm for failed invocations
+    /// reports.
+    async fn verify(&self, stop: &CancellationToken) -> RunReport<Option<u64>> {
+        let audited = tokio::select! {
+            audited = self.app.verify() => audited.map_err(|error| error.to_string()),
+            () = stop.cancelled() => Err("the audit takes longer than an invocation".to_owned()),
+        };
+        match audited {
+            Ok(0) => RunReport { total: Some(0), failure: None },
+            Ok(findings) => {
+                let failure = Some(format!("{findings} violations were found; the log lists them"));
+                RunReport { total: Some(findings), failure }
+            }
+            Err(failure) => RunReport { total: None, failure: Some(failure) },
+        }
+    }
+
     /// Purges old records. A pass that was stopped continues in the next invocation.
     async fn purge(&self, request: TaskRequest, stop: CancellationToken) -> RunReport<u64> {
         if !request.task.includes(Task::Purge) {
@@ -182,7 +202,7 @@ impl Tasks {
         // A scheduled invocation leaves out a pass that another process has completed recently.
         purge.purger.set_insists(!request.scheduled);
         let ran = purge.purger.run(RunUntil::Idle, stop).await;
-        if purge.purger.is_at_beginning() {
+        if ran.failure.is_none() && purge.purger.is_at_beginning() {
             purge.done_at = Some(SystemTime::now());
         }
         ran

@@ -2,15 +2,16 @@
 //! balancer.
 //!
 //! If the environment serves one request at a time, each request has a transaction of its own. If it serves many,
-//! they share lanes as in a server. Connections open when they are first needed. Nothing runs between invocations,
-//! and an answer is sent only after its transaction ended, so a frozen environment holds no lock. Next: `gateway.rs`.
+//! they share lanes as in a server. One connection opens at the start, to check the schema, and the others when they
+//! are needed. Nothing runs between invocations, and an answer is sent only after its transaction ended, so a frozen
+//! environment holds no lock. Next: `gateway.rs`.
 
 mod gateway;
 
 use std::{env, sync::Arc, time::Duration};
 
 use bespeak::{
-    app::{Access, App, open_store, start_telemetry},
+    app::{Access, App, open_store, refuse_newer_schema, start_telemetry},
     config::{Config, Values},
     telemetry,
 };
@@ -37,6 +38,7 @@ async fn main() -> Result<(), Error> {
     start_telemetry(&config)?;
     telemetry::metrics()?;
     let store = open_store(&config, Access::Serve).await?;
+    refuse_newer_schema(&*store).await?;
     let app = Arc::new(App::start(store, &config));
     let router = bespeak_http::router(app, config.http);
     // An environment is frozen when it has no request in flight, and spans that are not exported are frozen with it.

@@ -34,3 +34,11 @@ pub(crate) async fn reach(point: &str) {
     #[cfg(not(feature = "failpoints"))]
     let _ = point;
 }
+
+/// The point at the beginning of a supervised task: `task.` and its name.
+pub(crate) async fn reach_task(task: &str) {
+    #[cfg(feature = "failpoints")]
+    reach(&format!("task.{task}")).await;
+    #[cfg(not(feature = "failpoints"))]
+    let _ = task;
+}

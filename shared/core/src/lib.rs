@@ -15,6 +15,7 @@
 //! | [`lock`] | distributed locks |
 //! | [`store`] | the books: ports and back ends |
 //! | [`effects`], [`webhooks`] | the effects of events; endpoints and deliveries as records |
+//! | [`supervision`] | the tasks of a process, and the end of one that should not end |
 //! | [`telemetry`] | logs, metrics, spans |
 //! | [`envelope`] | the format of an event record |
 //! | [`trace`], [`secret_url`] | the request behind a task; a URL whose password is hidden |
@@ -43,6 +44,7 @@ pub mod lock;
 mod redis_client;
 pub mod secret_url;
 pub mod store;
+pub mod supervision;
 pub mod telemetry;
 pub mod trace;
 pub mod webhooks;

@@ -9,6 +9,7 @@ mod enums;
 mod import;
 mod key;
 mod listener;
+mod metrics_page;
 mod observe;
 mod openapi;
 mod operations;

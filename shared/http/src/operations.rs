@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    body::Bytes,
     extract::State,
     http::header,
     response::{IntoResponse, Redirect, Response},
@@ -24,10 +25,14 @@ pub(crate) struct Health {
 
 problems!(ReadyProblems: Unavailable);
 
-/// Check that the process runs. Restart it if this check does not answer.
-#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, body = Health)))]
-pub(crate) async fn live() -> Json<Health> {
-    Json(Health { status: "ok" })
+/// Check that the process runs. Restart it if this check does not answer 200.
+#[utoipa::path(get, path = "/health/live", tag = "operations",
+    responses((status = 200, body = Health), ReadyProblems))]
+pub(crate) async fn live(State(api): State<Api>) -> Result<Json<Health>, Problem> {
+    match api.app.task_failure() {
+        Some(failure) => Err(Problem::task_ended(failure.task)),
+        None => Ok(Json(Health { status: "ok" })),
+    }
 }
 
 /// Check that requests can be served. Send no requests if this check does not answer 200.
@@ -43,9 +48,12 @@ pub(crate) async fn ready(State(api): State<Api>) -> Result<Json<Health>, Proble
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
 pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
     let Ok(metrics) = telemetry::metrics() else { return Err(Problem::internal()) };
-    api.app.refresh_metrics().await;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
-        .into_response())
+    let page = async {
+        api.app.refresh_metrics().await;
+        Bytes::from(metrics.render())
+    };
+    let page = api.metrics.get(page).await;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
 }
 
 /// Redirects a browser that opens the base path to the documentation.

@@ -36,7 +36,13 @@ pub fn router(app: Arc<App>, http: HttpOptions) -> Router {
         .route("/", routing::get(operations::root))
         .route("/openapi.json", routing::get(operations::openapi))
         .route("/asyncapi.json", routing::get(operations::asyncapi))
-        .with_state(Api { app, http, openapi, asyncapi: asyncapi::document().to_string().into() });
+        .with_state(Api {
+            app,
+            http,
+            metrics: Arc::default(),
+            openapi,
+            asyncapi: asyncapi::document().to_string().into(),
+        });
     let docs = SwaggerUi::new("/docs").config(DocsConfig::from(format!("{base}/openapi.json")));
     let api = routes
         .merge(docs)

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
+
 use super::{App, EventPipelineError, events::EventPipeline};
 use crate::{
     background::{Expiry, Purger, RunUntil},
@@ -16,6 +18,7 @@ use crate::{
         relay::{Relay, RelayOptions},
     },
     store::{Backlog, DatabaseUrl, StoreError},
+    supervision::Ends,
     telemetry::ExpiryPath,
 };
 
@@ -42,26 +45,38 @@ impl App {
     /// # Errors
     /// The configuration of events cannot work, or the endpoint of the environment cannot be stored.
     pub async fn start_background(&self, config: &Config) -> Result<(), StartError> {
+        self.start_upkeep();
         self.start_events(config).await?;
         self.start_sold_out_channel(config);
         self.start_timer();
         self.start_purger();
-        self.start_webhooks().await?;
+        if config.webhooks.deliver {
+            self.start_webhooks().await?;
+        }
         Ok(())
+    }
+
+    /// Starts the upkeep of a database in this process, such as SQLite's checkpoints.
+    pub fn start_upkeep(&self) {
+        let (database, stop) = (self.database.clone(), self.supervisor.stopping());
+        let upkeep = async move { database.upkeep(stop).await };
+        self.supervisor.spawn("database_upkeep", Ends::AtShutdown, upkeep);
     }
 
     /// Starts the timer that ends holds on time.
     pub fn start_timer(&self) {
-        let expiry = Expiry::new(self.database.clone(), self.dispatch.clone());
-        self.tasks.spawn(expiry.run(RunUntil::Stopped, self.background.clone()));
+        let expiry = self.expiry();
+        let run = expiry.run(RunUntil::Stopped, self.supervisor.stopping());
+        self.supervisor.spawn("timer", Ends::AtShutdown, run.map(drop));
     }
 
     /// Starts the task that deletes records past their retention.
     pub fn start_purger(&self) {
         let mut purger = self.purger();
         purger.set_insists(false);
-        let stop = self.background.clone();
-        self.tasks.spawn(async move { purger.run(RunUntil::Stopped, stop).await });
+        let stop = self.supervisor.stopping();
+        let run = async move { drop(purger.run(RunUntil::Stopped, stop).await) };
+        self.supervisor.spawn("purger", Ends::AtShutdown, run);
     }
 
     /// Starts to share through Redis what is sold out, if a Redis is configured. Only lanes refuse from memory, and a
@@ -72,7 +87,7 @@ impl App {
         if let (Some(node), true) = (&self.redis, is_useful) {
             let name = format!("{}:gate:v1", config.coordination.scope);
             let channel = SoldOutChannel::new(node.clone(), name, self.dispatch.sold_out());
-            channel.start(&self.tasks, &self.background);
+            channel.start(&self.supervisor);
         }
     }
 
@@ -85,8 +100,7 @@ impl App {
             store: self.database.clone(),
             written: self.dispatch.written(),
             deliveries: self.webhooks_due(),
-            stop: self.background.clone(),
-            tasks: self.tasks.clone(),
+            supervisor: self.supervisor.clone(),
         };
         match &config.events {
             EventLog::Embedded => pipeline.start_embedded(config),
@@ -97,12 +111,17 @@ impl App {
 
     /// Builds the part that ends overdue holds.
     pub fn sweep(&self) -> Expiry {
-        Expiry::new(self.database.clone(), self.dispatch.clone()).counted_as(ExpiryPath::Sweep)
+        self.expiry().counted_as(ExpiryPath::Sweep)
+    }
+
+    fn expiry(&self) -> Expiry {
+        Expiry::new(self.database.clone(), self.dispatch.clone()).guarded_by(self.clock_watch.clone())
     }
 
     /// Builds the part that deletes records past their retention.
     pub fn purger(&self) -> Purger {
-        Purger::new(self.database.clone(), self.dispatch.clone(), self.retention)
+        let purger = Purger::new(self.database.clone(), self.dispatch.clone(), self.retention);
+        purger.guarded_by(self.clock_watch.clone())
     }
 
     /// Builds the part that delivers webhooks. When it stops, attempts in flight have `grace` to end.

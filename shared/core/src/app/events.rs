@@ -4,19 +4,20 @@ use std::sync::Arc;
 #[cfg(feature = "kafka")]
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    background::{RunReport, RunUntil},
+    background::RunUntil,
     config::Config,
     events::{
         EventLog, KafkaOptions, Publisher,
         dead_letter::DeadLetterQueue,
         embedded::{DatabaseDeadLetters, Embedded},
-        relay::{Relay, RelayOptions, RelayTotals},
+        relay::{Relay, RelayOptions},
     },
     store::Database,
+    supervision::{Ends, Supervisor},
 };
 
 /// How long to wait between attempts to reach brokers that did not answer.
@@ -79,24 +80,21 @@ pub(super) struct EventPipeline {
     pub(super) store: Arc<dyn Database>,
     pub(super) written: Arc<Notify>,
     pub(super) deliveries: Arc<Notify>,
-    pub(super) stop: CancellationToken,
-    pub(super) tasks: TaskTracker,
+    pub(super) supervisor: Supervisor,
 }
 
 impl EventPipeline {
     pub(super) fn start_embedded(self, config: &Config) {
         if config.relay {
             let publisher = Embedded::new(self.store.clone(), &config.events_source, self.deliveries.clone());
-            self.tasks.spawn(self.relay(Arc::new(publisher)));
+            self.start_relay(Arc::new(publisher));
         }
     }
 
-    fn relay(
-        &self,
-        publisher: Arc<dyn Publisher>,
-    ) -> impl Future<Output = RunReport<RelayTotals>> + Send + use<> {
+    fn start_relay(&self, publisher: Arc<dyn Publisher>) {
         let relay = Relay::new(self.store.clone(), publisher, RelayOptions::default());
-        relay.run(RunUntil::Stopped, self.written.clone(), self.stop.clone())
+        let run = relay.run(RunUntil::Stopped, self.written.clone(), self.supervisor.stopping());
+        self.supervisor.spawn("relay", Ends::AtShutdown, run.map(drop));
     }
 
     #[cfg(feature = "kafka")]
@@ -128,23 +126,24 @@ impl EventPipeline {
             Err(error) => return Err(error.into()),
         };
         let (relays, consumes, kafka) = (config.relay, config.consumer, kafka.clone());
-        let tasks = self.tasks.clone();
-        tasks.clone().spawn(async move {
+        let supervisor = self.supervisor.clone();
+        supervisor.clone().spawn("events_start", Ends::AtShutdown, async move {
             if !topics_exist && !self.wait_for_topics(&kafka).await {
                 return;
             }
             if relays {
-                tasks.spawn(self.relay(publisher));
+                self.start_relay(publisher);
             }
-            if !consumes {
-                return;
-            }
-            match KafkaConsumer::new(&kafka, consumer) {
-                Ok(member) => drop(tasks.spawn(member.run(self.stop.clone()))),
-                Err(error) => {
-                    tracing::error!(%error, "the Kafka consumer rejects this configuration");
+            match consumes.then(|| KafkaConsumer::new(&kafka, consumer)) {
+                None => {}
+                Some(Ok(member)) => {
+                    let run = member.run(supervisor.stopping());
+                    supervisor.spawn("kafka_consumer", Ends::AtShutdown, run);
                 }
+                // The configuration does not get right by itself, so the process ends.
+                Some(Err(error)) => supervisor.fail("kafka_consumer", format!("cannot be created: {error}")),
             }
+            supervisor.stopping().cancelled().await;
         });
         Ok(())
     }
@@ -155,13 +154,14 @@ impl EventPipeline {
         use crate::events::kafka::{TopicError, ensure_topics};
 
         let mut logged = false;
+        let stop = self.supervisor.stopping();
         loop {
             tokio::select! {
-                () = self.stop.cancelled() => return false,
+                () = stop.cancelled() => return false,
                 () = tokio::time::sleep(TOPIC_RETRY_INTERVAL) => {}
             }
             let ensured = tokio::select! {
-                () = self.stop.cancelled() => return false,
+                () = stop.cancelled() => return false,
                 ensured = ensure_topics(kafka) => ensured,
             };
             match ensured {

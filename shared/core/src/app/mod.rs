@@ -6,6 +6,7 @@
 mod background;
 mod events;
 mod open;
+mod readiness;
 mod reply;
 mod start_telemetry;
 mod webhooks;
@@ -15,16 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use open::{Access, create_database, open_locks, open_store};
+pub use open::{Access, BackupReport, back_up, create_database, open_locks, open_store, refuse_newer_schema};
 pub use reply::{Booked, Defined, Rejected, Reply, ReserveRefusal};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::{NoContext, Uuid};
 pub use webhooks::WebhookTest;
 
+use readiness::Readiness;
 use webhooks::Webhooks;
 
 use crate::{
-    background::Retention,
+    background::{ClockWatch, Retention},
     config::Config,
     coordination::{RateLimiter, RedisNode},
     dispatch::{Dispatch, DispatchError},
@@ -35,6 +36,7 @@ use crate::{
     },
     lock::{LockCounts, Locks},
     store::{CommitMode, Database, Page, StoreError},
+    supervision::{Ends, Supervisor, TaskFailure},
     telemetry,
 };
 
@@ -81,8 +83,9 @@ pub struct App {
     rate_limiter: Option<RateLimiter>,
     limits: Limits,
     retention: Retention,
-    background: CancellationToken,
-    tasks: TaskTracker,
+    supervisor: Supervisor,
+    readiness: Readiness,
+    clock_watch: Arc<ClockWatch>,
     refreshed: Mutex<Option<Instant>>,
 }
 
@@ -92,11 +95,13 @@ impl App {
         telemetry::set_build_info(config.database.scheme());
         let locks = open_locks(database.clone(), config);
         let (plan, queue) = (config.dispatch_plan(), config.lane_queue);
-        let dispatch = Arc::new(Dispatch::start_with(database.clone(), plan, queue, locks.clone()));
+        let supervisor = Supervisor::new();
+        let dispatch = Dispatch::start_with(database.clone(), plan, queue, locks.clone(), supervisor.clone());
+        let dispatch = Arc::new(dispatch);
         let coordination = &config.coordination;
         let redis = RedisNode::from_options(coordination);
-        let limiter = |rate| RateLimiter::new(rate, coordination.scope.clone(), redis.clone());
-        let app = Self {
+        let limiter = |rate| RateLimiter::new(rate, coordination.scope.clone(), redis.clone(), &supervisor);
+        Self {
             webhooks: Webhooks::new(database.clone(), &config.webhooks),
             database,
             dispatch,
@@ -105,12 +110,11 @@ impl App {
             redis,
             limits: config.limits.clone(),
             retention: config.retention,
-            background: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            readiness: Readiness::default(),
+            clock_watch: Arc::new(ClockWatch::of(&config.database)),
             refreshed: Mutex::default(),
-        };
-        app.tasks.close();
-        app
+            supervisor,
+        }
     }
 
     /// The limits of one request.
@@ -188,7 +192,11 @@ impl App {
     ) -> Result<Vec<Result<Defined, Refusal>>, DispatchError> {
         let mut results = Vec::with_capacity(defines.len());
         let mut commands = defines.into_iter().map(Command::Define).peekable();
+        let stop = self.supervisor.stopping();
         while commands.peek().is_some() {
+            if stop.is_cancelled() {
+                return Err(DispatchError::Stopping);
+            }
             let batch = commands.by_ref().take(IMPORT_BATCH).collect();
             for outcome in self.dispatch.submit_batch(batch, mode).await? {
                 results.push(match defined(Ok(outcome)) {
@@ -224,9 +232,36 @@ impl App {
         Ok(Some((reservation, key)))
     }
 
-    /// Checks whether commands can be served now. Cancel-safe.
+    /// Checks whether commands can be served now: not while the process drains, and not if the database accepts no
+    /// writes. However many callers ask, one check is in flight, and its result serves for a second. Cancel-safe.
     pub async fn ready(&self) -> Result<(), DispatchError> {
-        self.dispatch.ping().await
+        self.readiness.check(|| self.dispatch.ping()).await
+    }
+
+    /// Answers from now on that the process is not ready, and serves all the same, so that load balancers send their
+    /// requests elsewhere before it stops.
+    pub fn drain(&self) {
+        self.readiness.drain();
+    }
+
+    /// The first background task that ended although it should not have, if there is one. The process should end.
+    pub fn task_failure(&self) -> Option<&TaskFailure> {
+        self.supervisor.failure()
+    }
+
+    /// Wraps the work of a task that the caller spawns and waits for, so that a panic of it counts as a failure of the
+    /// process.
+    pub fn watch(
+        &self,
+        task: &'static str,
+        run: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.supervisor.watch(task, Ends::WhenDone, run)
+    }
+
+    /// Waits until a background task ends that should not. Cancel-safe.
+    pub async fn task_failed(&self) -> TaskFailure {
+        self.supervisor.failed().await
     }
 
     /// Updates the gauges: queues and pools each time, and the counts of the database at most every five seconds,
@@ -247,6 +282,32 @@ impl App {
             telemetry::set_backlog(backlog.unpublished, backlog.lag(), backlog.blocked, backlog.parked);
         }
         self.refresh_webhook_metrics().await;
+        if let Ok(due) = self.dispatch.read(self.database.due(0)).await {
+            let overdue = due.next.map_or(Duration::ZERO, |next| {
+                Duration::try_from(due.now.duration_since(next)).unwrap_or_default()
+            });
+            telemetry::set_overdue_hold(overdue);
+        }
+        if let Ok(Some(last)) = self.dispatch.read(self.database.last_verification()).await {
+            let age = Duration::try_from(last.now.duration_since(last.at)).unwrap_or_default();
+            telemetry::set_verification(last.findings, age);
+        }
+    }
+
+    /// Audits the books, records the number of findings in the database, and returns it.
+    pub async fn verify(&self) -> Result<u64, DispatchError> {
+        let audit = self.dispatch.read(self.database.audit()).await?;
+        for finding in &audit.findings {
+            tracing::error!(
+                invariant = finding.invariant,
+                id = finding.id,
+                problem = finding.problem,
+                "the audit found a violation"
+            );
+        }
+        let findings = audit.findings.len() as u64;
+        self.dispatch.run_maintenance(self.database.record_verification(findings)).await?;
+        Ok(findings)
     }
 
     /// The numbers of attempts to acquire distributed locks; `None` if the strategy uses no such lock.
@@ -256,9 +317,9 @@ impl App {
 
     /// Shuts down: accepted commands finish, then the store is closed.
     pub async fn stop(&self) {
-        self.background.cancel();
+        self.supervisor.stop();
         self.dispatch.stop().await;
-        self.tasks.wait().await;
+        self.supervisor.wait().await;
         self.database.close().await;
     }
 }

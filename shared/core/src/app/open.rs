@@ -1,11 +1,11 @@
 //! Opens the back ends that a configuration names. Only this file knows which build has which back end.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
     lock::{DatabaseLock, DistributedLock, LockKind, Locks},
-    store::{Database, DatabaseUrl, StoreError},
+    store::{Audit, Database, DatabaseUrl, StoreError},
 };
 
 /// How the books are opened.
@@ -26,7 +26,16 @@ pub enum Access {
 pub async fn open_store(config: &Config, access: Access) -> Result<Arc<dyn Database>, StoreError> {
     match &config.database {
         DatabaseUrl::Sqlite(url) => open_sqlite(url, config, access).await,
-        DatabaseUrl::Mysql(url) => open_mysql(url, config),
+        DatabaseUrl::Mysql(url) => {
+            if let (Access::Serve, Some(host)) = (access, config.database.unverified_host()) {
+                tracing::warn!(
+                    host,
+                    "the certificate of the database server is not checked, so anyone on the way to it can read and \
+                     change what is sent: add ssl-mode=VERIFY_IDENTITY to BESPEAK_DATABASE_URL"
+                );
+            }
+            open_mysql(url, config)
+        }
     }
 }
 
@@ -42,6 +51,7 @@ async fn open_sqlite(url: &str, config: &Config, access: Access) -> Result<Arc<d
         read_only: access == Access::Audit,
         readers: config.read_connections,
         clock: Clock::Own,
+        migration_backups: config.migration_backups,
     };
     Ok(Arc::new(SqliteStore::open(url, options).await?))
 }
@@ -82,11 +92,61 @@ fn not_in_this_build(database: &DatabaseUrl) -> StoreError {
     }
 }
 
+/// How long a function waits for the schema when it starts.
+const SCHEMA_WITHIN: Duration = Duration::from_secs(2);
+
+/// Checks that this version may run on the schema, for functions, which do not migrate. A database that does not answer
+/// is no reason to refuse: the connection is made again when the first request needs it.
+///
+/// # Errors
+/// [`StoreError::SchemaTooNew`].
+pub async fn refuse_newer_schema(store: &dyn Database) -> Result<(), StoreError> {
+    match tokio::time::timeout(SCHEMA_WITHIN, store.check_schema()).await {
+        Ok(Err(error @ StoreError::SchemaTooNew { .. })) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A copy of a database, and the audit of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupReport {
+    /// The size of the copy.
+    pub bytes: u64,
+    /// The audit of the copy. Findings are violations that the original has too.
+    pub audit: Audit,
+}
+
+/// Copies the SQLite file that a configuration names to `to`, which must not exist, and checks the copy. Processes may
+/// serve meanwhile. `None` if the database is a server, whose own tools make backups. Cancel-safe: the work in progress
+/// is left behind, under the name of the copy with `.partial` at its end.
+///
+/// # Errors
+/// The file cannot be read, the copy cannot be written or exists already, or the copy is damaged.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(clippy::unused_async, reason = "the same signature as with SQLite")
+)]
+pub async fn back_up(config: &Config, to: &Path) -> Result<Option<BackupReport>, StoreError> {
+    match &config.database {
+        DatabaseUrl::Mysql(_) => Ok(None),
+        #[cfg(feature = "sqlite")]
+        DatabaseUrl::Sqlite(url) => {
+            let crate::store::sqlite::Backup { bytes, audit } =
+                crate::store::sqlite::back_up(url, to).await?;
+            Ok(Some(BackupReport { bytes, audit }))
+        }
+        #[cfg(not(feature = "sqlite"))]
+        database @ DatabaseUrl::Sqlite(_) => {
+            let _ = to;
+            Err(not_in_this_build(database))
+        }
+    }
+}
+
 /// Creates the database that a configuration names, if it does not exist, and returns whether it was created. SQLite
 /// creates its file when it is opened to serve.
 ///
 /// # Errors
-/// The server is unavailable, or the account may not create databases.
 /// The server is unavailable, or the account may not create databases.
 #[cfg_attr(not(feature = "mysql"), expect(clippy::unused_async, reason = "the same signature as with MySQL"))]
 pub async fn create_database(config: &Config) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -21,6 +22,7 @@ use crate::{
         StoreError, WebhookStore,
         webhooks::{Deletion, DeliveryPage, EndpointPage, ReplayPage},
     },
+    supervision::Ends,
     telemetry, trace,
     webhooks::{
         Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint,
@@ -84,8 +86,9 @@ impl App {
         self.configure_webhooks().await?;
         let store = self.webhooks.store.clone();
         let dispatcher = Dispatcher::new(store, sender, DispatcherOptions::default());
-        let (due, stop) = (self.webhooks.due.clone(), self.background.clone());
-        self.tasks.spawn(dispatcher.run(RunUntil::Stopped, due, stop));
+        let (due, stop) = (self.webhooks.due.clone(), self.supervisor.stopping());
+        let run = dispatcher.run(RunUntil::Stopped, due, stop);
+        self.supervisor.spawn("webhooks", Ends::AtShutdown, run.map(drop));
         Ok(())
     }
 
@@ -165,17 +168,20 @@ impl App {
         if id == EndpointId::ENVIRONMENT {
             return Err(Rejected::Refused(WebhookRefusal::FromEnvironment));
         }
+        let stop = self.supervisor.stopping();
         let is_known = self
             .run_webhook_transaction(async move |store| {
-                loop {
+                while !stop.is_cancelled() {
                     match store.delete_endpoint(id, STEP).await? {
                         Deletion::More => {}
-                        Deletion::Unknown => return Ok(false),
-                        Deletion::Done => return Ok(true),
+                        Deletion::Unknown => return Ok(Some(false)),
+                        Deletion::Done => return Ok(Some(true)),
                     }
                 }
+                Ok(None)
             })
-            .await?;
+            .await?
+            .ok_or(DispatchError::Stopping)?;
         if is_known { Ok(()) } else { Err(Rejected::Refused(WebhookRefusal::NoEndpoint)) }
     }
 
@@ -192,6 +198,10 @@ impl App {
         let message = Message { id: event_id, body: body.to_string(), trace: trace::current() };
         let started = Instant::now();
         let received = match self.webhooks.sender() {
+            _ if !self.webhooks.config.deliver => {
+                let reason = "this process delivers no webhooks: it runs with BESPEAK_WEBHOOKS=off";
+                Received::Nothing { reason: reason.to_owned() }
+            }
             Ok(sender) => sender.send(&endpoint.receiver(now), &message, now).await,
             Err(absent) => Received::Nothing { reason: absent.to_string() },
         };
@@ -233,23 +243,24 @@ impl App {
         to: Timestamp,
     ) -> Reply<u64, WebhookRefusal> {
         self.webhook(endpoint).await?;
-        let due = self.webhooks.due.clone();
+        let (due, stop) = (self.webhooks.due.clone(), self.supervisor.stopping());
         let replayed = self
             .run_webhook_transaction(async move |store| {
                 let mut page = ReplayPage { endpoint, from, to, after: None, limit: STEP };
                 let mut deliveries = 0;
-                loop {
+                while !stop.is_cancelled() {
                     let replayed = store.replay(page).await?;
                     due.notify_one();
                     deliveries += replayed.deliveries;
                     match replayed.next {
                         Some(next) => page.after = Some(next),
-                        None => return Ok(deliveries),
+                        None => return Ok(Some(deliveries)),
                     }
                 }
+                Ok(None)
             })
             .await?;
-        Ok(replayed)
+        Ok(replayed.ok_or(DispatchError::Stopping)?)
     }
 
     pub(super) async fn refresh_webhook_metrics(&self) {
@@ -267,7 +278,7 @@ impl App {
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let ended = self.tasks.spawn(transaction(self.webhooks.store.clone())).await;
+        let ended = self.supervisor.tracker().spawn(transaction(self.webhooks.store.clone())).await;
         let Ok(result) = ended else { return Err(DispatchError::Panicked) };
         Ok(self.dispatch.read(async { result }).await?)
     }

@@ -14,7 +14,7 @@ use std::{
 use tokio::{task::JoinSet, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{RunReport, RunUntil};
+use super::{ClockWatch, ClocksDiffer, RunReport, RunUntil};
 use crate::{
     dispatch::{Dispatch, DispatchError},
     engine::{Accepted, Change, Command, Token},
@@ -40,6 +40,8 @@ pub struct ExpiryStep {
     pub expired: u64,
     /// When to take the next step.
     pub next_at: Instant,
+    /// Why overdue holds were left alone, although there may be some.
+    pub held_back: Option<ClocksDiffer>,
 }
 
 /// The expiry timer.
@@ -49,18 +51,26 @@ pub struct Expiry {
     /// Holds whose own expiry failed, and when. They are skipped for a while, so that they do not block others.
     set_aside: HashMap<Token, Instant>,
     path: ExpiryPath,
+    watch: Option<Arc<ClockWatch>>,
 }
 
 impl Expiry {
     /// A timer over a store. It submits expiries to the dispatch, like all commands.
     pub fn new(store: Arc<dyn Store>, dispatch: Arc<Dispatch>) -> Self {
-        Self { store, dispatch, set_aside: HashMap::new(), path: ExpiryPath::Timer }
+        Self { store, dispatch, set_aside: HashMap::new(), path: ExpiryPath::Timer, watch: None }
     }
 
     /// Counts expired holds under another path than [`ExpiryPath::Timer`] in the metrics.
     #[must_use]
     pub fn counted_as(mut self, path: ExpiryPath) -> Self {
         self.path = path;
+        self
+    }
+
+    /// Leaves overdue holds alone while the clock of the database differs too much from another one.
+    #[must_use]
+    pub fn guarded_by(mut self, watch: Arc<ClockWatch>) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -73,6 +83,10 @@ impl Expiry {
         self.set_aside.retain(|_, since| since.elapsed() < SET_ASIDE_FOR);
         let limit = HOLDS_PER_STEP.saturating_add(u32::try_from(self.set_aside.len()).unwrap_or(u32::MAX));
         let due = self.dispatch.read(self.store.due(limit)).await?;
+        let compared = self.watch.as_ref().map(|watch| watch.compare(due.now, read_at.elapsed()));
+        if let Some(Err(differ)) = compared {
+            return Ok(ExpiryStep { expired: 0, next_at: read_at + POLL, held_back: Some(differ) });
+        }
         let mut commands = JoinSet::new();
         for token in due.tokens.into_iter().filter(|token| !self.set_aside.contains_key(token)) {
             let dispatch = self.dispatch.clone();
@@ -104,7 +118,7 @@ impl Expiry {
             .next
             .map_or(POLL, |next| Duration::try_from(next.duration_since(due.now)).unwrap_or(Duration::ZERO));
         let next_in = if full { QUEUE_FULL_PAUSE } else { until_next.min(POLL) };
-        Ok(ExpiryStep { expired, next_at: read_at + next_in })
+        Ok(ExpiryStep { expired, next_at: read_at + next_in, held_back: None })
     }
 
     /// Takes steps until `until` or `stop` ends the run, and returns the number of expired holds. The dispatch logs
@@ -115,7 +129,7 @@ impl Expiry {
             let next_at = match self.step().await {
                 Ok(step) => {
                     report.total += step.expired;
-                    report.failure = None;
+                    report.failure = step.held_back.map(|differ| differ.to_string());
                     if until == RunUntil::Idle && step.expired == 0 && step.next_at > Instant::now() {
                         return report;
                     }

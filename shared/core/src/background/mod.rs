@@ -5,10 +5,12 @@
 //! that is frozen between invocations): [`RunUntil`]. Never: rules. The engine decides what may expire, the store
 //! what may be purged.
 
+mod clock_watch;
 mod expiry;
 mod purge;
 mod run;
 
+pub use clock_watch::{ClockWatch, ClocksDiffer};
 pub use expiry::{Expiry, ExpiryStep};
 pub use purge::{HeldBack, PurgeStep, Purger, Retention};
 pub use run::{RunReport, RunUntil, time_until};

@@ -15,7 +15,7 @@ mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-pub use settings::{SETTINGS, Setting};
+pub use settings::{SETTINGS, Secrecy, Setting};
 pub use values::{ConfigError, Source, Values, unknown_variables};
 
 use crate::{
@@ -38,6 +38,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL of the database.
     pub database: DatabaseUrl,
+    /// How many automatic copies of an SQLite file are kept, each made before a migration.
+    pub migration_backups: u32,
+    /// How long the server still serves after SIGTERM while it reports that it is not ready.
+    pub drain: Duration,
     /// The number of connections that serve reads.
     pub read_connections: u32,
     /// The largest number of connections that write; SQLite has one.
@@ -86,6 +90,7 @@ impl Config {
     /// # Errors
     /// A value that is invalid.
     pub fn parse(values: &Values) -> Result<Self, ConfigError> {
+        values.check_files()?;
         let listen = values.text("BESPEAK_LISTEN");
         let listen = listen
             .parse()
@@ -111,6 +116,9 @@ impl Config {
             relay: values.choice("BESPEAK_RELAY", &on_or_off)?,
             consumer: values.choice("BESPEAK_CONSUMER", &on_or_off)?,
             listen,
+            migration_backups: u32::try_from(values.number("BESPEAK_MIGRATION_BACKUPS", 0, 100)?)
+                .unwrap_or(0),
+            drain: Duration::from_secs(values.number("BESPEAK_DRAIN_SECONDS", 0, 300)?),
             read_connections: values.connections("BESPEAK_READ_CONNECTIONS")?,
             write_connections,
             strategy,

@@ -3,6 +3,19 @@
 
 use crate::secret_url::without_password;
 
+/// The part of a value that is secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// No part.
+    Public,
+    /// The password of a URL, if it has one.
+    Password,
+    /// The path and the query of a URL, which may be a capability: only its origin is shown.
+    Path,
+    /// The whole value.
+    Whole,
+}
+
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -12,22 +25,32 @@ pub struct Setting {
     pub default: &'static str,
     /// The meaning, the unit and the range, for users.
     pub help: &'static str,
-    /// Whether it may contain a password, which is never shown.
-    pub secret: bool,
-    /// Whether the whole value is secret, so that nothing of it is shown.
-    pub opaque: bool,
+    /// Which part of the value is secret, and never shown.
+    pub secrecy: Secrecy,
     /// Whether `bespeak serve` has it as a flag; the other settings are for client commands.
     pub of_server: bool,
 }
 
 impl Setting {
+    /// Whether a part of the value, or all of it, is secret.
+    pub fn is_secret(&self) -> bool {
+        self.secrecy != Secrecy::Public
+    }
+
+    /// The variable that may name a file with the value, if the value is secret: `BESPEAK_KAFKA_PASSWORD_FILE` for
+    /// `BESPEAK_KAFKA_PASSWORD`.
+    pub fn file_variable(&self) -> Option<String> {
+        self.is_secret().then(|| format!("{}_FILE", self.name))
+    }
+
     /// A value of this setting with its secret hidden.
-    pub(super) fn without_secret(&self, value: &str) -> String {
-        match (self.opaque, self.secret) {
-            (true, _) if value.is_empty() => String::new(),
-            (true, _) => "***".to_owned(),
-            (false, true) => without_password(value),
-            (false, false) => value.to_owned(),
+    pub fn without_secret(&self, value: &str) -> String {
+        match self.secrecy {
+            _ if value.is_empty() => String::new(),
+            Secrecy::Public => value.to_owned(),
+            Secrecy::Password => without_password(value),
+            Secrecy::Path => origin(value),
+            Secrecy::Whole => "***".to_owned(),
         }
     }
 
@@ -37,15 +60,23 @@ impl Setting {
     }
 }
 
+/// The scheme and host of a URL; the rest is hidden.
+fn origin(value: &str) -> String {
+    match url::Url::parse(value).map(|url| url.origin()) {
+        Ok(origin) if origin.is_tuple() => format!("{}/***", origin.ascii_serialization()),
+        _ => "***".to_owned(),
+    }
+}
+
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, help, secret: false, opaque: false, of_server: true }
+    Setting { name, default, help, secrecy: Secrecy::Public, of_server: true }
 }
 
 /// All settings, in the order in which `bespeak config` prints them.
 pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 chooses a free port"),
     Setting {
-        secret: true,
+        secrecy: Secrecy::Password,
         ..setting(
             "BESPEAK_DATABASE_URL",
             "sqlite://bespeak.db",
@@ -53,6 +84,12 @@ pub const SETTINGS: &[Setting] = &[
              mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL or MariaDB; any number of processes)",
         )
     },
+    setting(
+        "BESPEAK_MIGRATION_BACKUPS",
+        "3",
+        "How many automatic copies of an SQLite file are kept (0 to 100); each is made beside the file before a \
+         migration changes it. 0 makes none",
+    ),
     setting(
         "BESPEAK_READ_CONNECTIONS",
         "4",
@@ -81,7 +118,7 @@ pub const SETTINGS: &[Setting] = &[
         "Allows the experimental strategies shedlock and redlock, on any database: true or false",
     ),
     Setting {
-        opaque: true,
+        secrecy: Secrecy::Whole,
         ..setting(
             "BESPEAK_REDIS_URLS",
             "",
@@ -193,7 +230,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("BESPEAK_KAFKA_USERNAME", "", "User name for scram-sha-512, scram-sha-256 and plain"),
     Setting {
-        opaque: true,
+        secrecy: Secrecy::Whole,
         ..setting("BESPEAK_KAFKA_PASSWORD", "", "Password for scram-sha-512, scram-sha-256 and plain")
     },
     setting("BESPEAK_KAFKA_REGION", "", "AWS region of the cluster, for msk-iam"),
@@ -257,13 +294,22 @@ pub const SETTINGS: &[Setting] = &[
          BESPEAK_EVENT_RETENTION_HOURS); choose a longer time than the retention of the topic",
     ),
     setting(
-        "BESPEAK_WEBHOOK_URL",
-        "",
-        "URL that receives every event as a webhook, signed with BESPEAK_WEBHOOK_SECRET; empty for none. \
-         The HTTP API manages further endpoints",
+        "BESPEAK_WEBHOOKS",
+        "on",
+        "Whether `bespeak serve` delivers webhooks: on or off. With off, another process must deliver them; this \
+         one sends nothing, so it needs no connections to receivers",
     ),
     Setting {
-        opaque: true,
+        secrecy: Secrecy::Path,
+        ..setting(
+            "BESPEAK_WEBHOOK_URL",
+            "",
+            "URL that receives every event as a webhook, signed with BESPEAK_WEBHOOK_SECRET; empty for none. \
+             The HTTP API manages further endpoints",
+        )
+    },
+    Setting {
+        secrecy: Secrecy::Whole,
         ..setting(
             "BESPEAK_WEBHOOK_SECRET",
             "",
@@ -283,6 +329,12 @@ pub const SETTINGS: &[Setting] = &[
         "How long webhook deliveries are kept after they were delivered or given up, in hours (at least \
          1)",
     ),
+    setting(
+        "BESPEAK_DRAIN_SECONDS",
+        "0",
+        "How long the server still serves after SIGTERM while /health/ready answers 503, in seconds (0 to 300), so \
+         that load balancers send their requests elsewhere before it stops",
+    ),
     setting("BESPEAK_BODY_BYTES_MAX", "65536", "Largest request body, in bytes (1024 to 16777216)"),
     setting("BESPEAK_IMPORT_BYTES_MAX", "4194304", "Largest body of an import, in bytes (1024 to 67108864)"),
     setting(
@@ -297,7 +349,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("BESPEAK_LOG_FORMAT", "text", "Format of log lines: text or json"),
     Setting {
-        secret: true,
+        secrecy: Secrecy::Password,
         ..setting(
             "BESPEAK_OTLP_ENDPOINT",
             "",

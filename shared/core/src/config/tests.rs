@@ -192,3 +192,22 @@ fn only_processes_of_the_same_database_share_a_scope() {
     }
     assert_ne!(here, scope("mysql://ann:one@db:3306/books", "bespeak"));
 }
+
+#[test]
+fn only_secret_settings_have_a_file() {
+    for setting in SETTINGS {
+        assert_eq!(setting.file_variable().is_some(), setting.is_secret(), "{}", setting.name);
+    }
+    let unknown = |name: &str| unknown_variables([name].into_iter()).len();
+    assert_eq!(unknown("BESPEAK_KAFKA_PASSWORD_FILE"), 0);
+    assert_eq!(unknown("BESPEAK_LISTEN_FILE"), 1);
+}
+
+#[test]
+fn a_url_that_is_a_capability_is_shown_by_its_origin() {
+    let setting = SETTINGS.iter().find(|setting| setting.name == "BESPEAK_WEBHOOK_URL").expect("known");
+    let shown = |value: &'static str| values("BESPEAK_WEBHOOK_URL", value).shown(setting).0;
+    assert_eq!(shown(""), "");
+    assert_eq!(shown("https://hooks.example.com:8443/T0/xyz?key=abc"), "https://hooks.example.com:8443/***");
+    assert_eq!(shown("no url"), "***");
+}

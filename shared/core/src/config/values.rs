@@ -1,6 +1,6 @@
 //! The text of the settings, the source of each value, and the error of an invalid value.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use super::{SETTINGS, Setting};
 use crate::secret_url::without_password;
@@ -9,7 +9,7 @@ use crate::secret_url::without_password;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
     /// The name of the environment variable.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its value, with secrets hidden.
     pub value: String,
     /// What would be right, as the end of a sentence that starts with "must be".
@@ -29,6 +29,8 @@ pub enum Source {
     Default,
     /// An environment variable.
     Environment,
+    /// The file that an environment variable names.
+    File,
     /// A flag of the command.
     Flag,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Self::Default => "default",
             Self::Environment => "environment",
+            Self::File => "file",
             Self::Flag => "flag",
         })
     }
@@ -45,25 +48,52 @@ impl fmt::Display for Source {
 
 /// The text of every setting, not parsed yet.
 #[derive(Clone, Debug)]
-pub struct Values(BTreeMap<&'static str, (String, Source)>);
+pub struct Values {
+    of_settings: BTreeMap<&'static str, (String, Source)>,
+    /// The first file of a secret that cannot be used.
+    unusable_file: Option<ConfigError>,
+}
 
 impl Values {
     /// Collects the settings. A value from `flag` wins over one from `environment`, which wins over the default. Both
-    /// functions receive the name of the variable.
+    /// functions receive the name of the variable. The value of a secret setting may be in a file that the variable
+    /// with `_FILE` at the end of its name names; the newline at the end of the file does not belong to the value.
     pub fn collect(
         flag: impl Fn(&str) -> Option<String>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Self {
-        let value = |setting: &Setting| {
+        let mut unusable_file = None;
+        let mut value = |setting: &Setting| {
+            let in_environment = environment(setting.name);
+            let file = setting.file_variable().and_then(|name| Some((environment(&name)?, name)));
             if let Some(value) = flag(setting.name) {
-                (value, Source::Flag)
-            } else if let Some(value) = environment(setting.name) {
-                (value, Source::Environment)
-            } else {
-                (setting.default.to_owned(), Source::Default)
+                return (value, Source::Flag);
+            }
+            match (in_environment, file) {
+                (Some(value), None) => (value, Source::Environment),
+                (None, None) => (setting.default.to_owned(), Source::Default),
+                (None, Some((path, name))) => match std::fs::read_to_string(&path) {
+                    Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), Source::File),
+                    Err(error) => {
+                        let expected = format!("a file that can be read: {error}");
+                        unusable_file.get_or_insert(ConfigError { name: name.into(), value: path, expected });
+                        (String::new(), Source::File)
+                    }
+                },
+                (Some(value), Some((path, name))) => {
+                    let expected = format!("absent if {} is set, which has the same meaning", setting.name);
+                    unusable_file.get_or_insert(ConfigError { name: name.into(), value: path, expected });
+                    (value, Source::Environment)
+                }
             }
         };
-        Self(SETTINGS.iter().map(|setting| (setting.name, value(setting))).collect())
+        let of_settings = SETTINGS.iter().map(|setting| (setting.name, value(setting))).collect();
+        Self { of_settings, unusable_file }
+    }
+
+    /// Checks that every file of a secret could be used.
+    pub(super) fn check_files(&self) -> Result<(), ConfigError> {
+        self.unusable_file.clone().map_or(Ok(()), Err)
     }
 
     /// Collects the settings from the environment of the process.
@@ -81,20 +111,21 @@ impl Values {
 
     /// The text of a setting with its password hidden, and the source of the value.
     pub fn shown(&self, setting: &Setting) -> (String, Source) {
-        let (value, source) = self.0.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
+        let (value, source) =
+            self.of_settings.get(setting.name).cloned().unwrap_or((String::new(), Source::Default));
         (setting.without_secret(&value), source)
     }
 
     pub(super) fn text(&self, name: &'static str) -> &str {
-        debug_assert!(self.0.contains_key(name), "{name} is not in the table of settings");
-        self.0.get(name).map_or("", |(value, _)| value)
+        debug_assert!(self.of_settings.contains_key(name), "{name} is not in the table of settings");
+        self.of_settings.get(name).map_or("", |(value, _)| value)
     }
 
     pub(super) fn error(&self, name: &'static str, expected: impl Into<String>) -> ConfigError {
-        let opaque = SETTINGS.iter().find(|setting| setting.name == name && setting.opaque);
+        let setting = SETTINGS.iter().find(|setting| setting.name == name && setting.is_secret());
         let value = self.text(name);
-        let value = opaque.map_or_else(|| without_password(value), |setting| setting.without_secret(value));
-        ConfigError { name, value, expected: expected.into() }
+        let value = setting.map_or_else(|| without_password(value), |setting| setting.without_secret(value));
+        ConfigError { name: name.into(), value, expected: expected.into() }
     }
 
     pub(super) fn number(&self, name: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
@@ -149,7 +180,11 @@ pub fn unknown_variables<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(Strin
         .filter(|name| name.starts_with("BESPEAK_"))
         // Variables of tests and of the lock lab.
         .filter(|name| !name.starts_with("BESPEAK_TEST_") && !name.starts_with("BESPEAK_LAB_"))
-        .filter(|name| SETTINGS.iter().all(|setting| setting.name != *name))
+        .filter(|name| {
+            SETTINGS
+                .iter()
+                .all(|setting| setting.name != *name && setting.file_variable().as_deref() != Some(name))
+        })
         .map(|name| {
             let nearest = SETTINGS
                 .iter()

@@ -25,5 +25,6 @@ pub(super) fn options(values: &Values) -> Result<WebhookOptions, ConfigError> {
     if let Some(forbidden) = refused {
         return Err(values.error(url, format!("another address: {forbidden}")));
     }
-    Ok(WebhookOptions { endpoint, allow_private })
+    let deliver = values.choice("BESPEAK_WEBHOOKS", &[("on", true), ("off", false)])?;
+    Ok(WebhookOptions { endpoint, deliver, allow_private })
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Limited, Rate, RedisNode, SharedBuckets, local_buckets::LocalBuckets};
-use crate::{engine::Holder, telemetry};
+use crate::{engine::Holder, supervision::Supervisor, telemetry};
 
 /// A request that was counted and allowed, and which buckets counted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,13 @@ pub(crate) struct RateLimiter {
 
 impl RateLimiter {
     /// Counts in the buckets of `node`, if there is one, under keys that begin with `prefix`.
-    pub(crate) fn new(rate: Rate, prefix: String, node: Option<Arc<RedisNode>>) -> Self {
-        let shared = node.map(|node| SharedBuckets::new(node, rate, prefix));
+    pub(crate) fn new(
+        rate: Rate,
+        prefix: String,
+        node: Option<Arc<RedisNode>>,
+        supervisor: &Supervisor,
+    ) -> Self {
+        let shared = node.map(|node| SharedBuckets::new(node, rate, prefix, supervisor));
         Self { rate, shared, local: LocalBuckets::default() }
     }
 

@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::{Rate, RedisNode};
-use crate::telemetry::RedisCall;
+use crate::{
+    supervision::{Ends, Supervisor},
+    telemetry::RedisCall,
+};
 
 /// Takes one token from each bucket of `KEYS`, in their order. Returns for each the microseconds until a token is
 /// available, 0 if one was taken. `ARGV[1]` is the time in which one token comes back, `ARGV[2]` the time in which
@@ -73,10 +76,11 @@ pub(crate) struct SharedBuckets {
 
 impl SharedBuckets {
     /// Starts the task that counts. It ends when this value, which has the only sender of its queue, is dropped.
-    pub(crate) fn new(node: Arc<RedisNode>, rate: Rate, prefix: String) -> Self {
+    pub(crate) fn new(node: Arc<RedisNode>, rate: Rate, prefix: String, supervisor: &Supervisor) -> Self {
         node.connect_early();
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(count_together(node.clone(), rate, waiting));
+        let counting = count_together(node.clone(), rate, waiting);
+        tokio::spawn(supervisor.watch("rate_limit", Ends::WhenDone, counting));
         Self { node, prefix, queue }
     }
 

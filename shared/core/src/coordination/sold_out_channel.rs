@@ -9,18 +9,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use redis::RedisResult;
 use tokio::{
     sync::mpsc,
     time::{interval, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{RedisNode, message};
 use crate::{
     dispatch::{SoldOutMemory, StockHint},
     redis_client,
+    supervision::{Ends, Supervisor},
     telemetry::{self, RedisCall, SoldOutMessage},
 };
 
@@ -51,16 +51,17 @@ impl SoldOutChannel {
         Self { node, channel, process: fastrand::u64(..), sold_out }
     }
 
-    /// Starts to publish and to receive hints, until `stop` is cancelled.
-    pub(crate) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
+    /// Starts to publish and to receive hints, until the process shuts down.
+    pub(crate) fn start(self, supervisor: &Supervisor) {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         self.sold_out.announce_to(sender);
         self.node.connect_early();
         let channel = Arc::new(self);
-        let publishing = stop.clone().run_until_cancelled_owned(channel.clone().publish(queue));
-        let receiving = stop.clone().run_until_cancelled_owned(channel.receive());
-        tasks.spawn(publishing);
-        tasks.spawn(receiving);
+        let until_shutdown = || supervisor.stopping();
+        let publishing = until_shutdown().run_until_cancelled_owned(channel.clone().publish(queue));
+        let receiving = until_shutdown().run_until_cancelled_owned(channel.receive());
+        supervisor.spawn("sold_out_publisher", Ends::AtShutdown, publishing.map(drop));
+        supervisor.spawn("sold_out_receiver", Ends::AtShutdown, receiving.map(drop));
     }
 
     async fn publish(self: Arc<Self>, mut queue: mpsc::Receiver<StockHint>) {

@@ -5,10 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
 use super::{CoordinationOptions, Rate};
-use crate::dispatch::SoldOutMemory;
+use crate::{dispatch::SoldOutMemory, supervision::Supervisor};
 
 /// A node that cannot exist.
 pub(crate) enum RedisNode {}
@@ -25,7 +23,7 @@ impl RedisNode {
 pub(crate) struct SharedBuckets(Arc<RedisNode>);
 
 impl SharedBuckets {
-    pub(crate) fn new(node: Arc<RedisNode>, _: Rate, _: String) -> Self {
+    pub(crate) fn new(node: Arc<RedisNode>, _: Rate, _: String, _: &Supervisor) -> Self {
         Self(node)
     }
 
@@ -48,7 +46,7 @@ impl SoldOutChannel {
         Self(node)
     }
 
-    pub(crate) fn start(self, _: &TaskTracker, _: &CancellationToken) {
+    pub(crate) fn start(self, _: &Supervisor) {
         match *self.0 {}
     }
 }

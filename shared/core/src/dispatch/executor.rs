@@ -14,6 +14,7 @@ use super::{error::DispatchError, sold_out::SoldOutMemory};
 use crate::{
     engine::{Outcome, Traced},
     store::{CommitMode, Executed, FailureLog, Store, StoreError},
+    supervision::Supervisor,
     telemetry::{self, ExpiryPath, spans},
 };
 
@@ -22,6 +23,8 @@ use crate::{
 pub(super) struct Executor {
     pub(super) store: Arc<dyn Store>,
     pub(super) tasks: TaskTracker,
+    /// Notices if a lane ends.
+    pub(super) supervisor: Supervisor,
     pub(super) sold_out: Arc<SoldOutMemory>,
     /// Notified after each commit that wrote events.
     pub(super) written: Arc<Notify>,
@@ -38,10 +41,11 @@ impl std::fmt::Debug for Executor {
 }
 
 impl Executor {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, supervisor: Supervisor) -> Self {
         Self {
             store,
             tasks: TaskTracker::new(),
+            supervisor,
             sold_out: Arc::default(),
             written: Arc::default(),
             failures: Arc::default(),

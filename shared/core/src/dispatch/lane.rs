@@ -11,6 +11,7 @@ use super::{error::DispatchError, executor::Executor, routing::traced_by_this_ta
 use crate::{
     engine::{Command, Outcome, Traced, replay},
     store::CommitMode,
+    supervision::Ends,
     telemetry,
 };
 
@@ -70,7 +71,8 @@ impl Queue {
 /// Starts the task of a lane, and returns its queue. The task ends when all senders are gone and the queue is empty.
 pub(super) fn start(executor: &Executor, queue: usize, batch: usize) -> mpsc::Sender<Job> {
     let (sender, receiver) = mpsc::channel(queue);
-    executor.tasks.spawn(run(executor.clone(), receiver, batch));
+    let lane = run(executor.clone(), receiver, batch);
+    executor.tasks.spawn(executor.supervisor.watch("lane", Ends::WhenDone, lane));
     sender
 }
 

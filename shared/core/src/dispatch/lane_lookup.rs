@@ -11,13 +11,14 @@ use super::{
     lane::{Job, Queue},
     routing::lane_of,
 };
-use crate::engine::Token;
+use crate::{engine::Token, supervision::Ends};
 
 /// Starts the task that finds the lanes, and returns its queue. The task ends when that queue is closed, and then
 /// drops its senders to the lanes.
 pub(super) fn start(executor: &Executor, lanes: Vec<mpsc::Sender<Job>>, queue: usize, batch: usize) -> Queue {
     let (sender, receiver) = mpsc::channel(queue);
-    executor.tasks.spawn(run(executor.clone(), receiver, lanes, batch));
+    let lookup = run(executor.clone(), receiver, lanes, batch);
+    executor.tasks.spawn(executor.supervisor.watch("lane_lookup", Ends::WhenDone, lookup));
     Queue::new(sender)
 }
 

@@ -27,6 +27,7 @@ use crate::{
     engine::{Command, Outcome, Traced},
     lock::Locks,
     store::{CommitMode, Store, StoreError},
+    supervision::Supervisor,
     telemetry,
 };
 pub use error::DispatchError;
@@ -65,14 +66,21 @@ impl Dispatch {
     /// Starts a dispatch without distributed locks. `queue` bounds how many commands may wait: per lane, or in total
     /// if each command has its own transaction.
     pub fn start(store: Arc<dyn Store>, plan: Plan, queue: usize) -> Self {
-        Self::start_with(store, plan, queue, None)
+        Self::start_with(store, plan, queue, None, Supervisor::new())
     }
 
     /// Starts a dispatch. If each command has its own transaction, `locks` are acquired around it. Commands in
     /// batches take no locks: like everything, they rely on the store's guard.
-    pub fn start_with(store: Arc<dyn Store>, plan: Plan, queue: usize, locks: Option<Arc<Locks>>) -> Self {
+    /// `supervisor` notices if a lane ends.
+    pub fn start_with(
+        store: Arc<dyn Store>,
+        plan: Plan,
+        queue: usize,
+        locks: Option<Arc<Locks>>,
+        supervisor: Supervisor,
+    ) -> Self {
         debug_assert!(locks.is_none() || matches!(plan, Plan::Unbatched { .. }), "lanes take no locks");
-        let executor = Executor::new(store);
+        let executor = Executor::new(store, supervisor);
         let mode = match plan {
             Plan::Lanes { lanes, batch } => {
                 let lanes: Vec<_> = (0..lanes).map(|_| lane::start(&executor, queue, batch)).collect();

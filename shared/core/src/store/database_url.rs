@@ -1,6 +1,6 @@
 //! The URL of the database, parsed once.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use crate::secret_url::SecretUrl;
 
@@ -65,9 +65,61 @@ impl DatabaseUrl {
     }
 }
 
+impl DatabaseUrl {
+    /// The host of a server whose certificate is not checked, so that anything between it and this process can read
+    /// and change what is sent. `None` for a file, a socket, this machine, and the modes `VERIFY_CA` and
+    /// `VERIFY_IDENTITY`.
+    pub fn unverified_host(&self) -> Option<String> {
+        let Self::Mysql(url) = self else { return None };
+        let url = url::Url::parse(url).ok()?;
+        let is_local = match url.host()? {
+            url::Host::Domain(name) => {
+                // The scheme is not one of the web, so the parser does not look for addresses in the name.
+                name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            url::Host::Ipv4(address) => address.is_loopback(),
+            url::Host::Ipv6(address) => address.is_loopback(),
+        };
+        let verifies =
+            |mode: &str| ["VERIFY_CA", "VERIFY_IDENTITY"].contains(&mode.to_ascii_uppercase().as_str());
+        let is_safe = url.query_pairs().any(|(name, value)| match &*name {
+            "ssl-mode" | "sslmode" => verifies(&value),
+            "socket" => true,
+            _ => false,
+        });
+        (!is_local && !is_safe).then(|| url.host_str().unwrap_or_default().to_owned())
+    }
+}
+
 /// Shows the URL with its password hidden.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&crate::secret_url::without_password(self.url()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_elsewhere_must_be_verified() {
+        let host = |url: &str| DatabaseUrl::parse(url).unwrap().unverified_host();
+        for safe in [
+            "sqlite://books.db",
+            "mysql://u:p@127.0.0.1:3306/books",
+            "mysql://u:p@[::1]/books",
+            "mysql://u:p@localhost/books",
+            "mysql://u:p@db.example.com/books?ssl-mode=VERIFY_IDENTITY&ssl-ca=ca.pem",
+            "mysql://u:p@db.example.com/books?ssl-mode=verify_ca",
+            "mysql://u:p@db.example.com/books?socket=/run/mysqld.sock",
+        ] {
+            assert_eq!(host(safe), None, "{safe}");
+        }
+        for mode in ["", "?ssl-mode=REQUIRED", "?ssl-mode=PREFERRED", "?ssl-mode=DISABLED"] {
+            let url = format!("mysql://u:p@db.example.com:3306/books{mode}");
+            assert_eq!(host(&url).as_deref(), Some("db.example.com"), "{mode}");
+        }
+        assert_eq!(host("mysql://u:p@10.0.0.7/books").as_deref(), Some("10.0.0.7"));
     }
 }

@@ -1,6 +1,8 @@
 //! What goes wrong in a store, by what an operator can do about it.
 
-use std::error::Error;
+use std::{error::Error, io, path::PathBuf};
+
+use super::Version;
 
 /// What goes wrong in a store. An operator must know of it; customers do not see it.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,23 @@ pub enum StoreError {
         /// The error of the driver.
         #[source]
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// A copy of the database cannot be written.
+    #[error("the copy {} cannot be written", file.display())]
+    Copy {
+        /// The file of the copy.
+        file: PathBuf,
+        /// The error of the file system.
+        #[source]
+        source: io::Error,
+    },
+    /// The schema needs a newer version of the program.
+    #[error("its schema needs bespeak {floor} or later, and this is bespeak {version}: use that version")]
+    SchemaTooNew {
+        /// The oldest version that may run on the schema.
+        floor: String,
+        /// The version of this program.
+        version: Version,
     },
     /// The schema could not be migrated to this version.
     #[error("the migration failed")]
@@ -142,9 +161,12 @@ impl StoreError {
         match self {
             Self::Unavailable { .. } | Self::Lost { .. } => true,
             Self::Contended { by, .. } => !matches!(by, Contention::Changed | Contention::DuplicateKey),
-            Self::Corrupt { .. } | Self::Value { .. } | Self::Statement { .. } | Self::Migration { .. } => {
-                false
-            }
+            Self::Corrupt { .. }
+            | Self::Value { .. }
+            | Self::Statement { .. }
+            | Self::Copy { .. }
+            | Self::SchemaTooNew { .. }
+            | Self::Migration { .. } => false,
         }
     }
 

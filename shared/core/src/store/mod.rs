@@ -21,12 +21,14 @@ mod inbox;
 mod leases;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+mod operations;
 mod outbox;
 mod pool;
 mod purge;
 mod shards;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod version;
 pub mod webhooks;
 
 pub use crate::telemetry::PoolUse;
@@ -39,21 +41,31 @@ pub use error::{Contention, StoreError};
 pub use failure_log::FailureLog;
 pub use inbox::{Applied, InboxStore, KeyMismatch};
 pub use leases::{LeaseStore, PurgedLeases};
+pub use operations::{OperationsStore, Verification};
 pub use outbox::{
     Backlog, Blocked, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Republished, Sent,
     Unpublished,
 };
 pub use purge::Purged;
 pub use shards::Leases;
+pub use version::Version;
 pub use webhooks::WebhookStore;
 
-/// Everything that one database stores: the books, the events and what is done with them, and leases.
+/// Everything that one database stores: the books, the events and what is done with them, leases, and what operators
+/// need.
 pub trait Database:
-    Store + OutboxStore + OutboxAdmin + InboxStore + DeadLetterStore + WebhookStore + LeaseStore
+    Store + OutboxStore + OutboxAdmin + InboxStore + DeadLetterStore + WebhookStore + LeaseStore + OperationsStore
 {
 }
 
-impl<T: Store + OutboxStore + OutboxAdmin + InboxStore + DeadLetterStore + WebhookStore + LeaseStore> Database
-    for T
+impl<T> Database for T where
+    T: Store
+        + OutboxStore
+        + OutboxAdmin
+        + InboxStore
+        + DeadLetterStore
+        + WebhookStore
+        + LeaseStore
+        + OperationsStore
 {
 }

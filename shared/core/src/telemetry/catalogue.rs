@@ -47,6 +47,20 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 
 const METRICS: &[Metric] = &[
     gauge("bespeak_build_info", "Always 1: which version runs, and on which database (sqlite or mysql)."),
+    gauge(
+        "bespeak_tasks_running",
+        "Background tasks that run, by task; 0 means that one ended which should not, and the process ends too.",
+    ),
+    gauge(
+        "bespeak_clock_skew_seconds",
+        "How far the clock of the database is ahead of this machine's; with SQLite, how far it jumped since the start.",
+    ),
+    gauge(
+        "bespeak_overdue_hold_seconds",
+        "How long the oldest hold has been overdue that no timer, sweep or request has expired.",
+    ),
+    gauge("bespeak_verify_findings", "Violations that the last recorded audit of the database found."),
+    gauge("bespeak_verify_age_seconds", "Time since the last recorded audit of the database."),
     counter("bespeak_http_requests_total", AS_SEEN, "HTTP requests answered, by method, route and status."),
     histogram(
         "bespeak_http_request_seconds",
@@ -291,7 +305,7 @@ mod tests {
 
     #[test]
     fn names_end_in_their_unit_and_help_explains_labels() {
-        const UNITS: [&str; 8] = [
+        const UNITS: [&str; 10] = [
             "_seconds",
             "_commands",
             "_connections",
@@ -300,6 +314,8 @@ mod tests {
             "_keys",
             "_deliveries",
             "_breakers",
+            "_running",
+            "_findings",
         ];
         for Metric { name, kind, help } in METRICS {
             let is_unit = match kind {

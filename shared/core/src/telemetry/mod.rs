@@ -45,5 +45,8 @@ pub use recorder::metrics;
 pub use store::PoolUse;
 #[cfg(feature = "mysql")]
 pub(crate) use store::count_round_trip;
-pub(crate) use store::{PoolWaits, count_purged, count_retry, set_build_info, set_pool};
+pub(crate) use store::{
+    PoolWaits, count_purged, count_retry, set_build_info, set_clock_skew, set_overdue_hold, set_pool,
+    set_running_tasks, set_verification,
+};
 pub(crate) use webhooks::{count_webhook, observe_webhook_attempt, set_webhook_backlog};

@@ -12,6 +12,28 @@ pub(crate) fn set_build_info(database: &'static str) {
     gauge!("bespeak_build_info", &labels).set(1.0);
 }
 
+/// Sets how many tasks of a name run.
+pub(crate) fn set_running_tasks(task: &'static str, running: u32) {
+    gauge!("bespeak_tasks_running", "task" => task).set(f64::from(running));
+}
+
+/// Sets how far the clock of the database is ahead of the clock that it is compared with, in seconds.
+pub(crate) fn set_clock_skew(seconds: f64) {
+    gauge!("bespeak_clock_skew_seconds").set(seconds);
+}
+
+/// Sets for how long the oldest hold has been overdue.
+pub(crate) fn set_overdue_hold(overdue: Duration) {
+    gauge!("bespeak_overdue_hold_seconds").set(overdue.as_secs_f64());
+}
+
+/// Sets the result of the last recorded audit, and its age.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
+pub(crate) fn set_verification(findings: u64, age: Duration) {
+    gauge!("bespeak_verify_findings").set(findings as f64);
+    gauge!("bespeak_verify_age_seconds").set(age.as_secs_f64());
+}
+
 /// Counts a batch that is retried, by cause.
 pub(crate) fn count_retry(cause: &'static str) {
     counter!("bespeak_store_retries_total", "cause" => cause).increment(1);

@@ -125,6 +125,14 @@ impl Problem {
             .with(|members| members.resource_id = Some(id.to_owned()))
     }
 
+    /// 503: a background task of this process ended, so the process must be restarted.
+    pub(crate) fn task_ended(task: &str) -> Self {
+        Self::new(
+            Kind::Unavailable,
+            format!("the background task {task} ended: this process must be restarted"),
+        )
+    }
+
     /// 405; the router adds `Allow`.
     pub(crate) fn method_not_allowed(method: &Method) -> Self {
         let detail =

@@ -201,7 +201,9 @@ fn store_problem(error: &StoreError) -> Problem {
         StoreError::Corrupt { .. }
         | StoreError::Value { .. }
         | StoreError::Statement { .. }
-        | StoreError::Migration { .. } => Problem::internal(),
+        | StoreError::Migration { .. }
+        | StoreError::Copy { .. }
+        | StoreError::SchemaTooNew { .. } => Problem::internal(),
     }
 }
 

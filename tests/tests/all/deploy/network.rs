@@ -133,7 +133,7 @@ fn the_audit_runs_alone_with_its_own_account_and_alerts_watch_it() {
     let name = plain(&cron_job["metadata"]["name"]);
     assert_eq!(cron_job["spec"]["concurrencyPolicy"], "Forbid");
     let pod = &cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
-    assert_eq!(pod["containers"][0]["args"], serde_json::json!(["verify"]));
+    assert_eq!(pod["containers"][0]["args"], serde_json::json!(["verify", "--record"]));
     assert_eq!(pod["restartPolicy"], "Never", "the exit code is the result");
     let sources = serde_json::json!([{"secretRef": {"name": "bespeak-audit"}}]);
     assert_eq!(pod["containers"][0]["envFrom"], sources);

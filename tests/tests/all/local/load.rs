@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bespeak_services::Redis;
-use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, Topic};
+use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, Topic, bespeak};
 use http::Method;
 use serde_json::json;
 
@@ -46,6 +46,8 @@ impl Load {
             let (status, made) = server.ask(Method::POST, "/api/v1/webhooks", &[], &endpoint).await;
             assert_eq!(status, 201, "{made}");
         }
+        let recorded = bespeak(&["verify", "--record"], &[("BESPEAK_DATABASE_URL", &books.url())]).await;
+        assert_eq!(recorded.code, 0, "{recorded:?}");
         server.cars("car", 1_000_000).await;
         server.stock("seat", 1).await;
         server.stock("room", 1_000_000).await;

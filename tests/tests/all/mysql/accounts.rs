@@ -47,8 +47,9 @@ async fn the_accounts_of_the_guide_have_sufficient_grants() {
     assert_ne!(refused.code, 0, "{refused:?}");
     assert_eq!(server.stop().await, 0);
     // And the one that audits reads the event pipeline, and no secret
-    let audited = bespeak(&["verify", "--events"], &[("BESPEAK_DATABASE_URL", &audits)]).await;
+    let audited = bespeak(&["verify", "--events", "--record"], &[("BESPEAK_DATABASE_URL", &audits)]).await;
     assert_eq!(audited.code, 0, "{audited:?}");
+    assert_eq!(books.count("SELECT findings FROM verifications").await, 0);
     let mut auditor = MySqlConnection::connect(&audits).await.expect("the account may connect");
     for secret in [
         "SELECT secret FROM webhook_endpoints",

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Violations, files, paths::Crate};
 
 /// The modules of `shared/core`, the lowest first. A module imports only those before it.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "engine",
     "secret_url",
     "trace",
     "failpoint",
     "envelope",
     "telemetry",
+    "supervision",
     "redis_client",
     "webhooks",
     "effects",

@@ -14,7 +14,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{RunReport, RunUntil};
+use super::{ClockWatch, ClocksDiffer, RunReport, RunUntil};
 use crate::{
     dispatch::{Dispatch, DispatchError},
     engine::Token,
@@ -87,6 +87,7 @@ pub struct Purger {
     idle_steps: usize,
     /// Whether it purges although another process has completed a pass recently.
     insists: bool,
+    watch: Option<Arc<ClockWatch>>,
 }
 
 /// The result of a step.
@@ -105,6 +106,8 @@ pub struct PurgeStep {
 pub enum HeldBack {
     /// Another process purges, or has done so recently.
     ByAnother,
+    /// The clock of the database may have jumped.
+    ByClock(ClocksDiffer),
 }
 
 impl PurgeStep {
@@ -118,7 +121,7 @@ impl Purger {
     pub fn new(store: Arc<dyn Database>, dispatch: Arc<Dispatch>, retention: Retention) -> Self {
         let turn = Turn::new(store.clone());
         let (left, settled) = (VecDeque::new(), Settled::default());
-        Self { store, dispatch, retention, left, settled, turn, idle_steps: 0, insists: true }
+        Self { store, dispatch, retention, left, settled, turn, idle_steps: 0, insists: true, watch: None }
     }
 
     /// Sets whether it purges although another process has completed a pass within the last hour. A purger does at
@@ -127,11 +130,25 @@ impl Purger {
         self.insists = insists;
     }
 
+    /// Deletes nothing while the clock of the database differs too much from another one.
+    #[must_use]
+    pub fn guarded_by(mut self, watch: Arc<ClockWatch>) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+
     /// Takes the next step of the pass, if it is this process's turn. Not cancel-safe.
     ///
     /// # Errors
     /// The database is unavailable; the step may be retried.
     pub async fn step(&mut self) -> Result<PurgeStep, DispatchError> {
+        if let Some(watch) = &self.watch {
+            let began = Instant::now();
+            let now = self.dispatch.run_maintenance(self.store.now()).await?;
+            if let Err(differ) = watch.compare(now, began.elapsed()) {
+                return Ok(PurgeStep::held_back(HeldBack::ByClock(differ), true));
+            }
+        }
         // A pass that is under way is completed.
         let insists = self.insists || !self.left.is_empty();
         if !self.dispatch.run_maintenance(self.turn.has(insists)).await? {
@@ -217,6 +234,10 @@ impl Purger {
             let (pause, is_done) = match self.step().await {
                 Ok(PurgeStep { held_back: Some(HeldBack::ByAnother), .. }) => {
                     report.failure = None;
+                    (TURN_EVERY, true)
+                }
+                Ok(PurgeStep { held_back: Some(HeldBack::ByClock(differ)), .. }) => {
+                    report.failure = Some(differ.to_string());
                     (TURN_EVERY, true)
                 }
                 Ok(PurgeStep { deleted, more, held_back: None }) => {

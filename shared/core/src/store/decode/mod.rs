@@ -13,7 +13,9 @@ mod outbox;
 pub(in crate::store) mod webhooks;
 
 pub(in crate::store) use books::{due, first_resources, next_end, reservations, resource, resource_id};
-pub(in crate::store) use columns::{Columns, corrupt, micros, timestamp, token, tokens, unreadable, uuid};
+pub(in crate::store) use columns::{
+    Columns, corrupt, micros, timestamp, token, tokens, unreadable, unsigned, uuid,
+};
 pub(in crate::store) use dead_letters::{dead_letter, dead_letter_id, headers_text};
 pub(in crate::store) use effects::{smart_key, subscriptions};
 pub(in crate::store) use leases::lease;

@@ -12,6 +12,7 @@ mod dead_letters;
 mod error;
 mod inbox;
 mod leases;
+mod operations;
 mod outbox;
 mod purge;
 mod read;

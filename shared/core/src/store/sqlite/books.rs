@@ -28,7 +28,7 @@ impl batch::Backend for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        schema::migrate(&self.writer).await
+        schema::migrate(self).await
     }
 
     async fn execute_traced(&self, commands: &[Traced], mode: CommitMode) -> Result<Executed, StoreError> {
@@ -95,7 +95,7 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         if let Some(checkpoints) = &self.checkpoints {
-            checkpoints.stop().await;
+            checkpoints.close().await;
         }
         self.readers.close().await;
         self.writer.close().await;

@@ -10,48 +10,51 @@ use std::{
 };
 
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
-use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
-use super::{StoreError, connect::pool_options, error::failed};
+use super::connect::pool_options;
 
 /// How often the size of the WAL is checked.
 const EVERY: Duration = Duration::from_millis(200);
 /// Below this many bytes the WAL is left alone: moving little costs as many disk syncs as moving much.
 const BYTES_MIN: u64 = 8 * 1024 * 1024;
 
-/// The task, and the connection that it uses.
+/// The connection that checkpoints use, and the file that they keep small.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     pool: SqlitePool,
-    task: JoinHandle<()>,
+    wal: PathBuf,
 }
 
 impl Checkpoints {
-    pub(super) async fn start(file: &Path, connect: SqliteConnectOptions) -> Result<Self, StoreError> {
+    /// The connection is opened when it is first needed.
+    pub(super) fn new(file: &Path, connect: SqliteConnectOptions) -> Self {
         let mut wal = file.as_os_str().to_owned();
         wal.push("-wal");
-        let pool = pool_options(1).connect_with(connect).await.map_err(failed)?;
-        let task = tokio::spawn(run(pool.clone(), wal.into()));
-        Ok(Self { pool, task })
+        Self { pool: pool_options(1).connect_lazy_with(connect), wal: wal.into() }
     }
 
-    /// Stops the task; a checkpoint that is running is finished.
-    pub(super) async fn stop(&self) {
-        self.task.abort();
-        self.pool.close().await;
-    }
-}
-
-async fn run(pool: SqlitePool, wal: PathBuf) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() >= BYTES_MIN)
-            && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&pool).await
-        {
-            // The writer's own checkpoints continue, and its commits report what is wrong with the disk.
-            tracing::debug!(%error, "a checkpoint failed");
+    /// Moves the WAL whenever it is large, until `stop` is cancelled; a checkpoint that is running is finished.
+    pub(super) async fn run(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() >= BYTES_MIN)
+                && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.pool).await
+            {
+                // The writer's own checkpoints continue, and its commits report what is wrong with the disk.
+                tracing::debug!(%error, "a checkpoint failed");
+            }
         }
+    }
+
+    /// Closes the connection.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
     }
 }

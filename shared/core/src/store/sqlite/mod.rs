@@ -5,6 +5,7 @@
 //! views, `store.rs` for how the file is opened.
 
 mod audit;
+mod backup;
 mod books;
 mod checkpoint;
 mod clock;
@@ -16,6 +17,7 @@ mod insert;
 mod json;
 mod leases;
 mod number;
+mod operations;
 mod outbox;
 mod purge;
 mod read;
@@ -29,4 +31,5 @@ mod webhooks;
 
 use super::{Audit, Clock, Contention, Due, Page, StoreError};
 
+pub use backup::{Backup, back_up};
 pub use store::{SqliteOptions, SqliteStore};

@@ -1,9 +1,13 @@
-//! Migrates the schema to this version: one process at a time, in one transaction.
+//! Migrates the schema to this version: one process at a time, in one transaction. A schema of a newer version is left
+//! as it is.
 //!
 //! The transaction takes the write lock before it lists what was applied, so a process that waited for another one
 //! finds what that one did. sqlx's own lock does nothing for SQLite.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Connection, SqliteConnection,
@@ -11,19 +15,31 @@ use sqlx::{
 };
 
 use super::{
-    StoreError,
-    connect::Pool,
+    SqliteStore, StoreError, backup,
     error::{failed, is_busy},
+    operations,
 };
+use crate::store::{Version, operations::check_floor};
 
-static MIGRATOR: Migrator = sqlx::migrate!("../../migrations/sqlite");
+static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("../../migrations/sqlite");
+    // Migrations of newer versions are additive, unless the schema floor says otherwise.
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 /// How long to wait for the migration of another process.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 
-pub(super) async fn migrate(writer: &Pool) -> Result<(), StoreError> {
+pub(super) async fn migrate(store: &SqliteStore) -> Result<(), StoreError> {
     let began = Instant::now();
-    let mut connection = writer.acquire().await?;
+    let mut connection = store.writer.acquire().await?;
+    check_floor(operations::floor(&mut connection).await?.as_deref(), Version::current())?;
+    if store.migration_backups > 0 && changes_books(&mut connection).await? {
+        let kept = usize::try_from(store.migration_backups).unwrap_or(usize::MAX);
+        let copy = backup::before_migration(&mut connection, &store.file, kept).await?;
+        tracing::info!(copy = %copy.display(), "the database was copied before it is migrated");
+    }
     loop {
         // SQLite itself waits for the lock for its busy timeout before it says that the file is locked.
         match migrate_under_lock(&mut connection).await {
@@ -45,4 +61,18 @@ async fn migrate_under_lock(connection: &mut SqliteConnection) -> Result<(), Mig
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     MIGRATOR.run_direct(None, &mut *transaction, false).await?;
     Ok(transaction.commit().await?)
+}
+
+/// Whether the file has books, and a migration of this version is missing in it.
+async fn changes_books(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    const MIGRATED: &str = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+    let migrated: i64 = sqlx::query_scalar(MIGRATED).fetch_one(&mut *connection).await.map_err(failed)?;
+    if migrated == 0 {
+        return Ok(false);
+    }
+    let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations")
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?;
+    Ok(!applied.is_empty() && MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)))
 }

@@ -1,6 +1,8 @@
 //! The store: opens the file, and keeps its writer, its readers and its checkpoint task.
 
 use std::{
+    io,
+    path::PathBuf,
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -11,7 +13,7 @@ use sqlx::{
 };
 
 use super::{
-    Clock, StoreError,
+    Clock, StoreError, backup,
     checkpoint::Checkpoints,
     clock,
     connect::{Pool, Readers, pool_options},
@@ -45,11 +47,13 @@ pub struct SqliteOptions {
     pub readers: u32,
     /// The clock that decides when holds end.
     pub clock: Clock,
+    /// How many automatic copies of the file are kept, each made before a migration changes it; 0 makes none.
+    pub migration_backups: u32,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { create: true, read_only: false, readers: 4, clock: Clock::Own }
+        Self { create: true, read_only: false, readers: 4, clock: Clock::Own, migration_backups: 0 }
     }
 }
 
@@ -61,6 +65,8 @@ pub struct SqliteStore {
     pub(super) checkpoints: Option<Checkpoints>,
     pub(super) clock: Clock,
     pub(super) damaged: DamagedHolds,
+    pub(super) file: PathBuf,
+    pub(super) migration_backups: u32,
 }
 
 impl SqliteStore {
@@ -79,6 +85,15 @@ impl SqliteStore {
             .foreign_keys(false)
             .pragma("temp_store", "memory");
         let file = connect.get_filename().to_owned();
+        if options.create && !options.read_only {
+            // If this fails for another reason than that the file exists, opening it says why.
+            match backup::create_private(&file) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    tracing::debug!(%error, "the database file cannot be created");
+                }
+                _ => {}
+            }
+        }
         let connect_behind = connect.clone().synchronous(SqliteSynchronous::Full);
         let readers = connect.clone().pragma("query_only", "on").pragma("cache_size", READER_CACHE_KIB);
         let writer = if options.read_only {
@@ -98,9 +113,17 @@ impl SqliteStore {
             Pool::new(name, pool, failed)
         });
         let checkpoints =
-            if options.read_only { None } else { Some(Checkpoints::start(&file, connect_behind).await?) };
+            if options.read_only { None } else { Some(Checkpoints::new(&file, connect_behind)) };
         let writer = Pool::new("writers", writer, failed);
-        Ok(Self { writer, readers, checkpoints, clock: options.clock, damaged: DamagedHolds::default() })
+        Ok(Self {
+            writer,
+            readers,
+            checkpoints,
+            clock: options.clock,
+            damaged: DamagedHolds::default(),
+            file,
+            migration_backups: options.migration_backups,
+        })
     }
 
     pub(super) fn now(&self) -> Timestamp {
