@@ -25,11 +25,7 @@ pub(crate) fn built(program: &str) -> PathBuf {
             return folder.into();
         }
         let mut build = Command::new(env!("CARGO"));
-        // What Cargo says of this package is not said of others: the build scripts of some look at it, and would have
-        // their crates, and all that need these, built again each time.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
-            build.env_remove(name);
-        }
+        forget_this_package(&mut build);
         let built = build.args(["test-programs", "--quiet"]).status().expect("cargo can be run");
         assert!(built.success(), "the programs cannot be built");
         // This test lies in target/debug/deps.
@@ -37,6 +33,14 @@ pub(crate) fn built(program: &str) -> PathBuf {
         test.ancestors().nth(2).expect("two folders up").to_owned()
     });
     folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Removes from a command what Cargo says of this package. It is not said of others: the build scripts of some look at
+/// it, and would have their crates, and all that need these, built again each time.
+pub(crate) fn forget_this_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
+        command.env_remove(name);
+    }
 }
 
 fn is_of_this_package(variable: &OsStr) -> bool {
@@ -64,7 +68,15 @@ impl Output {
 
 /// Runs `bespeak`; of Bespeak's variables its environment contains only `environment`.
 pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = clean(args);
+    finished(clean(args), environment).await
+}
+
+/// Runs a program of this project without arguments, as [`bespeak`] does.
+pub async fn program(name: &str, environment: &[(&str, &str)]) -> Output {
+    finished(clean_program(name), environment).await
+}
+
+pub(crate) async fn finished(mut command: Command, environment: &[(&str, &str)]) -> Output {
     command.envs(environment.iter().copied());
     kafka::set_group(&mut command);
     let std::process::Output { status, stdout, stderr } =
@@ -85,7 +97,10 @@ pub(crate) fn clean(args: &[&str]) -> Command {
 
 /// A program of this project, in an environment without Bespeak's variables.
 pub fn clean_program(name: &str) -> Command {
-    let mut command = Command::new(built(name));
+    clean_command(Command::new(built(name)))
+}
+
+pub(crate) fn clean_command(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let of_bespeak =
             name.to_string_lossy().contains("BESPEAK") || name.to_string_lossy().starts_with("OPENRESERVE");

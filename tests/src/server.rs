@@ -30,6 +30,14 @@ impl Server {
         Self::spawn(command).await
     }
 
+    /// Starts a server of the previous release on a free port, on these books.
+    pub async fn start_previous(books: &Books) -> Self {
+        let program = tokio::task::spawn_blocking(crate::previous::path).await.expect("it can be built");
+        let mut command = binary::clean_command(Command::new(program));
+        command.arg("serve").env("BESPEAK_DATABASE_URL", books.url());
+        Self::spawn(command).await
+    }
+
     /// Starts a server with a limit on the size of its files, in KiB, like a disk that is nearly full. The limit can
     /// be lifted while the server runs.
     pub async fn start_with_little_disk(books: &Books, kib: u64) -> Self {
@@ -42,17 +50,22 @@ impl Server {
 
     /// Starts a server whose clock is `ahead` of that of the machine.
     pub async fn start_with_wrong_clock(books: &Books, ahead: Duration) -> Self {
-        let library = ["x86_64", "aarch64"]
-            .map(|arch| format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1"))
-            .into_iter()
-            .find(|path| std::path::Path::new(path).exists())
-            .expect("libfaketime is not installed: apt-get install faketime (Debian, Ubuntu)");
-        let mut command = binary::clean(&["serve"]);
-        command
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME", format!("+{}s", ahead.as_secs()))
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .env("BESPEAK_DATABASE_URL", books.url());
+        let mut command = with_libfaketime(books);
+        command.env("FAKETIME", format!("+{}s", ahead.as_secs()));
+        Self::spawn(command).await
+    }
+
+    /// Starts a server whose clock is behind that of the machine.
+    pub async fn start_with_late_clock(books: &Books, behind: Duration) -> Self {
+        let mut command = with_libfaketime(books);
+        command.env("FAKETIME", format!("-{}s", behind.as_secs()));
+        Self::spawn(command).await
+    }
+
+    /// Starts a server whose clock is ahead of that of the machine by what a file says at each moment, such as `+60s`.
+    pub async fn start_with_clock_of(books: &Books, file: &std::path::Path) -> Self {
+        let mut command = with_libfaketime(books);
+        command.env("FAKETIME_TIMESTAMP_FILE", file).env("FAKETIME_NO_CACHE", "1");
         Self::spawn(command).await
     }
 
@@ -163,19 +176,38 @@ impl Server {
     }
 
     /// Stops the server by SIGTERM and waits; returns its exit code.
-    pub async fn stop(mut self) -> i32 {
-        let sent = Command::new("kill").arg(self.pid().to_string()).status().expect("kill can be run");
-        assert!(sent.success());
-        let deadline = Instant::now() + Duration::from_secs(20);
+    pub async fn stop(self) -> i32 {
+        self.signal("TERM");
+        self.ended(Duration::from_secs(20)).await
+    }
+
+    /// Waits until the server has ended; returns its exit code.
+    pub async fn ended(mut self, within: Duration) -> i32 {
+        let deadline = Instant::now() + within;
         let mut ticks = tokio::time::interval(Duration::from_millis(5));
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status.code().unwrap_or(-1);
             }
-            assert!(Instant::now() < deadline, "the server does not stop");
+            assert!(Instant::now() < deadline, "the server does not stop within {within:?}");
             ticks.tick().await;
         }
     }
+}
+
+/// `bespeak serve` on these books, with a library that changes the time which it sees.
+fn with_libfaketime(books: &Books) -> Command {
+    let library = ["x86_64", "aarch64"]
+        .map(|arch| format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1"))
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+        .expect("libfaketime is not installed: apt-get install faketime (Debian, Ubuntu)");
+    let mut command = binary::clean(&["serve"]);
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .env("BESPEAK_DATABASE_URL", books.url());
+    command
 }
 
 #[async_trait]

@@ -9,6 +9,7 @@ mod coverage;
 mod docs;
 mod lambda;
 mod mutations;
+mod previous;
 mod provision;
 mod services;
 mod test;
@@ -43,6 +44,10 @@ enum Task {
     Test,
     /// Install the servers and tools that tests and benchmarks need, if they are missing
     Provide,
+    /// Build the program of the previous release, which tests run on today's schema, and print its path
+    ///
+    /// `tests/previous-release.txt` names its commit. If this clone is shallow, the commit is fetched from origin.
+    Previous,
     /// Run the benchmarks with the release profile
     Bench {
         /// Arguments for the benchmarks; see `cargo xtask bench -- --help`
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Test => test::run(),
         Task::Provide => provision::ensure(),
+        Task::Previous => previous::run(),
         Task::Bench { arguments } => bench::run(&arguments),
         Task::Coverage { filters } => coverage::run(&filters),
         Task::Mutations(arguments) => mutations::run(&arguments),

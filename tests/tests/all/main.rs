@@ -22,6 +22,7 @@ mod local;
 mod locks;
 mod mysql;
 mod openapi;
+mod operations;
 mod problems;
 mod races;
 mod retention;

@@ -7,7 +7,7 @@ mod slowest;
 
 use std::{process::Command, thread, time::Instant};
 
-use crate::{at_root, cargo, provision, services::Services, step, target};
+use crate::{at_root, cargo, previous, provision, services::Services, step, target};
 
 pub(crate) fn run() -> Result<(), String> {
     let started = Instant::now();
@@ -67,6 +67,7 @@ fn documentation() -> Result<(), String> {
 fn build() -> Result<(), String> {
     step("building tests", cargo().args(["test", "--workspace", "--locked", "--no-run"]))?;
     step("building programs", cargo().args(["test-programs", "--locked"]))?;
+    previous::build()?;
     step("examples in the documentation", cargo().args(["test", "--workspace", "--locked", "--doc"]))
 }
 
