@@ -5,7 +5,7 @@
 
 use super::{
     Accepted, Change, Command, Define, Event, EventType, Extend, Outcome, Refusal, Reservation, Reserve,
-    Resource, ResourceChange, ResourceId, Status, Timestamp, Token, WorkingSet,
+    Resource, ResourceChange, Status, Timestamp, Token, WorkingSet,
     cover::{Want, cover},
     movement::Movement,
 };

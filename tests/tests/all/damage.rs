@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bespeak_tests::{Books, Client, Server, each_store, until, until_within};
+use bespeak_tests::{Behaviour, Books, Client, Receiver, Server, each_store, until, until_within};
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ each_store!(
     a_damaged_reservation_fails_no_command_that_shares_a_lookup,
     a_hold_with_an_impossible_time_does_not_stop_the_timer,
     a_damaged_lease_does_not_stop_the_relay,
+    a_damaged_endpoint_does_not_stop_other_deliveries,
     a_damaged_event_does_not_stop_the_others,
     a_damaged_smart_key_does_not_stop_the_consumer,
     units_that_do_not_fit_are_left_out,
@@ -179,6 +180,26 @@ async fn a_damaged_lease_does_not_stop_the_relay(books: Books) {
             .await;
         issued(time).await;
     }
+}
+
+async fn a_damaged_endpoint_does_not_stop_other_deliveries(books: Books) {
+    books.expect_damage();
+    let receiver = Receiver::start(Behaviour::status(200)).await;
+    let server = Server::start(&books, &[("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true")]).await;
+    let mut ids = Vec::new();
+    for path in ["damaged", "sound"] {
+        let body = json!({"url": format!("{}/{path}", receiver.url().trim_end_matches('/'))}).to_string();
+        let (status, endpoint) = server.request(Method::POST, "/api/v1/webhooks", "", &body).await;
+        assert_eq!(status, 201, "{endpoint}");
+        ids.push(endpoint["id"].as_str().expect("an id").replace('-', ""));
+    }
+    books.tamper(&format!("UPDATE webhook_endpoints SET url = 'no url' WHERE id = x'{}'", ids[0])).await;
+    server.stock("seat", 1).await;
+    server.hold("sold-out", "seat").await;
+    until_within(Duration::from_secs(30), "the sound endpoint receives it", async || {
+        !receiver.messages().is_empty()
+    })
+    .await;
 }
 
 async fn a_damaged_event_does_not_stop_the_others(books: Books) {

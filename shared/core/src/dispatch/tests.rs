@@ -290,7 +290,8 @@ async fn imports_whose_callers_go_away_are_bounded() {
         caller.abort();
         let _ = caller.await;
     }
-    let refused = import(IMPORTS_MAX).await.expect("no panic");
+    let refused = tokio::time::timeout(Duration::from_secs(10), import(IMPORTS_MAX)).await;
+    let refused = refused.expect("it is refused at once").expect("no panic");
     assert!(matches!(refused, Err(DispatchError::Full)), "{refused:?}");
     assert_eq!(fake.started.load(Ordering::SeqCst), IMPORTS_MAX);
     // When the transactions end, the places are free again

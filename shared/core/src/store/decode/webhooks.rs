@@ -95,7 +95,7 @@ pub(in crate::store) fn claimed(
 pub(in crate::store) fn receivers<R: Columns>(
     rows: &[R],
     now: Timestamp,
-) -> Result<HashMap<EndpointId, Arc<Receiver>>, StoreError> {
+) -> HashMap<EndpointId, Arc<Receiver>> {
     let mut receivers = HashMap::with_capacity(rows.len());
     for row in rows {
         match endpoint(row) {
@@ -105,11 +105,11 @@ pub(in crate::store) fn receivers<R: Columns>(
             Ok(_disabled) => {}
             // Its deliveries wait until somebody repairs it, and those of other endpoints do not.
             Err(error) => {
-                tracing::error!(%error, "a webhook endpoint is damaged: nothing is delivered to it")
+                tracing::error!(%error, "a webhook endpoint is damaged: nothing is delivered to it");
             }
         }
     }
-    Ok(receivers)
+    receivers
 }
 
 /// Decodes `id, next_attempt_at` of endpoints, and returns those whose first delivery is due.

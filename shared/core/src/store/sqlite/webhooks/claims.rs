@@ -73,7 +73,7 @@ async fn due_of(
     now: Timestamp,
 ) -> Result<Vec<Claimed>, StoreError> {
     let found = sqlx::query(ENDPOINT).bind(bytes(endpoint)).fetch_all(&mut *connection).await;
-    let to: HashMap<EndpointId, std::sync::Arc<Receiver>> = decode::receivers(&found.map_err(failed)?, now)?;
+    let to: HashMap<EndpointId, std::sync::Arc<Receiver>> = decode::receivers(&found.map_err(failed)?, now);
     let due = sqlx::query(DUE).bind(bytes(endpoint)).bind(now.as_microsecond()).bind(count);
     let rows = due.fetch_all(connection).await.map_err(failed)?;
     rows.iter().filter_map(|row| decode::claimed(row, &to).transpose()).collect()
