@@ -5,6 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use bespeak::{
     app::{Access, App, start_telemetry},
     config::{Config, Values},
+    http_options::HttpOptions,
     telemetry::{self, LogFormat},
 };
 use tokio::{
@@ -18,6 +19,8 @@ use crate::{database::open, failure::Failure, output::Output};
 /// How many connections the kernel may queue, so that a crowd that arrives at once is not rejected. The kernel lowers
 /// it to its own limit (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
+/// File descriptors for databases, brokers, webhooks and files.
+const DESCRIPTORS_ELSEWHERE: usize = 256;
 
 /// How long everything may take to stop. Kubernetes and systemd kill a process that takes longer than they
 /// allow.
@@ -43,7 +46,7 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, Failure> {
         // More than a thousand clients need more file descriptors than most shells allow by default. If the limit
         // cannot be raised, the server runs with fewer connections.
-        let _ = rlimit::increase_nofile_limit(u64::MAX);
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX);
         telemetry::metrics().map_err(|error| Failure::caused("metrics cannot be started", &error))?;
         let cannot_listen = |error: std::io::Error| {
             Failure::caused(format!("BESPEAK_LISTEN={} cannot be listened on", config.listen), &error)
@@ -58,8 +61,13 @@ impl Server {
             .local_addr()
             .map_err(|error| Failure::caused("the address of the listener cannot be read", &error))?;
         let stop = CancellationToken::new();
-        let router = bespeak_http::router(app.clone(), config.http.clone());
-        let served = bespeak_http::serve(listener, router, config.http.request_timeout, stop.clone());
+        let http = HttpOptions {
+            connections_max: connections_max(config.http.connections_max, descriptors.ok()),
+            ..config.http.clone()
+        };
+        let router = bespeak_http::router(app.clone(), http.clone());
+        let until = stop.clone();
+        let served = async move { bespeak_http::serve(listener, router, &http, until).await };
         let connections = tokio::spawn(app.watch("listener", served));
         Ok(Self { address, app, stop, connections })
     }
@@ -79,6 +87,22 @@ fn bind(config: &Config) -> std::io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(config.listen)?;
     Ok(socket)
+}
+
+/// The largest number of connections: what the configuration allows, and no more than the file descriptors that are not
+/// needed elsewhere.
+fn connections_max(configured: usize, descriptors: Option<u64>) -> usize {
+    let Some(descriptors) = descriptors.and_then(|limit| usize::try_from(limit).ok()) else {
+        return configured;
+    };
+    let possible = descriptors.saturating_sub(DESCRIPTORS_ELSEWHERE).max(1);
+    if possible < configured {
+        tracing::warn!(
+            connections = possible,
+            "the limit of file descriptors (ulimit -n) allows fewer connections than BESPEAK_CONNECTIONS_MAX"
+        );
+    }
+    configured.min(possible)
 }
 
 /// Serves until SIGINT or SIGTERM, or until a background task fails, which is an error.

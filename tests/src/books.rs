@@ -4,14 +4,17 @@
 //! story that damages the books says so with [`Books::expect_damage`].
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
-use bespeak::store::{
-    Audit, Clock, Database as Kept, FixedClock, Guard,
-    mysql::{MysqlOptions, MysqlStore},
-    sqlite::{SqliteOptions, SqliteStore},
+use bespeak::{
+    engine::ReportedStock,
+    store::{
+        Audit, Clock, Database as Kept, FixedClock, Guard,
+        mysql::{MysqlOptions, MysqlStore},
+        sqlite::{SqliteOptions, SqliteStore},
+    },
 };
 use bespeak_services::Mysql;
 use serde_json::{Value, json};
@@ -27,6 +30,7 @@ use url::Url;
 pub struct Books {
     place: Place,
     damage_expected: AtomicBool,
+    reported_stock: OnceLock<ReportedStock>,
 }
 
 enum Place {
@@ -61,12 +65,22 @@ const PASSWORD: &str = "be'speak";
 
 impl Books {
     fn at(place: Place) -> Self {
-        Self { place, damage_expected: AtomicBool::new(false) }
+        Self { place, damage_expected: AtomicBool::new(false), reported_stock: OnceLock::new() }
     }
 
     /// Declares that this story damages the books, so that they are not audited when they are dropped.
     pub fn expect_damage(&self) {
         self.damage_expected.store(true, Ordering::Relaxed);
+    }
+
+    /// Declares that each give-back is a stock event in this story, as in the mode of OpenReserve.
+    pub fn expect_every_give_back(&self) {
+        let _ = self.reported_stock.set(ReportedStock::EveryGiveBack);
+    }
+
+    fn of_file(&self, clock: Clock) -> SqliteOptions {
+        let reported_stock = self.reported_stock.get().copied().unwrap_or_default();
+        SqliteOptions { clock, reported_stock, ..SqliteOptions::default() }
     }
 
     /// A SQLite database whose file does not exist yet.
@@ -138,10 +152,11 @@ impl Books {
     pub async fn open(&self, clock: Option<&FixedClock>, guard: Guard) -> Arc<dyn Kept> {
         let clock = clock.cloned().map_or(Clock::Own, Clock::Fixed);
         if self.is_file() {
-            let options = SqliteOptions { clock, ..SqliteOptions::default() };
+            let options = self.of_file(clock);
             return Arc::new(SqliteStore::open(&self.url(), options).await.expect("opened"));
         }
-        let options = MysqlOptions { clock, guard, ..MysqlOptions::default() };
+        let reported_stock = self.reported_stock.get().copied().unwrap_or_default();
+        let options = MysqlOptions { clock, guard, reported_stock, ..MysqlOptions::default() };
         Arc::new(MysqlStore::new(&self.url(), options).expect("a valid URL"))
     }
 
@@ -256,8 +271,8 @@ impl Books {
     /// Audits the books as `bespeak verify` does.
     pub async fn audit(&self) -> Audit {
         let store: Arc<dyn Kept> = if self.is_file() {
-            let options =
-                SqliteOptions { create: false, read_only: true, readers: 1, ..SqliteOptions::default() };
+            let own = self.of_file(Clock::Own);
+            let options = SqliteOptions { create: false, read_only: true, readers: 1, ..own };
             Arc::new(SqliteStore::open(&self.url(), options).await.expect("opened"))
         } else {
             self.open(None, Guard::RowLock).await

@@ -23,6 +23,8 @@ pub struct Span {
     pub id: String,
     /// The id of the parent span; empty for a root.
     pub parent: String,
+    /// The trace ids of the spans that it links to.
+    pub links: Vec<String>,
     /// The attributes, with values as text.
     pub attributes: Vec<(String, String)>,
     /// Whether the status is an error.
@@ -112,6 +114,7 @@ async fn take(State(kept): State<Kept>, body: Bytes) -> (StatusCode, Vec<u8>) {
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
+                links: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
                 attributes,
                 failed: span.status.is_some_and(|status| status.code == 2),
                 took: span.end_time_unix_nano - span.start_time_unix_nano,

@@ -26,13 +26,17 @@ setting: a flag is visible to everybody who may list the processes of the machin
 type Group = (&'static str, &'static [&'static str]);
 
 /// The groups in the order of the page. A setting belongs to the first group that names it.
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     (
         "Server",
         &[
             "BESPEAK_LISTEN",
+            "BESPEAK_ALLOWED_HOSTS",
             "BESPEAK_HTTP_BASE_PATH",
+            "BESPEAK_CONNECTIONS_MAX",
+            "BESPEAK_HEAD_BYTES_MAX",
             "BESPEAK_REQUEST_TIMEOUT_SECONDS",
+            "BESPEAK_RESPONSE_TIMEOUT_SECONDS",
             "BESPEAK_DRAIN_SECONDS",
         ],
     ),
@@ -78,7 +82,8 @@ const GROUPS: [Group; 10] = [
     ),
     ("Webhooks", &["BESPEAK_WEBHOOKS", "BESPEAK_WEBHOOK_*"]),
     ("Redis and distributed locks", &["BESPEAK_REDIS_*", "BESPEAK_RATE_LIMIT_*", "BESPEAK_LOCK_*"]),
-    ("Logs and traces", &["BESPEAK_LOG*", "BESPEAK_OTLP_*"]),
+    ("Logs and traces", &["BESPEAK_LOG*", "BESPEAK_ACCESS_LOG", "BESPEAK_OTLP_*", "BESPEAK_TRUST_TRACE"]),
+    ("Compatibility with OpenReserve", &["BESPEAK_COMPAT", "OPENRESERVE_*"]),
     ("Clients", &["BESPEAK_SERVER_URL"]),
 ];
 

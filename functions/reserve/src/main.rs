@@ -18,15 +18,21 @@ use bespeak::{
 use lambda_http::{Error, Request, run_concurrent, service_fn};
 
 /// Defaults for one request at a time: its update guards its transaction, and one connection suffices.
-const SEQUENTIAL_DEFAULTS: [(&str, &str); 4] = [
+const SEQUENTIAL_DEFAULTS: [(&str, &str); 5] = [
     ("BESPEAK_STRATEGY", "conditional"),
     ("BESPEAK_WRITE_CONNECTIONS", "1"),
     ("BESPEAK_READ_CONNECTIONS", "1"),
     ("BESPEAK_LOG_FORMAT", "json"),
+    // A function does not listen, and its gateway has a name of its own.
+    ("BESPEAK_ALLOWED_HOSTS", "any"),
 ];
 /// Defaults for concurrent requests: they share the transactions of lanes, each of which uses one connection.
-const CONCURRENT_DEFAULTS: [(&str, &str); 3] =
-    [("BESPEAK_WRITE_CONNECTIONS", "8"), ("BESPEAK_READ_CONNECTIONS", "2"), ("BESPEAK_LOG_FORMAT", "json")];
+const CONCURRENT_DEFAULTS: [(&str, &str); 4] = [
+    ("BESPEAK_WRITE_CONNECTIONS", "8"),
+    ("BESPEAK_READ_CONNECTIONS", "2"),
+    ("BESPEAK_LOG_FORMAT", "json"),
+    ("BESPEAK_ALLOWED_HOSTS", "any"),
+];
 
 /// How long an answer may wait until the spans of its request are exported.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);

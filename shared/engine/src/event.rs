@@ -146,6 +146,16 @@ pub enum Payload {
     },
 }
 
+/// The movements of stock that become events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportedStock {
+    /// The edges: `available` becomes 0, or leaves 0.
+    #[default]
+    Edges,
+    /// The edges, and each command after which more units of a resource are available than before.
+    EveryGiveBack,
+}
+
 impl Event {
     /// An event about a reservation, as it is after the change.
     pub(super) fn of_reservation(kind: EventType, reservation: &Reservation) -> Self {
@@ -168,12 +178,13 @@ impl Event {
         }
     }
 
-    /// The edge event of a command that moved the `available` of a resource from `before` to its present value;
-    /// `None` if `available` neither became 0 nor left 0.
-    pub fn edge(before: u64, resource: &Resource) -> Option<Self> {
+    /// The stock event of a command that moved the `available` of a resource from `before` to its present value; `None`
+    /// if there is nothing to report.
+    pub fn of_movement(before: u64, resource: &Resource, reported: ReportedStock) -> Option<Self> {
         let kind = match (before, resource.available) {
             (1.., 0) => EventType::Depleted,
             (0, 1..) => EventType::Restored,
+            (before, now) if now > before && reported == ReportedStock::EveryGiveBack => EventType::Restored,
             _ => return None,
         };
         Some(Self::of_resource(kind, resource))

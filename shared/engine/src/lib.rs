@@ -22,7 +22,7 @@ mod working_set;
 
 pub use apply::{apply, replay};
 pub use command::{Command, Define, Extend, Reserve, ReserveDraft, Traced};
-pub use event::{Event, EventKey, EventType, Payload};
+pub use event::{Event, EventKey, EventType, Payload, ReportedStock};
 pub use items::{Item, Items};
 pub use limits::Limits;
 pub use metadata::{Fingerprint, Metadata};

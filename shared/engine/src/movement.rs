@@ -46,12 +46,13 @@ impl Movement {
     }
 
     pub(super) fn finish(self, set: &mut WorkingSet, now: Timestamp) {
+        let reported = set.reported_stock();
         for (id, before) in self.before {
             let Some(resource) = set.resource_mut(&id) else { continue };
             resource.version += 1;
             resource.updated_at = now;
-            if let Some(edge) = Event::edge(before, resource) {
-                set.push_event(edge);
+            if let Some(event) = Event::of_movement(before, resource, reported) {
+                set.push_event(event);
             }
         }
     }

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Command, Event, IdempotencyKey, Reservation, Resource, ResourceId, Status, Timestamp, Token};
+use super::{
+    Command, Event, IdempotencyKey, ReportedStock, Reservation, Resource, ResourceId, Status, Timestamp,
+    Token,
+};
 use crate::trace::TraceContext;
 
 /// The records of one batch. See the module.
@@ -19,6 +22,7 @@ pub struct WorkingSet {
     short: BTreeSet<ResourceId>,
     events: Vec<Event>,
     cause: Option<TraceContext>,
+    reported_stock: ReportedStock,
 }
 
 /// A record with its stored version. `stored` is `None` for a new record.
@@ -52,6 +56,8 @@ pub struct Changes {
     pub transitions: Vec<Transition>,
     /// The events of the changes.
     pub events: Vec<Event>,
+    /// The movements of stock that these events report.
+    pub reported_stock: ReportedStock,
 }
 
 /// A resource that changed.
@@ -91,6 +97,16 @@ impl WorkingSet {
     /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Chooses the movements of stock that become events: the edges, if this is not called.
+    pub fn report_stock(&mut self, reported: ReportedStock) {
+        self.reported_stock = reported;
+    }
+
+    /// The movements of stock that become events.
+    pub(super) fn reported_stock(&self) -> ReportedStock {
+        self.reported_stock
     }
 
     /// Adds a resource as stored.
@@ -155,7 +171,8 @@ impl WorkingSet {
 
     /// Returns the changes of the commands.
     pub fn into_changes(self) -> Changes {
-        let mut changes = Changes { events: self.events, ..Changes::default() };
+        let mut changes =
+            Changes { events: self.events, reported_stock: self.reported_stock, ..Changes::default() };
         for entry in self.resources.into_values().filter(|entry| entry.dirty) {
             match entry.stored {
                 None => changes.created_resources.push(entry.record),

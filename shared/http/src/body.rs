@@ -15,7 +15,7 @@ use serde::{
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{problem::Problem, state::Api};
+use crate::{compat, problem::Problem, state::Api};
 
 /// A JSON body. `T` itself must deny unknown fields.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -28,7 +28,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             return Err(Problem::unsupported_media_type("application/json"));
         }
         let bytes = read(request, api.http.body_bytes_max, api).await?;
-        parse::<Object<T>>(&bytes).map(|Object(value)| Self(value))
+        let parsed = match parse::<Object<T>>(&bytes) {
+            Err(_) if api.compat.is_some() => parse(&compat::without_unknown_fields::<Object<T>>(bytes)),
+            parsed => parsed,
+        };
+        parsed.map(|Object(value)| Self(value))
     }
 }
 

@@ -3,9 +3,13 @@
 //! Never: rules. A handler parses a request, calls the app and answers; `problem/` alone decides which status a refusal
 //! has. Next: `routes.rs` for the paths, `router.rs` for the layers around them.
 
+mod actuator;
 mod base_path;
 mod body;
+mod compat;
 mod enums;
+mod headers;
+mod hosts;
 mod import;
 mod key;
 mod listener;

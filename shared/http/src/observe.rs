@@ -13,9 +13,15 @@ use axum::{
     response::Response,
 };
 use bespeak::{
-    telemetry::{self, spans::RequestSpan},
+    http_options::HttpOptions,
+    telemetry::{
+        self, AccessLine,
+        spans::{RequestSpan, TraceOrigin},
+    },
     trace::{self, RequestContext, TraceContext},
 };
+
+use crate::{compat::Compatibility, headers, listener::PeerAddress};
 
 /// The header of request ids.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,30 +30,65 @@ const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// The longest request id that is accepted from a client, in characters.
 pub(crate) const REQUEST_ID_LENGTH_MAX: usize = 128;
 
-/// The layer around all handlers. The metrics of a request are labelled with its matched path.
-pub(crate) async fn observe(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    // A client can choose any number of unmatched paths, so none of them must become a label.
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let id = request_id(request.headers());
-    let shown = id.to_str().unwrap_or_default();
-    let span = RequestSpan::begin(given(request.headers()), method.as_str(), route, shown);
-    let context = RequestContext { trace: span.context(), request_id: shown.into() };
+/// What is observed of requests.
+#[derive(Clone)]
+pub(crate) struct Observer {
+    trusts_trace: bool,
+    access_log: bool,
+    compat: Option<Compatibility>,
+}
 
-    let mut response = trace::within(context, async {
-        let response = next.run(request).await;
-        log(&method, route, response.status(), started.elapsed());
+impl Observer {
+    pub(crate) fn new(http: &HttpOptions, compat: Option<Compatibility>) -> Self {
+        Self { trusts_trace: http.trusts_trace, access_log: http.access_log, compat }
+    }
+
+    /// The layer around all handlers. The metrics of a request are labelled with its matched path.
+    pub(crate) async fn observe(self, request: Request, next: Next) -> Response {
+        let started = Instant::now();
+        let method = request.method().clone();
+        // A client can choose any number of unmatched paths, so none of them must become a label.
+        let matched = request.extensions().get::<MatchedPath>().cloned();
+        let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let peer = request.extensions().get::<PeerAddress>().map(|PeerAddress(address)| *address);
+        let is_page = headers::is_page(request.uri().path());
+        let id = request_id(request.headers());
+        let shown = id.to_str().unwrap_or_default();
+        let span = RequestSpan::begin(self.origin(request.headers()), method.as_str(), route, shown);
+        let context = RequestContext { trace: span.context(), request_id: shown.into() };
+
+        let logged = self.access_log.then(|| context.clone());
+        let mut response = trace::within(context, async {
+            let response = next.run(request).await;
+            log(&method, route, response.status(), started.elapsed());
+            response
+        })
+        .await;
+
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        telemetry::count_request(method.as_str(), route, status, took);
+        if let Some(compat) = &self.compat {
+            let matched = matched.as_ref().map(MatchedPath::as_str);
+            compat.observe(method.as_str(), matched, status, took);
+        }
+        if let Some(context) = &logged {
+            let method = method.as_str();
+            telemetry::write_access_line(AccessLine { method, route, status, took, peer, context });
+        }
+        span.end(status);
+        response.headers_mut().insert(REQUEST_ID, id);
+        headers::protect(&mut response, is_page);
         response
-    })
-    .await;
+    }
 
-    let status = response.status().as_u16();
-    telemetry::count_request(method.as_str(), route, status, started.elapsed());
-    span.end(status);
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+    /// The trace context that the request carries, and what becomes of it.
+    fn origin(&self, headers: &HeaderMap) -> TraceOrigin {
+        match given(headers) {
+            None => TraceOrigin::None,
+            Some(context) if self.trusts_trace => TraceOrigin::Parent(context),
+            Some(context) => TraceOrigin::Link(context),
+        }
+    }
 }
 
 /// Logs the answer: internal errors at the level `ERROR`, all others at `DEBUG`.

@@ -16,6 +16,7 @@ const EVERY_OPERATION: &[Kind] = &[
     Kind::MalformedRequest,
     Kind::MethodNotAllowed,
     Kind::RequestTimeout,
+    Kind::HostNotAllowed,
     Kind::InternalError,
     Kind::Unavailable,
 ];

@@ -47,19 +47,35 @@ pub(crate) async fn ready(State(api): State<Api>) -> Result<Json<Health>, Proble
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
 pub(crate) async fn metrics(State(api): State<Api>) -> Result<Response, Problem> {
+    Ok(prometheus_text(metrics_page(&api).await?))
+}
+
+/// The metrics in the text format of Prometheus.
+pub(crate) async fn metrics_page(api: &Api) -> Result<Bytes, Problem> {
     let Ok(metrics) = telemetry::metrics() else { return Err(Problem::internal()) };
     let page = async {
         api.app.refresh_metrics().await;
         Bytes::from(metrics.render())
     };
-    let page = api.metrics.get(page).await;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response())
+    Ok(api.metrics.get(page).await)
+}
+
+/// An answer in the text format of Prometheus.
+pub(crate) fn prometheus_text(text: impl IntoResponse) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// Redirects a browser that opens the base path to the documentation.
 pub(crate) async fn root(State(api): State<Api>) -> Redirect {
     // Temporary, so that no browser remembers it for another service on the same address.
     Redirect::temporary(&format!("{}/docs/", api.http.base_path))
+}
+
+/// Whether a path is that of a health check, with or without the base path. Such a request is answered whatever host it
+/// names, and beyond the limit of connections.
+pub(crate) fn is_health_check(path: &str, base: &str) -> bool {
+    let path = path.strip_prefix(base).unwrap_or(path);
+    path.starts_with("/health/") || path == "/actuator/health" || path.starts_with("/actuator/health/")
 }
 
 /// The AsyncAPI document, which describes the published events.

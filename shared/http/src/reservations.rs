@@ -150,8 +150,8 @@ fn item(path: &str, id: &str, units: u64, limits: &Limits) -> Result<Item, Viola
     })
 }
 
-fn answer(reply: Reply<Booked>) -> Result<Json<ReservationView>, Problem> {
-    Ok(Json(reply?.reservation.into()))
+fn answer(api: &Api, reply: Reply<Booked>) -> Result<Json<ReservationView>, Problem> {
+    Ok(Json(api.view(reply?.reservation)))
 }
 
 /// Hold units for a limited time, all or nothing.
@@ -176,8 +176,9 @@ pub(crate) async fn reserve(
     JsonBody(request): JsonBody<ReserveRequest>,
 ) -> Result<Response, Problem> {
     let draft = request.parse(&headers, api.app.limits())?;
-    let booked = api.app.reserve_within_limit(draft).await?;
-    let mut response = Json(ReservationView::from(booked.reservation)).into_response();
+    let reply = api.app.reserve_within_limit(draft).await;
+    let booked = reply.map_err(|rejected| api.problem(rejected.into()))?;
+    let mut response = Json(api.view(booked.reservation)).into_response();
     if booked.replayed {
         let replayed = HeaderName::from_static("idempotent-replayed");
         response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
@@ -192,7 +193,7 @@ pub(crate) async fn commit(
     State(api): State<Api>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Json<ReservationView>, Problem> {
-    answer(api.app.commit(Token::parse("token", &request.token)?).await)
+    answer(&api, api.app.commit(Token::parse("token", &request.token)?).await)
 }
 
 /// Return the units of a hold to stock. A retry returns the same answer.
@@ -202,7 +203,7 @@ pub(crate) async fn release(
     State(api): State<Api>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Json<ReservationView>, Problem> {
-    answer(api.app.release(Token::parse("token", &request.token)?).await)
+    answer(&api, api.app.release(Token::parse("token", &request.token)?).await)
 }
 
 /// Extend a hold.
@@ -217,7 +218,7 @@ pub(crate) async fn extend(
 ) -> Result<Json<ReservationView>, Problem> {
     let token = Token::parse("token", &request.token)?;
     let ttl = api.app.limits().ttl("ttlSeconds", Some(request.ttl_seconds))?;
-    answer(api.app.extend(token, ttl).await)
+    answer(&api, api.app.extend(token, ttl).await)
 }
 
 /// Cancel a committed reservation: its units are available again. A retry returns the same answer.
@@ -227,7 +228,7 @@ pub(crate) async fn cancel(
     State(api): State<Api>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Json<ReservationView>, Problem> {
-    answer(api.app.cancel(Token::parse("token", &request.token)?).await)
+    answer(&api, api.app.cancel(Token::parse("token", &request.token)?).await)
 }
 
 /// Get the present state of a reservation, with its SmartKey once that is issued.
@@ -241,7 +242,7 @@ pub(crate) async fn show(
     let Path(token) = token.map_err(|rejection| Problem::invalid("token", rejection.body_text()))?;
     let token = Token::parse("token", &token)?;
     match api.app.reservation(token).await? {
-        Some((reservation, key)) => Ok(Json(ReservationView::from(reservation).with_key(key.as_ref()))),
+        Some((reservation, key)) => Ok(Json(api.view(reservation).with_key(key.as_ref()))),
         None => Err(Problem::no_reservation()),
     }
 }

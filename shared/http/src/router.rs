@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::Request,
     http::Method,
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing,
 };
@@ -16,8 +16,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::{Config as DocsConfig, SwaggerUi};
 
 use crate::{
-    base_path,
-    observe::observe,
+    actuator, base_path,
+    compat::Compatibility,
+    hosts,
+    observe::Observer,
     operations,
     problem::Problem,
     resources,
@@ -28,6 +30,9 @@ use crate::{
 /// The whole API, with its documentation at `/docs`, below the configured base path.
 pub fn router(app: Arc<App>, http: HttpOptions) -> Router {
     let base = http.base_path.clone();
+    let compat = http.compat.map(Compatibility::new);
+    let (observer, allowed_hosts) = (Observer::new(&http, compat.clone()), http.allowed_hosts.clone());
+    let actuator = if compat.is_some() { actuator::routes() } else { Router::new() };
     let openapi = document(app.limits(), &http).to_string().into();
     let (routes, _) = described().split_for_parts();
     // A resource may have the id `import`. Its path is that of the import, with another method.
@@ -36,9 +41,11 @@ pub fn router(app: Arc<App>, http: HttpOptions) -> Router {
         .route("/", routing::get(operations::root))
         .route("/openapi.json", routing::get(operations::openapi))
         .route("/asyncapi.json", routing::get(operations::asyncapi))
+        .merge(actuator)
         .with_state(Api {
             app,
             http,
+            compat,
             metrics: Arc::default(),
             openapi,
             asyncapi: asyncapi::document().to_string().into(),
@@ -49,7 +56,12 @@ pub fn router(app: Arc<App>, http: HttpOptions) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(observe));
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            hosts::check(allowed_hosts.clone(), request, next)
+        }))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            observer.clone().observe(request, next)
+        }));
     if base.is_empty() {
         return api;
     }

@@ -156,6 +156,12 @@ impl SmartKeyView {
 }
 
 impl ReservationView {
+    /// Cuts `expiresAt` to whole seconds, so it is never later than the end of the hold.
+    pub(crate) fn in_whole_seconds(mut self) -> Self {
+        self.expires_at = Timestamp::from_second(self.expires_at.as_second()).unwrap_or(self.expires_at);
+        self
+    }
+
     /// Adds the key of the reservation.
     pub(crate) fn with_key(mut self, key: Option<&SmartKey>) -> Self {
         self.smart_key = key.and_then(SmartKeyView::of);

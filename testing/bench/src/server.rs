@@ -8,6 +8,7 @@ use std::{
 };
 
 use axum::{Json, Router, routing::post};
+use bespeak::config::{Config, Values};
 use bespeak_lab::load::Target;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -116,6 +117,7 @@ pub(crate) async fn echo() -> Result<(), Error> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let router = Router::new()
         .route("/api/v1/reserve", post(|Json(body): Json<serde_json::Value>| async { Json(body) }));
-    bespeak_http::serve(listener, router, Duration::from_secs(10), CancellationToken::new()).await;
+    let http = Config::parse(&Values::from_environment())?.http;
+    bespeak_http::serve(listener, router, &http, CancellationToken::new()).await;
     Ok(())
 }

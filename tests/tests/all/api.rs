@@ -290,7 +290,7 @@ async fn health_and_metrics(books: Books) {
         assert_eq!(reply.0, status);
     }
     get("/invented-by-a-client").await;
-    server.ask(Method::from_bytes(b"INVENTED").expect("a method"), "/", &[], "").await;
+    server.ask(Method::from_bytes(b"INVENTED").expect("a method"), "/nowhere", &[], "").await;
     let answer =
         server.connect().await.send(Method::GET, "/metrics", &[], "".into()).await.expect("answered");
     let metrics = String::from_utf8(answer.body.to_vec()).expect("text");

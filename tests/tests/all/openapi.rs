@@ -1,6 +1,7 @@
 //! The description of the API is served, contains the configured limits, and is shown without a network.
 
-use bespeak_tests::{Api, Books};
+use bespeak_tests::{Api, Books, Client};
+use serde_json::json;
 
 #[tokio::test]
 async fn the_document_lists_every_route_and_the_configured_limits() {
@@ -60,4 +61,50 @@ async fn the_documentation_needs_no_network() {
     }
     assert!(api.get("/docs/swagger-initializer.js").await.text.contains("/openapi.json"));
     assert!(api.get("/docs").await.status.is_redirection());
+}
+
+/// Answers stay out of caches, and the documentation runs only its own code, in no frame.
+#[tokio::test]
+async fn answers_have_the_headers_that_protect_browsers() {
+    let api = Api::start(Books::sqlite()).await;
+    api.stock("seat", 2).await;
+    let held = api.reserve("k", &json!({"resourceId": "seat", "quantity": 1})).await;
+    let token = held.json()["token"].as_str().expect("a token").to_owned();
+    let answers = [
+        held,
+        api.get(&format!("/api/v1/reservations/{token}")).await,
+        api.get("/api/v1/resources/none").await,
+        api.get("/nowhere").await,
+        api.get("/health/live").await,
+        api.get("/metrics").await,
+        api.get("/openapi.json").await,
+        api.get("/").await,
+    ];
+    for answer in answers {
+        assert_eq!(answer.header("cache-control"), "no-store", "{answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{answer:?}");
+    }
+    for path in ["/docs/", "/docs/swagger-ui-bundle.js", "/docs/index.html"] {
+        let page = api.get(path).await;
+        assert_eq!(page.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(page.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(page.header("x-frame-options"), "DENY", "{path}");
+        let policy = page.header("content-security-policy");
+        assert!(
+            policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(
+            !policy.contains("unsafe-eval") && !policy.contains("script-src"),
+            "only own scripts: {policy}"
+        );
+    }
+    // The policy forbids inline scripts, so the page must have none.
+    let page = api.get("/docs/").await.text;
+    for script in page.split("<script").skip(1) {
+        assert!(
+            script.split('>').next().is_some_and(|tag| tag.contains("src=")),
+            "an inline script: {script}"
+        );
+    }
 }

@@ -38,8 +38,8 @@ async fn read(stream: &mut TcpStream, answers: usize) -> String {
 fn reserve(key: &str) -> String {
     let body = r#"{"resourceId":"seat","quantity":1}"#;
     format!(
-        "POST /api/v1/reserve HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n\
-        Content-Length: {}\r\n\r\n{body}",
+        "POST /api/v1/reserve HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Idempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -48,8 +48,8 @@ fn reserve(key: &str) -> String {
 async fn pipelined_requests_are_answered_in_order() {
     let (server, books) = server().await;
     let mut stream = socket(&server).await;
-    let requests: String =
-        ["a", "b", "a"].map(reserve).concat() + "GET /api/v1/resources/seat HTTP/1.1\r\nHost: x\r\n\r\n";
+    let requests: String = ["a", "b", "a"].map(reserve).concat()
+        + "GET /api/v1/resources/seat HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(requests.as_bytes()).await.expect("sent");
     let text = read(&mut stream, 4).await;
     assert_eq!(text.matches("HTTP/1.1 200").count(), 4, "{text}");

@@ -52,6 +52,7 @@ async fn open_sqlite(url: &str, config: &Config, access: Access) -> Result<Arc<d
         readers: config.read_connections,
         clock: Clock::Own,
         migration_backups: config.migration_backups,
+        reported_stock: config.reported_stock(),
     };
     Ok(Arc::new(SqliteStore::open(url, options).await?))
 }
@@ -74,6 +75,7 @@ fn open_mysql(url: &str, config: &Config) -> Result<Arc<dyn Database>, StoreErro
         readers: config.read_connections,
         guard: config.strategy.guard(),
         clock: Clock::Own,
+        reported_stock: config.reported_stock(),
     };
     Ok(Arc::new(MysqlStore::new(url, options)?))
 }

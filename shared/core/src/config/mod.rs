@@ -6,25 +6,28 @@
 
 mod coordination;
 mod events;
+mod http;
 mod locks;
 mod otlp;
+mod setting;
 mod settings;
 mod strategy;
 mod values;
 mod webhooks;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-pub use settings::{SETTINGS, Secrecy, Setting};
+pub use setting::{Secrecy, Setting};
+pub use settings::SETTINGS;
 pub use values::{ConfigError, Source, Values, unknown_variables};
 
 use crate::{
     background::{Retention, RunUntil},
     coordination::CoordinationOptions,
     dispatch::{self, Strategy},
-    engine::Limits,
+    engine::{Limits, ReportedStock},
     events::EventLog,
-    http_options::HttpOptions,
+    http_options::{Compat, HttpOptions},
     lock::LockOptions,
     store::DatabaseUrl,
     telemetry::{LogFormat, OtlpOptions},
@@ -92,7 +95,7 @@ impl Config {
     pub fn parse(values: &Values) -> Result<Self, ConfigError> {
         values.check_files()?;
         let listen = values.text("BESPEAK_LISTEN");
-        let listen = listen
+        let listen: SocketAddr = listen
             .parse()
             .map_err(|_| values.error("BESPEAK_LISTEN", "an address and a port, such as 127.0.0.1:8080"))?;
         let database = DatabaseUrl::parse(values.text("BESPEAK_DATABASE_URL"))
@@ -133,7 +136,7 @@ impl Config {
             webhooks: webhooks::options(values)?,
             cron_until: values
                 .choice("BESPEAK_CRON_UNTIL", &[("deadline", RunUntil::Stopped), ("idle", RunUntil::Idle)])?,
-            http: http(values)?,
+            http: http::options(values, listen)?,
             log: values.text("BESPEAK_LOG").to_owned(),
             log_format: values
                 .choice("BESPEAK_LOG_FORMAT", &[("text", LogFormat::Text), ("json", LogFormat::Json)])?,
@@ -147,6 +150,14 @@ impl Config {
     #[must_use]
     pub fn with_strategy(self, strategy: Strategy) -> Self {
         Self { strategy, ..self }
+    }
+
+    /// The movements of stock that become events. Clients of OpenReserve expect to learn of every give-back.
+    pub fn reported_stock(&self) -> ReportedStock {
+        match self.http.compat {
+            Some(Compat::OpenReserve) => ReportedStock::EveryGiveBack,
+            None => ReportedStock::Edges,
+        }
     }
 
     /// How commands share transactions.
@@ -202,25 +213,6 @@ fn limits(values: &Values) -> Result<Limits, ConfigError> {
         return Err(values.error("BESPEAK_LIFE_MAX_SECONDS", "at least BESPEAK_TTL_MAX_SECONDS"));
     }
     Ok(limits)
-}
-
-fn http(values: &Values) -> Result<HttpOptions, ConfigError> {
-    let request_timeout = values.number("BESPEAK_REQUEST_TIMEOUT_SECONDS", 1, 300)?;
-    Ok(HttpOptions {
-        body_bytes_max: values.size("BESPEAK_BODY_BYTES_MAX", 1024, 16 * 1024 * 1024)?,
-        import_bytes_max: values.size("BESPEAK_IMPORT_BYTES_MAX", 1024, 64 * 1024 * 1024)?,
-        request_timeout: Duration::from_secs(request_timeout),
-        base_path: base_path(values)?,
-    })
-}
-
-fn base_path(values: &Values) -> Result<Arc<str>, ConfigError> {
-    const NAME: &str = "BESPEAK_HTTP_BASE_PATH";
-    let path = values.text(NAME);
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-    let sound = path.is_empty()
-        || (path.starts_with('/') && !path.ends_with('/') && !path.contains("//") && path.chars().all(legal));
-    if sound { Ok(path.into()) } else { Err(values.error(NAME, "empty, or a path such as /booking")) }
 }
 
 fn retention(values: &Values) -> Result<Retention, ConfigError> {

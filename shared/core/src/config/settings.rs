@@ -1,76 +1,7 @@
 //! The table of settings. The help texts are the source of the page of settings and of
 //! `bespeak serve --help`.
 
-use crate::secret_url::without_password;
-
-/// The part of a value that is secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrecy {
-    /// No part.
-    Public,
-    /// The password of a URL, if it has one.
-    Password,
-    /// The path and the query of a URL, which may be a capability: only its origin is shown.
-    Path,
-    /// The whole value.
-    Whole,
-}
-
-/// A setting.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// The name of the environment variable.
-    pub name: &'static str,
-    /// The value if the setting is absent.
-    pub default: &'static str,
-    /// The meaning, the unit and the range, for users.
-    pub help: &'static str,
-    /// Which part of the value is secret, and never shown.
-    pub secrecy: Secrecy,
-    /// Whether `bespeak serve` has it as a flag; the other settings are for client commands.
-    pub of_server: bool,
-}
-
-impl Setting {
-    /// Whether a part of the value, or all of it, is secret.
-    pub fn is_secret(&self) -> bool {
-        self.secrecy != Secrecy::Public
-    }
-
-    /// The variable that may name a file with the value, if the value is secret: `BESPEAK_KAFKA_PASSWORD_FILE` for
-    /// `BESPEAK_KAFKA_PASSWORD`.
-    pub fn file_variable(&self) -> Option<String> {
-        self.is_secret().then(|| format!("{}_FILE", self.name))
-    }
-
-    /// A value of this setting with its secret hidden.
-    pub fn without_secret(&self, value: &str) -> String {
-        match self.secrecy {
-            _ if value.is_empty() => String::new(),
-            Secrecy::Public => value.to_owned(),
-            Secrecy::Password => without_password(value),
-            Secrecy::Path => origin(value),
-            Secrecy::Whole => "***".to_owned(),
-        }
-    }
-
-    /// The flag of `bespeak serve`, without its dashes: the flag of `BESPEAK_LANE_QUEUE` is `lane-queue`.
-    pub fn flag(&self) -> String {
-        self.name.trim_start_matches("BESPEAK_").to_ascii_lowercase().replace('_', "-")
-    }
-}
-
-/// The scheme and host of a URL; the rest is hidden.
-fn origin(value: &str) -> String {
-    match url::Url::parse(value).map(|url| url.origin()) {
-        Ok(origin) if origin.is_tuple() => format!("{}/***", origin.ascii_serialization()),
-        _ => "***".to_owned(),
-    }
-}
-
-const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, help, secrecy: Secrecy::Public, of_server: true }
-}
+use super::setting::{Secrecy, Setting, setting};
 
 /// All settings, in the order in which `bespeak config` prints them.
 pub const SETTINGS: &[Setting] = &[
@@ -241,6 +172,56 @@ pub const SETTINGS: &[Setting] = &[
          limit) or idle (until nothing is left to do)",
     ),
     setting(
+        "BESPEAK_ALLOWED_HOSTS",
+        "auto",
+        "Hosts that requests may name in the header Host (and, from browsers, in Origin), against web pages that \
+         make their own name resolve to this server: names and addresses without ports, comma-separated; any for no \
+         check; auto allows localhost and loopback addresses while BESPEAK_LISTEN is one, and otherwise any. Health \
+         checks are always answered",
+    ),
+    setting(
+        "BESPEAK_CONNECTIONS_MAX",
+        "10000",
+        "Largest number of connections that are served at the same time (1 to 1000000); it is lowered to what the \
+         limit of file descriptors allows. Beyond it, idle connections end, health checks are answered, and other \
+         requests get 503",
+    ),
+    setting(
+        "BESPEAK_HEAD_BYTES_MAX",
+        "16384",
+        "Largest head of a request (request line and headers), in bytes (8192 to 1048576); a larger one gets 431",
+    ),
+    setting(
+        "BESPEAK_RESPONSE_TIMEOUT_SECONDS",
+        "30",
+        "How long a client may take to receive an answer, in seconds (1 to 300); after that it is disconnected",
+    ),
+    setting(
+        "BESPEAK_TRUST_TRACE",
+        "always",
+        "Whether a request continues the trace that its header traceparent or X-Amzn-Trace-Id names: always, or \
+         never, if strangers can reach the server; then each request begins a trace of its own, which is linked to \
+         that one and sampled by BESPEAK_OTLP_SAMPLE_RATIO",
+    ),
+    setting(
+        "BESPEAK_COMPAT",
+        "none",
+        "Product whose clients, probes and dashboards can be used unchanged: openreserve, or none",
+    ),
+    Setting {
+        secrecy: Secrecy::Path,
+        ..setting(
+            "OPENRESERVE_WEBHOOKS_URL",
+            "",
+            "With BESPEAK_COMPAT=openreserve: another name of BESPEAK_WEBHOOK_URL, which is preferred",
+        )
+    },
+    setting(
+        "OPENRESERVE_WEBHOOKS_ENABLED",
+        "false",
+        "With BESPEAK_COMPAT=openreserve: whether OPENRESERVE_WEBHOOKS_URL is used: true or false",
+    ),
+    setting(
         "BESPEAK_HTTP_BASE_PATH",
         "",
         "Path prefix that is removed from request paths, such as /booking, if a gateway or proxy mounts \
@@ -348,6 +329,12 @@ pub const SETTINGS: &[Setting] = &[
         "Which log lines are written: error, warn, info, debug, trace, or target=level,..",
     ),
     setting("BESPEAK_LOG_FORMAT", "text", "Format of log lines: text or json"),
+    setting(
+        "BESPEAK_ACCESS_LOG",
+        "off",
+        "Whether each answered request makes one line of JSON on standard error, with its route, status, time, \
+         request id and client address: on or off",
+    ),
     Setting {
         secrecy: Secrecy::Password,
         ..setting(

@@ -65,8 +65,10 @@ impl Sender {
                 .header(header::CONTENT_TYPE, "application/json")
                 .header(standardwebhooks::HEADER_WEBHOOK_ID, id)
                 .header(standardwebhooks::HEADER_WEBHOOK_TIMESTAMP, now.as_second().to_string())
-                .header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signatures.join(" "))
                 .body(message.body.clone());
+            if !signatures.is_empty() {
+                request = request.header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signatures.join(" "));
+            }
             if let Some(trace) = message.trace {
                 request = request.header(TRACEPARENT, trace.traceparent().as_str());
             }

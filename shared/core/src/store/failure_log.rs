@@ -1,15 +1,9 @@
 //! A log of store failures that an operator can read: an outage makes two lines, not one for each request.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StoreError;
-use crate::telemetry::chain;
+use crate::telemetry::{LogLimit, chain};
 
 /// Logs failures of the store: an outage once when it begins and once when it ends, any other failure each time, with
 /// its cause.
@@ -18,18 +12,9 @@ pub struct FailureLog {
     /// The effect of an outage while it lasts, for the log line.
     meanwhile: &'static str,
     away: AtomicBool,
-    contended: Mutex<Option<Contended>>,
+    /// Under overload, batches give up by the hundred.
+    contended: LogLimit,
 }
-
-/// Batches that gave up since the last log line about them.
-#[derive(Debug)]
-struct Contended {
-    logged_at: Instant,
-    unlogged: u64,
-}
-
-/// Under overload, batches give up by the hundred; one log line in this time is enough.
-const CONTENTION_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for FailureLog {
     fn default() -> Self {
@@ -40,7 +25,7 @@ impl Default for FailureLog {
 impl FailureLog {
     /// Creates a log whose line about an outage says what happens meanwhile.
     pub fn of(meanwhile: &'static str) -> Self {
-        Self { meanwhile, away: AtomicBool::default(), contended: Mutex::default() }
+        Self { meanwhile, away: AtomicBool::default(), contended: LogLimit::new() }
     }
 
     /// Observes the result of a call to the store.
@@ -60,26 +45,18 @@ impl FailureLog {
                     );
                 }
             }
-            Err(error @ StoreError::Contended { .. }) => self.observe_contended(error),
+            Err(error @ StoreError::Contended { .. }) => {
+                if let Some(others) = self.contended.pass() {
+                    let error = chain(error);
+                    tracing::warn!(
+                        error,
+                        others,
+                        "a batch lost to other writers until its retries were exhausted"
+                    );
+                }
+            }
             Err(error) => {
                 tracing::error!(error = chain(error), "the store failed");
-            }
-        }
-    }
-
-    fn observe_contended(&self, error: &StoreError) {
-        let mut contended = self.contended.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *contended {
-            Some(earlier) if earlier.logged_at.elapsed() < CONTENTION_LOGGED_EVERY => earlier.unlogged += 1,
-            earlier => {
-                let others = earlier.as_ref().map_or(0, |earlier| earlier.unlogged);
-                let error = chain(error);
-                tracing::warn!(
-                    error,
-                    others,
-                    "a batch lost to other writers until its retries were exhausted"
-                );
-                *earlier = Some(Contended { logged_at: Instant::now(), unlogged: 0 });
             }
         }
     }

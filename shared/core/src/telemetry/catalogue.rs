@@ -67,6 +67,13 @@ const METRICS: &[Metric] = &[
         AS_SEEN,
         "Time from the head of a request to its response, by route.",
     ),
+    gauge("bespeak_http_connections", "Open connections of clients."),
+    counter(
+        "bespeak_http_connections_closed_total",
+        &[&[("reason", &["limit", "idle", "slow_head", "slow_reader"])]],
+        "Connections ended by the server, by reason: limit (beyond BESPEAK_CONNECTIONS_MAX; answered once), idle (to \
+         make room), slow_head or slow_reader.",
+    ),
     counter("bespeak_commands_total", COMMANDS, "Commands, by kind (command) and outcome."),
     histogram("bespeak_lane_batch_commands", PLAIN, "Commands that shared one transaction."),
     gauge("bespeak_lane_queue_commands", "Commands that wait for a transaction, in all lanes together."),

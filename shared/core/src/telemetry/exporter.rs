@@ -46,7 +46,10 @@ pub async fn stop_spans() {
 /// The exporter of a build without OpenTelemetry: a type without values.
 #[cfg(not(feature = "otlp"))]
 mod nowhere {
-    use crate::{telemetry::finished_span::FinishedSpan, trace::TraceContext};
+    use crate::{
+        telemetry::{finished_span::FinishedSpan, trace_origin::TraceOrigin},
+        trace::TraceContext,
+    };
 
     /// There is no exporter in this build.
     #[derive(Debug)]
@@ -61,13 +64,7 @@ mod nowhere {
     }
 
     impl Exporter {
-        pub(in crate::telemetry) fn begin(
-            &self,
-            _: Option<TraceContext>,
-            _: &str,
-            _: &str,
-            _: &str,
-        ) -> Option<Open> {
+        pub(in crate::telemetry) fn begin(&self, _: TraceOrigin, _: &str, _: &str, _: &str) -> Option<Open> {
             match *self {}
         }
 

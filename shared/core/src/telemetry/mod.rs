@@ -5,6 +5,7 @@
 //! counter, `set_*` if they set a gauge, and `observe_*` if they record into a histogram. Next: `catalogue.rs` for
 //! all metrics, one file for each subject that is counted, `spans.rs` for spans.
 
+mod access;
 mod catalogue;
 mod commands;
 mod coordination;
@@ -14,6 +15,7 @@ mod exporter;
 mod finished_span;
 mod http;
 mod locks;
+mod log_limit;
 mod logs;
 mod options;
 #[cfg(feature = "otlp")]
@@ -22,8 +24,10 @@ mod recorder;
 mod request_ids;
 pub mod spans;
 mod store;
+mod trace_origin;
 mod webhooks;
 
+pub use access::{AccessLine, write_access_line};
 pub use commands::ExpiryPath;
 pub(crate) use commands::{
     count_command, count_expired, count_refused_from_memory, observe_batch, set_queue,
@@ -37,8 +41,9 @@ pub(crate) use events::{RelayCounts, count_consumed, count_dead_lettered, count_
 #[cfg(feature = "kafka")]
 pub(crate) use events::{count_rebalance, set_consumer_lag};
 pub use exporter::{flush_spans, start_spans, stop_spans};
-pub use http::count_request;
+pub use http::{ClosedConnection, OpenConnection, count_closed_connection, count_request};
 pub(crate) use locks::{count_lock, count_lost_lock};
+pub use log_limit::LogLimit;
 pub use logs::start_logs;
 pub use options::{LogFormat, OtlpOptions};
 pub use recorder::metrics;

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use opentelemetry::{
     Context, KeyValue,
     trace::{
-        Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
+        Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
         TraceState, Tracer as _, TracerProvider as _,
     },
 };
@@ -32,6 +32,7 @@ use super::{
     error_chain::chain,
     finished_span::{FinishedSpan, SpanRole},
     options::OtlpOptions,
+    trace_origin::TraceOrigin,
 };
 use crate::trace::TraceContext;
 
@@ -110,11 +111,12 @@ impl Exporter {
     /// Begins the span of a request; `None` if its trace is not sampled.
     pub(super) fn begin(
         &self,
-        given: Option<TraceContext>,
+        origin: TraceOrigin,
         method: &str,
         route: &str,
         request_id: &str,
     ) -> Option<Open> {
+        let given = origin.parent();
         if given.is_some_and(|given| !given.is_sampled()) {
             return None;
         }
@@ -128,6 +130,9 @@ impl Exporter {
             .span_builder(format!("{method} {route}"))
             .with_kind(SpanKind::Server)
             .with_attributes(attributes)
+            .with_links(
+                origin.link().map(|context| Link::with_context(remote_span(context))).into_iter().collect(),
+            )
             .start_with_context(&self.tracer, &given.map(remote).unwrap_or_default());
         let own = span.span_context();
         let trace = u128::from_be_bytes(own.trace_id().to_bytes()).try_into().ok()?;
@@ -175,15 +180,18 @@ impl Open {
 
 /// A context that another process began.
 fn remote(context: TraceContext) -> Context {
+    Context::new().with_remote_span_context(remote_span(context))
+}
+
+fn remote_span(context: TraceContext) -> SpanContext {
     let flags = if context.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
-    let span = SpanContext::new(
+    SpanContext::new(
         TraceId::from(context.trace().get()),
         SpanId::from(context.span().get()),
         flags,
         true,
         TraceState::NONE,
-    );
-    Context::new().with_remote_span_context(span)
+    )
 }
 
 /// The HTTP client of the other parts of the process, for the SDK's thread: requests run on the runtime, and the

@@ -6,6 +6,7 @@
 
 use std::time::SystemTime;
 
+pub use super::trace_origin::TraceOrigin;
 use super::{
     exporter,
     finished_span::{FinishedSpan, SpanRole},
@@ -34,8 +35,10 @@ pub struct RequestSpan {
 
 impl RequestSpan {
     /// Begins a span in the context that came with the request, or in a new one.
-    pub fn begin(given: Option<TraceContext>, method: &str, route: &str, request_id: &str) -> Self {
-        let open = exporter::exporter().and_then(|exporter| exporter.begin(given, method, route, request_id));
+    pub fn begin(origin: TraceOrigin, method: &str, route: &str, request_id: &str) -> Self {
+        let open =
+            exporter::exporter().and_then(|exporter| exporter.begin(origin, method, route, request_id));
+        let given = origin.parent();
         let own = open.as_ref().map(exporter::Open::context);
         // A process that records nothing passes on the context that it received, so that no trace refers to a missing
         // span.

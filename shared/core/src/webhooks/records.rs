@@ -104,8 +104,10 @@ pub struct NewEndpoint {
 pub struct Configured {
     /// Its URL.
     pub url: EndpointUrl,
-    /// The secret that signs.
+    /// The secret that signs; [`Secret::absent`] if deliveries are not signed.
     pub secret: Secret,
+    /// The events that it receives; `None` keeps what was set over the API.
+    pub filter: Option<EventFilter>,
 }
 
 /// A change of an endpoint.
@@ -136,7 +138,7 @@ pub struct Receiver {
     pub endpoint: EndpointId,
     /// Its URL.
     pub url: EndpointUrl,
-    /// One secret, or two while a rotation is under way; the newest first.
+    /// One secret, or two while a rotation is under way; the newest first. None if deliveries are not signed.
     pub secrets: Vec<Secret>,
 }
 
@@ -162,7 +164,8 @@ impl Endpoint {
     pub fn receiver(&self, now: Timestamp) -> Receiver {
         let previous = self.previous.iter().filter(|previous| now < previous.until);
         let secrets = std::iter::once(&self.secret).chain(previous.map(|previous| &previous.secret));
-        Receiver { endpoint: self.id, url: self.url.clone(), secrets: secrets.cloned().collect() }
+        let secrets = secrets.filter(|secret| !secret.is_absent()).cloned().collect();
+        Receiver { endpoint: self.id, url: self.url.clone(), secrets }
     }
 
     /// The endpoint after a change. A change that is in force already alters nothing, not even the reason and the time.
@@ -204,7 +207,7 @@ impl Endpoint {
             let new = NewEndpoint {
                 id: EndpointId::ENVIRONMENT,
                 url: wanted.url.clone(),
-                filter: EventFilter::default(),
+                filter: wanted.filter.clone().unwrap_or_default(),
                 secret: wanted.secret.clone(),
             };
             return Some(Self { origin: EndpointOrigin::Environment, ..new.made(now) });
@@ -215,6 +218,9 @@ impl Endpoint {
             endpoint.disabled = None;
         }
         endpoint.url = wanted.url.clone();
+        if let Some(filter) = &wanted.filter {
+            endpoint.filter = filter.clone();
+        }
         if endpoint.secret != wanted.secret {
             endpoint.replace_secret(&wanted.secret, ENVIRONMENT_OVERLAP, now);
         }

@@ -35,6 +35,17 @@ impl Secret {
         }
     }
 
+    /// Stands for no secret, where the configuration asks for deliveries without a signature: a key of zeros, which no
+    /// generator draws, so that it can be stored like any other.
+    pub fn absent() -> Self {
+        Self::from_key([0; Self::KEY_BYTES])
+    }
+
+    /// Whether this stands for no secret.
+    pub fn is_absent(&self) -> bool {
+        self.key == [0; Self::KEY_BYTES]
+    }
+
     /// The expected format, for error messages.
     pub const EXPECTED: &'static str =
         "whsec_ and the base64 of 24 to 64 random bytes, as from: echo whsec_$(openssl rand -base64 32)";

@@ -178,7 +178,7 @@ proptest! {
 }
 
 fn configured(url: &str, byte: u8) -> Configured {
-    Configured { url: EndpointUrl::parse("url", url).expect("a URL"), secret: secret(byte) }
+    Configured { url: EndpointUrl::parse("url", url).expect("a URL"), secret: secret(byte), filter: None }
 }
 
 #[test]

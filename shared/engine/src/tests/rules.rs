@@ -241,3 +241,36 @@ fn an_event_carries_the_data_of_its_reservation() {
         })
     );
 }
+
+/// OpenReserve tells of every give-back. What is sold again by the same command was not given back.
+#[test]
+fn every_give_back_is_an_event_if_that_is_chosen() {
+    for (reported, expected) in [(ReportedStock::Edges, 0), (ReportedStock::EveryGiveBack, 1)] {
+        let hold = held("1", &[("room", 2)]);
+        let mut set = WorkingSet::new();
+        set.report_stock(reported);
+        set.add_resource(resource("room", 9, 3));
+        set.add_reservation(hold.clone());
+        apply(&mut set, &Command::Release(hold.token), start()).expect("released");
+        apply(&mut set, &Command::Reserve(reserve("2", &[("room", 1)])), start()).expect("held");
+        let events = set.into_changes().events;
+        let of_stock: Vec<_> = events.iter().filter(|event| event.kind == EventType::Restored).collect();
+        assert_eq!(of_stock.len(), expected, "{reported:?}: {events:?}");
+        for event in of_stock {
+            assert!(matches!(event.payload, Payload::Resource { available_stock: 5, .. }), "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn an_overdue_unit_that_is_sold_again_at_once_is_no_give_back() {
+    let overdue = held("1", &[("room", 1)]);
+    let mut set = WorkingSet::new();
+    set.report_stock(ReportedStock::EveryGiveBack);
+    set.add_resource(resource("room", 1, 0));
+    set.add_reservation(overdue.clone());
+    set.offer_overdue(overdue.token);
+    apply(&mut set, &Command::Reserve(reserve("2", &[("room", 1)])), overdue.expires_at).expect("held");
+    let kinds: Vec<_> = set.into_changes().events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventType::Expired, EventType::Held]);
+}

@@ -17,6 +17,9 @@ use utoipa::{PartialSchema, ToSchema};
 use super::kind::Kind;
 use crate::{enums::ReservationStatus, views::ReservationView};
 
+/// The `Retry-After` of a 503, in seconds.
+pub(super) const RETRY_AFTER_SECONDS: u64 = 1;
+
 /// The members beside those of RFC 9457. Each is present only for the problems that it describes.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +112,14 @@ impl Problem {
         (self.kind, json!(self.body))
     }
 
+    /// Cuts the `expiresAt` of its reservation to whole seconds.
+    pub(crate) fn in_whole_seconds(self) -> Self {
+        self.with(|members| {
+            let whole = |view: Box<ReservationView>| Box::new(view.in_whole_seconds());
+            members.reservation = members.reservation.take().map(whole);
+        })
+    }
+
     /// 404: the API has no such path.
     pub(crate) fn no_path(detail: &str) -> Self {
         Self::new(Kind::NotFound, detail)
@@ -173,6 +184,21 @@ impl Problem {
         let detail = format!("the body must be sent with Content-Type: {expected}");
         Self::new(Kind::UnsupportedMediaType, detail)
             .with(|members| members.field = Some("Content-Type".to_owned()))
+    }
+
+    /// 421: the server does not accept requests in the name of this host.
+    pub(crate) fn host_not_allowed(field: &str, host: &str) -> Self {
+        let shown: String = host.chars().take(100).collect();
+        let detail = format!(
+            "requests with {field}: {shown} are not accepted; name the hosts that are right in BESPEAK_ALLOWED_HOSTS"
+        );
+        Self::new(Kind::HostNotAllowed, detail).with(|members| members.field = Some(field.to_owned()))
+    }
+
+    /// 503: as many connections are served as the server allows.
+    pub(crate) fn too_many_connections() -> Self {
+        Self::new(Kind::Unavailable, "too many connections are open; nothing was done")
+            .retry_after(RETRY_AFTER_SECONDS)
     }
 
     /// 422: a value is not acceptable.

@@ -122,6 +122,9 @@ kinds! {
     BodyTooLarge = PAYLOAD_TOO_LARGE "body-too-large" "Body too large";
     /// The body has the wrong `Content-Type`.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "Unsupported media type" with "field";
+    /// The server does not accept requests in the name of this host; `field` is `Host` or `Origin`. The setting
+    /// `BESPEAK_ALLOWED_HOSTS` lists the hosts.
+    HostNotAllowed = MISDIRECTED_REQUEST "host-not-allowed" "Host not allowed" with "field";
     /// A value is not valid; `field` names it.
     InvalidValue = UNPROCESSABLE_ENTITY "invalid-value" "Invalid value" with "field";
     /// The idempotency key was used before, for a different request.

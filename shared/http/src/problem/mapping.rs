@@ -11,10 +11,10 @@ use bespeak::{
     webhooks::WebhookRefusal,
 };
 
-use super::{details::Problem, kind::Kind};
-
-/// The `Retry-After` of a 503, in seconds.
-const RETRY_AFTER_SECONDS: u64 = 1;
+use super::{
+    details::{Problem, RETRY_AFTER_SECONDS},
+    kind::Kind,
+};
 
 impl Problem {
     /// A refusal of the engine, answered at `now`.

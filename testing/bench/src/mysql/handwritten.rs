@@ -13,6 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use bespeak::config::{Config, Values};
 use serde_json::{Value, json};
 use sqlx::{
     AssertSqlSafe, MySqlPool,
@@ -51,7 +52,8 @@ pub(crate) async fn serve() -> Result<(), Error> {
     let address: SocketAddr = std::env::var("BENCH_LISTEN")?.parse()?;
     let listener = TcpListener::bind(address).await?;
     let router = Router::new().route("/api/v1/reserve", post(reserve)).with_state(pool);
-    bespeak_http::serve(listener, router, Duration::from_secs(10), CancellationToken::new()).await;
+    let http = Config::parse(&Values::from_environment())?.http;
+    bespeak_http::serve(listener, router, &http, CancellationToken::new()).await;
     Ok(())
 }
 

@@ -143,7 +143,7 @@ async fn webhooks(api: &Api, store: &dyn Database) {
     let off = EndpointChange::Disable { reason: "test".to_owned() };
     store.change_endpoint(endpoint, &off).await.expect("changed");
     store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed");
-    let wanted = Configured { url: new().url, secret: new().secret };
+    let wanted = Configured { url: new().url, secret: new().secret, filter: None };
     store.configure_endpoint(Some(&wanted)).await.expect("configured");
     store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
     store.endpoint(endpoint).await.expect("read");

@@ -21,8 +21,8 @@ use std::{
 
 use super::{CommitMode, Executed, Guard, StoreError, damaged::DamagedHolds};
 use crate::engine::{
-    Accepted, Change, Changes, Command, EventType, Outcome, Refusal, ResourceId, Status, Timestamp, Token,
-    Traced, WorkingSet, apply,
+    Accepted, Change, Changes, Command, EventType, Outcome, Refusal, ReportedStock, ResourceId, Status,
+    Timestamp, Token, Traced, WorkingSet, apply,
 };
 pub(super) use overdue::HoldsOf;
 pub(super) use plan::LockPlan;
@@ -90,6 +90,9 @@ pub(super) trait Backend: Sync {
     fn guard(&self) -> Guard {
         Guard::RowLock
     }
+
+    /// The movements of stock that its transactions report as events.
+    fn reported_stock(&self) -> ReportedStock;
 
     /// The overdue holds that are left out of expiry on demand.
     fn damaged(&self) -> &DamagedHolds;
@@ -205,7 +208,8 @@ async fn transaction<B: Backend>(
     (mode, round): (CommitMode, u32),
 ) -> Result<Transacted, StoreError> {
     let mut session = backend.begin().await?;
-    match decide(&mut session, plan, commands, round, backend.damaged()).await {
+    let batch = (commands, backend.reported_stock());
+    match decide(&mut session, plan, batch, round, backend.damaged()).await {
         Ok(BatchDecision::Apply(applied)) => {
             crate::failpoint::reach("batch.decided").await;
             finish(session, *applied, commands, (plan, mode)).await
@@ -232,12 +236,13 @@ enum BatchDecision {
 async fn decide<S: Session>(
     session: &mut S,
     plan: &LockPlan,
-    commands: &[Traced],
+    (commands, reported): (&[Traced], ReportedStock),
     round: u32,
     damaged: &DamagedHolds,
 ) -> Result<BatchDecision, StoreError> {
     let read_at = Instant::now();
     let mut set = session.load(plan).await?;
+    set.report_stock(reported);
     let now = session.now().await?;
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
     for Traced { command, trace } in commands {

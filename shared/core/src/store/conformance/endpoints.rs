@@ -50,7 +50,7 @@ pub async fn a_rotated_secret_signs_for_a_while(subject: &Subject) {
 /// Processes that start at the same time create one endpoint, which is disabled once the configuration has none.
 pub async fn the_configured_endpoint_is_created_once(subject: &Subject) {
     let store = &subject.webhooks[0];
-    let wanted = Configured { url: url("https://example.com/one"), secret: key(1) };
+    let wanted = Configured { url: url("https://example.com/one"), secret: key(1), filter: None };
     let starts: Vec<_> = (0..6)
         .map(|n| {
             let (store, wanted) = (subject.webhooks[n % 2].clone(), wanted.clone());
@@ -65,7 +65,7 @@ pub async fn the_configured_endpoint_is_created_once(subject: &Subject) {
     store.configure_endpoint(None).await.expect("configured");
     let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
     assert!(stored.disabled.is_some());
-    let moved = Configured { url: url("https://example.com/two"), secret: key(2) };
+    let moved = Configured { url: url("https://example.com/two"), secret: key(2), filter: None };
     store.configure_endpoint(Some(&moved)).await.expect("configured");
     let stored = store.endpoint(EndpointId::ENVIRONMENT).await.expect("read").expect("kept");
     assert_eq!((stored.url, stored.secret, stored.disabled), (moved.url, moved.secret, None));

@@ -13,7 +13,7 @@ use super::{
     sql::{Script, Sql},
 };
 use crate::{
-    engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced},
+    engine::{IdempotencyKey, ReportedStock, Reservation, Resource, ResourceId, Timestamp, Token, Traced},
     store::{
         Audit, CommitMode, Due, Executed, Page, PoolUse, Purged, Store, batch, damaged::DamagedHolds,
         purge::before,
@@ -29,6 +29,10 @@ impl batch::Backend for MysqlStore {
 
     fn damaged(&self) -> &DamagedHolds {
         &self.damaged
+    }
+
+    fn reported_stock(&self) -> ReportedStock {
+        self.options.reported_stock
     }
 
     async fn begin(&self) -> Result<Self::Session, StoreError> {
@@ -93,7 +97,7 @@ impl Store for MysqlStore {
     }
 
     async fn audit(&self) -> Result<Audit, StoreError> {
-        audit::audit(&self.readers.views).await
+        audit::audit(&self.readers.views, self.options.reported_stock).await
     }
 
     fn pools(&self) -> Vec<PoolUse> {

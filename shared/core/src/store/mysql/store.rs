@@ -4,7 +4,7 @@ use super::{
     Clock, Guard, StoreError,
     connect::{self, Pool, Purpose, Readers},
 };
-use crate::store::damaged::DamagedHolds;
+use crate::{engine::ReportedStock, store::damaged::DamagedHolds};
 
 /// Options for using a server.
 #[derive(Clone, Debug)]
@@ -17,11 +17,19 @@ pub struct MysqlOptions {
     pub guard: Guard,
     /// The clock that decides when holds end.
     pub clock: Clock,
+    /// The movements of stock that become events.
+    pub reported_stock: ReportedStock,
 }
 
 impl Default for MysqlOptions {
     fn default() -> Self {
-        Self { writers: 16, readers: 4, guard: Guard::RowLock, clock: Clock::Own }
+        Self {
+            writers: 16,
+            readers: 4,
+            guard: Guard::RowLock,
+            clock: Clock::Own,
+            reported_stock: ReportedStock::Edges,
+        }
     }
 }
 

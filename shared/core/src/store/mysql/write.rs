@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     engine::{
-        Changes, Event, EventKey, Holder, Reservation, Resource, ResourceId, ResourceUpdate, Status,
-        Timestamp, Transition,
+        Changes, Event, EventKey, Holder, ReportedStock, Reservation, Resource, ResourceId, ResourceUpdate,
+        Status, Timestamp, Transition,
     },
     store::{Contention, decode, outbox::payload, shards::shard},
     trace::{TraceContext, Traceparent},
@@ -34,6 +34,7 @@ pub(super) async fn changes(
     let mut expected = Vec::new();
     // If edges are found only by the update, the transaction has only one command, so all events have the same cause.
     let cause = changes.events.first().and_then(|event| event.trace);
+    let reported = changes.reported_stock;
     expected.extend(create_resources(&mut script, &changes.created_resources));
     expected.extend(create_reservations(&mut script, &changes.created_reservations));
     expected.extend(change_reservations(&mut script, &changes.transitions));
@@ -70,7 +71,7 @@ pub(super) async fn changes(
     let later = if guard == Guard::Conditional {
         let found = found.into_iter().flat_map(|place| rows(&results, place));
         let found = found.map(decode::resource).collect::<Result<Vec<_>, _>>()?;
-        edges(updates, later, found, cause)?
+        edges(updates, later, found, (cause, reported))?
     } else {
         later
     };
@@ -88,7 +89,7 @@ fn edges(
     updates: &[ResourceUpdate],
     decided: Vec<Event>,
     found: Vec<Resource>,
-    cause: Option<TraceContext>,
+    (cause, reported): (Option<TraceContext>, ReportedStock),
 ) -> Result<Vec<Event>, StoreError> {
     let found: BTreeMap<ResourceId, Resource> =
         found.into_iter().map(|resource| (resource.id.clone(), resource)).collect();
@@ -103,7 +104,8 @@ fn edges(
             edges.extend(decided.iter().filter(own).cloned());
         } else if decided_on.version == from_version + 1 {
             let before = found.available + from_available - decided_on.available;
-            edges.extend(Event::edge(before, found).map(|edge| Event { trace: cause, ..edge }));
+            let event = Event::of_movement(before, found, reported);
+            edges.extend(event.map(|event| Event { trace: cause, ..event }));
         } else {
             // There were several movements, and edges may lie between them that can no longer be determined.
             return Err(StoreError::contended(Contention::Changed, "a resource moved between two movements"));

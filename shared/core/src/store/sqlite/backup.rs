@@ -17,7 +17,10 @@ use sqlx::{
 };
 
 use super::{StoreError, audit, connect::pool_options, error::failed};
-use crate::store::{Audit, pool::Pool};
+use crate::{
+    engine::ReportedStock,
+    store::{Audit, pool::Pool},
+};
 
 /// A copy that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +105,8 @@ async fn check(copy: &Pool<sqlx::Sqlite>) -> Result<Audit, StoreError> {
     if results != ["ok"] {
         return Err(StoreError::Corrupt { what: format!("the copy is damaged: {}", results.join("; ")) });
     }
-    audit::audit(copy).await
+    // Which movements of stock are events is a setting, which a copy does not know, so the wider choice is accepted here.
+    audit::audit(copy, ReportedStock::EveryGiveBack).await
 }
 
 /// Makes a new name in a folder durable.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{SqliteStore, StoreError, audit, purge, read, schema, session};
 use crate::{
-    engine::{IdempotencyKey, Reservation, Resource, ResourceId, Timestamp, Token, Traced},
+    engine::{IdempotencyKey, ReportedStock, Reservation, Resource, ResourceId, Timestamp, Token, Traced},
     store::{
         Audit, CommitMode, Due, Executed, Page, PoolUse, Purged, Store, batch, damaged::DamagedHolds,
         purge::before,
@@ -18,6 +18,10 @@ impl batch::Backend for SqliteStore {
 
     fn damaged(&self) -> &DamagedHolds {
         &self.damaged
+    }
+
+    fn reported_stock(&self) -> ReportedStock {
+        self.reported_stock
     }
 
     async fn begin(&self) -> Result<Self::Session, StoreError> {
@@ -82,7 +86,7 @@ impl Store for SqliteStore {
     }
 
     async fn audit(&self) -> Result<Audit, StoreError> {
-        audit::audit(&self.readers.views).await
+        audit::audit(&self.readers.views, self.reported_stock).await
     }
 
     fn pools(&self) -> Vec<PoolUse> {

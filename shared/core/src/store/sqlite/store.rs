@@ -19,7 +19,10 @@ use super::{
     connect::{Pool, Readers, pool_options},
     error::{failed, is_busy},
 };
-use crate::{engine::Timestamp, store::damaged::DamagedHolds};
+use crate::{
+    engine::{ReportedStock, Timestamp},
+    store::damaged::DamagedHolds,
+};
 
 /// How long to wait for the transaction of another process before that counts as an outage.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,11 +52,20 @@ pub struct SqliteOptions {
     pub clock: Clock,
     /// How many automatic copies of the file are kept, each made before a migration changes it; 0 makes none.
     pub migration_backups: u32,
+    /// The movements of stock that become events.
+    pub reported_stock: ReportedStock,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { create: true, read_only: false, readers: 4, clock: Clock::Own, migration_backups: 0 }
+        Self {
+            create: true,
+            read_only: false,
+            readers: 4,
+            clock: Clock::Own,
+            migration_backups: 0,
+            reported_stock: ReportedStock::Edges,
+        }
     }
 }
 
@@ -67,6 +79,7 @@ pub struct SqliteStore {
     pub(super) damaged: DamagedHolds,
     pub(super) file: PathBuf,
     pub(super) migration_backups: u32,
+    pub(super) reported_stock: ReportedStock,
 }
 
 impl SqliteStore {
@@ -123,6 +136,7 @@ impl SqliteStore {
             damaged: DamagedHolds::default(),
             file,
             migration_backups: options.migration_backups,
+            reported_stock: options.reported_stock,
         })
     }
 
