@@ -1,14 +1,15 @@
-//! `bespeak stock import`: sends a CSV file of any size in parts that the server accepts. Line numbers in the report
-//! are those of the file.
+//! `bespeak stock import`: reads a CSV file of any size by the rules of the API, and sends what is valid in parts that
+//! the server accepts. Line numbers in the report are those of the file.
 
 use std::{
-    collections::HashMap,
     fs,
     io::{self, Read},
     path::Path,
     process::ExitCode,
 };
 
+use bespeak::engine::Limits;
+use bespeak_http::{ImportLine, ImportLines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,10 @@ use crate::{
 };
 
 /// Lines per request: far below the server's limit of 4 MiB, and often enough to show progress.
-const LINES_PER_PART: u64 = 5_000;
-/// Bytes per request, for files with long lines.
-const BYTES_PER_PART: usize = 1024 * 1024;
-/// How many refused or changed lines the text shows. The JSON has all of them.
+const LINES_PER_PART: usize = 5_000;
+/// How many refused lines the report lists, and likewise of created and changed ones, as the server's does.
+const LINES_LISTED: usize = 1_000;
+/// How many refused or changed lines the text shows. The JSON has all that the report lists.
 const LINES_SHOWN: usize = 50;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -35,7 +36,15 @@ struct Report {
     changed: u64,
     unchanged: u64,
     refused: u64,
+    #[serde(default)]
+    skipped: u64,
     lines: Vec<Line>,
+    #[serde(default)]
+    omitted: u64,
+    #[serde(skip)]
+    refusals_listed: usize,
+    #[serde(skip)]
+    changes_listed: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,44 +62,74 @@ struct Line {
     problem: Option<String>,
 }
 
-/// A part of the file: whole lines, and how many lines of the file come before them.
+/// Valid lines of the file, as the body of a request.
+#[derive(Default)]
 struct Part {
-    lines_before: u64,
-    lines: u64,
-    body: Vec<u8>,
+    /// The number in the file of each line of the body.
+    numbers: Vec<u64>,
+    body: String,
 }
 
 pub(super) async fn import(output: Output, args: ImportArgs) -> Result<ExitCode, Failure> {
     let server = Server::new(args.server.url())?;
     let csv = read(&args.file)?;
-    let (parts, repeated) = split(&csv);
     let mut report = Report { dry_run: args.dry_run, ..Report::default() };
-    for line in repeated {
-        report.refused += 1;
-        report.lines.push(line);
-    }
-    let progress = progress(output, parts.iter().map(|part| part.lines).sum());
+    let progress = progress(output, csv.len() as u64);
     let path = format!("/api/v1/resources/import?dryRun={}", args.dry_run);
-    for part in parts {
+    // The server has limits of its own, and refuses what exceeds them.
+    let limits = Limits::default();
+    let mut lines = ImportLines::of(&csv, &limits);
+    loop {
+        let part = next_part(&mut lines, &mut report);
+        if part.numbers.is_empty() {
+            break;
+        }
         let request = server.request(Method::POST, &path).header("Content-Type", "text/csv").body(part.body);
         let answer = server.send(request).await.map_err(|failure| {
             progress.abandon();
             let done = if args.dry_run {
                 "nothing was changed".to_owned()
             } else {
-                format!("the first {} lines were imported", part.lines_before)
+                format!("what is before line {} was imported", part.numbers[0])
             };
             failure.after(&done)
         })?;
         let answer: Report = serde_json::from_value(answer)
             .map_err(|error| Failure::caused("the server's report cannot be parsed", &error))?;
-        report.add(answer, part.lines_before);
-        progress.inc(part.lines);
+        report.add(answer, &part.numbers);
+        progress.set_position((csv.len() - lines.rest().len()) as u64);
     }
     progress.finish_and_clear();
-    report.lines.sort_by_key(|line| line.line);
+    report.finish();
     output.print(&report, || report.text())?;
     Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads valid lines until a part is full. Refuses the lines between them that are not valid.
+fn next_part(lines: &mut ImportLines<'_>, report: &mut Report) -> Part {
+    let mut part = Part::default();
+    while part.numbers.len() < LINES_PER_PART {
+        match lines.next() {
+            None => break,
+            Some((_, ImportLine::Nothing)) => report.skipped += 1,
+            Some((number, ImportLine::Total(define))) => {
+                part.numbers.push(number);
+                part.body += &format!("{},{}\n", define.resource_id, define.total);
+            }
+            Some((line, ImportLine::Wrong { resource_id, problem })) => {
+                report.refused += 1;
+                report.list(Line {
+                    line,
+                    result: "refused".to_owned(),
+                    resource_id,
+                    total_stock: None,
+                    previous_total_stock: None,
+                    problem: Some(problem),
+                });
+            }
+        }
+    }
+    part
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -103,53 +142,13 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure::caused(format!("{} cannot be read", path.display()), &error))
 }
 
-/// Splits a file between lines. The server refuses an id that it has seen earlier in the same request; an id of an
-/// earlier part is refused here. Its line is sent empty, so that the line numbers in the server's report stay
-/// correct.
-fn split(csv: &[u8]) -> (Vec<Part>, Vec<Line>) {
-    let mut parts: Vec<Part> = Vec::new();
-    let mut repeated = Vec::new();
-    let mut seen: HashMap<&[u8], (u64, usize)> = HashMap::new();
-    for (number, line) in (1..).zip(csv.split_inclusive(|byte| *byte == b'\n')) {
-        let full =
-            |part: &Part| part.lines >= LINES_PER_PART || part.body.len() + line.len() > BYTES_PER_PART;
-        if parts.last().is_none_or(full) {
-            parts.push(Part { lines_before: number - 1, lines: 0, body: Vec::new() });
-        }
-        let in_part = parts.len();
-        let id = line.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-        let earlier = if id.is_empty() || id.starts_with(b"#") { None } else { seen.get(id).copied() };
-        let Some(part) = parts.last_mut() else { continue };
-        part.lines += 1;
-        match earlier {
-            Some((first, elsewhere)) if elsewhere != in_part => {
-                let id = String::from_utf8_lossy(id).into_owned();
-                repeated.push(Line {
-                    line: number,
-                    result: "refused".to_owned(),
-                    problem: Some(format!("{id} stands on line {first} already")),
-                    resource_id: Some(id),
-                    total_stock: None,
-                    previous_total_stock: None,
-                });
-                part.body.push(b'\n');
-            }
-            _ => {
-                seen.entry(id).or_insert((number, in_part));
-                part.body.extend_from_slice(line);
-            }
-        }
-    }
-    (parts, repeated)
-}
-
-fn progress(output: Output, lines: u64) -> ProgressBar {
+fn progress(output: Output, bytes: u64) -> ProgressBar {
     if output.is_json() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::with_draw_target(Some(lines), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
     if let Ok(style) =
-        ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} lines, {per_sec}, {eta} left")
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left")
     {
         bar.set_style(style);
     }
@@ -157,15 +156,32 @@ fn progress(output: Output, lines: u64) -> ProgressBar {
 }
 
 impl Report {
-    fn add(&mut self, part: Self, lines_before: u64) {
+    /// Adds the server's report on a part whose lines have these numbers in the file.
+    fn add(&mut self, part: Self, numbers: &[u64]) {
         self.created += part.created;
         self.changed += part.changed;
         self.unchanged += part.unchanged;
         self.refused += part.refused;
-        self.lines.extend(part.lines.into_iter().map(|mut line| {
-            line.line += lines_before;
-            line
-        }));
+        for mut line in part.lines {
+            let place = usize::try_from(line.line).ok().and_then(|line| line.checked_sub(1));
+            line.line = place.and_then(|place| numbers.get(place)).copied().unwrap_or(line.line);
+            self.list(line);
+        }
+    }
+
+    /// Lists a line, unless enough of its kind are listed. Parts come in order, so the first lines are listed.
+    fn list(&mut self, line: Line) {
+        let is_refused = line.result == "refused";
+        let listed = if is_refused { &mut self.refusals_listed } else { &mut self.changes_listed };
+        if *listed < LINES_LISTED {
+            *listed += 1;
+            self.lines.push(line);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.lines.sort_by_key(|line| line.line);
+        self.omitted = self.refused + self.created + self.changed - self.lines.len() as u64;
     }
 
     fn text(&self) -> String {
@@ -186,7 +202,7 @@ impl Report {
                 rows.add_row([line.line.to_string(), id(line), change]);
             }
             if !changes.is_empty() {
-                text += &format!("{rows}\n{}", rest(changes.len()));
+                text += &format!("{rows}\n{}", rest(self.created + self.changed));
             }
         }
         let refused = of("refused");
@@ -195,7 +211,7 @@ impl Report {
             for line in refused.iter().take(LINES_SHOWN) {
                 rows.add_row([line.line.to_string(), id(line), line.problem.clone().unwrap_or_default()]);
             }
-            text += &format!("{rows}\n{}", rest(refused.len()));
+            text += &format!("{rows}\n{}", rest(self.refused));
         }
         let done = if self.dry_run { "would be " } else { "" };
         text + &format!(
@@ -205,10 +221,9 @@ impl Report {
     }
 }
 
-fn rest(lines: usize) -> String {
-    if lines > LINES_SHOWN {
-        format!("and {} more; --json lists all\n", lines - LINES_SHOWN)
-    } else {
-        String::new()
+fn rest(lines: u64) -> String {
+    match lines.saturating_sub(LINES_SHOWN as u64) {
+        0 => String::new(),
+        more => format!("and {more} more; --json lists the first {LINES_LISTED}\n"),
     }
 }

@@ -130,7 +130,7 @@ fn apply_reserve(set: &mut WorkingSet, command: &Reserve, now: Timestamp) -> Out
 /// The outcome of a reserve command whose idempotency key already has a reservation: a replay if its units are still
 /// held or committed, or a refusal if it has ended or the request is a different one.
 pub fn replay(earlier: &Reservation, command: &Reserve, now: Timestamp) -> Outcome {
-    if earlier.fingerprint != command.fingerprint {
+    if !command.is_request_of(earlier.fingerprint) {
         return Err(Refusal::KeyReused);
     }
     let reservation = earlier.clone().as_of(now);

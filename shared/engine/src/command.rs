@@ -25,6 +25,15 @@ pub struct Reserve {
     pub fingerprint: Fingerprint,
 }
 
+impl Reserve {
+    /// Whether a stored fingerprint is that of this request, as this version or as version 0.2 takes it.
+    pub(crate) fn is_request_of(&self, stored: Fingerprint) -> bool {
+        let (holder, metadata) = (self.holder.as_ref(), self.metadata.as_deref());
+        stored == self.fingerprint
+            || Fingerprint::of_version_0_2(&self.items, self.ttl, holder, metadata) == Some(stored)
+    }
+}
+
 /// The request of a client, before a token was drawn and the fingerprint was taken.
 #[derive(Clone, Debug)]
 pub struct ReserveDraft {

@@ -5,6 +5,7 @@
 //! caller.
 
 mod apply;
+mod canonical;
 mod command;
 mod cover;
 mod event;
@@ -13,6 +14,7 @@ mod limits;
 mod metadata;
 mod movement;
 mod names;
+mod number;
 mod outcome;
 mod records;
 mod trace;
@@ -27,6 +29,7 @@ pub use items::{Item, Items};
 pub use limits::Limits;
 pub use metadata::{Fingerprint, Metadata};
 pub use names::{Holder, IdempotencyKey, ResourceId, Token};
+pub use number::whole_number;
 pub use outcome::{Accepted, Change, Outcome, Refusal, ResourceChange};
 pub use records::{Fulfilment, Reservation, Resource, Status};
 pub use trace::{TraceContext, TraceId, Traceparent};

@@ -60,18 +60,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A CSV body, not parsed yet.
-pub(crate) struct CsvBody(pub(crate) Bytes);
-
-impl FromRequest<Api> for CsvBody {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        if media_type(request.headers()).as_deref() != Some("text/csv") {
-            return Err(Problem::unsupported_media_type("text/csv"));
-        }
-        read(request, api.http.import_bytes_max, api).await.map(Self)
+/// Checks that the body is CSV, by its media type.
+pub(crate) fn must_be_csv(request: &Request) -> Result<(), Problem> {
+    if media_type(request.headers()).as_deref() == Some("text/csv") {
+        return Ok(());
     }
+    Err(Problem::unsupported_media_type("text/csv"))
 }
 
 /// The media type in lower case, without parameters.
@@ -86,7 +80,7 @@ fn is_json(media_type: &str) -> bool {
 }
 
 /// Reads a whole body of at most `bytes_max` bytes. An announced length that is too large is refused at once.
-async fn read(request: Request, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {
+pub(crate) async fn read(request: Request, bytes_max: usize, api: &Api) -> Result<Bytes, Problem> {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)

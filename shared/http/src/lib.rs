@@ -26,8 +26,10 @@ mod routes;
 mod state;
 mod views;
 mod webhooks;
+mod whole;
 
 pub use base_path::strip;
+pub use import::{ImportLine, ImportLines};
 pub use listener::serve;
 pub use problem::{ProblemType, problem_types};
 pub use router::router;

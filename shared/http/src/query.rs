@@ -10,8 +10,19 @@ const PAGE_MAX: u32 = 1_000;
 const PAGE_DEFAULT: u32 = 100;
 
 /// The parameters of a query, decoded.
-pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+///
+/// # Errors
+/// A parameter is there twice: one of its values would be ignored.
+pub(crate) fn parameters(query: Option<&str>) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Problem> {
+    let mut parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if parameters.iter().any(|(earlier, _)| *earlier == name) {
+            return Err(Problem::invalid(&*name, format!("{name} must be sent only once")));
+        }
+        // An unknown parameter is refused, so a query has only a few.
+        parameters.push((name, value));
+    }
+    Ok(parameters)
 }
 
 /// The problem of a parameter that the operation does not have. `known` lists those that it has.
@@ -40,7 +51,10 @@ impl Default for PageLimit {
 impl PageLimit {
     /// Parses the parameter `limit`.
     pub(crate) fn parse(value: &str) -> Result<Self, Problem> {
-        value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).map(Self).ok_or_else(|| {
+        // `parse` alone would also accept a plus sign.
+        let digits = Some(value).filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
+        let limit = digits.and_then(|digits| digits.parse().ok());
+        limit.filter(|limit| (1..=PAGE_MAX).contains(limit)).map(Self).ok_or_else(|| {
             Problem::invalid(
                 "limit",
                 format!("limit must be a whole number from 1 to {PAGE_MAX}, got {value:?}"),
@@ -78,8 +92,14 @@ mod tests {
     }
 
     #[test]
+    fn a_repeated_parameter_is_refused() {
+        assert_eq!(parameters(Some("limit=1&after=a%2Fb")).unwrap()[1].1, "a/b");
+        assert!(parameters(Some("limit=1&limit=1")).is_err() && parameters(Some("a=1&%61=2")).is_err());
+    }
+
+    #[test]
     fn limits_outside_of_1_to_1000_are_refused() {
-        for limit in ["0", "1001", "-1", "ten", ""] {
+        for limit in ["0", "1001", "-1", "+1", "1.0", " 1", "ten", ""] {
             assert!(PageLimit::parse(limit).is_err(), "{limit}");
         }
         assert!(PageLimit::parse("1").is_ok() && PageLimit::parse("1000").is_ok());

@@ -11,6 +11,7 @@ use bespeak::{
     engine::{Item, Items, Limits, Metadata, ReserveDraft, ResourceId, Token, Violation},
 };
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     problem::{Problem, problems},
     state::Api,
     views::ReservationView,
+    whole::Whole,
 };
 
 /// The units to hold: either `resourceId` and `quantity`, or `items`.
@@ -29,19 +31,19 @@ pub(crate) struct ReserveRequest {
     #[schema(example = "room-101")]
     resource_id: Option<String>,
     /// The number of units of that resource.
-    #[schema(example = 1)]
-    quantity: Option<u64>,
+    #[schema(example = 1, value_type = Option<u64>)]
+    quantity: Option<Whole>,
     /// The units to hold of several resources, all or nothing. Items of the same resource are merged.
     #[schema(value_type = Option<Vec<ItemRequest>>)]
     items: Option<Vec<Object<ItemRequest>>>,
     /// How long the hold lasts, in seconds.
-    #[schema(example = 300)]
-    ttl_seconds: Option<u64>,
+    #[schema(example = 300, value_type = Option<u64>)]
+    ttl_seconds: Option<Whole>,
     /// The customer on whose behalf the units are held.
     holder: Option<String>,
     /// A JSON object to attach to the reservation.
     #[schema(value_type = Option<Object>)]
-    metadata: Option<serde_json::Value>,
+    metadata: Option<Box<RawValue>>,
 }
 
 /// A resource and a number of its units.
@@ -50,8 +52,8 @@ pub(crate) struct ReserveRequest {
 pub(crate) struct ItemRequest {
     #[schema(example = "room-101")]
     resource_id: String,
-    #[schema(example = 1)]
-    quantity: u64,
+    #[schema(example = 1, value_type = u64)]
+    quantity: Whole,
 }
 
 /// The reservation to act on.
@@ -69,7 +71,8 @@ pub(crate) struct ExtendRequest {
     #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057", format = "uuid")]
     token: String,
     /// How long the hold lasts from now, in seconds.
-    ttl_seconds: u64,
+    #[schema(value_type = u64)]
+    ttl_seconds: Whole,
 }
 
 problems!(
@@ -114,12 +117,12 @@ impl ReserveRequest {
     fn parse(self, headers: &HeaderMap, limits: &Limits) -> Result<ReserveDraft, Problem> {
         let key = key::required(headers)?;
         let items = match (self.resource_id, self.quantity, self.items) {
-            (Some(id), Some(units), None) => vec![item("", &id, units, limits)?],
+            (Some(id), Some(Whole(units)), None) => vec![item("", &id, units, limits)?],
             (None, None, Some(items)) => items
                 .iter()
                 .enumerate()
                 .map(|(n, Object(given))| {
-                    item(&format!("items[{n}]."), &given.resource_id, given.quantity, limits)
+                    item(&format!("items[{n}]."), &given.resource_id, given.quantity.0, limits)
                 })
                 .collect::<Result<_, _>>()?,
             (_, _, Some(_)) => {
@@ -135,9 +138,9 @@ impl ReserveRequest {
         };
         Ok(ReserveDraft {
             items: Items::new(items, limits)?,
-            ttl: limits.ttl("ttlSeconds", self.ttl_seconds)?,
+            ttl: limits.ttl("ttlSeconds", self.ttl_seconds.map(|Whole(seconds)| seconds))?,
             holder: self.holder.map(|holder| limits.holder(&holder)).transpose()?,
-            metadata: self.metadata.map(|metadata| Metadata::new(metadata, limits)).transpose()?,
+            metadata: self.metadata.map(|metadata| Metadata::new(&metadata, limits)).transpose()?,
             key,
         })
     }
@@ -217,7 +220,7 @@ pub(crate) async fn extend(
     JsonBody(request): JsonBody<ExtendRequest>,
 ) -> Result<Json<ReservationView>, Problem> {
     let token = Token::parse("token", &request.token)?;
-    let ttl = api.app.limits().ttl("ttlSeconds", Some(request.ttl_seconds))?;
+    let ttl = api.app.limits().ttl("ttlSeconds", Some(request.ttl_seconds.0))?;
     answer(&api, api.app.extend(token, ttl).await)
 }
 

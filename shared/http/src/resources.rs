@@ -18,6 +18,7 @@ use crate::{
     query::{self, PageLimit},
     state::Api,
     views::{ResourcePage, ResourceView},
+    whole::Whole,
 };
 
 /// A resource and its total stock.
@@ -27,8 +28,8 @@ pub(crate) struct DefineRequest {
     #[schema(example = "room-101", max_length = 128, pattern = "^[A-Za-z0-9._:/-]+$")]
     resource_id: String,
     /// The total number of units, including those that are held or committed.
-    #[schema(example = 10)]
-    total_stock: u64,
+    #[schema(example = 10, value_type = u64)]
+    total_stock: Whole,
     /// The effect of a commit. Without it, the resource keeps its present value.
     #[schema(value_type = Option<enums::Fulfilment>)]
     fulfilment: Option<String>,
@@ -47,7 +48,7 @@ pub(crate) async fn define(
 ) -> Result<Json<ResourceView>, Problem> {
     let define = Define {
         resource_id: ResourceId::new("resourceId", &request.resource_id)?,
-        total: api.app.limits().total("totalStock", request.total_stock)?,
+        total: api.app.limits().total("totalStock", request.total_stock.0)?,
         fulfilment: request.fulfilment.map(|text| Fulfilment::parse("fulfilment", &text)).transpose()?,
     };
     Ok(Json(api.app.define(define).await?.resource.into()))
@@ -90,7 +91,7 @@ pub(crate) async fn list(
     RawQuery(given): RawQuery,
 ) -> Result<Json<ResourcePage>, Problem> {
     let (mut limit, mut after) = (PageLimit::default(), None);
-    for (name, value) in query::parameters(given.as_deref()) {
+    for (name, value) in query::parameters(given.as_deref())? {
         match &*name {
             "limit" => limit = PageLimit::parse(&value)?,
             "after" => after = Some(ResourceId::new("after", &value)?),

@@ -7,6 +7,8 @@ each_store!(
     valid_lines_are_imported_and_invalid_lines_are_refused_by_number,
     a_dry_run_reports_changes_and_writes_nothing,
     invalid_imports_are_refused,
+    every_line_is_applied_as_written_or_refused_with_its_number,
+    the_report_of_a_large_import_is_bounded,
 );
 
 async fn import(api: &Api, query: &str, csv: &str) -> Value {
@@ -63,4 +65,88 @@ async fn invalid_imports_are_refused(books: Books) {
     assert_eq!(api.raw(path, &[csv], "").await.json()["created"], 0);
     let bytes = api.raw(path, &[csv], b"\xff\xfe,1\nok,1\n".to_vec()).await.json();
     assert_eq!((&bytes["created"], &bytes["lines"][0]["result"]), (&json!(1), &json!("refused")));
+}
+
+async fn every_line_is_applied_as_written_or_refused_with_its_number(books: Books) {
+    let api = Api::start(books).await;
+    // The body, and the lines that are created, refused and skipped.
+    for (n, (csv, created, refused, skipped)) in [
+        ("a,1\rb,2\rc,3", &[1, 2, 3][..], &[][..], 0),
+        ("resource_id,total_stock\ra,1\rb,2\r", &[2, 3], &[], 1),
+        ("a,1\nb,2\r\nc,3\rd,4", &[1, 2, 3, 4], &[], 0),
+        ("a,1\r\r\nb,2\n\nc,3", &[1, 3, 5], &[], 2),
+        ("\u{feff}resource_id,total_stock\r\na,1", &[2], &[], 1),
+        ("\u{feff}", &[], &[], 0),
+        ("resource_id,total_stock", &[], &[], 1),
+        ("# note\nresource_id,total_stock\na,1\nresource_id,total_stock\nb,2", &[3, 5], &[4], 2),
+        ("a,1\na,1\n\"a\",2\nb,1", &[1, 4], &[2, 3], 0),
+        ("a,1,\n,b,1\na;1\na\t1\na\na,\n,1\na,1", &[8], &[1, 2, 3, 4, 5, 6, 7], 0),
+        (" a , 1 \n\tb\t,\t2\t\n \n", &[1, 2], &[], 1),
+        ("a,+1\na,1.0\na,1e1\na,0x1\na,-0\na,1_000\na,1", &[7], &[1, 2, 3, 4, 5, 6], 0),
+        ("a\0,1\nb,1\0\nc,1", &[3], &[1, 2], 0),
+        ("\"a\nb\",1\nc,1", &[3], &[1, 2], 0),
+        ("\"a\"x,1\n\"a\"\"b\",1\na\"b\",1\n\"a\",\"1\"", &[4], &[1, 2, 3], 0),
+        ("a,1\u{2028}b,2\na\u{85},1\na\u{b},1", &[], &[1, 2, 3], 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let report = import(&api, "?dryRun=true", csv).await;
+        let lines = |result: &str| -> Vec<u64> {
+            let lines = report["lines"].as_array().expect("lines").iter();
+            let lines = lines.filter(|line| line["result"] == result);
+            lines.map(|line| line["line"].as_u64().expect("a number")).collect()
+        };
+        assert_eq!(
+            (lines("created"), lines("refused")),
+            (created.to_vec(), refused.to_vec()),
+            "{n}: {csv:?}"
+        );
+        assert_eq!(report["skipped"], skipped, "{n}: {csv:?}");
+        assert_eq!((&report["omitted"], &report["unchanged"]), (&json!(0), &json!(0)), "{n}");
+    }
+    let csv = ("content-type", "text/csv");
+    for bytes in [&b"a,1\n\xff,1\nb,1"[..], b"a,1\nx\xc3,1\nb,1", b"\xff\xfea\0,\0001\0\n\0\nb,1"] {
+        let report = api.raw("/api/v1/resources/import?dryRun=true", &[csv], bytes.to_vec()).await.json();
+        let total: u64 = ["created", "refused", "skipped"]
+            .map(|count| report[count].as_u64().expect("a number"))
+            .iter()
+            .sum();
+        assert_eq!((total, report["refused"].as_u64() >= Some(1)), (3, true), "{report}");
+    }
+    // What the report says is what happened.
+    import(&api, "", "a,1\rb,2\rc,3").await;
+    let ids: Vec<_> = api.get("/api/v1/resources").await.json()["resources"]
+        .as_array()
+        .expect("resources")
+        .iter()
+        .map(|resource| (resource["resourceId"].clone(), resource["totalStock"].clone()))
+        .collect();
+    assert_eq!(ids, [(json!("a"), json!(1)), (json!("b"), json!(2)), (json!("c"), json!(3))]);
+}
+
+async fn the_report_of_a_large_import_is_bounded(books: Books) {
+    let api = Api::start(books).await;
+    let mut csv = "x\n".repeat(50_000);
+    csv.push_str("a,1\n");
+    let report = import(&api, "", &csv).await;
+    assert_eq!((&report["refused"], &report["created"]), (&json!(50_000), &json!(1)));
+    assert_eq!(report["omitted"], 49_000);
+    let lines = report["lines"].as_array().expect("lines");
+    assert_eq!(
+        (lines.len(), &lines[999]["line"], &lines[1_000]["line"]),
+        (1_001, &json!(1_000), &json!(50_001))
+    );
+    // A refusal does not repeat a field that is too long for an id.
+    let long = import(&api, "", &format!("{},1\n", "x".repeat(1_000_000))).await;
+    assert!(long["refused"] == 1 && long.to_string().len() < 1_000, "{}", long.to_string().len());
+    // Lines that the store refuses are among the first, too, although their batch ends later.
+    api.stock("taken", 5).await;
+    api.hold("k", "taken", 4).await;
+    let late = import(&api, "", &format!("taken,3\n{}", "x\n".repeat(2_500))).await;
+    let lines = late["lines"].as_array().expect("lines");
+    assert_eq!(
+        (lines.len(), &lines[0]["resourceId"], &late["omitted"]),
+        (1_000, &json!("taken"), &json!(1_501))
+    );
 }

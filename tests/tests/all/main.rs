@@ -17,6 +17,7 @@ mod faults;
 mod first_start;
 mod functions;
 mod import;
+mod input;
 mod lab;
 mod load_scripts;
 mod local;

@@ -5,6 +5,7 @@
 
 mod background;
 mod events;
+mod import;
 mod open;
 mod readiness;
 mod reply;
@@ -16,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use import::{IMPORT_BATCH, Import};
 pub use open::{Access, BackupReport, back_up, create_database, open_locks, open_store, refuse_newer_schema};
 pub use reply::{Booked, Defined, Rejected, Reply, ReserveRefusal};
 use uuid::{NoContext, Uuid};
@@ -35,13 +37,11 @@ use crate::{
         Token, Ttl,
     },
     lock::{LockCounts, Locks},
-    store::{CommitMode, Database, Page, StoreError},
+    store::{Database, Page, StoreError},
     supervision::{Ends, Supervisor, TaskFailure},
     telemetry,
 };
 
-/// Commands in one transaction of an import. Other commands wait for it no longer than for a full lane.
-const IMPORT_BATCH: usize = 500;
 /// The shortest time between two queries of the database for metrics.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
@@ -177,36 +177,6 @@ impl App {
     /// Creates a resource or changes it. Cancel-safe: see [`Dispatch::submit`].
     pub async fn define(&self, define: Define) -> Reply<Defined> {
         defined(self.dispatch.submit(Command::Define(define)).await)
-    }
-
-    /// Creates and changes many resources, up to 500 in one transaction, and returns the result of each. With
-    /// [`CommitMode::DryRun`] nothing is written. If the caller goes away, the transaction in flight is finished and
-    /// the rest is not begun.
-    ///
-    /// # Errors
-    /// The store failed; what was imported before stays.
-    pub async fn import(
-        &self,
-        defines: Vec<Define>,
-        mode: CommitMode,
-    ) -> Result<Vec<Result<Defined, Refusal>>, DispatchError> {
-        let mut results = Vec::with_capacity(defines.len());
-        let mut commands = defines.into_iter().map(Command::Define).peekable();
-        let stop = self.supervisor.stopping();
-        while commands.peek().is_some() {
-            if stop.is_cancelled() {
-                return Err(DispatchError::Stopping);
-            }
-            let batch = commands.by_ref().take(IMPORT_BATCH).collect();
-            for outcome in self.dispatch.submit_batch(batch, mode).await? {
-                results.push(match defined(Ok(outcome)) {
-                    Ok(defined) => Ok(defined),
-                    Err(Rejected::Refused(refusal)) => Err(refusal),
-                    Err(Rejected::Failed(error)) => return Err(error),
-                });
-            }
-        }
-        Ok(results)
     }
 
     /// A resource as a customer sees it. Cancel-safe.

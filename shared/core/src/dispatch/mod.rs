@@ -21,7 +21,7 @@ mod unbatched;
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     engine::{Command, Outcome, Traced},
@@ -40,15 +40,21 @@ pub(crate) use sold_out::{Finding, SoldOutMemory, StockHint};
 pub use strategy::Strategy;
 use unbatched::Unbatched;
 
-/// How many imports may run or wait for their next transaction at the same time.
+/// How many imports may run at the same time, including those whose body is still arriving.
 const IMPORTS_MAX: usize = 8;
+
+/// One of the places for imports. It is free again when it and all its clones are dropped.
+#[derive(Clone, Debug)]
+pub struct ImportPlace {
+    _place: Arc<OwnedSemaphorePermit>,
+}
 
 /// Runs commands against the store on behalf of concurrent callers.
 #[derive(Debug)]
 pub struct Dispatch {
     mode: Mode,
     executor: Executor,
-    /// Places for imports, running or waiting: an import has transactions of its own, beside the lanes.
+    /// Places for imports: an import has transactions of its own, beside the lanes.
     imports: Arc<Semaphore>,
 }
 
@@ -109,18 +115,25 @@ impl Dispatch {
         outcome
     }
 
-    /// Runs a batch of commands in a transaction of its own, beside the lanes. Imports use it.
-    ///
-    /// Cancel-safe: the transaction is finished even if the caller goes away.
+    /// Takes one of the places for imports.
     ///
     /// # Errors
-    /// [`DispatchError::Full`] if too many imports run or wait already.
+    /// [`DispatchError::Full`] if all places are taken.
+    pub fn import_place(&self) -> Result<ImportPlace, DispatchError> {
+        let place = self.imports.clone().try_acquire_owned().map_err(|_| DispatchError::Full)?;
+        Ok(ImportPlace { _place: Arc::new(place) })
+    }
+
+    /// Runs a batch of commands of an import in a transaction of its own, beside the lanes.
+    ///
+    /// Cancel-safe: the transaction is finished even if the caller goes away.
     pub async fn submit_batch(
         &self,
+        place: &ImportPlace,
         commands: Vec<Command>,
         mode: CommitMode,
     ) -> Result<Vec<Outcome>, DispatchError> {
-        let place = self.imports.clone().try_acquire_owned().map_err(|_| DispatchError::Full)?;
+        let place = place.clone();
         let names: Vec<_> = commands.iter().map(Command::name).collect();
         let commands: Arc<[Traced]> = commands.into_iter().map(traced_by_this_task).collect();
         let executor = self.executor.clone();

@@ -281,7 +281,8 @@ async fn imports_whose_callers_go_away_are_bounded() {
     let import = |n: usize| {
         let dispatch = dispatch.clone();
         tokio::spawn(async move {
-            dispatch.submit_batch(vec![Command::Commit(token(n))], CommitMode::Commit).await
+            let place = dispatch.import_place()?;
+            dispatch.submit_batch(&place, vec![Command::Commit(token(n))], CommitMode::Commit).await
         })
     };
     for n in 0..IMPORTS_MAX {

@@ -225,9 +225,9 @@ fn an_event_carries_the_data_of_its_reservation() {
     let limits = Limits::default();
     let mut command = reserve("k", &[("room", 1)]);
     command.holder = Some(Holder::new("ann").expect("valid"));
-    command.metadata = Some(Arc::new(
-        Metadata::new(serde_json::json!({"b": 1, "a": {"d": 1, "c": 2}}), &limits).expect("valid"),
-    ));
+    let metadata = serde_json::json!({"b": 1, "a": {"d": 1, "c": 2}});
+    let metadata = serde_json::value::to_raw_value(&metadata).expect("JSON");
+    command.metadata = Some(Arc::new(Metadata::new(&metadata, &limits).expect("valid")));
     let mut set = WorkingSet::new();
     set.add_resource(resource("room", 1, 1));
     apply(&mut set, &Command::Reserve(command.clone()), start()).expect("accepted");

@@ -68,7 +68,7 @@ pub(crate) async fn list(
 ) -> Result<Json<DeliveryPage>, Problem> {
     let endpoint = endpoint_id(path)?;
     let (mut limit, mut after, mut status) = (PageLimit::default(), None, None);
-    for (name, value) in query::parameters(given.as_deref()) {
+    for (name, value) in query::parameters(given.as_deref())? {
         match &*name {
             "limit" => limit = PageLimit::parse(&value)?,
             "after" => after = Some(DeliveryId::parse("after", &value)?),

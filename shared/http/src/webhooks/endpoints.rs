@@ -24,6 +24,7 @@ use crate::{
     problem::{Problem, problems},
     query::{self, PageLimit},
     state::Api,
+    whole::Whole,
 };
 
 /// How long both secrets sign after a rotation whose request has no `overlapSeconds`.
@@ -67,8 +68,8 @@ pub(crate) struct ChangeWebhookRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RotateRequest {
     /// How long the previous secret signs beside the new one, in seconds: one day by default, at most one week.
-    #[schema(example = 86_400, minimum = 0, maximum = 604_800)]
-    overlap_seconds: Option<u64>,
+    #[schema(example = 86_400, minimum = 0, maximum = 604_800, value_type = Option<u64>)]
+    overlap_seconds: Option<Whole>,
 }
 
 /// Parses `eventTypes`.
@@ -117,7 +118,7 @@ pub(crate) async fn list(
     RawQuery(given): RawQuery,
 ) -> Result<Json<WebhookPage>, Problem> {
     let (mut limit, mut after) = (PageLimit::default(), None);
-    for (name, value) in query::parameters(given.as_deref()) {
+    for (name, value) in query::parameters(given.as_deref())? {
         match &*name {
             "limit" => limit = PageLimit::parse(&value)?,
             "after" => after = Some(EndpointId::parse("after", &value)?),
@@ -175,7 +176,7 @@ pub(crate) async fn rotate(
     path: IdPath,
     JsonBody(request): JsonBody<RotateRequest>,
 ) -> Result<Json<SecretWebhookView>, Problem> {
-    let seconds = request.overlap_seconds.unwrap_or(OVERLAP_DEFAULT_SECONDS);
+    let seconds = request.overlap_seconds.map_or(OVERLAP_DEFAULT_SECONDS, |Whole(seconds)| seconds);
     if seconds > OVERLAP_MAX_SECONDS {
         let detail = format!("overlapSeconds must be from 0 to {OVERLAP_MAX_SECONDS}, got {seconds}");
         return Err(Problem::invalid("overlapSeconds", detail));

@@ -13,7 +13,7 @@ use bespeak::{
         mysql::{MysqlOptions, MysqlStore},
     },
 };
-use serde_json::json;
+use serde_json::{json, value::to_raw_value};
 use uuid::Uuid;
 
 use super::tables::migrated;
@@ -129,7 +129,10 @@ fn hold(id: &ResourceId, n: usize) -> Result<Reserve, Error> {
         items: Items::new(vec![item], &limits)?,
         ttl: limits.ttl("ttlSeconds", None)?,
         holder: Some(Holder::new(&format!("customer-{n:08}"))?),
-        metadata: Some(Metadata::new(json!({"order": format!("order-{n:08}"), "channel": "web"}), &limits)?),
+        metadata: Some(Metadata::new(
+            &to_raw_value(&json!({"order": format!("order-{n:08}"), "channel": "web"}))?,
+            &limits,
+        )?),
         key: IdempotencyKey::new(&random_key())?,
     };
     Ok(draft.with_token(Token::from_uuid(Uuid::now_v7())))

@@ -97,6 +97,7 @@ async fn loops_begin_no_transaction_after_the_stop() {
         total: 1,
         fulfilment: None,
     };
-    let imported = api.app.import(vec![define], CommitMode::Commit).await;
+    let import = api.app.begin_import(CommitMode::Commit).expect("a place");
+    let imported = import.define(vec![define]).await;
     assert!(matches!(imported, Err(DispatchError::Stopping)), "{imported:?}");
 }

@@ -24,7 +24,8 @@ pub async fn reservations_are_read_as_written(subject: &Subject) {
         serde_json::json!({"quote": "\"'\\", "null": null, "deep": [{"ü": "\u{1F3AB}\u{0}"}], "n": 1.5e300});
     let mut command = reserve("k \" '", &[("b", 2), ("hotel/2026-12-24/room:7", 1)], 77);
     command.holder = Some(Holder::new("O'Neill \"ö\" 東京").expect("valid"));
-    command.metadata = Some(Arc::new(Metadata::new(metadata, &Limits::default()).expect("valid")));
+    let metadata = serde_json::value::to_raw_value(&metadata).expect("JSON");
+    command.metadata = Some(Arc::new(Metadata::new(&metadata, &Limits::default()).expect("valid")));
     let (made, _) = accepted(subject.one(Command::Reserve(command)).await);
     assert_eq!(subject.store.reservation(made.token).await.expect("read"), Some(made.clone()));
     assert_eq!(subject.store.reservation(Token::from_uuid(Uuid::now_v7())).await.expect("read"), None);
