@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{Books, Client};
+use crate::{Books, Client, contract};
 
 /// An engine and its API, on books of one test.
 pub struct Api {
@@ -26,6 +26,8 @@ pub struct Api {
     pub books: Books,
     /// The configuration of the engine.
     pub config: Config,
+    /// Whether the engine accepts more than the contract says, for clients of OpenReserve.
+    lenient: bool,
 }
 
 /// An answer of the router.
@@ -82,19 +84,39 @@ impl Api {
         };
         store.migrate().await.expect("migrated");
         let app = Arc::new(App::start(store, &config));
-        Self { router: bespeak_http::router(app.clone(), config.http.clone()), app, books, config }
+        let lenient = settings.iter().any(|(name, _)| *name == "BESPEAK_COMPAT");
+        Self { router: bespeak_http::router(app.clone(), config.http.clone()), app, books, config, lenient }
     }
 
-    /// Sends a request.
+    /// Sends a request, and checks that the OpenAPI document describes the answer, and the request if it is accepted.
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        let response = self.router.clone().oneshot(request).await.expect("the router never fails");
-        let (head, body) = response.into_parts();
+        let (head, body) = request.into_parts();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        // A body that cannot be read is a part of some tests.
+        let (sent, body) = match body.collect().await {
+            Ok(body) => {
+                let bytes = body.to_bytes();
+                (serde_json::from_slice(&bytes).unwrap_or_default(), Body::from(bytes))
+            }
+            Err(error) => {
+                (Value::Null, Body::from_stream(futures_util::stream::iter([Err::<Vec<u8>, _>(error)])))
+            }
+        };
+        let response = self.router.clone().oneshot(Request::from_parts(head, body)).await;
+        let (head, body) = response.expect("the router never fails").into_parts();
         let bytes = body.collect().await.expect("a whole body").to_bytes();
-        Reply {
+        let reply = Reply {
             status: head.status,
             headers: head.headers,
             text: String::from_utf8(bytes.into()).expect("text"),
+        };
+        let base = &self.config.http.base_path;
+        let path = uri.path().strip_prefix(&**base).unwrap_or(uri.path());
+        contract::assert_answer(&method, path, reply.status.as_u16(), &reply.json());
+        if reply.status.is_success() && !self.lenient {
+            contract::assert_request(&method, path, &sent);
         }
+        reply
     }
 
     /// Sends a GET request.

@@ -9,7 +9,7 @@ use bespeak_services::{Failure, Function};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Books, Client, binary, kafka};
+use crate::{Books, Client, binary, contract, kafka};
 
 /// The time of an invocation in tests that do not depend on it.
 pub const TIME: Duration = Duration::from_secs(30);
@@ -146,7 +146,9 @@ impl Lambda {
 impl Client for Lambda {
     async fn request(&self, method: Method, path: &str, key: &str, body: &str) -> (u16, Value) {
         let (status, answer) = self.ask(Gateway::HttpApi, method.as_str(), path, key, body).await;
-        (u16::try_from(status).expect("a status"), answer)
+        let status = u16::try_from(status).expect("a status");
+        contract::assert_answer(&method, path, status, &answer);
+        (status, answer)
     }
 }
 

@@ -14,6 +14,7 @@ mod binary;
 mod books;
 mod client;
 mod collector;
+mod contract;
 mod deliveries;
 mod kafka;
 mod lambda;

@@ -12,7 +12,7 @@ use bespeak_lab::load::{Answer, Connection, Target};
 use http::Method;
 use serde_json::Value;
 
-use crate::{Books, Client, binary, kafka};
+use crate::{Books, Client, binary, contract, kafka};
 
 /// A running server; it is killed when dropped.
 pub struct Server {
@@ -124,8 +124,10 @@ impl Server {
     ) -> (u16, Value) {
         let body = hyper::body::Bytes::copy_from_slice(body.as_bytes());
         let Answer { status, body, .. } =
-            self.connect().await.send(method, path, headers, body).await.expect("answered");
-        (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
+            self.connect().await.send(method.clone(), path, headers, body).await.expect("answered");
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        contract::assert_answer(&method, path, status.as_u16(), &body);
+        (status.as_u16(), body)
     }
 
     /// The id of the process.

@@ -8,9 +8,10 @@ use std::{fs, process::Command};
 use crate::{cargo, root, step, target};
 
 /// The generated pages: the file, and the arguments of the `bespeak` that prints it.
-const PAGES: [(&str, &[&str]); 3] = [
+const PAGES: [(&str, &[&str]); 4] = [
     ("docs/configuration.md", &["config", "--markdown"]),
     ("docs/api.md", &["openapi", "--markdown"]),
+    ("docs/openapi.json", &["openapi"]),
     ("docs/events/asyncapi.json", &["asyncapi"]),
 ];
 

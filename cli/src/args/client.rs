@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::value::RawValue;
 
 /// The commands that send requests to a running server.
 #[derive(Debug, Subcommand)]
@@ -155,7 +156,7 @@ pub(crate) struct ReserveArgs {
     pub(crate) holder: Option<String>,
     /// A JSON object to store with the reservation
     #[arg(long, value_name = "JSON", value_parser = json_object)]
-    pub(crate) metadata: Option<serde_json::Value>,
+    pub(crate) metadata: Option<Box<RawValue>>,
     /// The idempotency key; a retry with the same key is safe [default: a random key]
     #[arg(long)]
     pub(crate) key: Option<String>,
@@ -188,9 +189,10 @@ fn item(text: &str) -> Result<(String, u64), String> {
     Ok((id.to_owned(), quantity))
 }
 
-fn json_object(text: &str) -> Result<serde_json::Value, String> {
-    match serde_json::from_str(text) {
-        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+/// Checks that text is a JSON object, and keeps it as it is: a parsed number would be rounded.
+fn json_object(text: &str) -> Result<Box<RawValue>, String> {
+    match serde_json::from_str::<Box<RawValue>>(text) {
+        Ok(value) if value.get().starts_with('{') => Ok(value),
         Ok(_) => Err("must be a JSON object".to_owned()),
         Err(error) => Err(error.to_string()),
     }

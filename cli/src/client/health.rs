@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use reqwest::Method;
+use serde_json::Value;
 
 use super::http::Server;
 use crate::{args::HealthArgs, failure::Failure, output::Output};
@@ -14,7 +15,7 @@ pub(super) async fn health(output: Output, args: HealthArgs) -> Result<ExitCode,
     } else {
         ("/health/ready", "the server is ready for requests")
     };
-    let health = server.send(server.request(Method::GET, path)).await?;
+    let health: Value = server.send(server.request(Method::GET, path)).await?;
     output.print(&health, || healthy.to_owned())?;
     Ok(ExitCode::SUCCESS)
 }

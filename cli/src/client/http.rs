@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -40,7 +41,7 @@ impl Server {
     ///
     /// # Errors
     /// The server cannot be reached, refused the request, or is not a Bespeak server.
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
+    pub(crate) async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
         let response = request.send().await.map_err(|error| {
             Failure::caused(
                 format!("{} cannot be reached; is `bespeak serve` running there?", self.base),

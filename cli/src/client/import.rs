@@ -85,7 +85,7 @@ pub(super) async fn import(output: Output, args: ImportArgs) -> Result<ExitCode,
             break;
         }
         let request = server.request(Method::POST, &path).header("Content-Type", "text/csv").body(part.body);
-        let answer = server.send(request).await.map_err(|failure| {
+        let answer: Report = server.send(request).await.map_err(|failure| {
             progress.abandon();
             let done = if args.dry_run {
                 "nothing was changed".to_owned()
@@ -94,8 +94,6 @@ pub(super) async fn import(output: Output, args: ImportArgs) -> Result<ExitCode,
             };
             failure.after(&done)
         })?;
-        let answer: Report = serde_json::from_value(answer)
-            .map_err(|error| Failure::caused("the server's report cannot be parsed", &error))?;
         report.add(answer, &part.numbers);
         progress.set_position((csv.len() - lines.rest().len()) as u64);
     }

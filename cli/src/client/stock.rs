@@ -47,7 +47,7 @@ pub(super) async fn list(output: Output, args: ListArgs) -> Result<ExitCode, Fai
         if let Some(after) = &after {
             path = format!("{path}&after={}", segment(after));
         }
-        let page = server.send(server.request(Method::GET, &path)).await?;
+        let page: Value = server.send(server.request(Method::GET, &path)).await?;
         resources.extend(page["resources"].as_array().cloned().unwrap_or_default());
         after = page["next"].as_str().map(str::to_owned);
         if after.is_none() {

@@ -19,8 +19,14 @@ its own limits, at `/openapi.json` and at `/docs`; `bespeak openapi` prints the 
 ";
 
 /// Problem types of every operation. The page lists them once.
-const OF_ALL: [&str; 5] =
-    ["malformed-request", "method-not-allowed", "request-timeout", "internal-error", "unavailable"];
+const OF_ALL: [&str; 6] = [
+    "malformed-request",
+    "method-not-allowed",
+    "request-timeout",
+    "host-not-allowed",
+    "internal-error",
+    "unavailable",
+];
 /// Problem types of every operation with a parameter in its path.
 const OF_PATHS: [&str; 1] = ["not-found"];
 /// Problem types of every operation with a body.

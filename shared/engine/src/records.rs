@@ -75,6 +75,7 @@ impl Resource {
 /// `HELD --commit--> COMMITTED --cancel--> CANCELLED`, `HELD --release--> RELEASED`, `HELD --TTL--> EXPIRED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schemars(title = "ReservationStatus")]
 pub enum Status {
     /// Units are set aside until `expires_at`.
     Held,

@@ -23,6 +23,10 @@ pub(crate) fn required(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
         let item: Item = Parser::new(text).parse().map_err(|_| {
             malformed("a key that starts with a quote must be a Structured-Field string (RFC 9651)")
         })?;
+        // A parameter would be ignored, and so two different headers would be the same key.
+        if !item.params.is_empty() {
+            return Err(malformed("a quoted key must not have parameters"));
+        }
         match item.bare_item {
             BareItem::String(string) => string.as_str().to_owned(),
             _ => return Err(malformed("the key must be a Structured-Field string (RFC 9651)")),

@@ -33,4 +33,4 @@ pub use import::{ImportLine, ImportLines};
 pub use listener::serve;
 pub use problem::{ProblemType, problem_types};
 pub use router::router;
-pub use routes::document;
+pub use routes::{contract, document};

@@ -28,7 +28,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
 const XRAY: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 /// The longest request id that is accepted from a client, in characters.
-pub(crate) const REQUEST_ID_LENGTH_MAX: usize = 128;
+const REQUEST_ID_LENGTH_MAX: usize = 128;
 
 /// What is observed of requests.
 #[derive(Clone)]

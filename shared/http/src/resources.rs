@@ -66,7 +66,11 @@ pub(crate) async fn show(
     show_one(&api, &id).await
 }
 
-/// Shows the resource with the id `import`, whose path is that of the import.
+/// Get the present state of the resource with the id `import`.
+///
+/// A resource may have this id. Its path is that of the import, with another method.
+#[utoipa::path(get, path = "/api/v1/resources/import", tag = "resources",
+    responses((status = 200, body = ResourceView), ShowProblems))]
 pub(crate) async fn show_import(State(api): State<Api>) -> Result<Json<ResourceView>, Problem> {
     show_one(&api, "import").await
 }

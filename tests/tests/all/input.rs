@@ -217,6 +217,12 @@ async fn input_that_would_be_altered_is_refused(books: Books) {
         let reply = api.raw(path, &[JSON, ("idempotency-key", "k")], (*body).to_owned()).await;
         assert_eq!(field(reply), *expected, "{body}");
     }
+    for url in
+        [" https://a.example/", "https://a.example/x\ty", "https://a.ex\nample/", "https:\\\\a.example/"]
+    {
+        let reply = api.post("/api/v1/webhooks", &json!({"url": url})).await;
+        assert_eq!(field(reply), "url", "{url:?}");
+    }
     for (path, expected) in [
         ("/api/v1/resources?limit=1&limit=2", "limit"),
         ("/api/v1/resources?after=a&after=b", "after"),

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::allow_attributes, reason = "tests fail by panicking")]
 
 mod api;
+mod api_tools;
 mod asyncapi;
 mod audit;
 mod cli;

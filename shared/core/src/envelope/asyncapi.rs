@@ -38,7 +38,9 @@ pub fn document() -> Value {
             "title": "Bespeak events",
             "version": env!("CARGO_PKG_VERSION"),
             "description": format!("{DESCRIPTION}\n\n{VERSIONING}"),
+            "contact": {"name": "The Bespeak project"},
             "license": {"name": "MIT", "url": "https://spdx.org/licenses/MIT.html"},
+            "tags": [{"name": "reservations"}, {"name": "stock"}, {"name": "webhooks"}],
         },
         "defaultContentType": "application/json",
         "servers": servers(),
@@ -106,7 +108,7 @@ fn channels() -> Value {
 fn operations() -> Value {
     let operation = |action: &str, channel: &str, summary: &str| {
         let channel = reference(&format!("#/channels/{channel}"));
-        json!({"action": action, "channel": channel, "summary": summary})
+        json!({"action": action, "channel": channel, "summary": summary, "description": summary})
     };
     json!({
         "publishEvents": operation("send", "events", "The relay publishes the events of the outbox."),

@@ -32,7 +32,10 @@ pub fn schemas() -> BTreeMap<String, Value> {
 pub(super) fn components() -> Map<String, Value> {
     let (schemas, types) =
         derived(settings().with(|settings| settings.definitions_path = "/components/schemas".into()));
-    types.into_iter().chain(schemas).chain([("EventHeaders".to_owned(), event_headers())]).collect()
+    let mut components: Map<String, Value> =
+        types.into_iter().chain(schemas).chain([("EventHeaders".to_owned(), event_headers())]).collect();
+    components.values_mut().for_each(for_generators);
+    components
 }
 
 /// Settings for schemas of what is written, which is stricter than what can be read.
@@ -69,6 +72,28 @@ fn derived(settings: SchemaSettings) -> (BTreeMap<String, Value>, Map<String, Va
         })
         .collect();
     (schemas, types)
+}
+
+/// Writes a schema as code generators expect it: with a bare reference instead of a list of one, and with the width of
+/// integers.
+fn for_generators(schema: &mut Value) {
+    match schema {
+        Value::Array(parts) => parts.iter_mut().for_each(for_generators),
+        Value::Object(parts) => {
+            parts.values_mut().for_each(for_generators);
+            if let Some([only]) = parts.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
+                && only["$ref"].is_string()
+            {
+                let reference = only["$ref"].clone();
+                parts.remove("allOf");
+                parts.insert("$ref".to_owned(), reference);
+            }
+            if parts.get("type").is_some_and(|kind| kind == "integer") {
+                parts.entry("format").or_insert_with(|| "int64".into());
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Turns a list of single names into an `enum`, which every code generator knows.

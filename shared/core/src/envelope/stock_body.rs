@@ -8,7 +8,7 @@ use crate::engine::{EventType, ResourceId, TOTAL_MAX, Timestamp};
 /// The change of a resource's stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schemars(inline)]
+#[schemars(inline, title = "StockNoticeType")]
 pub enum StockBodyType {
     /// The last unit was taken.
     StockDepleted,

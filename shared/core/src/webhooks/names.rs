@@ -76,6 +76,10 @@ impl EndpointUrl {
     /// denotes.
     pub fn parse(field: &str, text: &str) -> Result<Self, Violation> {
         let wrong = |problem: &str| Violation::new(field, problem);
+        // The URL standard removes or replaces these, so events would go to another URL than the one that was sent.
+        if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+            return Err(wrong("must not contain white space, control characters or backslashes"));
+        }
         let url = Url::parse(text)
             .map_err(|_| wrong("must be an absolute URL, such as https://example.com/webhooks"))?;
         if !matches!(url.scheme(), "http" | "https") {

@@ -41,7 +41,7 @@ problems!(
 /// a field may stand in quotes. A line that is not valid, or whose resource is on an earlier line, is refused by its
 /// number, and the others are imported: `created`, `changed`, `unchanged`, `refused` and `skipped` add up to the number
 /// of lines.
-#[utoipa::path(post, path = "/api/v1/resources/import", tag = "resources", operation_id = "importResources",
+#[utoipa::path(post, path = "/api/v1/resources/import", tag = "resources",
     params(("dryRun" = Option<bool>, Query, description = "Report what the import would change, and write nothing")),
     request_body(content = String, content_type = "text/csv"),
     responses((status = 200, description = "What the import changed, or would change.", body = ImportReport),

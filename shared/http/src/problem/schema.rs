@@ -62,3 +62,54 @@ fn object(kind: Kind, members: &Map<String, Value>) -> Value {
         "properties": properties,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bespeak::engine::Timestamp;
+
+    use super::*;
+    use crate::problem::Problem;
+
+    /// Each problem type as it is answered: with the members that it always has, and with all that it may have.
+    #[test]
+    fn each_problem_is_valid_by_its_schema_and_by_no_other() {
+        let contract = crate::contract();
+        let validator = |name: &str| {
+            let mut schema = contract.clone();
+            schema["$ref"] = format!("#/components/schemas/{name}").into();
+            jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+        };
+        let union = validator(UNION);
+        let mut sample: Value = [
+            ("field", json!("quantity")),
+            ("resourceId", json!("room-101")),
+            ("expiredAt", json!(Timestamp::UNIX_EPOCH)),
+            ("nextReleaseAt", json!(Timestamp::UNIX_EPOCH)),
+            ("reservationStatus", json!("EXPIRED")),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        let examples =
+            contract.pointer("/paths/~1api~1v1~1reserve/post/responses/200/content/application~1json");
+        sample["reservation"] = examples.unwrap()["examples"]["held"]["value"].clone();
+        for kind in Kind::ALL {
+            let (_, plain) = Problem::new(*kind, "a detail").written_without_members();
+            let validator = validator(kind.schema_name());
+            for optional in [&[][..], kind.optional_members()] {
+                let mut problem = plain.clone();
+                for name in kind.required_members().iter().chain(optional) {
+                    problem[*name] = sample.get(*name).cloned().unwrap_or_else(|| json!(1));
+                }
+                let errors: Vec<String> =
+                    validator.iter_errors(&problem).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty() && union.is_valid(&problem), "{problem}: {errors:?}");
+                for name in kind.required_members() {
+                    let mut incomplete = problem.clone();
+                    incomplete.as_object_mut().unwrap().remove(*name);
+                    assert!(!union.is_valid(&incomplete), "{kind:?} needs {name}");
+                }
+            }
+        }
+    }
+}

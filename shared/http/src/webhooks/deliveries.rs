@@ -39,8 +39,13 @@ problems!(ListProblems: WebhookNotFound, InvalidValue);
 problems!(RedeliverProblems: WebhookNotFound, DeliveryNotFound, InvalidValue);
 problems!(ReplayProblems: WebhookNotFound, InvalidValue);
 
+/// Parses the end of a span. It is rounded up to the microseconds that events have, which compares with them as the
+/// exact time does. A leap second is refused: it would become the second before it.
 fn parse_time(field: &str, text: &str) -> Result<Timestamp, Violation> {
-    text.parse().map_err(|_| Violation::new(field, "must be a time such as 2026-01-01T00:00:00Z"))
+    let wrong = || Violation::new(field, "must be a time such as 2026-01-01T00:00:00Z");
+    let time: Timestamp = text.parse().ok().filter(|_| !text.contains(":60")).ok_or_else(wrong)?;
+    let part = i64::from(time.subsec_nanosecond() % 1_000 > 0);
+    Timestamp::from_microsecond(time.as_microsecond() + part).map_err(|_| wrong())
 }
 
 fn parse_status(text: &str) -> Result<DeliveryStatus, Problem> {

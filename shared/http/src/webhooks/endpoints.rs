@@ -98,7 +98,7 @@ pub(crate) async fn create(
     let filter = filter(&request.event_types.unwrap_or_default())?;
     let secret = request.secret.map(|secret| Secret::parse("secret", &secret)).transpose()?;
     let endpoint = api.app.create_webhook(url, filter, secret).await?;
-    let location = HeaderValue::try_from(format!("/api/v1/webhooks/{}", endpoint.id));
+    let location = HeaderValue::try_from(format!("{}/api/v1/webhooks/{}", api.http.base_path, endpoint.id));
     let mut response = (StatusCode::CREATED, Json(SecretWebhookView::from(endpoint))).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
