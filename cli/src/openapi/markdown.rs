@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bespeak_http::ProblemType;
 use serde_json::Value;
 
-use super::schema::{cell, fields, kind, meaning, referenced};
+use super::schema::{cell, fields, kind, meaning, referenced, resolved};
 
 const INTRODUCTION: &str = "\
 # HTTP API
@@ -76,7 +76,7 @@ fn section(document: &Value, operation: &Operation<'_>, types: &[ProblemType]) -
     if let Some(details) = description["description"].as_str() {
         section += &format!("\n{details}\n");
     }
-    section += &parameters(description);
+    section += &parameters(document, description);
     section += &body(document, &description["requestBody"]);
     section += "\n| status | body | meaning |\n|---|---|---|\n";
     for (status, response) in responses(operation) {
@@ -106,10 +106,9 @@ fn common() -> String {
     )
 }
 
-fn parameters(operation: &Value) -> String {
-    // The tracing headers, which every operation accepts, are references.
+fn parameters(document: &Value, operation: &Value) -> String {
     let own = operation["parameters"].as_array().into_iter().flatten();
-    let own: Vec<&Value> = own.filter(|parameter| parameter["$ref"].is_null()).collect();
+    let own: Vec<&Value> = own.map(|parameter| resolved(document, parameter)).collect();
     if own.is_empty() {
         return String::new();
     }
@@ -137,8 +136,12 @@ fn body(document: &Value, body: &Value) -> String {
     let Some((media_type, schema)) = content(body) else { return String::new() };
     let fields = fields(document, schema);
     let description = body["description"].as_str().map(|description| format!(": {description}"));
-    let heading = format!("\nBody (`{media_type}`){}\n", description.unwrap_or_default());
-    if fields.is_empty() { heading } else { format!("{heading}\n{fields}") }
+    let heading = format!("\nBody (`{media_type}`){}", description.unwrap_or_default());
+    if fields.is_empty() {
+        format!("{heading}: {}\n", kind(schema))
+    } else {
+        format!("{heading}\n\n{fields}")
+    }
 }
 
 /// The media type and the schema of a body.

@@ -43,7 +43,7 @@ fn properties(document: &Value, schema: &Value) -> Vec<Field> {
 }
 
 /// The schema that a `$ref` points to, or the schema itself.
-fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+pub(super) fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     let pointer = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
     pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(schema)
 }

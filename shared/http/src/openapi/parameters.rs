@@ -13,8 +13,12 @@ pub(super) fn complete(document: &mut Value) {
     for (path, _, operation) in operations_of(document) {
         for parameter in list_of(operation, "parameters") {
             let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-            let Some((component, schema)) = described(path, &name) else { continue };
+            let is_required = parameter["required"] == true;
+            let Some((component, schema)) = described(path, &name, is_required) else { continue };
             parameter["schema"] = schema;
+            if component == "Limit" {
+                parameter["description"] = "The number of records on the page, by default 100".into();
+            }
             if let Some(example) = parameter["schema"]["examples"].get(0).cloned() {
                 parameter["example"] = example;
                 parameter["schema"].as_object_mut().map(|schema| schema.remove("examples"));
@@ -31,12 +35,12 @@ pub(super) fn complete(document: &mut Value) {
 }
 
 /// The component of a parameter and the schema of its values; `None` for one that only one operation has.
-fn described(path: &str, name: &str) -> Option<(&'static str, Value)> {
+fn described(path: &str, name: &str, is_required: bool) -> Option<(&'static str, Value)> {
     let uuid = || json!({"type": "string", "format": "uuid"});
     let delivery = || json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": i64::MAX});
     Some(match name {
         "Idempotency-Key" => (
-            "IdempotencyKey",
+            if is_required { "IdempotencyKey" } else { "OptionalIdempotencyKey" },
             json!({
                 "type": "string",
                 "minLength": 1,
