@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use bespeak::{
     app::{Access, dead_letters},
     config::{Config, Values},
-    events::dead_letter::{DeadLetterError, DeadLetterQueue},
+    events::dead_letter::{DeadLetterError, DeadLetterQueue, Replayed},
     store::{DeadLetterId, StoredDeadLetter},
 };
 use serde_json::{Value, json};
@@ -83,20 +83,27 @@ async fn replay(
     letters: &Arc<dyn DeadLetterQueue>,
     id: Option<DeadLetterId>,
 ) -> Result<(), Failure> {
-    let ids = match id {
-        Some(id) => vec![id],
-        None => letters.list(None, usize::MAX).await?.into_iter().map(|kept| kept.id).collect(),
+    let done = match id {
+        Some(id) => {
+            letters.replay(id).await?;
+            Replayed { replayed: vec![id], refused: Vec::new() }
+        }
+        None => letters.replay_all().await?,
     };
-    for id in &ids {
-        letters.replay(*id).await?;
-    }
-    let replayed: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let replayed: Vec<String> = done.replayed.iter().map(ToString::to_string).collect();
     output.print(&json!({"replayed": replayed}), || {
         format!(
             "{} replayed; `bespeak dlq list` shows those that still cannot be applied",
             counted(replayed.len() as u64, "dead letter", "dead letters")
         )
-    })
+    })?;
+    match done.refused.first() {
+        None => Ok(()),
+        Some((_, reason)) => {
+            let refused = counted(done.refused.len() as u64, "dead letter remains", "dead letters remain");
+            Err(Failure::new(format!("{refused}: {reason}")))
+        }
+    }
 }
 
 fn from(kept: &StoredDeadLetter) -> String {

@@ -1,12 +1,12 @@
 //! `bespeak verify`: audits the books, and with `--events` the event pipeline.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use bespeak::{
-    app::Access,
+    app::{Access, dead_letters},
     config::{Config, Values},
     events::audit::{self, EventsAudit},
-    store::{Audit, AuditFinding},
+    store::{Audit, AuditFinding, Database},
 };
 use serde_json::json;
 
@@ -23,12 +23,10 @@ pub(crate) async fn verify(output: Output, args: &VerifyArgs, values: Values) ->
     let config = Config::parse(&values)?;
     let store = open(&config, Access::Audit).await?;
     let books = store.audit().await;
-    let pipeline = if args.events { Some(audit::audit(&config.events, &store).await) } else { None };
+    let pipeline = if args.events { Some(audit_events(&config, &store).await) } else { None };
     store.close().await;
     let books = books?;
-    let pipeline = pipeline
-        .transpose()
-        .map_err(|error| Failure::caused("the event pipeline cannot be audited", &error))?;
+    let pipeline = pipeline.transpose()?;
     if args.record {
         let of_pipeline = pipeline.as_ref().map_or(0, |pipeline| pipeline.findings.len());
         record(&config, (books.findings.len() + of_pipeline) as u64).await?;
@@ -49,6 +47,12 @@ async fn record(config: &Config, findings: u64) -> Result<(), Failure> {
     let recorded = store.record_verification(findings).await;
     store.close().await;
     recorded.map_err(|error| Failure::caused("the result of the audit cannot be recorded", &error))
+}
+
+async fn audit_events(config: &Config, store: &Arc<dyn Database>) -> Result<EventsAudit, Failure> {
+    let queue = dead_letters(config, store)?;
+    let audited = audit::audit(&config.events, store, &*queue, config.retention.deliveries).await;
+    audited.map_err(|error| Failure::caused("the event pipeline cannot be audited", &error))
 }
 
 fn exit_code(clean: bool) -> ExitCode {

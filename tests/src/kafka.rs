@@ -9,6 +9,8 @@ use bespeak::{
 use bespeak_services::Kafka;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::{Header, Headers, OwnedHeaders},
@@ -58,6 +60,11 @@ impl Topic {
         Self { bootstrap: broker.bootstrap().to_owned(), name: format!("test.{}", crate::unique()) }
     }
 
+    /// A topic of this name on these brokers, such as one of a mock cluster.
+    pub fn named(bootstrap: &str, name: &str) -> Self {
+        Self { bootstrap: bootstrap.to_owned(), name: name.to_owned() }
+    }
+
     /// The value for `BESPEAK_EVENTS_URL`.
     pub fn url(&self) -> String {
         format!("kafka://{}/{}", self.bootstrap, self.name)
@@ -99,6 +106,17 @@ impl Topic {
             record = record.payload(value);
         }
         producer.send(record, Duration::from_secs(10)).await.expect("delivered");
+    }
+
+    /// The settings of a topic, as far as the broker reports them.
+    pub async fn settings(&self, topic: &str) -> HashMap<String, String> {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().expect("a client");
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+        let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
+        let described = described.ok().and_then(|found| found.into_iter().next()?.ok());
+        let entries = described.map(|resource| resource.entries).unwrap_or_default();
+        entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
     }
 
     /// All records of the topic, each partition in order.

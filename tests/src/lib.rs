@@ -45,7 +45,7 @@ pub use sqs::{Queue, Received, aws_server};
 ///
 /// The id of this process would not do: systems give it to another one later, and a topic outlives the test that made
 /// it.
-pub(crate) fn unique() -> String {
+pub fn unique() -> String {
     let (digits, _) = Uuid::new_v4().as_u64_pair();
     format!("{digits:016x}")
 }

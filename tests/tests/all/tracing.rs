@@ -241,7 +241,7 @@ async fn the_spans_of_a_reservation_are_one_trace(books: Books) {
             .await;
             let letter = topic.dead_letters().await.remove(0);
             assert_eq!(letter.headers["traceparent"], sampled);
-            let said = lines(consumer.as_ref().expect("there is one"), "ERROR", "becomes a dead letter");
+            let said = lines(consumer.as_ref().expect("there is one"), "ERROR", "become dead letters");
             assert_eq!(said[0]["trace_id"], trace);
         }
     }

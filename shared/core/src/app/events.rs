@@ -24,6 +24,10 @@ use crate::{
 #[cfg(feature = "kafka")]
 const TOPIC_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long to wait before a consumer that its group refused for good is replaced.
+#[cfg(feature = "kafka")]
+const CONSUMER_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Why the event pipeline cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum EventPipelineError {
@@ -75,6 +79,23 @@ pub(super) fn can_log_in(kafka: &KafkaOptions) -> Result<(), EventPipelineError>
     }
 }
 
+/// Consumes from Kafka until the process shuts down. A member that left its group is replaced.
+#[cfg(feature = "kafka")]
+async fn consume(kafka: KafkaOptions, consumer: Arc<crate::events::consume::Consumer>, supervisor: Supervisor) {
+    let stop = supervisor.stopping();
+    while !stop.is_cancelled() {
+        match crate::events::kafka::KafkaConsumer::new(&kafka, consumer.clone()) {
+            Ok(member) => member.run(stop.clone()).await,
+            // The configuration does not get right by itself, so the process ends.
+            Err(error) => return supervisor.fail("kafka_consumer", format!("cannot be created: {error}")),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(CONSUMER_RETRY_INTERVAL) => {}
+        }
+    }
+}
+
 /// The parts of the event pipeline.
 pub(super) struct EventPipeline {
     pub(super) store: Arc<dyn Database>,
@@ -105,7 +126,7 @@ impl EventPipeline {
     ) -> Result<(), EventPipelineError> {
         use crate::events::{
             consume::Consumer,
-            kafka::{KafkaConsumer, KafkaPublisher, TopicDeadLetters, TopicError, ensure_topics},
+            kafka::{KafkaPublisher, TopicDeadLetters, TopicError, ensure_topics},
         };
 
         if !(config.relay || config.consumer) {
@@ -134,14 +155,9 @@ impl EventPipeline {
             if relays {
                 self.start_relay(publisher);
             }
-            match consumes.then(|| KafkaConsumer::new(&kafka, consumer)) {
-                None => {}
-                Some(Ok(member)) => {
-                    let run = member.run(supervisor.stopping());
-                    supervisor.spawn("kafka_consumer", Ends::AtShutdown, run);
-                }
-                // The configuration does not get right by itself, so the process ends.
-                Some(Err(error)) => supervisor.fail("kafka_consumer", format!("cannot be created: {error}")),
+            if consumes {
+                let run = consume(kafka, consumer, supervisor.clone());
+                supervisor.spawn("kafka_consumer", Ends::AtShutdown, run);
             }
             supervisor.stopping().cancelled().await;
         });

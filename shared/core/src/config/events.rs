@@ -1,12 +1,14 @@
 //! Parses the settings of events: the event log, and the connection to Kafka.
 
+use std::time::Duration;
+
 use super::{ConfigError, Values};
-use crate::events::{EventLog, KafkaOptions, Login, Security};
+use crate::events::{EventLog, KafkaOptions, Login, Security, TopicRetention};
 
 /// The topic if the URL names none.
 const TOPIC: &str = "bespeak.events";
 
-pub(super) fn log(values: &Values) -> Result<EventLog, ConfigError> {
+pub(super) fn log(values: &Values, retention: TopicRetention) -> Result<EventLog, ConfigError> {
     const URL: &str = "BESPEAK_EVENTS_URL";
     let wrong = || values.error(URL, "embedded: or kafka://HOST:PORT[,HOST:PORT..][/TOPIC]");
     let url = values.text(URL);
@@ -41,11 +43,24 @@ pub(super) fn log(values: &Values) -> Result<EventLog, ConfigError> {
         servers: servers.to_owned(),
         topic: topic.to_owned(),
         partitions,
+        retention,
         replicas,
         group: group.to_owned(),
+        session: Duration::from_millis(values.number("BESPEAK_CONSUMER_SESSION_MS", 1_000, 300_000)?),
+        instance: instance(values)?,
         compression,
         security: security(values)?,
     })))
+}
+
+fn instance(values: &Values) -> Result<Option<String>, ConfigError> {
+    const NAME: &str = "BESPEAK_CONSUMER_INSTANCE";
+    let instance = values.text(NAME);
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if instance.len() > 200 || !instance.chars().all(legal) {
+        return Err(values.error(NAME, "empty, or 1 to 200 characters of A-Za-z0-9._-"));
+    }
+    Ok(Some(instance.to_owned()).filter(|instance| !instance.is_empty()))
 }
 
 /// Parses the CloudEvents `source` of events.

@@ -26,7 +26,7 @@ use crate::{
     coordination::CoordinationOptions,
     dispatch::{self, Strategy},
     engine::{Limits, ReportedStock},
-    events::EventLog,
+    events::{EventLog, TopicRetention},
     http_options::{Compat, HttpOptions},
     lock::LockOptions,
     store::DatabaseUrl,
@@ -112,9 +112,10 @@ impl Config {
             );
         }
         let Lanes { lanes, write_connections } = lanes(values, &database, strategy)?;
+        let retention = retention(values)?;
         let on_or_off = [("on", true), ("off", false)];
         Ok(Self {
-            events: events::log(values)?,
+            events: events::log(values, TopicRetention { inbox: retention.inbox, events: retention.events })?,
             events_source: events::source(values)?,
             relay: values.choice("BESPEAK_RELAY", &on_or_off)?,
             consumer: values.choice("BESPEAK_CONSUMER", &on_or_off)?,
@@ -132,7 +133,7 @@ impl Config {
             lane_batch: values.size("BESPEAK_LANE_BATCH", 1, 10_000)?,
             lane_queue: values.size("BESPEAK_LANE_QUEUE", 1, 1_000_000)?,
             limits: limits(values)?,
-            retention: retention(values)?,
+            retention,
             webhooks: webhooks::options(values)?,
             cron_until: values
                 .choice("BESPEAK_CRON_UNTIL", &[("deadline", RunUntil::Stopped), ("idle", RunUntil::Idle)])?,

@@ -136,6 +136,21 @@ pub const SETTINGS: &[Setting] = &[
         "Kafka consumer group, and the name of its inbox (1 to 64 characters of A-Za-z0-9._-)",
     ),
     setting(
+        "BESPEAK_CONSUMER_SESSION_MS",
+        "6000",
+        "How long the group waits for a consumer that stopped without leaving, before others get its \
+         partitions, in milliseconds (1000 to 300000). Brokers accept at least their \
+         group.min.session.timeout.ms, 6000 by default",
+    ),
+    setting(
+        "BESPEAK_CONSUMER_INSTANCE",
+        "",
+        "Name of this process in its consumer group, unique and the same after each restart (static \
+         membership; at most 200 characters of A-Za-z0-9._-): it gets its partitions back at once after a \
+         crash, and others get them only after BESPEAK_CONSUMER_SESSION_MS, also when it shuts down. Empty \
+         for none",
+    ),
+    setting(
         "BESPEAK_RELAY",
         "on",
         "Whether this process publishes events from the outbox: on or off. At least one process needs it",

@@ -5,6 +5,7 @@
 //! randomness; the random bytes of a SmartKey are an argument. Next: `smart_key.rs` for an effect, `store/inbox.rs`
 //! for the transaction.
 
+mod books;
 mod records;
 mod set;
 mod smart_key;
@@ -12,6 +13,7 @@ mod webhook;
 
 use std::collections::BTreeSet;
 
+pub use books::{BooksVerdict, KnownBooks};
 pub use records::{NewDelivery, SmartKey, Subscription};
 pub use set::{Effect, EffectChanges, EffectOutcome, EffectSet};
 
@@ -35,13 +37,23 @@ pub fn apply(event: &Incoming, random: [u8; 16], set: &mut EffectSet) -> EffectO
     outcome
 }
 
-/// The resources that a batch must read: those of its reservations whose key may change.
-pub fn resources_of(events: &[&Incoming]) -> BTreeSet<ResourceId> {
-    let of = |event: &&Incoming| match &event.subject {
+/// The resources that a batch must read: its own, and those of its reservations whose key may change.
+pub fn resources_of(events: &[Incoming]) -> BTreeSet<ResourceId> {
+    let of = |event: &Incoming| match &event.subject {
         Subject::Reservation { resources, .. } if smart_key::concerns(event) => resources.clone(),
-        _ => Vec::new(),
+        Subject::Reservation { .. } => Vec::new(),
+        Subject::Resource { id, .. } => vec![id.clone()],
     };
     events.iter().flat_map(of).collect()
+}
+
+/// The reservations that a batch must read.
+pub fn reservations_of(events: &[Incoming]) -> BTreeSet<Token> {
+    let of = |event: &Incoming| match &event.subject {
+        Subject::Reservation { token, .. } => Some(*token),
+        Subject::Resource { .. } => None,
+    };
+    events.iter().filter_map(of).collect()
 }
 
 /// The reservations whose keys a batch may change, and must therefore lock.

@@ -128,6 +128,11 @@ impl Record {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
+    /// The id of the event, if the record has a valid one.
+    pub fn event_id(&self) -> Option<Uuid> {
+        Uuid::try_parse(&self.header("ce_id")?).ok()
+    }
+
     /// The trace of the request that caused the event: the message header, which the last sender wrote, else the
     /// attribute of the event. An invalid header counts as missing.
     pub fn trace(&self) -> Option<TraceContext> {

@@ -16,8 +16,11 @@ use crate::{
     telemetry,
 };
 
+/// The longest reason that is logged and stored, in characters: it may quote the record.
+const REASON_CHARACTERS_MAX: usize = 1_000;
+
 /// The counts of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Consumed {
     /// The records that are events, by outcome.
     pub applied: Applied,
@@ -123,7 +126,15 @@ impl Consumer {
             let Some((first, _)) = span.first() else { continue };
             let batch: Vec<Incoming> = span.iter().map(|(_, event)| event.clone()).collect();
             match self.store.apply(&self.name, &batch).await {
-                Ok(done) => *applied += done,
+                Ok(mut done) => {
+                    let refused = std::mem::take(&mut done.refused).into_iter();
+                    poison.extend(refused.map(|refused| PoisonRecord {
+                        at: span[refused.at].0,
+                        class: "not_in_books",
+                        reason: refused.reason,
+                    }));
+                    *applied += done;
+                }
                 // Only a refused value and a damaged row concern one record. Every other error is an outage, and the
                 // events wait.
                 Err(error) if !matches!(error, StoreError::Value { .. } | StoreError::Corrupt { .. }) => {
@@ -153,19 +164,11 @@ impl Consumer {
         let Some(first) = poison.first() else { return Ok(()) };
         let letter = |unfit: &PoisonRecord| DeadLetter {
             record: records[unfit.at].clone(),
-            reason: unfit.reason.clone(),
+            reason: unfit.reason.chars().take(REASON_CHARACTERS_MAX).collect(),
             attempts: 1,
         };
         let letters: Vec<DeadLetter> = poison.iter().map(letter).collect();
-        for DeadLetter { record, reason, .. } in &letters {
-            let origin = &record.origin;
-            let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
-            tracing::error!(
-                topic = %origin.topic, partition = origin.partition, offset = origin.offset,
-                event_id = record.header("ce_id"), trace_id, reason,
-                "an event cannot be applied and becomes a dead letter"
-            );
-        }
+        log_dead_letters(&letters);
         self.dead_letters
             .keep(&letters)
             .await
@@ -175,4 +178,16 @@ impl Consumer {
         }
         Ok(())
     }
+}
+
+/// Logs one line for a batch, with its first dead letter: a stranger who fills the topic must not fill the log.
+fn log_dead_letters(letters: &[DeadLetter]) {
+    let Some(DeadLetter { record, reason, .. }) = letters.first() else { return };
+    let origin = &record.origin;
+    let trace_id = record.trace().map(|trace| trace.trace_id()).map(tracing::field::display);
+    tracing::error!(
+        dead_letters = letters.len(), topic = %origin.topic, partition = origin.partition, offset = origin.offset,
+        event_id = record.event_id().map(tracing::field::display), trace_id, reason,
+        "events cannot be applied and become dead letters; this is the first"
+    );
 }

@@ -21,9 +21,30 @@ pub enum DeadLetterError {
         "the value of dead letter {0} was too large to be kept, and is no longer in the topic that it came from"
     )]
     ValueGone(DeadLetterId),
+    /// The dead letter names another topic as its origin, into which nothing is ever published.
+    #[error(
+        "dead letter {id} names the topic {topic:?} as its origin, and only records of {expected} are replayed"
+    )]
+    ForeignTopic {
+        /// The dead letter.
+        id: DeadLetterId,
+        /// The topic that it names.
+        topic: String,
+        /// The topic of events.
+        expected: String,
+    },
     /// There is no such dead letter, or it was replayed or dropped.
     #[error("there is no dead letter {0}")]
     Unknown(DeadLetterId),
+}
+
+/// The result of a replay of all dead letters.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// Those that were replayed.
+    pub replayed: Vec<DeadLetterId>,
+    /// Those that remain, each with the reason.
+    pub refused: Vec<(DeadLetterId, DeadLetterError)>,
 }
 
 /// The destination of records that a consumer cannot apply.
@@ -51,6 +72,14 @@ pub trait DeadLetterQueue: DeadLetterSink {
     /// it becomes a new dead letter. Not cancel-safe: the record may be delivered and the dead letter remain.
     async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError>;
 
-    /// Removes a dead letter without delivering it.
+    /// Replays every dead letter that exists now, in order, and returns those that were replayed. Dead letters that
+    /// cannot be replayed remain, and do not stop the others. Not cancel-safe, as [`DeadLetterQueue::replay`].
+    ///
+    /// # Errors
+    /// The database or the event log is unavailable; those before are replayed.
+    async fn replay_all(&self) -> Result<Replayed, DeadLetterError>;
+
+    /// Removes a dead letter without delivering it. Its event counts as given up, as if it had been skipped in the
+    /// outbox.
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError>;
 }

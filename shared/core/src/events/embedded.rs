@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{
     PublishError, Publisher,
     consume::{ConsumeFailure, Consumer},
-    dead_letter::{DeadLetterError, DeadLetterQueue, DeadLetterSink},
+    dead_letter::{DeadLetterError, DeadLetterQueue, DeadLetterSink, Replayed},
 };
 use crate::{
     envelope::{OutboxEvent, Record, record},
@@ -24,6 +24,8 @@ pub const CONSUMER: &str = "bespeak";
 
 /// The most records in one transaction.
 const PART: usize = 512;
+/// The most dead letters that are read and replayed at a time.
+const PAGE: u32 = 500;
 
 /// A publisher that passes events to a consumer in this process.
 pub struct Embedded {
@@ -75,6 +77,32 @@ impl DatabaseDeadLetters {
     }
 }
 
+impl DatabaseDeadLetters {
+    /// Passes dead letters to the consumer again, and deletes them; returns them.
+    async fn consume(&self, page: Vec<StoredDeadLetter>) -> Result<Vec<DeadLetterId>, DeadLetterError> {
+        // A record that fails again becomes a new dead letter, through another handle to the same table.
+        let sink = Self {
+            letters: self.letters.clone(),
+            inbox: self.inbox.clone(),
+            deliveries: self.deliveries.clone(),
+        };
+        let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(sink), self.deliveries.clone());
+        let mut ids: Vec<DeadLetterId> = page.iter().map(|kept| kept.id).collect();
+        let records: Vec<Record> = page.into_iter().map(|kept| kept.letter.record).collect();
+        let consumed = consumer.consume(&records).await;
+        if let Err(stopped) = &consumed {
+            ids.truncate(stopped.done);
+        }
+        let numbers: Vec<i64> = ids.iter().map(|id| id.offset).collect();
+        self.letters.delete_dead_letters(&numbers, &[]).await?;
+        match consumed.map_err(|stopped| stopped.cause) {
+            Ok(_) => Ok(ids),
+            Err(ConsumeFailure::Store(error)) => Err(DeadLetterError::Store(error)),
+            Err(ConsumeFailure::DeadLetters(error)) => Err(error),
+        }
+    }
+}
+
 #[async_trait]
 impl DeadLetterSink for DatabaseDeadLetters {
     async fn keep(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
@@ -100,22 +128,29 @@ impl DeadLetterQueue for DatabaseDeadLetters {
 
     async fn replay(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
         let kept = self.get(id).await?;
-        // A record that fails again becomes a new dead letter, through another handle to the same table.
-        let sink = Self {
-            letters: self.letters.clone(),
-            inbox: self.inbox.clone(),
-            deliveries: self.deliveries.clone(),
-        };
-        let consumer = Consumer::new(self.inbox.clone(), CONSUMER, Arc::new(sink), self.deliveries.clone());
-        consumer.consume(&[kept.letter.record]).await.map_err(|stopped| match stopped.cause {
-            ConsumeFailure::Store(error) => DeadLetterError::Store(error),
-            ConsumeFailure::DeadLetters(error) => error,
-        })?;
-        self.drop_letter(id).await
+        self.consume(vec![kept]).await.map(drop)
+    }
+
+    async fn replay_all(&self) -> Result<Replayed, DeadLetterError> {
+        // A record that fails again becomes a new dead letter, with a higher number, so the replay ends here.
+        let mut end = 0;
+        while let Some(last) = self.letters.dead_letters(end, PAGE).await?.last() {
+            end = last.id.offset;
+        }
+        let (mut replayed, mut after) = (Vec::new(), 0);
+        loop {
+            let mut page = self.letters.dead_letters(after, PAGE).await?;
+            page.retain(|kept| kept.id.offset <= end);
+            let Some(last) = page.last() else { break };
+            after = last.id.offset;
+            replayed.extend(self.consume(page).await?);
+        }
+        Ok(Replayed { replayed, refused: Vec::new() })
     }
 
     async fn drop_letter(&self, id: DeadLetterId) -> Result<(), DeadLetterError> {
-        if self.letters.delete_dead_letter(id.offset).await? {
+        let given_up = self.get(id).await?.letter.record.event_id();
+        if self.letters.delete_dead_letters(&[id.offset], given_up.as_slice()).await? == 1 {
             Ok(())
         } else {
             Err(DeadLetterError::Unknown(id))

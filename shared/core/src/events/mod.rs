@@ -15,7 +15,7 @@ mod options;
 pub mod relay;
 
 use async_trait::async_trait;
-pub use options::{EventLog, KafkaOptions, Login, Security};
+pub use options::{EventLog, KafkaOptions, Login, Security, TopicRetention};
 
 use crate::envelope::OutboxEvent;
 
@@ -26,6 +26,10 @@ pub enum PublishError {
     /// would fail too.
     #[error("the event log is unavailable: {0}")]
     Unavailable(String),
+    /// A part of the event log is unavailable, so that events of this key would fail and those of other keys would
+    /// not. The publisher holds such keys back itself ([`Publisher::admits`]).
+    #[error("a part of the event log is unavailable: {0}")]
+    PartUnavailable(String),
     /// The event log refuses this event, and would accept others.
     #[error("the event log refuses it: {0}")]
     Rejected(String),
@@ -43,4 +47,10 @@ pub trait Publisher: Send + Sync + 'static {
     /// An event is sent only after the event before it of the same key was acknowledged. If the future is dropped,
     /// events that were sent may have arrived; the relay publishes them again.
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>>;
+
+    /// Whether events of a key can be sent now. The relay leaves out the keys of parts of the log that are away, so
+    /// that they do not take the place of others.
+    fn admits(&self, _key: &str) -> bool {
+        true
+    }
 }

@@ -1,6 +1,6 @@
 //! The options of the event log: which one, and how to connect to it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,14 +20,30 @@ pub struct KafkaOptions {
     pub topic: String,
     /// The number of partitions of the topic of events.
     pub partitions: i32,
+    /// How long the product remembers events, which the topic must fit.
+    pub retention: TopicRetention,
     /// The replication factor of topics that are created; -1 for the default of the broker.
     pub replicas: i32,
     /// The consumer group, and the name of its inbox.
     pub group: String,
+    /// The time after which a consumer that sends no heartbeat loses its partitions.
+    pub session: Duration,
+    /// The name of this process in its consumer group, which survives a restart (static membership); `None` for a new
+    /// member with each start.
+    pub instance: Option<String>,
     /// The compression of batches: `lz4`, `zstd` or `none`.
     pub compression: &'static str,
     /// Encryption and login.
     pub security: Security,
+}
+
+/// The times that the retention of the topic of events should lie between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicRetention {
+    /// How long a consumer remembers which events it has applied. The topic should forget earlier.
+    pub inbox: Duration,
+    /// How long the outbox keeps published events. The topic should keep them as long at least.
+    pub events: Duration,
 }
 
 /// How a connection to a broker is secured.

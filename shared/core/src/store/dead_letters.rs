@@ -1,7 +1,10 @@
 //! The port of dead letters: those in the table, and the resolutions of those in a topic.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::StoreError;
 use crate::{engine::Timestamp, envelope::Record};
@@ -85,17 +88,27 @@ pub trait DeadLetterStore: Send + Sync + 'static {
     /// Reads dead letters of the table after a number, in order, at most `limit`. Cancel-safe.
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<StoredDeadLetter>, StoreError>;
 
-    /// Deletes a dead letter of the table, and returns whether it existed.
-    async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError>;
+    /// Deletes dead letters of the table, and returns how many existed. The events in `given_up` count as skipped from
+    /// then on.
+    async fn delete_dead_letters(&self, numbers: &[i64], given_up: &[Uuid]) -> Result<u64, StoreError>;
 
-    /// Records the resolution of a dead letter of a topic, and returns whether it had none before.
-    async fn resolve_dead_letter(
+    /// Records the resolution of dead letters of a topic, and returns how many had none before. The events in
+    /// `given_up` count as skipped from then on.
+    async fn resolve_dead_letters(
         &self,
         topic: &str,
-        id: DeadLetterId,
+        ids: &[DeadLetterId],
         resolution: Resolution,
-    ) -> Result<bool, StoreError>;
+        given_up: &[Uuid],
+    ) -> Result<u64, StoreError>;
 
-    /// Reads the dead letters of a topic that have a resolution. Cancel-safe.
-    async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError>;
+    /// Reads the dead letters of a topic, among those with these offsets, that have a resolution. Cancel-safe.
+    async fn resolved_dead_letters(
+        &self,
+        topic: &str,
+        offsets: RangeInclusive<i64>,
+    ) -> Result<Vec<DeadLetterId>, StoreError>;
+
+    /// Deletes the resolutions of dead letters before an offset, which are no longer in their topic.
+    async fn forget_resolved_dead_letters(&self, topic: &str, before: i64) -> Result<(), StoreError>;
 }

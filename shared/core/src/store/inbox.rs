@@ -12,23 +12,37 @@ use uuid::Uuid;
 
 use super::{Purged, StoreError, batch};
 use crate::{
-    effects::{self, EffectChanges, EffectOutcome, EffectSet, SmartKey, Subscription},
+    effects::{
+        self, BooksVerdict, EffectChanges, EffectOutcome, EffectSet, KnownBooks, SmartKey, Subscription,
+    },
     engine::{ResourceId, Timestamp, Token},
     envelope::Incoming,
     telemetry::spans,
 };
 
 /// The result of applying a batch of events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Events that took effect (or have none).
     pub applied: u64,
     /// Events that had been applied before.
     pub duplicates: u64,
-    /// Events that arrived after newer ones of their subject: recorded, and without effect.
+    /// Events that arrived after newer ones of their subject, or whose reservation was purged: recorded, and without
+    /// effect.
     pub stale: u64,
     /// Webhook deliveries that the events caused.
     pub deliveries: u64,
+    /// Events that the books contradict: without effect, and not recorded.
+    pub refused: Vec<RefusedEvent>,
+}
+
+/// An event that did not happen according to the books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedEvent {
+    /// Its position in the batch.
+    pub at: usize,
+    /// The contradiction.
+    pub reason: String,
 }
 
 /// The ways in which a SmartKey can differ from the status of its reservation.
@@ -46,14 +60,15 @@ impl std::ops::AddAssign for Applied {
         self.duplicates += other.duplicates;
         self.stale += other.stale;
         self.deliveries += other.deliveries;
+        self.refused.extend(other.refused);
     }
 }
 
 /// The inbox. Each method is one whole transaction.
 #[async_trait]
 pub trait InboxStore: Send + Sync + 'static {
-    /// Applies events in order: those that `consumer` has not applied before take effect, all or none. Not
-    /// cancel-safe.
+    /// Applies events in order: those that `consumer` has not applied before, and that the books confirm, take effect,
+    /// all or none. Not cancel-safe.
     async fn apply(&self, consumer: &str, events: &[Incoming]) -> Result<Applied, StoreError>;
 
     /// Reads the SmartKey of a reservation. Cancel-safe.
@@ -82,6 +97,8 @@ pub(super) struct InboxLookup {
     pub(super) applied: HashSet<Uuid>,
     /// Those of the requested resources that issue a SmartKey.
     pub(super) opened_by_key: HashSet<ResourceId>,
+    /// What the books say about the requested reservations and resources.
+    pub(super) books: KnownBooks,
 }
 
 /// The locked records.
@@ -95,13 +112,18 @@ pub(super) struct InboxClaim {
 
 /// A transaction of a back end. If it is dropped without [`InboxSession::commit`], it must roll back.
 pub(super) trait InboxSession: Send + Sized {
-    /// Looks up which events were applied before, without locks.
+    /// Looks up which events were applied before, and what the books say about their subjects, without locks.
+    /// Leaves `kept_since` of the books as it is.
     fn look_up(
         &mut self,
         consumer: &str,
         events: &[Uuid],
+        reservations: &BTreeSet<Token>,
         resources: &BTreeSet<ResourceId>,
     ) -> impl Future<Output = Result<InboxLookup, StoreError>> + Send;
+
+    /// The instant before which reservations may have been purged.
+    fn reservations_kept_since(&mut self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
 
     /// Records events as applied, which fails if another consumer has done so meanwhile; then locks SmartKeys in the
     /// order of their tokens, and reads them and the clock.
@@ -139,31 +161,48 @@ async fn apply_once<S: InboxSession>(
 ) -> Result<Applied, StoreError> {
     let began = spans::now();
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
-    let all: Vec<&Incoming> = events.iter().collect();
-    let known = session.look_up(consumer, &ids, &effects::resources_of(&all)).await?;
-    let mut seen = known.applied;
-    let fresh: Vec<&Incoming> = events.iter().filter(|event| seen.insert(event.event_id)).collect();
+    let (reservations, resources) = (effects::reservations_of(events), effects::resources_of(events));
+    let InboxLookup { applied: mut seen, opened_by_key, mut books } =
+        session.look_up(consumer, &ids, &reservations, &resources).await?;
+    let fresh: Vec<(usize, &Incoming)> =
+        events.iter().enumerate().filter(|(_, event)| seen.insert(event.event_id)).collect();
     let mut applied = Applied { duplicates: (events.len() - fresh.len()) as u64, ..Applied::default() };
-    if fresh.is_empty() {
+    if books.misses_any(fresh.iter().map(|(_, event)| *event)) {
+        books.kept_since = session.reservations_kept_since().await?;
+    }
+    let (mut known, mut purged) = (Vec::new(), Vec::new());
+    for (at, event) in fresh {
+        match books.judge(event) {
+            BooksVerdict::Known => known.push(event),
+            BooksVerdict::Purged => purged.push(event),
+            BooksVerdict::Contradicted(reason) => applied.refused.push(RefusedEvent { at, reason }),
+        }
+    }
+    if known.is_empty() && purged.is_empty() {
         session.end().await?;
         return Ok(applied);
     }
-    let mut ids: Vec<Uuid> = fresh.iter().map(|event| event.event_id).collect();
+    let mut ids: Vec<Uuid> = known.iter().chain(&purged).map(|event| event.event_id).collect();
     // All consumers lock in the same order, so they wait for each other instead of deadlocking.
     ids.sort_unstable();
-    let tokens = effects::tokens_of(&fresh);
+    let tokens = effects::tokens_of(&known);
     let InboxClaim { now, smart_keys, subscriptions } = session.claim(consumer, &ids, &tokens).await?;
-    let mut set = EffectSet::new(now, known.opened_by_key, smart_keys, subscriptions);
+    let mut set = EffectSet::new(now, opened_by_key, smart_keys, subscriptions);
     let became: Vec<EffectOutcome> =
-        fresh.iter().map(|event| effects::apply(event, rand::random(), &mut set)).collect();
+        known.iter().map(|event| effects::apply(event, rand::random(), &mut set)).collect();
     applied.stale = became.iter().filter(|became| **became == EffectOutcome::Stale).count() as u64;
     applied.applied = became.len() as u64 - applied.stale;
+    applied.stale += purged.len() as u64;
     let changes = set.into_changes();
     applied.deliveries = changes.deliveries.len() as u64;
     session.commit(changes).await?;
-    for (event, became) in fresh.iter().zip(became) {
+    for (event, became) in known.iter().zip(became) {
         log_effect(event, became);
         spans::applied(event, consumer, began);
+    }
+    for event in purged {
+        let (event_id, kind) = (event.event_id, event.kind.as_str());
+        tracing::warn!(%event_id, kind, "ignored an event of a reservation that was purged");
     }
     Ok(applied)
 }

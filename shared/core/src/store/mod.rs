@@ -39,12 +39,12 @@ pub use database_url::{DatabaseUrl, InvalidDatabaseUrl};
 pub use dead_letters::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, StoredDeadLetter};
 pub use error::{Contention, StoreError};
 pub use failure_log::FailureLog;
-pub use inbox::{Applied, InboxStore, KeyMismatch};
+pub use inbox::{Applied, InboxStore, KeyMismatch, RefusedEvent};
 pub use leases::{LeaseStore, PurgedLeases};
 pub use operations::{OperationsStore, Verification};
 pub use outbox::{
-    Backlog, Blocked, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Republished, Sent,
-    Unpublished,
+    Backlog, Blocked, OutboxAdmin, OutboxFilter, OutboxRead, OutboxRow, OutboxState, OutboxStore,
+    Republished, Sent, Unpublished,
 };
 pub use purge::Purged;
 pub use shards::Leases;

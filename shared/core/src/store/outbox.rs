@@ -6,24 +6,135 @@
 //! under the row lock of that key; the ids of different keys are not, so unpublished events are selected as such,
 //! never as "after the last id". Next: `shards.rs` for which relay holds what, [`crate::events`] for the relay.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{StoreError, shards::Leases};
 use crate::{
+    effects::Subscription,
     engine::{Event, Timestamp},
     envelope::OutboxEvent,
 };
+
+/// The largest payload that is read before it is known that its event is selected, in bytes.
+pub(super) const PAYLOAD_BYTES_READ: i64 = 8 * 1024;
+
+/// Which unpublished events a relay wants to read.
+#[derive(Clone, Copy)]
+pub struct OutboxRead<'a> {
+    /// The shards that it holds.
+    pub shards: &'a [u8],
+    /// Only rows after this id.
+    pub after: i64,
+    /// The most rows to look at, whether or not they are selected. It bounds the time of the read.
+    pub rows: u32,
+    /// The most events to select.
+    pub events: usize,
+    /// The most events of one key to select.
+    pub of_one_key: usize,
+    /// The most bytes of payloads to select; the first event is selected whatever its size.
+    pub bytes: u64,
+    /// Whether a key may be selected at all.
+    pub admits: &'a (dyn Fn(&str) -> bool + Send + Sync),
+}
+
+impl<'a> OutboxRead<'a> {
+    /// Reads the oldest rows of these shards, with all limits at this number of events.
+    pub fn oldest(shards: &'a [u8], events: u32) -> Self {
+        let of_one_key = events as usize;
+        Self {
+            shards,
+            after: 0,
+            rows: events,
+            events: of_one_key,
+            of_one_key,
+            bytes: u64::MAX,
+            admits: &|_| true,
+        }
+    }
+}
 
 /// Unpublished events, oldest first.
 #[derive(Clone, Debug)]
 pub struct Unpublished {
     /// The time of the store's clock.
     pub now: Timestamp,
-    /// The events: those of one key are in order and without gaps.
+    /// The events that were selected: those of one key are in order and without gaps.
     pub events: Vec<OutboxEvent>,
+    /// The keys of rows that were looked at and not selected: they are blocked, not admitted, or beyond a limit. A
+    /// later event of such a key must not be published before them.
+    pub left: HashSet<String>,
+    /// Whether events that could be published now were left out because of a limit.
+    pub cut: bool,
+    /// The id of the last row that was looked at; `None` if there are no more rows.
+    pub next: Option<i64>,
+}
+
+/// A row that a relay looks at.
+#[derive(Debug)]
+pub(super) struct WaitingRow {
+    /// The event. Its payload is empty if it is large or if the key is blocked.
+    pub(super) event: OutboxEvent,
+    /// Whether its key waits after a failure.
+    pub(super) waits: bool,
+    /// The size of its payload, in bytes.
+    pub(super) bytes: u64,
+}
+
+/// Selects events from rows in the order of their ids, within the limits of a read. Once an event of a key was left
+/// out, all later ones of that key are.
+pub(super) fn select(rows: Vec<WaitingRow>, now: Timestamp, read: &OutboxRead<'_>) -> Unpublished {
+    let looked_at = rows.len();
+    let next = rows.last().map(|row| row.event.id);
+    let (mut events, mut left, mut cut) = (Vec::new(), HashSet::new(), false);
+    let (mut of_key, mut bytes) = (HashMap::<String, usize>::new(), 0_u64);
+    for WaitingRow { event, waits, bytes: size } in rows {
+        if left.contains(&event.key) {
+            continue;
+        }
+        let count = of_key.get(&event.key).copied().unwrap_or(0);
+        let fits = events.len() < read.events
+            && count < read.of_one_key
+            && (events.is_empty() || bytes.saturating_add(size) <= read.bytes);
+        if waits || !fits || !(read.admits)(&event.key) {
+            cut |= !waits && !fits;
+            left.insert(event.key);
+            continue;
+        }
+        bytes = bytes.saturating_add(size);
+        of_key.insert(event.key.clone(), count + 1);
+        events.push(event);
+    }
+    Unpublished { now, events, left, cut, next: next.filter(|_| looked_at == read.rows as usize) }
+}
+
+/// The ids of selected events whose payload was not read, because it is large.
+pub(super) fn without_payload(events: &[OutboxEvent]) -> Vec<i64> {
+    events.iter().filter(|event| event.payload.is_empty()).map(|event| event.id).collect()
+}
+
+/// Fills in payloads that were read afterwards. An event that is gone meanwhile is removed with those behind it of its
+/// key.
+pub(super) fn fill_payloads(unpublished: &mut Unpublished, mut payloads: HashMap<i64, String>) {
+    let left = &mut unpublished.left;
+    unpublished.events.retain_mut(|event| {
+        if left.contains(&event.key) {
+            return false;
+        }
+        if event.payload.is_empty() {
+            let Some(payload) = payloads.remove(&event.id) else {
+                left.insert(event.key.clone());
+                return false;
+            };
+            event.payload = payload;
+        }
+        true
+    });
 }
 
 /// An event that could not be published, and how long its key is blocked.
@@ -185,8 +296,11 @@ pub trait OutboxStore: Send + Sync + 'static {
     /// Releases everything that a relay holds.
     async fn leave(&self, relay: Uuid) -> Result<(), StoreError>;
 
-    /// Reads the oldest unpublished events of shards whose keys are not blocked, at most `limit`. Cancel-safe.
-    async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError>;
+    /// Reads unpublished events whose keys are not blocked, oldest first. Cancel-safe.
+    async fn unpublished(&self, read: &OutboxRead<'_>) -> Result<Unpublished, StoreError>;
+
+    /// The ids of the first unpublished event of each of these keys that has one. Cancel-safe.
+    async fn first_unpublished(&self, keys: &[&str]) -> Result<HashMap<String, i64>, StoreError>;
 
     /// Records the results of a batch for the shards that the relay still holds under this fencing number, and
     /// returns how many events were marked as published. Other shards are left unchanged for their present holder.
@@ -213,8 +327,23 @@ pub trait OutboxAdmin: Send + Sync + 'static {
     /// Reads the events that were given up. Cancel-safe.
     async fn skipped(&self) -> Result<HashSet<Uuid>, StoreError>;
 
+    /// Finds keys that are blocked for an event which does not await publication: the key and the event. At most a
+    /// thousand. Cancel-safe.
+    async fn needless_blocks(&self) -> Result<Vec<(String, Uuid)>, StoreError>;
+
+    /// Finds, for those of these events that `consumer` has applied, enabled webhook endpoints that have no delivery of
+    /// the event: the event and the endpoint, whose filter is left to the caller. Only of events that were applied less
+    /// than `kept_for` ago, so that no delivery was purged, and of endpoints that were not changed since. Cancel-safe.
+    async fn missing_deliveries(
+        &self,
+        consumer: &str,
+        events: &[Uuid],
+        kept_for: Duration,
+    ) -> Result<Vec<(Uuid, Subscription)>, StoreError>;
+
     /// Marks published events as unpublished, so that they are published again: those that happened in `since..until`
-    /// and were not skipped, among the next `limit` rows after `after`.
+    /// and were not skipped, among the next `limit` rows after `after`. They keep the instant of their first
+    /// publication, which decides when they are purged.
     async fn republish(
         &self,
         since: Timestamp,

@@ -157,9 +157,10 @@ const METRICS: &[Metric] = &[
     ),
     counter(
         "bespeak_consumer_dead_letters_total",
-        &[&[("reason", &["no_event", "unknown_type", "data", "refused"])]],
+        &[&[("reason", &["no_event", "unknown_type", "data", "not_in_books", "refused"])]],
         "Records moved to the dead letters, by reason: no_event (not an event of Bespeak), unknown_type (perhaps of a \
-         later version), data (does not match its type) or refused (by the database).",
+         later version), data (does not match its type), not_in_books (the books contradict it) or refused (by the \
+         database).",
     ),
     gauge(
         "bespeak_consumer_lag_events",

@@ -9,7 +9,7 @@ use bespeak::{
     },
     envelope::OutboxEvent,
     store::{
-        CommitMode, OutboxStore, Store,
+        CommitMode, OutboxRead, OutboxStore, Store,
         mysql::{MysqlOptions, MysqlStore},
     },
 };
@@ -102,7 +102,7 @@ impl Backlog {
     pub(super) async fn events(&self, database: &Database) -> Result<Vec<OutboxEvent>, Error> {
         let store = MysqlStore::new(&database.url(&self.name, None)?, MysqlOptions::default())?;
         let shards: Vec<u8> = (0..64).collect();
-        let events = store.unpublished(&shards, u32::try_from(EVENTS)?).await?.events;
+        let events = store.unpublished(&OutboxRead::oldest(&shards, u32::try_from(EVENTS)?)).await?.events;
         store.close().await;
         if events.len() as u64 == EVENTS { Ok(events) } else { Err("the backlog is not complete".into()) }
     }

@@ -1,7 +1,7 @@
 //! Measures how a relay or consumer divides its time: wrappers of its ports that add up the time of each kind of call.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,7 +17,8 @@ use bespeak::{
     envelope::{Incoming, OutboxEvent},
     events::{PublishError, Publisher},
     store::{
-        Applied, Backlog, InboxStore, KeyMismatch, Leases, OutboxStore, Purged, Sent, StoreError, Unpublished,
+        Applied, Backlog, InboxStore, KeyMismatch, Leases, OutboxRead, OutboxStore, Purged, Sent, StoreError,
+        Unpublished,
     },
 };
 use uuid::Uuid;
@@ -70,8 +71,12 @@ impl OutboxStore for TimedOutbox {
         self.store.leave(relay).await
     }
 
-    async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
-        self.reading.measure(self.store.unpublished(shards, limit)).await
+    async fn unpublished(&self, wanted: &OutboxRead<'_>) -> Result<Unpublished, StoreError> {
+        self.reading.measure(self.store.unpublished(wanted)).await
+    }
+
+    async fn first_unpublished(&self, keys: &[&str]) -> Result<HashMap<String, i64>, StoreError> {
+        self.reading.measure(self.store.first_unpublished(keys)).await
     }
 
     async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
@@ -110,7 +115,7 @@ pub(super) struct TimedInbox {
 }
 
 /// The events that were applied, and the time of the batches.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Progress {
     pub(super) applied: Applied,
     /// The start of the first batch and the end of the last.
@@ -130,7 +135,7 @@ impl TimedInbox {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -140,7 +145,7 @@ impl InboxStore for TimedInbox {
         let began = Instant::now();
         let applied = self.applying.measure(self.store.apply(consumer, events)).await?;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.applied += applied;
+        progress.applied += applied.clone();
         let first = progress.during.map_or(began, |(first, _)| first);
         progress.during = Some((first, Instant::now()));
         Ok(applied)

@@ -96,6 +96,25 @@ async fn a_topic_with_other_partitions_is_refused() {
     assert!(ran.err.contains("has 3 partitions, but BESPEAK_EVENTS_PARTITIONS is 12"), "{ran:?}");
 }
 
+/// A compacted topic would delete events, so `serve` refuses it; the topics that it creates itself pass the check.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_created_with_safe_settings() {
+    let topic = Topic::new().await;
+    ensure_topics(&topic.config()).await.expect("created");
+    for (name, expected) in [
+        (topic.name().to_owned(), [("cleanup.policy", "delete"), ("retention.ms", "604800000")]),
+        (format!("{}.dlq", topic.name()), [("cleanup.policy", "delete"), ("retention.ms", "-1")]),
+    ] {
+        let settings = topic.settings(&name).await;
+        println!("{name}: {settings:?}");
+        for (setting, value) in expected {
+            if let Some(found) = settings.get(setting) {
+                assert_eq!(found, value, "{name} {setting}");
+            }
+        }
+    }
+}
+
 fn event(n: u128, bytes: usize) -> OutboxEvent {
     OutboxEvent {
         id: i64::try_from(n).expect("few"),

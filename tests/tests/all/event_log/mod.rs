@@ -1,11 +1,14 @@
 //! The event pipeline: relays, the event log, consumers, and the commands of operators.
 
+mod auditing;
 mod broker;
 mod consumer;
 mod crashes;
+mod crowding;
 mod log;
 mod operators;
 mod relay;
+mod settling;
 mod webhooks;
 
 use std::time::Duration;

@@ -16,9 +16,9 @@ use super::{keys, settings, settled, way};
 each_store!(outbox_commands_list_retry_skip_and_replay, dlq_commands_list_show_replay_and_drop,);
 
 /// The command line of an operator.
-struct Shell {
-    database: String,
-    events: String,
+pub(super) struct Shell {
+    pub(super) database: String,
+    pub(super) events: String,
 }
 
 impl Shell {
@@ -28,7 +28,7 @@ impl Shell {
         bespeak(args, &environment).await
     }
 
-    async fn json(&self, args: &[&str]) -> Value {
+    pub(super) async fn json(&self, args: &[&str]) -> Value {
         let ran = self.run(&[args, &["--json"]].concat()).await;
         assert_eq!(ran.code, 0, "{args:?} {ran:?}");
         ran.json()
@@ -174,7 +174,7 @@ async fn dlq_commands_list_show_replay_and_drop(books: Books) {
 }
 
 /// A dead letter with a valid event.
-fn letter(row: &Value, topic: &str) -> DeadLetter {
+pub(super) fn letter(row: &Value, topic: &str) -> DeadLetter {
     let text = |field: &str| row[field].as_str().expect("text").as_bytes().to_vec();
     let header = |name: &str, value: Vec<u8>| (name.to_owned(), value);
     let headers = vec![
@@ -201,7 +201,7 @@ fn poison(topic: &str) -> DeadLetter {
     DeadLetter { record, reason: "no event".to_owned(), attempts: 1 }
 }
 
-async fn keep(books: &Books, events: &str, letters: &[DeadLetter]) {
+pub(super) async fn keep(books: &Books, events: &str, letters: &[DeadLetter]) {
     let (url, events) = (books.url(), events.to_owned());
     let values = Values::collect(
         |asked| match asked {

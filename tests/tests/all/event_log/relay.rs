@@ -30,13 +30,13 @@ type Became = Box<dyn Fn(&OutboxEvent) -> Result<(), PublishError> + Send + Sync
 
 /// A log in memory that keeps the promise of publishers: no event of a key is sent after a failed one.
 #[derive(Clone)]
-struct Log {
+pub(super) struct Log {
     written: Arc<Mutex<Vec<OutboxEvent>>>,
     became: Arc<Mutex<Became>>,
 }
 
 impl Log {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { written: Arc::default(), became: Arc::new(Mutex::new(Box::new(|_| Ok(())))) }
     }
 
@@ -44,12 +44,12 @@ impl Log {
         *self.became.lock().expect("no panic") = Box::new(became);
     }
 
-    fn written(&self) -> Vec<OutboxEvent> {
+    pub(super) fn written(&self) -> Vec<OutboxEvent> {
         self.written.lock().expect("no panic").clone()
     }
 
     /// Asserts that the first appearances of each key are in the order of versions.
-    fn assert_consistent(&self) {
+    pub(super) fn assert_consistent(&self) {
         let mut last: HashMap<String, u64> = HashMap::new();
         let mut seen = HashSet::new();
         for event in self.written() {
@@ -87,6 +87,8 @@ const OPTIONS: RelayOptions = RelayOptions {
     // These tests move only the clock of the database, and relays renew leases by the clock of the process.
     lease_for: Duration::from_secs(1_000_000),
     batch: 1_000,
+    of_one_key: 128,
+    bytes: 16 << 20,
     attempts_max: 3,
     back_off_first: Duration::from_secs(1),
     back_off_max: Duration::from_secs(300),

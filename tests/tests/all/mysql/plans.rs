@@ -9,7 +9,7 @@ use std::{
 use bespeak::{
     engine::Timestamp,
     store::{
-        Database, Guard,
+        Database, Guard, OutboxRead,
         conformance::Enqueued,
         webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, DeliveryPage, EndpointPage, ReplayPage},
     },
@@ -77,9 +77,10 @@ async fn statements(api: &Api, round: &str) -> BTreeMap<String, String> {
     // A relay, with all shards and with some, and a consumer.
     let relayed = api.books.open(None, Guard::RowLock).await;
     let all: Vec<u8> = (0..64).collect();
-    let waiting = relayed.unpublished(&all, 100).await.expect("read").events;
+    let waiting = relayed.unpublished(&OutboxRead::oldest(&all, 100)).await.expect("read").events;
     assert!(!waiting.is_empty());
-    relayed.unpublished(&[1, 2], 100).await.expect("read");
+    relayed.unpublished(&OutboxRead::oldest(&[1, 2], 100)).await.expect("read");
+    relayed.first_unpublished(&[first.as_str()]).await.expect("read");
     let ids: Vec<Uuid> = waiting.iter().map(|event| event.event_id).collect();
     relayed.applied("test", &ids).await.expect("read");
     // The purge, with events that have just been published.

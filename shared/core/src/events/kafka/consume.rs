@@ -4,7 +4,7 @@
 //! Records whose offset was not committed are delivered again, to this member or another, and the inbox recognises
 //! them. Never: a committed offset of a record that was neither applied nor stored as a dead letter.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use rdkafka::{
@@ -29,6 +29,8 @@ const BATCH_RECORDS: usize = 1_000;
 const BATCH_BYTES: usize = 8 << 20;
 /// The pause after an error of the event log.
 const AFTER_ERROR: Duration = Duration::from_millis(5);
+/// How long leaving the group may take when the process shuts down.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// The first and the longest back-off after the database failed.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -45,15 +47,18 @@ impl KafkaConsumer {
     /// # Errors
     /// librdkafka refuses the configuration.
     pub fn new(config: &KafkaOptions, consumer: Arc<Consumer>) -> Result<Self, KafkaError> {
-        let stream: StreamConsumer<Context> = connect::client(config)
+        let mut client = connect::client(config);
+        if let Some(instance) = &config.instance {
+            client.set("group.instance.id", instance);
+        }
+        let stream: StreamConsumer<Context> = client
             .set("group.id", &config.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            // The shortest session time-out that brokers accept by default, so that a dead member is replaced soon.
-            .set("session.timeout.ms", "6000")
-            .set("heartbeat.interval.ms", "500")
+            .set("session.timeout.ms", config.session.as_millis().to_string())
+            .set("heartbeat.interval.ms", heartbeat(config.session).as_millis().to_string())
             .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
             .set("statistics.interval.ms", "5000")
@@ -62,12 +67,24 @@ impl KafkaConsumer {
         Ok(Self { stream, consumer })
     }
 
-    /// Consumes until `stop` is cancelled; then finishes the current batch, commits its offsets, and leaves the group.
+    /// Consumes until `stop` is cancelled, or until the group refuses this member for good; then finishes the current
+    /// batch, commits its offsets, and leaves the group.
+    ///
+    /// Nothing is read behind records that are not settled, because the offset that is committed for a later record of
+    /// a partition covers all earlier ones.
     pub async fn run(self, stop: CancellationToken) {
         while let Some(batch) = self.next_batch(&stop).await {
             match batch {
-                Ok(records) => self.apply_and_commit(records, &stop).await,
+                Ok(records) => {
+                    if self.settle(records, &stop).await.is_break() {
+                        break;
+                    }
+                }
                 Err(error) => {
+                    if let Some((code, reason)) = self.stream.client().fatal_error() {
+                        tracing::error!(%code, reason, "the Kafka consumer failed for good and is replaced");
+                        break;
+                    }
                     // An outage leaves a queue of errors in front of the next records. They are skipped quickly:
                     // librdkafka adds no more than one per attempt to connect, so a longer pause would only delay the
                     // recovery.
@@ -77,13 +94,20 @@ impl KafkaConsumer {
             }
         }
         // Commit the last offsets before leaving the group, so that the next member does not start earlier than needed.
-        let _ = self.stream.commit_consumer_state(CommitMode::Sync);
-        self.stream.unsubscribe();
+        // Only offsets of settled records were stored. The calls wait for brokers, which may be away.
+        let stream = self.stream;
+        let left = tokio::task::spawn_blocking(move || {
+            let _ = stream.commit_consumer_state(CommitMode::Sync);
+            stream.unsubscribe();
+        });
+        let _ = tokio::time::timeout(LEAVE_WITHIN, left).await;
     }
 
     /// Waits for a record, and adds those that have arrived already. `None` when `stop` is cancelled.
     async fn next_batch(&self, stop: &CancellationToken) -> Option<Result<Vec<Record>, KafkaError>> {
         let first = tokio::select! {
+            // A record may be ready at the same time; it must not be preferred to the end.
+            biased;
             () = stop.cancelled() => return None,
             first = self.stream.recv() => first,
         };
@@ -103,9 +127,12 @@ impl KafkaConsumer {
         Some(Ok(records))
     }
 
-    /// Applies records and commits their offsets. Waits here while the database is unavailable, so that no record is
-    /// passed over.
-    async fn apply_and_commit(&self, mut records: Vec<Record>, stop: &CancellationToken) {
+    /// Settles records: applies each or stores it as a dead letter, and commits its offset. Waits here while the
+    /// database is unavailable.
+    ///
+    /// This is the only place that knows whether all of a batch was settled. `Break` means that it was not, because
+    /// the process shuts down: no further record may be read, and no further offset committed.
+    async fn settle(&self, mut records: Vec<Record>, stop: &CancellationToken) -> ControlFlow<()> {
         let mut wait = BACK_OFF_FIRST;
         while !records.is_empty() {
             let done = match self.consumer.consume(&records).await {
@@ -124,14 +151,15 @@ impl KafkaConsumer {
             self.commit_offsets(&records[..done]);
             records.drain(..done);
             if records.is_empty() {
-                return;
+                break;
             }
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return ControlFlow::Break(()),
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (2 * wait).min(BACK_OFF_MAX);
         }
+        ControlFlow::Continue(())
     }
 
     /// Commits, per partition, the offset after the last record. If that fails, the offset is committed with the next
@@ -154,6 +182,11 @@ impl KafkaConsumer {
             tracing::debug!(%error, "the offsets cannot be committed: another member may own these partitions by now");
         }
     }
+}
+
+/// The interval of heartbeats: often enough that several may be lost before the session ends.
+fn heartbeat(session: Duration) -> Duration {
+    (session / 6).min(Duration::from_millis(500))
 }
 
 fn size(record: &Record) -> usize {

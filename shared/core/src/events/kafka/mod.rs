@@ -7,8 +7,11 @@
 mod connect;
 mod consume;
 mod dead_letters;
+mod partitions;
+mod producer;
 mod publish;
 mod read;
+mod topic_settings;
 mod topics;
 
 use rdkafka::{
@@ -20,6 +23,7 @@ use crate::envelope::{Origin, Record};
 pub use consume::KafkaConsumer;
 pub use dead_letters::TopicDeadLetters;
 pub use publish::KafkaPublisher;
+pub(super) use read::committed_offsets;
 pub use read::read_topic;
 pub use topics::{TopicError, ensure_topics};
 

@@ -2,43 +2,48 @@
 //!
 //! Receives events and returns a result for each. A broker refuses a whole batch for one record that is too large, so
 //! every refused event is sent again alone, and only an event that is refused alone counts as refused. A poison event
-//! thus blocks its own key, and no other (I10).
+//! thus blocks its own key, and no other (I10). A partition that does not acknowledge is held back, so that the others
+//! continue at full speed (`partitions.rs`).
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use rdkafka::{
-    error::KafkaError,
-    producer::{FutureProducer, FutureRecord, Producer, PurgeConfig},
-    types::RDKafkaErrorCode,
-};
+use rdkafka::{error::KafkaError, producer::FutureProducer};
 
 use super::{
-    connect::{self, Context},
-    headers,
+    connect::Context,
+    partitions::Partitions,
+    producer::{ReplaceableProducer, is_fault_of_record, send},
 };
 use crate::{
-    envelope::{OutboxEvent, Record, record},
+    envelope::{OutboxEvent, record},
     events::{KafkaOptions, PublishError, Publisher},
 };
 
 /// The most keys with an event in flight: well below the capacity of librdkafka's queue.
 const IN_FLIGHT_MAX: usize = 10_000;
-/// The time-out for the acknowledgement of an event, in milliseconds. The event may still arrive afterwards.
-const DELIVERY_TIMEOUT_MS: &str = "10000";
+/// The time-out for the acknowledgement of an event.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time-out for the event that tries a partition which is away: all others of the step wait for it.
+const TRIAL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Publishes events to a topic.
 pub struct KafkaPublisher {
     config: KafkaOptions,
     source: String,
-    /// The current producer. A producer that failed for good is replaced.
-    producer: RwLock<Arc<FutureProducer<Context>>>,
+    producer: ReplaceableProducer,
+    /// For events that try a partition which is away. Connects when the first partition is; `None` if that fails.
+    trials: OnceLock<Option<ReplaceableProducer>>,
+    partitions: Partitions,
 }
+
+/// The results of a chain: the position of each event, and what became of it.
+type ChainResults = Vec<(usize, Result<(), PublishError>)>;
 
 impl KafkaPublisher {
     /// A publisher that connects in the background.
@@ -46,12 +51,13 @@ impl KafkaPublisher {
     /// # Errors
     /// librdkafka refuses the configuration.
     pub fn new(config: &KafkaOptions, source: &str) -> Result<Self, KafkaError> {
-        let producer = RwLock::new(Arc::new(producer(config)?));
-        Ok(Self { config: config.clone(), source: source.to_owned(), producer })
-    }
-
-    fn producer(&self) -> Arc<FutureProducer<Context>> {
-        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Ok(Self {
+            config: config.clone(),
+            source: source.to_owned(),
+            producer: ReplaceableProducer::new(config, DELIVERY_TIMEOUT)?,
+            trials: OnceLock::new(),
+            partitions: Partitions::new(config.partitions),
+        })
     }
 
     async fn send(
@@ -68,43 +74,62 @@ impl KafkaPublisher {
         &self,
         producer: &FutureProducer<Context>,
         events: Vec<(usize, &OutboxEvent)>,
-    ) -> Vec<(usize, Result<(), PublishError>)> {
+    ) -> ChainResults {
         let mut results = Vec::with_capacity(events.len());
         let mut broken = false;
+        let mut trial = events.first().is_some_and(|(_, event)| self.partitions.is_away(&event.key));
         for (at, event) in events {
-            let sent = if broken { Err(PublishError::Behind) } else { self.send(producer, event).await };
+            let sent = if broken {
+                Err(PublishError::Behind)
+            } else if trial {
+                self.try_partition(event).await
+            } else {
+                self.send(producer, event).await
+            };
+            if sent.is_ok() {
+                self.partitions.acknowledged(&event.key);
+                trial = false;
+            }
             broken |= sent.is_err();
             results.push((at, sent));
         }
         results
     }
 
-    /// Replaces a producer after a fatal error, or after a batch of which it could send nothing: if a broker saw the
-    /// sequence of an idempotent producer end elsewhere than the producer did, it may refuse everything that this
-    /// producer sends.
-    fn replace_if_broken(
-        &self,
-        producer: Arc<FutureProducer<Context>>,
-        results: &[Result<(), PublishError>],
-    ) {
-        let fatal = producer.client().fatal_error();
-        if let Some((code, reason)) = &fatal {
-            tracing::error!(%code, reason, "the Kafka producer failed for good and is replaced");
-        }
-        let unavailable = results.iter().any(|result| matches!(result, Err(PublishError::Unavailable(_))));
-        if fatal.is_some() || (unavailable && !results.iter().any(Result::is_ok)) {
-            self.replace(producer);
+    /// Sends an event to a partition that is away, if its key is the one to try, with a short time-out.
+    async fn try_partition(&self, event: &OutboxEvent) -> Result<(), PublishError> {
+        let away = || PublishError::PartUnavailable("its partition does not acknowledge events".to_owned());
+        let connect = || ReplaceableProducer::new(&self.config, TRIAL_TIMEOUT).ok();
+        match self.trials.get_or_init(connect) {
+            Some(trials) if self.partitions.admits(&event.key) => {
+                let mut in_flight = InFlight { of: trials, producer: Some(trials.current()) };
+                let sent = self.send(&trials.current(), event).await;
+                if let Some(producer) = in_flight.producer.take() {
+                    trials.replace_if_broken(&producer, sent.is_err());
+                }
+                sent
+            }
+            _ => Err(away()),
         }
     }
 
-    /// Uses a new producer from now on. The old one never sends what it has not sent yet.
-    fn replace(&self, producer: Arc<FutureProducer<Context>>) {
-        if let Ok(fresh) = self::producer(&self.config) {
-            *self.producer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+    /// Notes which partitions did not acknowledge while others did. If none did, the log as a whole is unavailable,
+    /// and that is no partition's fault.
+    fn note_partitions(&self, events: &[OutboxEvent], results: &mut [Result<(), PublishError>]) {
+        let any_sent = results.iter().any(Result::is_ok);
+        let mut outage = false;
+        for (event, result) in events.iter().zip(&mut *results) {
+            let Err(PublishError::Unavailable(reason)) = result else { continue };
+            if any_sent || self.partitions.is_away(&event.key) {
+                self.partitions.timed_out(&event.key, reason);
+                *result = Err(PublishError::PartUnavailable(std::mem::take(reason)));
+            } else {
+                outage = true;
+            }
         }
-        producer.purge(PurgeConfig::default().queue().inflight());
-        // Dropping a producer joins its polling thread, which must not block a thread of the runtime.
-        std::thread::spawn(move || drop(producer));
+        if outage {
+            self.partitions.forget();
+        }
     }
 }
 
@@ -113,14 +138,14 @@ impl KafkaPublisher {
 /// then: another relay may already be publishing them, and an event that leaves later would come after newer ones of
 /// its key.
 struct InFlight<'a> {
-    publisher: &'a KafkaPublisher,
+    of: &'a ReplaceableProducer,
     producer: Option<Arc<FutureProducer<Context>>>,
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
-            self.publisher.replace(producer);
+            self.of.replace(&producer);
         }
     }
 }
@@ -128,8 +153,8 @@ impl Drop for InFlight<'_> {
 #[async_trait]
 impl Publisher for KafkaPublisher {
     async fn publish(&self, events: &[OutboxEvent]) -> Vec<Result<(), PublishError>> {
-        let producer = self.producer();
-        let mut in_flight = InFlight { publisher: self, producer: Some(producer.clone()) };
+        let producer = self.producer.current();
+        let mut in_flight = InFlight { of: &self.producer, producer: Some(producer.clone()) };
         // Keys are independent of each other; within a key, the next event waits for the acknowledgement of the last
         // one.
         let mut chains: HashMap<&str, Vec<(usize, &OutboxEvent)>> = HashMap::new();
@@ -154,42 +179,19 @@ impl Publisher for KafkaPublisher {
         drop(sent);
         // Every result is known, so the producer may be used again.
         in_flight.producer = None;
-        self.replace_if_broken(producer, &results);
+        self.note_partitions(events, &mut results);
+        let unavailable = results.iter().any(|result| matches!(result, Err(PublishError::Unavailable(_))));
+        let sent_nothing = unavailable && !results.iter().any(Result::is_ok);
+        self.producer.replace_if_broken(&producer, sent_nothing);
         results
     }
-}
 
-/// An idempotent producer: librdkafka's own retries neither duplicate nor reorder records.
-pub(super) fn producer(config: &KafkaOptions) -> Result<FutureProducer<Context>, KafkaError> {
-    connect::client(config)
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("compression.type", config.compression)
-        .set("linger.ms", "1")
-        .set("batch.num.messages", "10000")
-        .set("queue.buffering.max.messages", "100000")
-        .set("message.timeout.ms", DELIVERY_TIMEOUT_MS)
-        .create_with_context(Context::new(config))
-}
-
-/// Sends a record to a topic and waits for its acknowledgement.
-pub(super) async fn send(
-    producer: &FutureProducer<Context>,
-    topic: &str,
-    record: &Record,
-) -> Result<(), KafkaError> {
-    let pairs = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-    let mut to = FutureRecord::to(topic).headers(headers(pairs));
-    if let Some(key) = &record.key {
-        to = to.key(key);
+    fn admits(&self, key: &str) -> bool {
+        self.partitions.admits(key)
     }
-    if let Some(value) = &record.value {
-        to = to.payload(value);
-    }
-    producer.send(to, Duration::from_secs(5)).await.map(drop).map_err(|(error, _)| error)
 }
 
-/// Tells a refusal of the record from an outage.
+/// Distinguishes a refusal of the record from an outage.
 fn publish_error(error: KafkaError) -> PublishError {
     let reason = error.to_string();
     if is_fault_of_record(&error) {
@@ -197,20 +199,4 @@ fn publish_error(error: KafkaError) -> PublishError {
     } else {
         PublishError::Unavailable(reason)
     }
-}
-
-/// Whether the broker refused this record, and would take another one.
-pub(super) fn is_fault_of_record(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::MessageBatchTooLarge
-                | RDKafkaErrorCode::InvalidMessage
-                | RDKafkaErrorCode::InvalidMessageSize
-                | RDKafkaErrorCode::InvalidTimestamp
-                | RDKafkaErrorCode::InvalidRecord
-                | RDKafkaErrorCode::PolicyViolation
-        )
-    )
 }

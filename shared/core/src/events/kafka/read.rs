@@ -8,9 +8,11 @@ use std::{
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
-    metadata::Metadata,
+    metadata::{Metadata, MetadataTopic},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use super::{
@@ -23,6 +25,9 @@ use crate::{engine::Timestamp, envelope::Record, events::KafkaOptions};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The wait for records behind the end that the broker reported.
 const AT_END: Duration = Duration::from_millis(500);
+
+/// The name under which topics are read: of a group that no client joins.
+const GROUP: &str = "bespeak-reader";
 
 /// A partition that is being read.
 struct Progress {
@@ -56,11 +61,7 @@ pub fn read_topic(
     from: impl Fn(i32) -> Option<i64>,
     mut visit: impl FnMut(Record) -> ControlFlow<()>,
 ) -> Result<(), KafkaError> {
-    let consumer: BaseConsumer<Context> = connect::client(config)
-        .set("group.id", "bespeak-reader")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .create_with_context(Context::new(config))?;
+    let consumer = reader(config, GROUP)?;
     let began = Timestamp::now().as_millisecond();
     let mut partitions = assign(&consumer, topic, from)?;
     while !partitions.is_empty() {
@@ -88,6 +89,79 @@ pub fn read_topic(
         }
     }
     Ok(())
+}
+
+/// The offset of the oldest record of a topic with one partition. Blocks.
+///
+/// # Errors
+/// No broker answers.
+pub(super) fn first_offset(config: &KafkaOptions, topic: &str) -> Result<i64, KafkaError> {
+    let consumer = reader(config, GROUP)?;
+    metadata_of(&consumer, topic)?;
+    Ok(consumer.fetch_watermarks(topic, 0, TIMEOUT)?.0)
+}
+
+/// The offset of the newest record of a topic with one partition; `None` if there is none. Blocks.
+///
+/// # Errors
+/// No broker answers.
+pub(super) fn last_offset(config: &KafkaOptions, topic: &str) -> Result<Option<i64>, KafkaError> {
+    let consumer = reader(config, GROUP)?;
+    metadata_of(&consumer, topic)?;
+    let (_, high) = consumer.fetch_watermarks(topic, 0, TIMEOUT)?;
+    let mut last = None;
+    // Some brokers report a watermark that lies before the end, so the records behind it are read.
+    let visit = |record: Record| {
+        last = Some(record.origin.offset);
+        ControlFlow::Continue(())
+    };
+    read_topic(config, topic, |partition| (partition == 0).then_some(high - 1), visit)?;
+    Ok(last)
+}
+
+/// The offsets that a consumer group has committed, per partition of the topic of events. Blocks.
+///
+/// # Errors
+/// No broker answers.
+pub(in crate::events) fn committed_offsets(config: &KafkaOptions) -> Result<HashMap<i32, i64>, KafkaError> {
+    let consumer = reader(config, &config.group)?;
+    let metadata = metadata_of(&consumer, &config.topic)?;
+    let mut asked = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+        asked.add_partition(&config.topic, partition.id());
+    }
+    let committed = consumer.committed_offsets(asked, TIMEOUT)?;
+    let offset = |of: TopicPartitionListElem<'_>| match of.offset() {
+        Offset::Offset(offset) => Some((of.partition(), offset)),
+        _ => None,
+    };
+    Ok(committed.elements().into_iter().filter_map(offset).collect())
+}
+
+/// Deletes the records of a topic with one partition before an offset.
+///
+/// # Errors
+/// No broker answers, or it does not support or allow that.
+pub(super) async fn delete_records(
+    config: &KafkaOptions,
+    topic: &str,
+    before: i64,
+) -> Result<(), KafkaError> {
+    let admin: AdminClient<Context> = connect::client(config).create_with_context(Context::new(config))?;
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, 0, Offset::Offset(before))?;
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
+    let deleted = admin.delete_records(&offsets, &options).await?;
+    deleted.elements().iter().try_for_each(TopicPartitionListElem::error)
+}
+
+/// A consumer that joins no group; it reads the offsets of `group`.
+fn reader(config: &KafkaOptions, group: &str) -> Result<BaseConsumer<Context>, KafkaError> {
+    connect::client(config)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create_with_context(Context::new(config))
 }
 
 /// Assigns every partition that has records to read, and returns how far each is to be read.

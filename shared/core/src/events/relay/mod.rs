@@ -7,11 +7,11 @@
 //! of the table, `store/shards.rs` for which relay holds which shard.
 
 mod options;
+mod reader;
 mod report;
 mod results;
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,13 +30,12 @@ use crate::{
     store::{Leases, OutboxStore, StoreError},
     telemetry::{self, spans},
 };
+use reader::{Batch, Reader};
 use report::OUTAGE;
 use results::results_to_record;
 
 /// The wait after a commit for others that may follow it, so that they share its step.
 const GATHER: Duration = Duration::from_millis(2);
-/// The most events of one key in a step.
-const OF_ONE_KEY_MAX: usize = 128;
 /// The longest time between two steps, for events that other processes have written and for keys whose back-off is
 /// over.
 const POLL: Duration = Duration::from_millis(200);
@@ -61,12 +60,13 @@ pub struct Relay {
     options: RelayOptions,
     id: Uuid,
     held: Option<HeldLeases>,
+    reader: Reader,
 }
 
 impl Relay {
     /// A relay that holds no leases yet.
     pub fn new(store: Arc<dyn OutboxStore>, publisher: Arc<dyn Publisher>, options: RelayOptions) -> Self {
-        Self { store, publisher, options, id: Uuid::now_v7(), held: None }
+        Self { store, publisher, options, id: Uuid::now_v7(), held: None, reader: Reader::default() }
     }
 
     /// Publishes the oldest events of the shards that this relay holds. If the future is dropped, events that were
@@ -79,15 +79,16 @@ impl Relay {
         if shards.is_empty() {
             return Ok(RelayStep::default());
         }
-        let waiting = self.store.unpublished(&shards, self.options.batch).await?;
-        let claimed = waiting.events.len();
-        let events = limit_per_key(waiting.events);
-        let Some(oldest) = events.first() else { return Ok(RelayStep::default()) };
-        let lag_ms = waiting.now.duration_since(oldest.created_at).as_millis();
+        let read = self.reader.read(&*self.store, &*self.publisher, &shards, &self.options);
+        let Batch { now, events, more } = read.await?;
+        let Some(oldest) = events.iter().map(|event| event.created_at).min() else {
+            return Ok(RelayStep { more, ..RelayStep::default() });
+        };
+        let lag_ms = now.duration_since(oldest).as_millis();
         let mut step = RelayStep {
             claimed: events.len() as u64,
             lag_ms: u64::try_from(lag_ms).unwrap_or(0),
-            more: claimed == self.options.batch as usize || events.len() < claimed,
+            more,
             ..RelayStep::default()
         };
         crate::failpoint::reach("relay.claimed").await;
@@ -261,18 +262,6 @@ fn log_change(outage: Option<&str>, was_out: bool) {
         (None, true) => tracing::info!("events are published again"),
         _ => {}
     }
-}
-
-/// The first events of each key. The events of one key are sent one after the other, so a key with many must not make
-/// the whole batch wait.
-fn limit_per_key(mut events: Vec<OutboxEvent>) -> Vec<OutboxEvent> {
-    let mut of_key: HashMap<String, usize> = HashMap::new();
-    events.retain(|event| {
-        let count = of_key.entry(event.key.clone()).or_default();
-        *count += 1;
-        *count <= OF_ONE_KEY_MAX
-    });
-    events
 }
 
 async fn pause(wait: Duration, stop: &CancellationToken) {

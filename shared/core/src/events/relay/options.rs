@@ -9,6 +9,11 @@ pub struct RelayOptions {
     pub lease_for: Duration,
     /// The most events of one step.
     pub batch: u32,
+    /// The most events of one key in a step. They are sent one after the other, so a key with many must not make the
+    /// whole step wait.
+    pub of_one_key: usize,
+    /// The most bytes of payloads in a step, unless a single event is larger.
+    pub bytes: u64,
     /// The number of consecutive refusals of an event after which its key is parked.
     pub attempts_max: u32,
     /// The back-off of a key after its first failure. It doubles with each further failure, with jitter.
@@ -22,6 +27,8 @@ impl Default for RelayOptions {
         Self {
             lease_for: Duration::from_secs(10),
             batch: 4_096,
+            of_one_key: 128,
+            bytes: 16 << 20,
             attempts_max: 8,
             back_off_first: Duration::from_secs(1),
             back_off_max: Duration::from_secs(300),

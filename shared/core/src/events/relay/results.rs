@@ -46,7 +46,8 @@ pub(super) fn results_to_record(
             Err(PublishError::Unavailable(reason)) if failed.insert(&event.key) => {
                 unavailable.push((event, reason));
             }
-            // A later event of a key that has failed already, or one that was not sent for that reason.
+            // A later event of a key that has failed already, or one that was not sent for that reason; or a key that
+            // the publisher holds back itself.
             Err(_) => {}
         }
     }

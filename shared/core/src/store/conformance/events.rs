@@ -7,14 +7,23 @@ use super::*;
 use crate::{
     engine::EventType,
     envelope::{Incoming, Origin, OutboxEvent, Record},
-    store::{Applied, Blocked, DeadLetter, KeyMismatch, OutboxFilter, OutboxState, Sent},
+    store::{Applied, Blocked, DeadLetter, KeyMismatch, OutboxFilter, OutboxRead, OutboxState, Sent},
 };
 
 const LEASE: Duration = Duration::from_secs(3);
 
 impl Subject {
+    /// Marks every event as published.
+    async fn publish_all(&self) {
+        let relay = Uuid::now_v7();
+        let lease = self.store.lease(relay, None, Duration::from_secs(60)).await.expect("leased");
+        let sent = Sent { published: self.waiting().await.iter().map(good).collect(), ..Sent::default() };
+        self.store.record_results(relay, lease.fencing, &sent).await.expect("recorded");
+        self.store.leave(relay).await.expect("left");
+    }
+
     async fn waiting(&self) -> Vec<OutboxEvent> {
-        self.store.unpublished(&all(), 10_000).await.expect("read").events
+        self.store.unpublished(&OutboxRead::oldest(&all(), 10_000)).await.expect("read").events
     }
 
     async fn state_of(&self, event: &OutboxEvent) -> OutboxState {
@@ -230,6 +239,7 @@ pub async fn an_event_takes_effect_once(subject: &Subject) {
     assert_eq!((other.applied, other.stale), (0, 1));
     assert_eq!(subject.store.smart_key(car.token).await.expect("read"), Some(key.clone()));
 
+    accepted(subject.one(Command::Cancel(car.token)).await);
     let cancelled = event(&car, EventType::Cancelled, 3);
     subject.other.apply("test", &[cancelled]).await.expect("applied");
     let revoked = subject.store.smart_key(car.token).await.expect("read").expect("kept");
@@ -240,6 +250,7 @@ pub async fn an_event_takes_effect_once(subject: &Subject) {
 pub async fn a_late_event_changes_nothing(subject: &Subject) {
     for _ in 0..10 {
         let car = subject.car().await;
+        accepted(subject.one(Command::Cancel(car.token)).await);
         let (committed, cancelled) =
             (event(&car, EventType::Committed, 2), event(&car, EventType::Cancelled, 3));
         let deliver = |store: Arc<dyn Database>, event: Incoming| async move {
@@ -255,10 +266,60 @@ pub async fn a_late_event_changes_nothing(subject: &Subject) {
     }
 }
 
+/// An event that the books do not know, or know otherwise, has no effect and is not recorded as applied. It does not
+/// matter who wrote it.
+pub async fn an_event_that_is_not_in_the_books_is_refused(subject: &Subject) {
+    let car = subject.car().await;
+    let refused = async |event: Incoming| {
+        let applied = subject.store.apply("test", &[event]).await.expect("looked up");
+        assert_eq!((applied.applied, applied.stale), (0, 0), "{applied:?}");
+        let [refused] = &applied.refused[..] else { panic!("{applied:?}") };
+        refused.reason.clone()
+    };
+    let newer = refused(event(&car, EventType::Cancelled, 1 << 62)).await;
+    assert!(newer.contains("is at version 2"), "{newer}");
+    let other = refused(event(&car, EventType::Cancelled, 2)).await;
+    assert!(other.contains("version 2 of reservation"), "{other}");
+    let early = refused(event(&car, EventType::Committed, 1)).await;
+    assert!(early.contains("version 1 of reservation"), "{early}");
+    let stranger = Reservation { token: Token::from_uuid(Uuid::now_v7()), ..car.clone() };
+    let unknown = refused(event(&stranger, EventType::Committed, 2)).await;
+    assert!(unknown.contains("is not in the books"), "{unknown}");
+    let edge = |resource, version| Incoming {
+        subject: crate::envelope::Subject::Resource { id: id(resource), available: 0 },
+        ..event(&car, EventType::Depleted, version)
+    };
+    assert!(refused(edge("boat", 1)).await.contains("boat is not in the books"));
+    assert!(refused(edge("car", 1 << 62)).await.contains("car is at version"));
+    assert_eq!(subject.store.smart_key(car.token).await.expect("read"), None, "nothing took effect");
+    // Valid events of the same batch take effect.
+    let batch = [event(&stranger, EventType::Held, 1), event(&car, EventType::Committed, 2), edge("car", 1)];
+    let applied = subject.store.apply("test", &batch).await.expect("applied");
+    assert_eq!((applied.applied, applied.refused.len(), applied.refused[0].at), (2, 1, 0));
+    assert!(subject.store.smart_key(car.token).await.expect("read").is_some());
+}
+
+/// An event of a reservation that was purged has no effect, and is no dead letter either, because an operator could
+/// do nothing about it.
+pub async fn an_event_of_a_purged_reservation_has_no_effect(subject: &Subject) {
+    let car = subject.car().await;
+    accepted(subject.one(Command::Cancel(car.token)).await);
+    subject.publish_all().await;
+    subject.pass(Duration::from_millis(100)).await;
+    let purged = subject.store.purge_reservations(Duration::ZERO, None, 10).await.expect("purged");
+    assert_eq!(purged.deleted, 1);
+    let late = event(&car, EventType::Committed, 2);
+    let applied = subject.store.apply("test", std::slice::from_ref(&late)).await.expect("applied");
+    assert_eq!((applied.applied, applied.stale, applied.refused.len()), (0, 1, 0));
+    assert_eq!(subject.store.smart_key(car.token).await.expect("read"), None);
+    let again = subject.store.apply("test", &[late]).await.expect("applied");
+    assert_eq!(again.duplicates, 1, "it is recorded");
+}
+
 /// I9: the record of an applied event is kept as long as demanded, and no longer.
 pub async fn old_inbox_rows_are_purged(subject: &Subject) {
     let car = subject.car().await;
-    let events: Vec<Incoming> = (0..5).map(|n| event(&car, EventType::Held, n + 1)).collect();
+    let events: Vec<Incoming> = (0..5).map(|_| event(&car, EventType::Held, 1)).collect();
     let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
     subject.store.apply("test", &events).await.expect("applied");
     let applied = subject.store.applied("test", &ids).await.expect("read");
@@ -290,13 +351,28 @@ pub async fn dead_letters_are_stored_unchanged(subject: &Subject) {
     let ids: BTreeSet<_> = kept.iter().map(|kept| kept.id).collect();
     let after: Vec<_> = subject.store.dead_letters(kept[0].id.offset, 10).await.expect("read");
     assert_eq!((ids.len(), after.len(), after[0].id), (2, 1, kept[1].id));
-    assert!(subject.store.delete_dead_letter(kept[0].id.offset).await.expect("deleted"));
-    assert!(!subject.store.delete_dead_letter(kept[0].id.offset).await.expect("deleted"));
-    let id = crate::store::DeadLetterId { partition: 1, offset: 2 };
-    for is_new in [true, false] {
-        let settled = crate::store::Resolution::Replayed;
-        assert_eq!(subject.store.resolve_dead_letter("t.dlq", id, settled).await.expect("recorded"), is_new);
+    let given_up = Uuid::now_v7();
+    for deleted in [1, 0] {
+        let numbers = [kept[0].id.offset];
+        let found = subject.store.delete_dead_letters(&numbers, &[given_up]).await.expect("deleted");
+        assert_eq!(found, deleted);
     }
-    assert_eq!(subject.store.resolved_dead_letters("t.dlq").await.expect("read"), [id]);
-    assert_eq!(subject.store.resolved_dead_letters("another").await.expect("read"), []);
+    let [one, two] = [2, 3].map(|offset| crate::store::DeadLetterId { partition: 0, offset });
+    let dropped = crate::store::Resolution::Dropped;
+    for is_new in [2, 0] {
+        let resolved = subject.store.resolve_dead_letters("t.dlq", &[one, two], dropped, &[]).await;
+        assert_eq!(resolved.expect("recorded"), is_new);
+    }
+    let resolved =
+        async |topic, offsets| subject.store.resolved_dead_letters(topic, offsets).await.expect("read");
+    assert_eq!(resolved("t.dlq", 0..=9).await, [one, two]);
+    assert_eq!(resolved("t.dlq", 3..=3).await, [two]);
+    assert_eq!(resolved("another", 0..=9).await, []);
+    subject.store.forget_resolved_dead_letters("t.dlq", 3).await.expect("forgotten");
+    assert_eq!(resolved("t.dlq", 0..=9).await, [two]);
+    assert_eq!(
+        subject.store.skipped().await.expect("read"),
+        HashSet::from([given_up]),
+        "as if it were skipped"
+    );
 }

@@ -1,11 +1,15 @@
 //! Rows that effects read: subscriptions and SmartKeys.
 
+use uuid::Uuid;
+
 use super::{
     Columns,
+    books::resource_id,
     columns::{corrupt, optional_timestamp, token, unsigned, uuid},
 };
 use crate::{
     effects::{SmartKey, Subscription},
+    engine::{Fulfilment, ResourceId, Status, Token},
     store::StoreError,
     webhooks::EventFilter,
 };
@@ -27,6 +31,32 @@ pub(in crate::store) fn subscriptions<R: Columns>(rows: &[R]) -> Result<Vec<Subs
         }
     }
     Ok(subscriptions)
+}
+
+/// Decodes `id, event_types` of a webhook endpoint and an event id; `None` if this build does not understand the
+/// filter.
+pub(in crate::store) fn missing_delivery<R: Columns>(
+    row: &R,
+) -> Result<Option<(Uuid, Subscription)>, StoreError> {
+    let event_id = uuid(row, 2)?;
+    Ok(subscriptions(std::slice::from_ref(row))?.pop().map(|endpoint| (event_id, endpoint)))
+}
+
+/// Decodes `id, version, fulfilment` of a resource: its id, its version, and whether a key opens it.
+pub(in crate::store) fn known_resource(row: &impl Columns) -> Result<(ResourceId, u64, bool), StoreError> {
+    Ok((resource_id(row, 0)?, unsigned(row, 1)?, row.text(2)? == Fulfilment::SmartKey.as_str()))
+}
+
+/// A reservation, its status and its version.
+type KnownReservation = (Token, (Status, u64));
+
+/// Decodes `token, status, version` of a reservation; `None` if this build does not know the status, which a later
+/// version may have written.
+pub(in crate::store) fn known_reservation(
+    row: &impl Columns,
+) -> Result<Option<KnownReservation>, StoreError> {
+    let version = unsigned(row, 2)?;
+    Ok(Status::parse(row.text(1)?).zip(Some(token(row)?)).map(|(status, token)| (token, (status, version))))
 }
 
 /// Decodes `token, version, code, issued_at, revoked_at`.

@@ -17,6 +17,8 @@ pub(in crate::store) use columns::{
     Columns, corrupt, micros, timestamp, token, tokens, unreadable, unsigned, uuid,
 };
 pub(in crate::store) use dead_letters::{dead_letter, dead_letter_id, headers_text};
-pub(in crate::store) use effects::{smart_key, subscriptions};
+pub(in crate::store) use effects::{
+    known_reservation, known_resource, missing_delivery, smart_key, subscriptions,
+};
 pub(in crate::store) use leases::lease;
-pub(in crate::store) use outbox::{backlog, outbox_event, outbox_row, republish_page};
+pub(in crate::store) use outbox::{backlog, outbox_row, republish_page, waiting_row};

@@ -11,7 +11,7 @@ use crate::{
     envelope::OutboxEvent,
     store::{
         StoreError,
-        outbox::{Backlog, OutboxRow, OutboxState},
+        outbox::{Backlog, OutboxRow, OutboxState, WaitingRow},
     },
 };
 
@@ -38,6 +38,12 @@ pub(in crate::store) fn outbox_event(row: &impl Columns) -> Result<OutboxEvent, 
 fn possible(micros: i64) -> Timestamp {
     let nearest = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_microsecond(micros).unwrap_or(nearest)
+}
+
+/// Decodes an event as [`outbox_event`] does, followed by whether its key waits after a failure, and the size of its
+/// payload.
+pub(in crate::store) fn waiting_row(row: &impl Columns) -> Result<WaitingRow, StoreError> {
+    Ok(WaitingRow { event: outbox_event(row)?, waits: row.integer(10)? != 0, bytes: unsigned(row, 11)? })
 }
 
 /// Decodes an event as [`outbox_event`] does, followed by `published_at, parked, blocked_until, reason`; the last

@@ -23,8 +23,9 @@ use crate::{
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// An invariant, and a query whose rows `(id, problem)` violate it. If the query has several parts, the instant since
-/// which every event must be there is written between them.
-const CHECKS: [(&str, &[&str]); 12] = [
+/// which every event must be there is written between them. An event that was published before it, and is there all the
+/// same because an operator had it published again, may have lost its successors.
+const CHECKS: [(&str, &[&str]); 14] = [
     (
         "I1",
         &["SELECT r.id, CONCAT('total ', r.total, ' is not available ', r.available, ' + held and committed ',
@@ -64,10 +65,23 @@ const CHECKS: [(&str, &[&str]); 12] = [
         GROUP BY event_key HAVING COUNT(*) > 1"],
     ),
     (
+        "I6",
+        &["SELECT LOWER(HEX(token)), 'expired before its time' FROM reservations
+        WHERE item_no = 0 AND status = 'EXPIRED' AND updated_at < expires_at"],
+    ),
+    (
+        "I6",
+        &["SELECT e.event_key, 'was committed when its time was over'
+        FROM (SELECT event_key, created_at, UNHEX(REPLACE(event_key, '-', '')) AS token FROM outbox
+            WHERE type = 'bespeak.reservation.committed.v1') e
+        JOIN reservations i ON i.token = e.token AND i.item_no = 0 AND e.created_at >= i.expires_at"],
+    ),
+    (
         "I3",
         &["SELECT e.event_key, CONCAT(e.type, ' came after ', e.preceding) FROM (SELECT event_key, type,
             LAG(type) OVER (PARTITION BY event_key ORDER BY key_version) AS preceding
-            FROM outbox WHERE type LIKE 'bespeak.reservation.%') e
+            FROM outbox WHERE type LIKE 'bespeak.reservation.%'
+                AND COALESCE(published_at, first_published_at, 9223372036854775807) >= ", ") e
         WHERE e.preceding IS NOT NULL AND NOT CASE e.type
             WHEN 'bespeak.reservation.held.v1' THEN FALSE
             WHEN 'bespeak.reservation.cancelled.v1' THEN e.preceding = 'bespeak.reservation.committed.v1'
@@ -81,7 +95,9 @@ const CHECKS: [(&str, &[&str]); 12] = [
         FROM reservations i LEFT JOIN (SELECT CAST(UNHEX(REPLACE(event_key, '-', '')) AS BINARY(16)) AS token,
                 COUNT(*) AS events, COUNT(DISTINCT key_version) AS distinct_versions, MIN(key_version) AS lowest,
                 MAX(key_version) AS highest, GROUP_CONCAT(key_version ORDER BY key_version SEPARATOR ', ') AS versions
-            FROM outbox WHERE type LIKE 'bespeak.reservation.%' GROUP BY event_key) e ON e.token = i.token
+            FROM outbox WHERE type LIKE 'bespeak.reservation.%'
+                AND COALESCE(published_at, first_published_at, 9223372036854775807) >= ",
+            " GROUP BY event_key) e ON e.token = i.token
         WHERE i.item_no = 0 AND (e.events <> e.distinct_versions OR e.events <> i.version - e.lowest + 1
             OR e.highest <> i.version
             OR (i.created_at >= ",
@@ -114,7 +130,8 @@ const CHECKS: [(&str, &[&str]); 12] = [
         "I7",
         &["SELECT r.id, CONCAT('has ', r.available, ' available, and its last edge is ', COALESCE(e.type, 'none'))
         FROM resources r LEFT JOIN (SELECT event_key, type, ROW_NUMBER() OVER (PARTITION BY event_key
-            ORDER BY key_version DESC) AS n FROM outbox WHERE type LIKE 'bespeak.stock.%') e
+            ORDER BY key_version DESC) AS n FROM outbox WHERE type LIKE 'bespeak.stock.%'
+                AND COALESCE(published_at, first_published_at, 9223372036854775807) >= ", ") e
             ON e.event_key = r.id AND e.n = 1
         WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.created_at >= ", "
             ELSE (r.available = 0) <> (e.type = 'bespeak.stock.depleted.v1') END"],
@@ -123,7 +140,9 @@ const CHECKS: [(&str, &[&str]); 12] = [
         "I7",
         &["SELECT e.event_key, CONCAT(e.type, ' twice running, at version ', e.key_version) FROM (SELECT event_key,
             type, key_version, LAG(type) OVER (PARTITION BY event_key ORDER BY key_version) AS preceding
-            FROM outbox WHERE type LIKE 'bespeak.stock.%') e WHERE e.type = e.preceding"],
+            FROM outbox WHERE type LIKE 'bespeak.stock.%'
+                AND COALESCE(published_at, first_published_at, 9223372036854775807) >= ", ") e
+        WHERE e.type = e.preceding"],
     ),
     (
         "I7",

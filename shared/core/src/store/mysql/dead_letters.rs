@@ -1,6 +1,9 @@
 //! Dead letters in the table, and the resolutions of those in a topic.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{
     MysqlStore, StoreError,
@@ -12,6 +15,9 @@ use crate::store::{DeadLetter, DeadLetterId, DeadLetterStore, Resolution, Stored
 
 const KEEP: &str = "INSERT INTO dead_letters
     (source, part, position, event_key, headers, value, reason, attempts, created_at) VALUES";
+
+const RESOLVE: &str = "INSERT IGNORE INTO dead_letters_settled
+    (topic, part, position, settled, settled_at) VALUES";
 
 #[async_trait]
 impl DeadLetterStore for MysqlStore {
@@ -35,47 +41,62 @@ impl DeadLetterStore for MysqlStore {
         rows(&read(&self.readers.views, script).await?, place).iter().map(decode::dead_letter).collect()
     }
 
-    async fn delete_dead_letter(&self, number: i64) -> Result<bool, StoreError> {
+    async fn delete_dead_letters(&self, numbers: &[i64], given_up: &[Uuid]) -> Result<u64, StoreError> {
         let mut script = Script::default();
-        let place = script.add(Sql::new("DELETE FROM dead_letters WHERE id = ").integer(number));
-        Ok(affected(&in_transaction(&self.writers, script).await?, place) == 1)
+        let head = || Sql::new("DELETE FROM dead_letters WHERE id IN ");
+        let places = script.add_lists(numbers, |sql, number| sql.integer(*number), head, "");
+        self.give_up(&mut script, given_up);
+        let results = in_transaction(&self.writers, script).await?;
+        Ok(places.iter().map(|place| affected(&results, *place)).sum())
     }
 
-    async fn resolve_dead_letter(
+    async fn resolve_dead_letters(
         &self,
         topic: &str,
-        id: DeadLetterId,
+        ids: &[DeadLetterId],
         resolution: Resolution,
-    ) -> Result<bool, StoreError> {
-        let insert = Sql::new(
-            "INSERT INTO dead_letters_settled (topic, part, position, settled, settled_at) VALUES (",
-        )
-        .text(topic)
-        .push(", ")
-        .integer(i64::from(id.partition))
-        .push(", ")
-        .integer(id.offset)
-        .push(", ")
-        .text(resolution.as_str())
-        .push(", ");
+        given_up: &[Uuid],
+    ) -> Result<u64, StoreError> {
+        let row = |sql: Sql, id: &DeadLetterId| {
+            let sql =
+                sql.text(topic).push(", ").integer(i64::from(id.partition)).push(", ").integer(id.offset);
+            let sql = sql.push(", ").text(resolution.as_str()).push(", ");
+            instant(sql, &self.options.clock)
+        };
         let mut script = Script::default();
-        script.add(instant(insert, &self.options.clock).push(")"));
-        match in_transaction(&self.writers, script).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Contended { by: crate::store::Contention::DuplicateKey, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let places = script.add_rows(ids, row, RESOLVE);
+        self.give_up(&mut script, given_up);
+        let results = in_transaction(&self.writers, script).await?;
+        Ok(places.iter().map(|(place, _)| affected(&results, *place)).sum())
     }
 
-    async fn resolved_dead_letters(&self, topic: &str) -> Result<Vec<DeadLetterId>, StoreError> {
+    async fn resolved_dead_letters(
+        &self,
+        topic: &str,
+        offsets: RangeInclusive<i64>,
+    ) -> Result<Vec<DeadLetterId>, StoreError> {
         let mut script = Script::default();
         let select = Sql::new("SELECT part, position FROM dead_letters_settled WHERE topic = ").text(topic);
-        let place = script.add(select);
+        let select = select.push(" AND position BETWEEN ").integer(*offsets.start());
+        let place = script.add(select.push(" AND ").integer(*offsets.end()));
         rows(&read(&self.readers.views, script).await?, place).iter().map(decode::dead_letter_id).collect()
+    }
+
+    async fn forget_resolved_dead_letters(&self, topic: &str, before: i64) -> Result<(), StoreError> {
+        let mut script = Script::default();
+        let delete = Sql::new("DELETE FROM dead_letters_settled WHERE topic = ").text(topic);
+        script.add(delete.push(" AND part = 0 AND position < ").integer(before));
+        in_transaction(&self.writers, script).await.map(drop)
     }
 }
 
 impl MysqlStore {
+    /// Records that events count as skipped.
+    fn give_up(&self, script: &mut Script, events: &[Uuid]) {
+        let row = |sql: Sql, id: &Uuid| instant(sql.bytes(id.as_bytes()).push(", "), &self.options.clock);
+        script.add_rows(events, row, "INSERT IGNORE INTO outbox_skipped (event_id, skipped_at) VALUES");
+    }
+
     fn letter(&self, sql: Sql, letter: &DeadLetter) -> Sql {
         let DeadLetter { record, reason, attempts } = letter;
         let sql = sql

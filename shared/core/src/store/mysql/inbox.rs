@@ -33,6 +33,9 @@ use crate::{
 const SMART_KEYS: &str =
     "SELECT token, version, code, issued_at, revoked_at FROM smart_keys FORCE INDEX (PRIMARY)
     WHERE token IN ";
+const RESOURCES: &str = "SELECT id, version, fulfilment FROM resources FORCE INDEX (PRIMARY) WHERE id IN ";
+const RESERVATIONS: &str =
+    "SELECT token, status, version FROM reservations FORCE INDEX (PRIMARY) WHERE item_no = 0 AND token IN ";
 const KEYS: &str = "INSERT INTO smart_keys (token, version, code, issued_at, revoked_at) VALUES";
 const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), code = VALUES(code),
     issued_at = VALUES(issued_at), revoked_at = VALUES(revoked_at)";
@@ -117,26 +120,41 @@ impl inbox::InboxSession for MysqlInbox {
         &mut self,
         consumer: &str,
         events: &[Uuid],
+        reservations: &BTreeSet<Token>,
         resources: &BTreeSet<ResourceId>,
     ) -> Result<InboxLookup, StoreError> {
         let mut script = Script::default();
         let applied = applied(&mut script, consumer, events);
-        let head = || {
-            Sql::new(
-                "SELECT id FROM resources FORCE INDEX (PRIMARY) WHERE fulfilment = 'SMART_KEY' AND id IN ",
-            )
-        };
-        let opened = script.add_lists(resources, statements::id, head, "");
+        let head = || Sql::new(RESOURCES);
+        let resources = script.add_lists(resources, statements::id, head, "");
+        let head = || Sql::new(RESERVATIONS);
+        let reservations = script.add_lists(reservations, statements::token, head, "");
         let results = self.connection.run(script).await?;
         self.connection.mark_clean();
         let mut known = InboxLookup::default();
         for row in applied.iter().flat_map(|place| rows(&results, *place)) {
             known.applied.insert(decode::uuid(row, 0)?);
         }
-        for row in opened.iter().flat_map(|place| rows(&results, *place)) {
-            known.opened_by_key.insert(decode::resource_id(row, 0)?);
+        for row in resources.iter().flat_map(|place| rows(&results, *place)) {
+            let (id, version, opened) = decode::known_resource(row)?;
+            if opened {
+                known.opened_by_key.insert(id.clone());
+            }
+            known.books.resources.insert(id, version);
+        }
+        for row in reservations.iter().flat_map(|place| rows(&results, *place)) {
+            known.books.reservations.extend(decode::known_reservation(row)?);
         }
         Ok(known)
+    }
+
+    async fn reservations_kept_since(&mut self) -> Result<Timestamp, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new("SELECT kept_since FROM retention WHERE what = 'reservations'"));
+        let results = self.connection.run(script).await?;
+        self.connection.mark_clean();
+        let kept = rows(&results, place).first().map(|row| decode::timestamp(row, 0)).transpose()?;
+        Ok(kept.unwrap_or_default())
     }
 
     async fn claim(

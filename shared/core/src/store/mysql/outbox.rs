@@ -2,7 +2,10 @@
 //!
 //! Never: a locked row, or an open transaction, while events are in flight.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -10,18 +13,21 @@ use uuid::Uuid;
 use super::{
     Clock, MysqlStore, StoreError,
     connect::Pool,
-    leases,
+    leases, read as views,
     round_trip::{TrackedConnection, affected, clock_of, in_transaction, read, rows},
     sql::{Script, Sql},
     statements::{CLOCK, instant},
 };
 use crate::{
+    effects::Subscription,
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore,
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRead, OutboxRow, OutboxState, OutboxStore,
         Republished, Sent, Unpublished, batch,
         decode::{self, Columns, corrupt},
+        outbox::{self, PAYLOAD_BYTES_READ},
+        purge::before,
         shards,
     },
 };
@@ -29,9 +35,23 @@ use crate::{
 const EVENT: &str =
     "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
     o.traceparent, b.attempts";
+const WAITING: &str = "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, ";
 /// Locked, so that a relay that takes over a shard waits until this mark is made or refused.
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
     WHERE name >= 'relay/shard/' AND name < 'relay/shard0' AND owner = ";
+/// The second assignment must come last: MySQL evaluates them in their order.
+const REPUBLISH: &str = "UPDATE outbox FORCE INDEX (PRIMARY)
+    SET first_published_at = COALESCE(first_published_at, published_at), published_at = NULL
+    WHERE published_at IS NOT NULL AND id IN ";
+const NEEDLESS_BLOCKS: &str = "SELECT b.event_key, b.event_id FROM outbox_blocked b
+    WHERE NOT EXISTS (SELECT 1 FROM outbox o FORCE INDEX (outbox_key)
+        WHERE o.event_key = b.event_key AND o.published_at IS NULL AND o.event_id = b.event_id) LIMIT 1000";
+/// A transaction that applies events may have read the endpoints some seconds after it recorded the events.
+const MISSING_DELIVERIES: &str = "SELECT e.id, e.event_types, p.event_id
+    FROM processed_events p FORCE INDEX (PRIMARY)
+    JOIN webhook_endpoints e ON e.disabled_at IS NULL AND e.updated_at < p.processed_at - 30000000
+    LEFT JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.event_id = p.event_id
+    WHERE d.id IS NULL AND p.processed_at > ";
 const BLOCKED: &str = "INSERT INTO outbox_blocked
     (event_key, event_id, blocked_until, attempts, parked, reason, updated_at) SELECT ";
 const BLOCKED_AGAIN: &str = " ON DUPLICATE KEY UPDATE event_id = VALUES(event_id),
@@ -63,25 +83,59 @@ impl OutboxStore for MysqlStore {
         .await
     }
 
-    async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
+    async fn unpublished(&self, wanted: &OutboxRead<'_>) -> Result<Unpublished, StoreError> {
         let mut script = Script::default();
         let clock = script.add(Sql::new(CLOCK));
-        let mut select = Sql::new(EVENT).push(
-            " FROM outbox o FORCE INDEX (outbox_unpublished)
-            LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
-            WHERE o.published_at IS NULL",
-        );
-        if shards.len() < usize::from(shards::SHARDS) {
-            select =
-                list(select.push(" AND o.shard IN ("), shards, |sql, shard| sql.integer(i64::from(*shard)));
-        }
-        select = select.push(" AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ");
+        // A blocked key may have millions of rows, and a payload may be large: neither is read in vain.
+        let waits = |sql: Sql| {
+            let sql = sql.push("(b.event_key IS NOT NULL AND (b.parked = 1 OR b.blocked_until > ");
+            instant(sql, &self.options.clock).push("))")
+        };
+        let select = waits(Sql::new(WAITING).push("CASE WHEN ")).push(" OR LENGTH(o.payload) > ");
+        let select = select.integer(PAYLOAD_BYTES_READ);
         let select =
-            instant(select, &self.options.clock).push(")) ORDER BY o.id LIMIT ").integer(i64::from(limit));
-        let events = script.add(select);
+            waits(select.push(" THEN '' ELSE o.payload END, o.created_at, o.traceparent, b.attempts, "));
+        let mut select = select
+            .push(
+                ", LENGTH(o.payload) FROM outbox o FORCE INDEX (outbox_unpublished)
+                LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
+                WHERE o.published_at IS NULL AND o.id > ",
+            )
+            .integer(wanted.after);
+        if wanted.shards.len() < usize::from(shards::SHARDS) {
+            let shard = |sql: Sql, shard: &u8| sql.integer(i64::from(*shard));
+            select = list(select.push(" AND o.shard IN ("), wanted.shards, shard);
+        }
+        let rows_read = script.add(select.push(" ORDER BY o.id LIMIT ").integer(i64::from(wanted.rows)));
         let results = read(&self.readers.background, script).await?;
-        let events = rows(&results, events).iter().map(decode::outbox_event).collect::<Result<_, _>>()?;
-        Ok(Unpublished { now: clock_of(&results, clock, &self.options.clock)?, events })
+        let waiting = rows(&results, rows_read).iter().map(decode::waiting_row).collect::<Result<_, _>>()?;
+        let now = clock_of(&results, clock, &self.options.clock)?;
+        let mut found = outbox::select(waiting, now, wanted);
+        let large = outbox::without_payload(&found.events);
+        if !large.is_empty() {
+            let mut script = Script::default();
+            let head = || Sql::new("SELECT id, payload FROM outbox FORCE INDEX (PRIMARY) WHERE id IN ");
+            let places = script.add_lists(&large, |sql, id| sql.integer(*id), head, "");
+            let results = read(&self.readers.background, script).await?;
+            let payloads = places.iter().flat_map(|place| rows(&results, *place));
+            let payloads = payloads.map(|row| Ok((row.integer(0)?, row.text(1)?.to_owned())));
+            outbox::fill_payloads(&mut found, payloads.collect::<Result<_, StoreError>>()?);
+        }
+        Ok(found)
+    }
+
+    async fn first_unpublished(&self, keys: &[&str]) -> Result<HashMap<String, i64>, StoreError> {
+        let mut script = Script::default();
+        let head = || {
+            Sql::new(
+                "SELECT event_key, MIN(id) FROM outbox FORCE INDEX (outbox_key)
+                WHERE published_at IS NULL AND event_key IN ",
+            )
+        };
+        let places = script.add_lists(keys, |sql, key| sql.text(key), head, " GROUP BY event_key");
+        let results = read(&self.readers.background, script).await?;
+        let found = places.iter().flat_map(|place| rows(&results, *place));
+        found.map(|row| Ok((row.text(0)?.to_owned(), row.integer(1)?))).collect()
     }
 
     async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
@@ -153,6 +207,35 @@ impl OutboxAdmin for MysqlStore {
         Ok(affected(&in_transaction(&self.writers, script).await?, skipped) == 1)
     }
 
+    async fn needless_blocks(&self) -> Result<Vec<(String, Uuid)>, StoreError> {
+        let mut script = Script::default();
+        let place = script.add(Sql::new(NEEDLESS_BLOCKS));
+        let results = read(&self.readers.views, script).await?;
+        rows(&results, place).iter().map(|row| Ok((row.text(0)?.to_owned(), decode::uuid(row, 1)?))).collect()
+    }
+
+    async fn missing_deliveries(
+        &self,
+        consumer: &str,
+        events: &[Uuid],
+        kept_for: Duration,
+    ) -> Result<Vec<(Uuid, Subscription)>, StoreError> {
+        let now = views::now(&self.readers.views, &self.options.clock).await?;
+        let since = before(now, kept_for).as_microsecond();
+        let mut script = Script::default();
+        let head = || {
+            Sql::new(MISSING_DELIVERIES)
+                .integer(since)
+                .push(" AND p.consumer = ")
+                .text(consumer)
+                .push(" AND p.event_id IN ")
+        };
+        let places = script.add_lists(events, |sql, id| sql.bytes(id.as_bytes()), head, "");
+        let results = read(&self.readers.views, script).await?;
+        let found = places.iter().flat_map(|place| rows(&results, *place));
+        found.filter_map(|row| decode::missing_delivery(row).transpose()).collect()
+    }
+
     async fn republish(
         &self,
         since: Timestamp,
@@ -177,8 +260,7 @@ impl OutboxAdmin for MysqlStore {
             return Ok(Republished { events: 0, next: page.next });
         }
         let mut script = Script::default();
-        let head =
-            || Sql::new("UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL AND id IN ");
+        let head = || Sql::new(REPUBLISH);
         let places = script.add_lists(&page.ids, |sql, id| sql.integer(*id), head, "");
         let results = in_transaction(&self.writers, script).await?;
         let events = places.iter().map(|place| affected(&results, *place)).sum();
@@ -240,16 +322,21 @@ async fn record_results(
     let sent = sent.clone().only(holds);
 
     let mut script = Script::default();
+    // An operator may have given up an event that failed. Its row is locked first, because the INSERT below reads it
+    // without a lock and could otherwise block a key for an event that counts as published. Rows of the outbox are
+    // locked before rows of blocked keys here and in `skip`.
+    let head = || Sql::new("SELECT id FROM outbox FORCE INDEX (PRIMARY) WHERE id IN ");
+    let failed = sent.blocked.iter().map(|blocked| blocked.id);
+    script.add_lists(failed, Sql::integer, head, " ORDER BY id FOR UPDATE");
     let head = || {
-        Sql::new("UPDATE outbox FORCE INDEX (PRIMARY) SET published_at = ")
+        Sql::new("UPDATE outbox FORCE INDEX (PRIMARY) SET published_at = COALESCE(first_published_at, ")
             .integer(now.as_microsecond())
-            .push(" WHERE published_at IS NULL AND id IN ")
+            .push(") WHERE published_at IS NULL AND id IN ")
     };
     let marks = script.add_lists(&sent.published, |sql, (id, _)| sql.integer(*id), head, "");
     let head = || Sql::new("DELETE FROM outbox_blocked WHERE event_key IN ");
     script.add_lists(&sent.unblocked, |sql, (key, _)| sql.text(key), head, "");
     for blocked in &sent.blocked {
-        // An operator may have given the event up meanwhile.
         let row = blocked_row(Sql::new(BLOCKED), blocked, now);
         let row = row.push(" FROM outbox WHERE published_at IS NULL AND id = ").integer(blocked.id);
         script.add(row.push(BLOCKED_AGAIN));

@@ -43,6 +43,9 @@ pub(super) async fn events(
     };
     let deletes = script.add_lists(&ids, |sql, id| sql.integer(*id), head, "");
     script.add(kept_since(cutoff).push(" WHERE what = 'outbox'"));
+    // Their events were published, or counted as such, no later than that.
+    let forget = Sql::new("DELETE FROM outbox_skipped WHERE skipped_at < ").integer(cutoff.as_microsecond());
+    script.add(forget.push(" ORDER BY skipped_at LIMIT ").integer(i64::from(limit)));
     Ok(Purged { deleted: commit_with_retries(writers, script, &deletes).await?, ..Purged::default() })
 }
 

@@ -15,8 +15,9 @@ use crate::{
 /// An invariant, and a query whose rows `(id, problem)` violate it.
 ///
 /// Events are checked only as far back as the outbox goes: a record whose first event is no longer there is compared
-/// with the events that are. `kept` is the instant since which every event must be there.
-const CHECKS: [(&str, &str); 12] = [
+/// with the events that are. `?1` is the instant since which every event must be there. An event that was published
+/// before it, and is there all the same because an operator had it published again, may have lost its successors.
+const CHECKS: [(&str, &str); 14] = [
     (
         "I1",
         "SELECT r.id, format('total %d is not available %d + held and committed %d', r.total, r.available,
@@ -57,18 +58,31 @@ const CHECKS: [(&str, &str); 12] = [
         "I3",
         "SELECT e.event_key, format('%s came after %s', e.type, e.before) FROM (SELECT event_key, type,
             lag(type) OVER (PARTITION BY event_key ORDER BY key_version) AS before
-            FROM outbox WHERE type LIKE 'bespeak.reservation.%') e
+            FROM outbox WHERE type LIKE 'bespeak.reservation.%'
+                AND coalesce(published_at, first_published_at, 9223372036854775807) >= ?1) e
         WHERE e.before IS NOT NULL AND NOT CASE e.type
             WHEN 'bespeak.reservation.held.v1' THEN 0
             WHEN 'bespeak.reservation.cancelled.v1' THEN e.before = 'bespeak.reservation.committed.v1'
             ELSE e.before IN ('bespeak.reservation.held.v1', 'bespeak.reservation.extended.v1') END",
     ),
     (
+        "I6",
+        "SELECT lower(hex(token)), 'expired before its time' FROM reservations
+        WHERE item_no = 0 AND status = 'EXPIRED' AND updated_at < expires_at",
+    ),
+    (
+        "I6",
+        "SELECT e.event_key, 'was committed when its time was over' FROM outbox e
+        JOIN reservations i ON i.token = unhex(replace(e.event_key, '-', '')) AND i.item_no = 0
+        WHERE e.type = 'bespeak.reservation.committed.v1' AND e.created_at >= i.expires_at",
+    ),
+    (
         "I7",
         // Materialized, so that the join goes by an index that SQLite makes; without it, it scans the outbox for each
         // hold.
         "WITH e AS MATERIALIZED (SELECT unhex(replace(event_key, '-', '')) AS token, key_version FROM outbox
-            WHERE type LIKE 'bespeak.reservation.%')
+            WHERE type LIKE 'bespeak.reservation.%'
+                AND coalesce(published_at, first_published_at, 9223372036854775807) >= ?1)
         SELECT lower(hex(i.token)), format('has version %d, and its events are %s', i.version,
             coalesce(group_concat(e.key_version, ', ' ORDER BY e.key_version), 'none'))
         FROM reservations i LEFT JOIN e ON e.token = i.token
@@ -101,7 +115,9 @@ const CHECKS: [(&str, &str); 12] = [
         "I7",
         "SELECT r.id, format('has %d available, and its last edge is %s', r.available, coalesce(e.type, 'none'))
         FROM resources r LEFT JOIN (SELECT event_key, type, max(key_version) FROM outbox
-            WHERE type LIKE 'bespeak.stock.%' GROUP BY event_key) e ON e.event_key = r.id
+            WHERE type LIKE 'bespeak.stock.%'
+                AND coalesce(published_at, first_published_at, 9223372036854775807) >= ?1
+            GROUP BY event_key) e ON e.event_key = r.id
         WHERE CASE WHEN e.type IS NULL THEN r.available = 0 AND r.total > 0 AND r.created_at >= ?1
             ELSE (r.available = 0) <> (e.type = 'bespeak.stock.depleted.v1') END",
     ),
@@ -109,7 +125,9 @@ const CHECKS: [(&str, &str); 12] = [
         "I7",
         "SELECT e.event_key, format('%s twice running, at version %d', e.type, e.key_version) FROM (SELECT event_key,
             type, key_version, lag(type) OVER (PARTITION BY event_key ORDER BY key_version) AS before
-            FROM outbox WHERE type LIKE 'bespeak.stock.%') e WHERE e.type = e.before",
+            FROM outbox WHERE type LIKE 'bespeak.stock.%'
+                AND coalesce(published_at, first_published_at, 9223372036854775807) >= ?1) e
+        WHERE e.type = e.before",
     ),
     (
         "I7",

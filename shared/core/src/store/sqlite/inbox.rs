@@ -30,8 +30,10 @@ use crate::{
 
 const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
     CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)";
-const OPENED_BY_KEY: &str = "SELECT r.id FROM json_each(?1) j
-    CROSS JOIN resources r ON r.id = j.value WHERE r.fulfilment = 'SMART_KEY'";
+const RESOURCES: &str = "SELECT r.id, r.version, r.fulfilment FROM json_each(?1) j
+    CROSS JOIN resources r ON r.id = j.value";
+const RESERVATIONS: &str = "SELECT r.token, r.status, r.version FROM json_each(?1) j
+    CROSS JOIN reservations r ON r.token = unhex(j.value) AND r.item_no = 0";
 const RECORD: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, processed_at)
     SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
 const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
@@ -109,6 +111,7 @@ impl inbox::InboxSession for SqliteSession {
         &mut self,
         consumer: &str,
         events: &[Uuid],
+        reservations: &BTreeSet<Token>,
         resources: &BTreeSet<ResourceId>,
     ) -> Result<InboxLookup, StoreError> {
         let mut known = InboxLookup::default();
@@ -117,12 +120,26 @@ impl inbox::InboxSession for SqliteSession {
             known.applied.insert(decode::uuid(row, 0)?);
         }
         if !resources.is_empty() {
-            let opened = sqlx::query(OPENED_BY_KEY).bind(ids_json(resources)?);
-            for row in &opened.fetch_all(self.connection()).await.map_err(failed)? {
-                known.opened_by_key.insert(decode::resource_id(row, 0)?);
+            let query = sqlx::query(RESOURCES).bind(ids_json(resources)?);
+            for row in &query.fetch_all(self.connection()).await.map_err(failed)? {
+                let (id, version, opened) = decode::known_resource(row)?;
+                if opened {
+                    known.opened_by_key.insert(id.clone());
+                }
+                known.books.resources.insert(id, version);
             }
         }
+        let query = sqlx::query(RESERVATIONS).bind(tokens_json(reservations)?);
+        for row in &query.fetch_all(self.connection()).await.map_err(failed)? {
+            known.books.reservations.extend(decode::known_reservation(row)?);
+        }
         Ok(known)
+    }
+
+    async fn reservations_kept_since(&mut self) -> Result<Timestamp, StoreError> {
+        const KEPT: &str = "SELECT kept_since FROM retention WHERE what = 'reservations'";
+        let row = sqlx::query(KEPT).fetch_optional(self.connection()).await.map_err(failed)?;
+        Ok(row.map(|row| decode::timestamp(&row, 0)).transpose()?.unwrap_or_default())
     }
 
     async fn claim(

@@ -2,22 +2,30 @@
 //!
 //! A file has few relays, usually one; the rules are the same nevertheless.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{SqliteStore, StoreError, error::failed, leases, number::integer, session::SqliteSession};
+use super::{
+    SqliteStore, StoreError, error::failed, json::hex_list, leases, number::integer, session::SqliteSession,
+};
 use crate::{
+    effects::Subscription,
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRow, OutboxState, OutboxStore, Republished, Sent,
-        Unpublished,
+        Backlog, Leases, OutboxAdmin, OutboxFilter, OutboxRead, OutboxRow, OutboxState, OutboxStore,
+        Republished, Sent, Unpublished,
         batch::Session,
         decode::{self, Columns},
+        outbox::{self, PAYLOAD_BYTES_READ},
+        purge::before,
         shards,
     },
 };
@@ -29,13 +37,17 @@ macro_rules! event_columns {
     };
 }
 
-const UNPUBLISHED: &str = concat!(
-    event_columns!(),
-    " FROM outbox o INDEXED BY outbox_unpublished LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
-    WHERE o.published_at IS NULL AND o.shard IN (SELECT value FROM json_each(?1))
-        AND (b.event_key IS NULL OR (b.parked = 0 AND b.blocked_until <= ?2))
-    ORDER BY o.id LIMIT ?3"
-);
+/// A blocked key may have millions of rows, and a payload may be large: neither is read in vain.
+const UNPUBLISHED: &str = "WITH w AS (SELECT o.*, b.attempts,
+        (b.event_key IS NOT NULL AND (b.parked = 1 OR b.blocked_until > ?2)) AS waits,
+        length(CAST(o.payload AS BLOB)) AS bytes
+    FROM outbox o INDEXED BY outbox_unpublished LEFT JOIN outbox_blocked b ON b.event_key = o.event_key
+    WHERE o.published_at IS NULL AND o.id > ?3 AND o.shard IN (SELECT value FROM json_each(?1))
+    ORDER BY o.id LIMIT ?4)
+    SELECT id, event_id, shard, event_key, key_version, type,
+        CASE WHEN waits OR bytes > ?5 THEN '' ELSE payload END, created_at, traceparent, attempts, waits, bytes
+    FROM w ORDER BY id";
+const PAYLOADS: &str = "SELECT id, payload FROM outbox WHERE id IN (SELECT value FROM json_each(?1))";
 const ROWS: &str = concat!(
     event_columns!(),
     ", o.published_at, b.parked, b.blocked_until, b.reason
@@ -52,7 +64,7 @@ const LEASES: &str = "SELECT name, owner, fencing, expires_at FROM leases
     WHERE name >= 'relay' AND name < 'relay0' ORDER BY name";
 const HELD: &str = "SELECT name FROM leases WHERE name >= 'relay/shard/' AND name < 'relay/shard0'
     AND owner = ?1 AND fencing = ?2 AND expires_at > ?3";
-const PUBLISHED: &str = "UPDATE outbox SET published_at = ?2
+const PUBLISHED: &str = "UPDATE outbox SET published_at = coalesce(first_published_at, ?2)
     FROM json_each(?1) j WHERE outbox.id = j.value AND outbox.published_at IS NULL";
 const BLOCKED: &str = "INSERT INTO outbox_blocked
         (event_key, event_id, blocked_until, attempts, parked, reason, updated_at)
@@ -95,13 +107,37 @@ impl OutboxStore for SqliteStore {
         session.commit().await
     }
 
-    async fn unpublished(&self, shards: &[u8], limit: u32) -> Result<Unpublished, StoreError> {
+    async fn unpublished(&self, wanted: &OutboxRead<'_>) -> Result<Unpublished, StoreError> {
         let now = self.now();
-        let query =
-            sqlx::query(UNPUBLISHED).bind(json!(shards).to_string()).bind(now.as_microsecond()).bind(limit);
+        let query = sqlx::query(UNPUBLISHED)
+            .bind(json!(wanted.shards).to_string())
+            .bind(now.as_microsecond())
+            .bind(wanted.after)
+            .bind(wanted.rows)
+            .bind(PAYLOAD_BYTES_READ);
         let rows: Vec<SqliteRow> =
             query.fetch_all(&mut *self.readers.background.acquire().await?).await.map_err(failed)?;
-        Ok(Unpublished { now, events: rows.iter().map(decode::outbox_event).collect::<Result<_, _>>()? })
+        let waiting = rows.iter().map(decode::waiting_row).collect::<Result<_, _>>()?;
+        let mut found = outbox::select(waiting, now, wanted);
+        let large = outbox::without_payload(&found.events);
+        if !large.is_empty() {
+            let query = sqlx::query(PAYLOADS).bind(json!(large).to_string());
+            let rows: Vec<SqliteRow> =
+                query.fetch_all(&mut *self.readers.background.acquire().await?).await.map_err(failed)?;
+            let payloads = rows.iter().map(|row| Ok((row.integer(0)?, row.text(1)?.to_owned())));
+            outbox::fill_payloads(&mut found, payloads.collect::<Result<_, StoreError>>()?);
+        }
+        Ok(found)
+    }
+
+    async fn first_unpublished(&self, keys: &[&str]) -> Result<HashMap<String, i64>, StoreError> {
+        const FIRST: &str = "SELECT o.event_key, min(o.id) FROM json_each(?1) j
+            CROSS JOIN outbox o INDEXED BY outbox_key ON o.event_key = j.value AND o.published_at IS NULL
+            GROUP BY o.event_key";
+        let query = sqlx::query(FIRST).bind(json!(keys).to_string());
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.background.acquire().await?).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.integer(1)?))).collect()
     }
 
     async fn record_results(&self, relay: Uuid, fencing: u64, sent: &Sent) -> Result<u64, StoreError> {
@@ -207,6 +243,34 @@ impl OutboxAdmin for SqliteStore {
         Ok(skipped == 1)
     }
 
+    async fn needless_blocks(&self) -> Result<Vec<(String, Uuid)>, StoreError> {
+        const BLOCKS: &str = "SELECT b.event_key, b.event_id FROM outbox_blocked b
+            WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.event_key = b.event_key
+                AND o.published_at IS NULL AND o.event_id = b.event_id) LIMIT 1000";
+        let rows: Vec<SqliteRow> =
+            sqlx::query(BLOCKS).fetch_all(&mut *self.readers.views.acquire().await?).await.map_err(failed)?;
+        rows.iter().map(|row| Ok((row.text(0)?.to_owned(), decode::uuid(row, 1)?))).collect()
+    }
+
+    async fn missing_deliveries(
+        &self,
+        consumer: &str,
+        events: &[Uuid],
+        kept_for: Duration,
+    ) -> Result<Vec<(Uuid, Subscription)>, StoreError> {
+        // An endpoint that was changed shortly before is left out, as on MySQL.
+        const MISSING: &str = "SELECT e.id, e.event_types, p.event_id FROM json_each(?2) j
+            CROSS JOIN processed_events p ON p.consumer = ?1 AND p.event_id = unhex(j.value)
+            JOIN webhook_endpoints e ON e.disabled_at IS NULL AND e.updated_at < p.processed_at - 30000000
+            LEFT JOIN webhook_deliveries d ON d.endpoint_id = e.id AND d.event_id = p.event_id
+            WHERE d.id IS NULL AND p.processed_at > ?3";
+        let query = sqlx::query(MISSING).bind(consumer).bind(hex_list(events)?);
+        let query = query.bind(before(self.now(), kept_for).as_microsecond());
+        let rows: Vec<SqliteRow> =
+            query.fetch_all(&mut *self.readers.views.acquire().await?).await.map_err(failed)?;
+        rows.iter().filter_map(|row| decode::missing_delivery(row).transpose()).collect()
+    }
+
     async fn republish(
         &self,
         since: Timestamp,
@@ -217,7 +281,8 @@ impl OutboxAdmin for SqliteStore {
         const PAGE: &str = "SELECT o.id, o.created_at, CASE WHEN s.event_id IS NULL THEN o.published_at END
             FROM outbox o LEFT JOIN outbox_skipped s ON s.event_id = o.event_id
             WHERE o.id > ?1 ORDER BY o.id LIMIT ?2";
-        const AGAIN: &str = "UPDATE outbox SET published_at = NULL
+        const AGAIN: &str = "UPDATE outbox
+            SET published_at = NULL, first_published_at = coalesce(first_published_at, published_at)
             FROM json_each(?1) j WHERE outbox.id = j.value AND outbox.published_at IS NOT NULL";
         let mut session = SqliteSession::begin(&self.writer, self.clock.clone()).await?;
         let page = sqlx::query(PAGE).bind(after).bind(limit);

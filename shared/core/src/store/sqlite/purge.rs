@@ -15,6 +15,7 @@ use crate::{
 
 const PUBLISHED: &str = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
     WHERE published_at < ?1 AND published_at IS NOT NULL ORDER BY published_at LIMIT ?2)";
+const SKIPPED: &str = "DELETE FROM outbox_skipped WHERE skipped_at < ?1";
 const KEPT_SINCE: &str = "UPDATE retention SET kept_since = max(kept_since, ?1) WHERE what = 'outbox'";
 const ENDED_SINCE: &str = "UPDATE retention SET kept_since = max(kept_since, ?1) WHERE what = 'reservations'";
 const UNPUBLISHED: &str =
@@ -39,6 +40,8 @@ pub(super) async fn events(
         batch::Session::rollback(session).await?;
     } else {
         sqlx::query(KEPT_SINCE).bind(cutoff).execute(session.connection()).await.map_err(failed)?;
+        // Their events were published, or counted as such, no later than that.
+        sqlx::query(SKIPPED).bind(cutoff).execute(session.connection()).await.map_err(failed)?;
         batch::Session::commit(session).await?;
     }
     Ok(Purged { deleted, ..Purged::default() })

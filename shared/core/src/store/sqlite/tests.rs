@@ -132,7 +132,7 @@ async fn a_crowd_of_readers_holds_up_no_other_part() {
     let crowd = all_of(&store.readers.views).await;
     let others = async {
         store.due(10).await.expect("the timer reads");
-        store.unpublished(&[0, 1], 10).await.expect("the relay reads");
+        store.unpublished(&crate::store::OutboxRead::oldest(&[0, 1], 10)).await.expect("the relay reads");
         store.by_keys(&[key()]).await.expect("a lane reads");
         store.first_resources(&[token]).await.expect("a lane reads");
         store.purge_reservations(Duration::ZERO, None, 10).await.expect("the purge reads");
