@@ -19,6 +19,8 @@ mod error;
 mod failure_log;
 mod inbox;
 mod leases;
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+mod migrations;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod operations;

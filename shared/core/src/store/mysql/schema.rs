@@ -14,7 +14,7 @@ use super::{
     round_trip::{TrackedConnection, rows},
     sql::{Script, Sql},
 };
-use crate::store::{Version, decode::Columns, operations::check_floor};
+use crate::store::{Version, decode::Columns, migrations, operations::check_floor};
 
 /// How long to wait for the migration of another process.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
@@ -66,7 +66,7 @@ pub(super) async fn migrate(pool: &Pool) -> Result<(), StoreError> {
         script.add(Sql::new("DELETE FROM _sqlx_migrations WHERE success = FALSE"));
         lock.run(script).await?;
     }
-    let mut migrator = sqlx::migrate!("../../migrations/mysql");
+    let mut migrator = migrations::migrator(migrations::MYSQL);
     migrator.set_locking(false);
     // Migrations of newer versions are additive, unless the schema floor says otherwise.
     migrator.set_ignore_missing(true);

@@ -19,10 +19,10 @@ use super::{
     error::{failed, is_busy},
     operations,
 };
-use crate::store::{Version, operations::check_floor};
+use crate::store::{Version, migrations, operations::check_floor};
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = sqlx::migrate!("../../migrations/sqlite");
+    let mut migrator = migrations::migrator(migrations::SQLITE);
     // Migrations of newer versions are additive, unless the schema floor says otherwise.
     migrator.set_ignore_missing(true);
     migrator
