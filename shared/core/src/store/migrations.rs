@@ -27,6 +27,7 @@ pub(super) const SQLITE: &[StoredMigration] = migrations!("sqlite":
     "0004" "webhooks"
     "0005" "traces"
     "0006" "operations"
+    "0008" "replays"
 );
 
 #[cfg(feature = "mysql")]
@@ -37,6 +38,7 @@ pub(super) const MYSQL: &[StoredMigration] = migrations!("mysql":
     "0004" "webhooks"
     "0005" "traces"
     "0006" "operations"
+    "0008" "replays"
 );
 
 /// A migration as its file says.
