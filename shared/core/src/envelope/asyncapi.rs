@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schema;
+use super::{WEBHOOK_TEST, schema};
 use crate::engine::EventType;
 
 const DESCRIPTION: &str = "Every change of a reservation, and every depletion and restoration of a resource's \
@@ -26,6 +26,9 @@ headers and types that they do not know. Any other change becomes a new type, `.
 const TOPIC: &str = "bespeak.events";
 const PARTITIONS: u32 = 12;
 const DEAD_LETTER_TOPIC: &str = "bespeak.events.dlq";
+
+/// The id of the event in examples.
+const EVENT_ID: &str = "01890a5d-ac97-7c3e-9f6a-2d1f0b8e4c55";
 
 /// The version of the Kafka bindings: <https://github.com/asyncapi/bindings/blob/master/kafka/README.md>.
 const KAFKA_BINDINGS: &str = "0.5.0";
@@ -102,6 +105,18 @@ fn channels() -> Value {
             "servers": [reference("#/servers/subscriber")],
             "messages": {"StockNotice": reference("#/components/messages/StockNotice")},
         },
+        "webhooks": {
+            "address": null,
+            "description": "A POST to the URL of a webhook endpoint, signed as Standard Webhooks specifies. Deliveries may \
+                be repeated, under the same webhook-id, and arrive in any order: drop a body whose version is not higher \
+                than the last one of its reservation (`data.version`) or of its resource (`version`).",
+            "servers": [reference("#/servers/subscriber")],
+            "messages": {
+                "ReservationWebhook": reference("#/components/messages/ReservationWebhook"),
+                "StockNotice": reference("#/components/messages/StockNotice"),
+                "WebhookTest": reference("#/components/messages/WebhookTest"),
+            },
+        },
     })
 }
 
@@ -119,6 +134,7 @@ fn operations() -> Value {
             "stockNotices",
             "Webhook endpoints are notified that stock was depleted or restored.",
         ),
+        "deliverWebhooks": operation("send", "webhooks", "The dispatcher sends events to webhook endpoints."),
     })
 }
 
@@ -127,6 +143,10 @@ fn messages() -> Map<String, Value> {
         .iter()
         .map(|kind| (kind.as_str().to_owned(), message(*kind)))
         .chain([("DeadLetter".to_owned(), dead_letter()), ("StockNotice".to_owned(), stock_notice())])
+        .chain([
+            ("ReservationWebhook".to_owned(), reservation_webhook()),
+            ("WebhookTest".to_owned(), webhook_test()),
+        ])
         .collect()
 }
 
@@ -227,11 +247,45 @@ fn dead_letter() -> Value {
 fn stock_notice() -> Value {
     let body = json!({
         "type": "STOCK_DEPLETED", "resourceId": "room-101", "value": 0, "timestamp": "2026-01-01T00:00:00Z",
+        "version": 3, "eventId": EVENT_ID,
     });
+    webhook("StockNotice", "Stock notice", "The body of a webhook: stock was depleted or restored.", &body)
+}
+
+/// The message of a webhook about a reservation.
+fn reservation_webhook() -> Value {
+    let data = data(EventType::Committed);
+    let body = json!({
+        "specversion": "1.0", "id": EVENT_ID, "source": "/bespeak", "type": EventType::Committed.as_str(),
+        "subject": data["token"], "time": "2026-01-01T00:00:00Z", "datacontenttype": "application/json", "data": data,
+    });
+    webhook(
+        "ReservationWebhook",
+        "Reservation webhook",
+        "The body of a webhook: a reservation changed.",
+        &body,
+    )
+}
+
+/// The message of a test of a webhook endpoint.
+fn webhook_test() -> Value {
+    let body = json!({
+        "type": WEBHOOK_TEST, "endpointId": "01890a5d-ac96-774b-bcce-b302099a8057", "timestamp": "2026-01-01T00:00:00Z",
+    });
+    webhook(
+        "WebhookTest",
+        "Webhook test",
+        "The body of a webhook: a client tests the endpoint. It is not an event.",
+        &body,
+    )
+}
+
+/// The message of a webhook; `name` is also that of its schema.
+fn webhook(name: &str, title: &str, summary: &str, body: &Value) -> Value {
     json!({
-        "name": "StockNotice",
-        "title": "Stock notice",
-        "summary": "The body of a webhook: stock was depleted or restored.",
+        "name": name,
+        "title": title,
+        "summary": summary,
         "contentType": "application/json",
         "headers": {
             "description": "The headers of Standard Webhooks.",
@@ -254,7 +308,7 @@ fn stock_notice() -> Value {
             },
             "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
         },
-        "payload": reference("#/components/schemas/StockNotice"),
+        "payload": reference(&format!("#/components/schemas/{name}")),
         "examples": [{"payload": body}],
     })
 }
@@ -297,7 +351,7 @@ fn data(kind: EventType) -> Value {
 fn headers(kind: EventType, data: &Value) -> Value {
     let subject = if data["token"].is_null() { &data["resourceId"] } else { &data["token"] };
     json!({
-        "ce_id": "01890a5d-ac97-7c3e-9f6a-2d1f0b8e4c55",
+        "ce_id": EVENT_ID,
         "ce_source": "/bespeak",
         "ce_specversion": "1.0",
         "ce_type": kind.as_str(),

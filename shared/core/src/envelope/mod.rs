@@ -20,4 +20,4 @@ pub use outbox_event::OutboxEvent;
 pub use record::{CE_TRACEPARENT, Origin, Poison, Record, VALUE_BYTES_MAX};
 pub use schema::schemas;
 pub use stock_body::{StockBodyType, StockWebhookBody};
-pub use webhook_body::webhook_body;
+pub use webhook_body::{WEBHOOK_TEST, WebhookTest, webhook_body, webhook_test_body};

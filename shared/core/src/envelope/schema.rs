@@ -14,13 +14,15 @@ use schemars::{
 };
 use serde_json::{Map, Value, json};
 
-use super::StockWebhookBody;
-use crate::engine::Payload;
+use super::{StockWebhookBody, WEBHOOK_TEST, WebhookTest};
+use crate::engine::{EventType, Payload};
 
 /// The published schemas by name, each complete in itself, without references.
 pub fn schemas() -> BTreeMap<String, Value> {
     let (mut schemas, _) = derived(settings().with(|settings| settings.inline_subschemas = true));
     schemas.insert("EventHeaders".to_owned(), event_headers());
+    let data = schemas.get("Reservation").cloned().unwrap_or_default();
+    schemas.insert("ReservationWebhook".to_owned(), reservation_webhook(data));
     for (name, schema) in &mut schemas {
         schema["$schema"] = settings().meta_schema.into();
         schema["title"] = name.as_str().into();
@@ -32,8 +34,13 @@ pub fn schemas() -> BTreeMap<String, Value> {
 pub(super) fn components() -> Map<String, Value> {
     let (schemas, types) =
         derived(settings().with(|settings| settings.definitions_path = "/components/schemas".into()));
-    let mut components: Map<String, Value> =
-        types.into_iter().chain(schemas).chain([("EventHeaders".to_owned(), event_headers())]).collect();
+    let data = json!({"$ref": "#/components/schemas/Reservation"});
+    let mut components: Map<String, Value> = types
+        .into_iter()
+        .chain(schemas)
+        .chain([("EventHeaders".to_owned(), event_headers())])
+        .chain([("ReservationWebhook".to_owned(), reservation_webhook(data))])
+        .collect();
     components.values_mut().for_each(for_generators);
     components
 }
@@ -51,18 +58,25 @@ fn settings() -> SchemaSettings {
         .with_transform(RecursiveTransform(names_as_enum))
 }
 
-/// Derives the schemas of the payloads and of the stock body by name, and the types in them.
+/// Derives the schemas of the payloads and of the bodies of webhooks by name, and the types in them.
 fn derived(settings: SchemaSettings) -> (BTreeMap<String, Value>, Map<String, Value>) {
     let mut generator = settings.into_generator();
     let payload = generator.root_schema_for::<Payload>();
     let notice = generator.root_schema_for::<StockWebhookBody>();
+    let mut test = json!(generator.root_schema_for::<WebhookTest>());
+    if let Some(kind) = test.pointer_mut("/properties/type").and_then(Value::as_object_mut) {
+        kind.insert("const".to_owned(), WEBHOOK_TEST.into());
+    }
     let types = generator.take_definitions(true);
     let payloads = payload.get("anyOf").and_then(Value::as_array).cloned().unwrap_or_default();
     debug_assert!(!payloads.is_empty(), "the payload of an event is one of several types: {payload:?}");
     let schemas = payloads
         .into_iter()
         .filter_map(|schema| Some((schema.get("title")?.as_str()?.to_owned(), schema)))
-        .chain([(StockWebhookBody::schema_name().into_owned(), json!(notice))])
+        .chain([
+            (StockWebhookBody::schema_name().into_owned(), json!(notice)),
+            (WebhookTest::schema_name().into_owned(), test),
+        ])
         .map(|(name, mut schema)| {
             // The document states the dialect and contains the types once for all schemas.
             if let Value::Object(schema) = &mut schema {
@@ -104,6 +118,39 @@ fn names_as_enum(schema: &mut Schema) {
     schema.remove("oneOf");
     schema.insert("type".to_owned(), "string".into());
     schema.insert("enum".to_owned(), names.into());
+}
+
+/// The schema of the body of a webhook about a reservation: the event in CloudEvents' JSON format.
+fn reservation_webhook(data: Value) -> Value {
+    let types: Vec<&str> = EventType::ALL
+        .iter()
+        .filter(|kind| !matches!(kind, EventType::Depleted | EventType::Restored))
+        .map(|kind| kind.as_str())
+        .collect();
+    json!({
+        "description": "The body of a webhook about a reservation: the event in the JSON format of CloudEvents 1.0.",
+        "type": "object",
+        "properties": {
+            "specversion": {"description": "The version of CloudEvents.", "type": "string", "const": "1.0"},
+            "id": {
+                "description": "The id of the event, which is also sent as webhook-id.",
+                "type": "string",
+                "format": "uuid",
+            },
+            "source": {
+                "description": "The Bespeak installation that published the event.",
+                "type": "string",
+                "format": "uri-reference",
+                "minLength": 1,
+            },
+            "type": {"description": "The type of the event.", "type": "string", "enum": types},
+            "subject": {"description": "The token of the reservation.", "type": "string", "format": "uuid"},
+            "time": {"description": "The time of the event.", "type": "string", "format": "date-time"},
+            "datacontenttype": {"type": "string", "const": "application/json"},
+            "data": data,
+        },
+        "required": ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data"],
+    })
 }
 
 /// The schema of the headers of every event: the attributes of CloudEvents, one extension, and W3C Trace Context.

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::engine::{EventType, ResourceId, TOTAL_MAX, Timestamp};
 
@@ -30,17 +31,32 @@ pub struct StockWebhookBody {
     /// The units available; 0 if the last one was taken.
     #[schemars(range(max = TOTAL_MAX))]
     value: u64,
-    /// The time of the change.
+    /// The time of the change. Two changes may have the same; compare versions to order them.
     timestamp: Timestamp,
+    /// The version of the resource after the change. Drop a body whose version is not higher than the last one of its
+    /// resource.
+    // Both are always written, and optional in the schema, because `v1` only gains optional fields.
+    #[serde(skip_serializing_if = "is_absent")]
+    #[schemars(range(min = 1, max = TOTAL_MAX))]
+    version: u64,
+    /// The id of the event, which is also sent as `webhook-id`.
+    #[serde(skip_serializing_if = "is_absent")]
+    event_id: Uuid,
+}
+
+fn is_absent<T>(_: &T) -> bool {
+    false
 }
 
 impl StockWebhookBody {
-    /// The body for an event, with the units available after it; `None` if the event is not about stock.
+    /// The body for an event, with the version of the resource and the units available after it; `None` if the event is
+    /// not about stock.
     pub fn new(
         kind: EventType,
+        (event_id, timestamp): (Uuid, Timestamp),
         resource_id: ResourceId,
+        version: u64,
         available: u64,
-        timestamp: Timestamp,
     ) -> Option<Self> {
         let kind = match kind {
             EventType::Depleted => StockBodyType::StockDepleted,
@@ -52,6 +68,6 @@ impl StockWebhookBody {
             | EventType::Extended
             | EventType::Cancelled => return None,
         };
-        Some(Self { kind, resource_id, value: available, timestamp })
+        Some(Self { kind, resource_id, value: available, timestamp, version, event_id })
     }
 }

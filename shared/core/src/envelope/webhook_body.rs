@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -27,7 +28,14 @@ struct Envelope<'a> {
 pub fn webhook_body(event: &Incoming) -> Arc<str> {
     let text = match &event.subject {
         Subject::Resource { id, available } => {
-            serde_json::to_string(&StockWebhookBody::new(event.kind, id.clone(), *available, event.at))
+            let of = (event.event_id, event.at);
+            serde_json::to_string(&StockWebhookBody::new(
+                event.kind,
+                of,
+                id.clone(),
+                event.version,
+                *available,
+            ))
         }
         Subject::Reservation { token, .. } => {
             serde_json::from_str::<&RawValue>(&event.payload).and_then(|data| {
@@ -46,4 +54,27 @@ pub fn webhook_body(event: &Incoming) -> Arc<str> {
     };
     // Cannot fail: the data was parsed as JSON before, and the added fields are strings.
     text.map_or_else(|_| event.payload.clone(), Arc::from)
+}
+
+/// The type of a test event, which is not an event of the log.
+pub const WEBHOOK_TEST: &str = "bespeak.webhook.test.v1";
+
+/// The body of a test event.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookTest {
+    /// Always `bespeak.webhook.test.v1`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The endpoint that is tested.
+    endpoint_id: Uuid,
+    /// The time of the test.
+    timestamp: Timestamp,
+}
+
+/// Encodes the body of a test event; its time has microseconds, as those of events.
+pub fn webhook_test_body(endpoint_id: Uuid, now: Timestamp) -> String {
+    let timestamp = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+    // Cannot fail: all fields are strings.
+    serde_json::to_string(&WebhookTest { kind: WEBHOOK_TEST, endpoint_id, timestamp }).unwrap_or_default()
 }

@@ -195,11 +195,15 @@ fn stock_webhook_bodies_match_their_schema() {
     let validator = validator_at(&document(), "/components/schemas/StockNotice");
     let at: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     let id = ResourceId::new("resourceId", "room-101").expect("an id");
+    let event_id = Uuid::from_u128(5);
     let told = |kind, available| {
-        StockWebhookBody::new(kind, id.clone(), available, at).map(|notice| json!(notice)).unwrap_or_default()
+        StockWebhookBody::new(kind, (event_id, at), id.clone(), 7, available)
+            .map(|notice| json!(notice))
+            .unwrap_or_default()
     };
     let depleted = json!({
         "type": "STOCK_DEPLETED", "resourceId": "room-101", "value": 0, "timestamp": "2026-01-01T00:00:00Z",
+        "version": 7, "eventId": event_id,
     });
     assert_eq!(told(EventType::Depleted, 0), depleted);
     assert_eq!(told(EventType::Restored, 3)["type"], "STOCK_RESTORED");
@@ -207,7 +211,9 @@ fn stock_webhook_bodies_match_their_schema() {
         let notice = told(kind, 3);
         assert_eq!(validator.is_valid(&notice), kind.as_str().starts_with("bespeak.stock."), "{notice}");
     }
-    for (name, value) in [("type", json!("SOLD")), ("value", json!(-1)), ("timestamp", json!("now"))] {
+    for (name, value) in
+        [("type", json!("SOLD")), ("value", json!(-1)), ("timestamp", json!("now")), ("version", json!(0))]
+    {
         let mut wrong = depleted.clone();
         wrong[name] = value;
         assert!(!validator.is_valid(&wrong), "{wrong}");

@@ -46,6 +46,13 @@ async fn each_subscribed_endpoint_gets_an_event_once(books: Books) {
             of_stock.iter().find(|body| body["type"] == "STOCK_RESTORED").expect("it was delivered");
         assert_eq!((&depleted["resourceId"], &depleted["value"]), (&json!("seat"), &json!(0)));
         assert_eq!((&restored["resourceId"], &restored["value"]), (&json!("seat"), &json!(1)));
+        // Both may have the same time and arrive in any order; the version tells which is newer.
+        let version = |body: &Value| body["version"].as_u64().expect("a version");
+        assert!(version(depleted) < version(restored), "{of_stock:?}");
+        for message in stock.messages() {
+            let body: Value = serde_json::from_str(&message.body).expect("JSON");
+            assert_eq!(body["eventId"], message.header("webhook-id"));
+        }
         assert!(depleted["timestamp"].as_str().expect("a time").parse::<jiff::Timestamp>().is_ok());
         let delivered = bodies(&all, SECRET);
         let held = delivered
