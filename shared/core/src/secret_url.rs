@@ -2,8 +2,17 @@
 
 use std::fmt;
 
-/// Hides the password of a URL; returns other text unchanged.
+/// Hides the password of a URL, and the query of an `http` or `https` URL, which may be a capability; returns other
+/// text unchanged.
 pub fn without_password(text: &str) -> String {
+    let text = without_password_only(text);
+    match (text.split_once('?'), text.starts_with("http")) {
+        (Some((before, _)), true) => format!("{before}?***"),
+        _ => text,
+    }
+}
+
+fn without_password_only(text: &str) -> String {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
             // Cannot fail for a URL that has a password.

@@ -36,6 +36,25 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     }
 }
 
+/// A JSON body that may be missing: then it is the default, as if it were `{}`.
+pub(crate) struct OptionalJsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
+        if media_type(request.headers()).is_some_and(|given| is_json(&given)) {
+            return JsonBody::from_request(request, api).await.map(|JsonBody(value)| Self(value));
+        }
+        let bytes = read(request, api.http.body_bytes_max, api).await?;
+        if bytes.is_empty() {
+            Ok(Self(T::default()))
+        } else {
+            Err(Problem::unsupported_media_type("application/json"))
+        }
+    }
+}
+
 /// A JSON object. On its own, a derived type also accepts an array of its fields in order, which would hide mistakes.
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) T);

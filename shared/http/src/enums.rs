@@ -42,6 +42,9 @@ enums! {
     Fulfilment = engine::Fulfilment::ALL.map(engine::Fulfilment::as_str);
     /// The status of a webhook delivery. `FAILED` means that it was given up.
     DeliveryStatus = webhooks::DeliveryStatus::ALL.map(webhooks::DeliveryStatus::as_str);
+    /// The state of the circuit breaker of a webhook endpoint: `CLOSED` while deliveries are attempted; `OPEN` for a
+    /// while after five attempts in a row failed; then `HALF_OPEN`, until one delivery has probed the receiver.
+    WebhookCircuit = ["CLOSED", "OPEN", "HALF_OPEN"];
     /// The origin of a webhook endpoint: this API, or the configuration of the server.
     WebhookOrigin = EndpointOrigin::ALL.map(EndpointOrigin::as_str);
 }

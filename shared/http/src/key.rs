@@ -8,6 +8,11 @@ use crate::problem::Problem;
 
 pub(crate) const HEADER: &str = "idempotency-key";
 
+/// Parses the idempotency key of a request that may have one.
+pub(crate) fn optional(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    if headers.contains_key(HEADER) { required(headers).map(Some) } else { Ok(None) }
+}
+
 /// Parses the idempotency key, which the request must have.
 pub(crate) fn required(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     let mut values = headers.get_all(HEADER).iter();

@@ -129,7 +129,7 @@ impl App {
     /// # Errors
     /// This build cannot deliver webhooks.
     pub fn dispatcher(&self, grace: Duration) -> Result<Dispatcher, NoWebhooksClient> {
-        let options = DispatcherOptions { grace, ..DispatcherOptions::default() };
+        let options = DispatcherOptions { grace, ..self.webhooks.dispatcher_options() };
         Ok(Dispatcher::new(self.database.clone(), self.webhooks.sender()?, options))
     }
 

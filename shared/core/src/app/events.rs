@@ -81,7 +81,11 @@ pub(super) fn can_log_in(kafka: &KafkaOptions) -> Result<(), EventPipelineError>
 
 /// Consumes from Kafka until the process shuts down. A member that left its group is replaced.
 #[cfg(feature = "kafka")]
-async fn consume(kafka: KafkaOptions, consumer: Arc<crate::events::consume::Consumer>, supervisor: Supervisor) {
+async fn consume(
+    kafka: KafkaOptions,
+    consumer: Arc<crate::events::consume::Consumer>,
+    supervisor: Supervisor,
+) {
     let stop = supervisor.stopping();
     while !stop.is_cancelled() {
         match crate::events::kafka::KafkaConsumer::new(&kafka, consumer.clone()) {

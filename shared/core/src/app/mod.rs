@@ -10,6 +10,7 @@ mod open;
 mod readiness;
 mod reply;
 mod start_telemetry;
+mod webhook_replay;
 mod webhooks;
 
 use std::{
@@ -21,7 +22,8 @@ pub use import::{IMPORT_BATCH, Import};
 pub use open::{Access, BackupReport, back_up, create_database, open_locks, open_store, refuse_newer_schema};
 pub use reply::{Booked, Defined, Rejected, Reply, ReserveRefusal};
 use uuid::{NoContext, Uuid};
-pub use webhooks::WebhookTest;
+pub use webhook_replay::{ReplayPlace, WebhookReplay, WebhookReplayed};
+pub use webhooks::{NewWebhook, WebhookState, WebhookTest};
 
 use readiness::Readiness;
 use webhooks::Webhooks;
@@ -102,7 +104,7 @@ impl App {
         let redis = RedisNode::from_options(coordination);
         let limiter = |rate| RateLimiter::new(rate, coordination.scope.clone(), redis.clone(), &supervisor);
         Self {
-            webhooks: Webhooks::new(database.clone(), &config.webhooks),
+            webhooks: Webhooks::new(database.clone(), &config.webhooks, &config.events_source),
             database,
             dispatch,
             locks,

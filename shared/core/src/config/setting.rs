@@ -71,3 +71,13 @@ fn origin(value: &str) -> String {
 pub(super) const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting { name, default, help, secrecy: Secrecy::Public, of_server: true }
 }
+
+/// A setting of the server with a secret.
+pub(super) const fn secret(
+    secrecy: Secrecy,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { name, default, help, secrecy, of_server: true }
+}

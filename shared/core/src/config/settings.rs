@@ -1,20 +1,17 @@
-//! The table of settings. The help texts are the source of the page of settings and of
-//! `bespeak serve --help`.
+//! The table of settings. The help texts are the source of the page of settings and of `bespeak serve --help`.
 
-use super::setting::{Secrecy, Setting, setting};
+use super::setting::{Secrecy, Setting, secret, setting};
 
 /// All settings, in the order in which `bespeak config` prints them.
 pub const SETTINGS: &[Setting] = &[
     setting("BESPEAK_LISTEN", "127.0.0.1:8080", "Address and port to listen on; port 0 chooses a free port"),
-    Setting {
-        secrecy: Secrecy::Password,
-        ..setting(
-            "BESPEAK_DATABASE_URL",
-            "sqlite://bespeak.db",
-            "URL of the database: sqlite://FILE (created if missing; one machine) or \
-             mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL or MariaDB; any number of processes)",
-        )
-    },
+    secret(
+        Secrecy::Password,
+        "BESPEAK_DATABASE_URL",
+        "sqlite://bespeak.db",
+        "URL of the database: sqlite://FILE (created if missing; one machine) or \
+         mysql://USER:PASSWORD@HOST:PORT/DATABASE (MySQL or MariaDB; any number of processes)",
+    ),
     setting(
         "BESPEAK_MIGRATION_BACKUPS",
         "3",
@@ -48,16 +45,14 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Allows the experimental strategies shedlock and redlock, on any database: true or false",
     ),
-    Setting {
-        secrecy: Secrecy::Whole,
-        ..setting(
-            "BESPEAK_REDIS_URLS",
-            "",
-            "Redis nodes, comma-separated: redis://[USER][:PASSWORD@]HOST:PORT[/DB], or rediss:// for \
-             TLS; empty for none. The first node is used for hints and rate limits; several independent \
-             nodes form the quorum of the strategy redlock",
-        )
-    },
+    secret(
+        Secrecy::Whole,
+        "BESPEAK_REDIS_URLS",
+        "",
+        "Redis nodes, comma-separated: redis://[USER][:PASSWORD@]HOST:PORT[/DB], or rediss:// for \
+         TLS; empty for none. The first node is used for hints and rate limits; several independent \
+         nodes form the quorum of the strategy redlock",
+    ),
     setting(
         "BESPEAK_REDIS_TIMEOUT_MS",
         "20",
@@ -175,10 +170,12 @@ pub const SETTINGS: &[Setting] = &[
          and BESPEAK_KAFKA_REGION)",
     ),
     setting("BESPEAK_KAFKA_USERNAME", "", "User name for scram-sha-512, scram-sha-256 and plain"),
-    Setting {
-        secrecy: Secrecy::Whole,
-        ..setting("BESPEAK_KAFKA_PASSWORD", "", "Password for scram-sha-512, scram-sha-256 and plain")
-    },
+    secret(
+        Secrecy::Whole,
+        "BESPEAK_KAFKA_PASSWORD",
+        "",
+        "Password for scram-sha-512, scram-sha-256 and plain",
+    ),
     setting("BESPEAK_KAFKA_REGION", "", "AWS region of the cluster, for msk-iam"),
     setting(
         "BESPEAK_CRON_UNTIL",
@@ -223,14 +220,12 @@ pub const SETTINGS: &[Setting] = &[
         "none",
         "Product whose clients, probes and dashboards can be used unchanged: openreserve, or none",
     ),
-    Setting {
-        secrecy: Secrecy::Path,
-        ..setting(
-            "OPENRESERVE_WEBHOOKS_URL",
-            "",
-            "With BESPEAK_COMPAT=openreserve: another name of BESPEAK_WEBHOOK_URL, which is preferred",
-        )
-    },
+    secret(
+        Secrecy::Path,
+        "OPENRESERVE_WEBHOOKS_URL",
+        "",
+        "With BESPEAK_COMPAT=openreserve: another name of BESPEAK_WEBHOOK_URL, which is preferred",
+    ),
     setting(
         "OPENRESERVE_WEBHOOKS_ENABLED",
         "false",
@@ -295,35 +290,66 @@ pub const SETTINGS: &[Setting] = &[
         "Whether `bespeak serve` delivers webhooks: on or off. With off, another process must deliver them; this \
          one sends nothing, so it needs no connections to receivers",
     ),
-    Setting {
-        secrecy: Secrecy::Path,
-        ..setting(
-            "BESPEAK_WEBHOOK_URL",
-            "",
-            "URL that receives every event as a webhook, signed with BESPEAK_WEBHOOK_SECRET; empty for none. \
-             The HTTP API manages further endpoints",
-        )
-    },
-    Setting {
-        secrecy: Secrecy::Whole,
-        ..setting(
-            "BESPEAK_WEBHOOK_SECRET",
-            "",
-            "Secret that signs the deliveries to BESPEAK_WEBHOOK_URL: whsec_ and the base64 of 24 to 64 \
-             random bytes",
-        )
-    },
+    secret(
+        Secrecy::Path,
+        "BESPEAK_WEBHOOK_URL",
+        "",
+        "URL that receives every event as a webhook, signed with BESPEAK_WEBHOOK_SECRET; empty for none. \
+         The HTTP API manages further endpoints",
+    ),
+    secret(
+        Secrecy::Whole,
+        "BESPEAK_WEBHOOK_SECRET",
+        "",
+        "Secret that signs the deliveries to BESPEAK_WEBHOOK_URL: whsec_ and the base64 of 24 to 64 random bytes",
+    ),
     setting(
         "BESPEAK_WEBHOOK_ALLOW_PRIVATE",
         "false",
-        "Whether webhooks may be sent to addresses that are not reachable from the internet, such as \
-         127.0.0.1 or 10.0.0.1: true or false",
+        "Whether webhooks may be sent to every address that is not reachable from the internet, such as \
+         127.0.0.1 or 10.0.0.1: true or false. BESPEAK_WEBHOOK_ALLOW_NETWORKS allows single networks",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_ALLOW_NETWORKS",
+        "",
+        "Networks that webhooks may be sent to although they are not reachable from the internet, comma-separated, \
+         such as 10.1.0.0/16,fd00:1::/32. Link-local addresses and cloud services must be named themselves",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_DENY_NETWORKS",
+        "",
+        "Networks that webhooks are never sent to, such as the public addresses of your own hosts, in CIDR notation",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_ALLOW_PORTS",
+        "80,443,1024-65535",
+        "Ports that webhooks may be sent to: ports and ranges, comma-separated",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_ALLOW_HTTP",
+        "auto",
+        "Whether webhooks may use http: true, false, or auto (if private addresses are allowed, or it existed)",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_ENDPOINTS_MAX",
+        "100",
+        "Largest number of webhook endpoints (1 to 10000): each event is stored once for each of them",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_PENDING_MAX",
+        "100000",
+        "Deliveries that may be pending for a webhook endpoint (1 to 10000000); further ones are FAILED at once",
+    ),
+    setting(
+        "BESPEAK_WEBHOOK_DISABLE_AFTER_HOURS",
+        "120",
+        "How long a webhook endpoint may fail without a delivery before it is disabled, in hours (1 to 8760)",
     ),
     setting(
         "BESPEAK_WEBHOOK_RETENTION_HOURS",
         "168",
-        "How long webhook deliveries are kept after they were delivered or given up, in hours (at least \
-         1)",
+        "How long webhook deliveries are kept after they were delivered or given up, and how long events \
+         are kept for a disabled endpoint, in hours (at least 1)",
     ),
     setting(
         "BESPEAK_DRAIN_SECONDS",
@@ -350,15 +376,13 @@ pub const SETTINGS: &[Setting] = &[
         "Whether each answered request makes one line of JSON on standard error, with its route, status, time, \
          request id and client address: on or off",
     ),
-    Setting {
-        secrecy: Secrecy::Password,
-        ..setting(
-            "BESPEAK_OTLP_ENDPOINT",
-            "",
-            "Base URL of a collector that receives spans by OTLP over HTTP, such as \
-             http://127.0.0.1:4318; empty to export none",
-        )
-    },
+    secret(
+        Secrecy::Password,
+        "BESPEAK_OTLP_ENDPOINT",
+        "",
+        "Base URL of a collector that receives spans by OTLP over HTTP, such as \
+         http://127.0.0.1:4318; empty to export none",
+    ),
     setting(
         "BESPEAK_OTLP_SAMPLE_RATIO",
         "1",

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::trace::TraceContext;
+use crate::{
+    trace::TraceContext,
+    webhooks::{DeliveryPolicy, Sign},
+};
 
 /// The longest reason that is kept, in characters.
 const REASON_CHARACTERS_MAX: usize = 250;
@@ -14,13 +17,13 @@ const REASON_CHARACTERS_MAX: usize = 250;
 pub struct SenderOptions {
     /// The time-out of an attempt, from connecting to the end of the response.
     pub timeout: Duration,
-    /// Whether deliveries to private addresses are allowed.
-    pub allow_private: bool,
+    /// Where deliveries may go.
+    pub policy: DeliveryPolicy,
 }
 
 impl Default for SenderOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(15), allow_private: false }
+        Self { timeout: Duration::from_secs(15), policy: DeliveryPolicy::default() }
     }
 }
 
@@ -58,6 +61,16 @@ impl Received {
     /// Whether the message was delivered: only a 2xx status counts.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Answer { status: 200..=299, .. })
+    }
+
+    /// What the result says about the receiver.
+    pub fn sign(&self) -> Sign {
+        match self {
+            Self::Answer { status: 200..=299, .. } => Sign::Delivered,
+            Self::Answer { status: 410, .. } => Sign::Gone,
+            Self::Answer { status: 408 | 429 | 500..=599, .. } | Self::Nothing { .. } => Sign::Failed,
+            Self::Answer { .. } => Sign::Refused,
+        }
     }
 
     /// The reason of a failure, in at most 250 characters; `None` for a success.

@@ -24,35 +24,47 @@ use crate::{
         webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed},
     },
     telemetry,
-    webhooks::{DeliveryId, EndpointId},
+    webhooks::{DeliveryId, EndpointId, Observation, Sign, WebhookLimits},
 };
 
-/// The reason that is stored with an endpoint that was disabled because it answered 410.
-const GONE: &str = "it answered 410 Gone";
+/// The most endpoints that have a slot of their own, so that memory is bounded however many endpoints there are.
+const IDLE_MAX: u32 = 1_024;
+/// The most endpoints whose windows are remembered.
+const WINDOWS_MAX: usize = 16_384;
 
 /// The limits and intervals of a dispatcher.
 #[derive(Clone, Debug)]
 pub struct DispatcherOptions {
-    /// The most attempts at the same time.
+    /// The most attempts at the same time, apart from the first one of each endpoint, which has a slot of its own.
     pub in_all: u32,
-    /// The most attempts at the same time for one endpoint, so that a slow endpoint does not hold up others.
+    /// The most attempts at the same time for one endpoint.
     pub per_endpoint: u32,
+    /// The attempts at the same time for an endpoint whose receiver is not known yet. The number doubles with each
+    /// success, and falls to one with a failure.
+    pub per_endpoint_at_first: u32,
     /// The duration of a claim: longer than any attempt, by enough to record its result.
     pub lease: Duration,
     /// The interval between searches for due deliveries if the dispatcher is not woken.
     pub poll: Duration,
+    /// The interval between reviews of the endpoints that have too many deliveries pending.
+    pub review: Duration,
     /// The time that attempts in flight may still take when the dispatcher shuts down.
     pub grace: Duration,
+    /// The limits of endpoints.
+    pub limits: WebhookLimits,
 }
 
 impl Default for DispatcherOptions {
     fn default() -> Self {
         Self {
-            in_all: 64,
+            in_all: 128,
             per_endpoint: 8,
+            per_endpoint_at_first: 2,
             lease: Duration::from_secs(45),
             poll: Duration::from_secs(1),
+            review: Duration::from_secs(5),
             grace: Duration::from_secs(5),
+            limits: WebhookLimits::default(),
         }
     }
 }
@@ -102,6 +114,9 @@ pub struct Dispatcher {
     in_flight: HashMap<Id, InFlightAttempt>,
     /// Attempts that ended and whose results are not recorded yet.
     ended: Vec<Attempt>,
+    /// The attempts at the same time that the receiver of an endpoint is trusted with.
+    windows: HashMap<EndpointId, u32>,
+    reviewed: Option<Instant>,
     failures: FailureLog,
 }
 
@@ -115,6 +130,8 @@ impl Dispatcher {
             tasks: JoinSet::new(),
             in_flight: HashMap::new(),
             ended: Vec::new(),
+            windows: HashMap::new(),
+            reviewed: None,
             failures: FailureLog::default(),
         }
     }
@@ -143,6 +160,7 @@ impl Dispatcher {
     ) -> RunReport<DeliveryStep> {
         let mut report = RunReport::default();
         while !stop.is_cancelled() {
+            self.review().await;
             let turn = self.claim_and_record(&mut report.total).await;
             self.failures.observe(&turn);
             report.failure = turn.as_ref().err().map(|error| telemetry::chain(error));
@@ -180,12 +198,20 @@ impl Dispatcher {
         Ok(claimed)
     }
 
+    /// Notes which endpoints have too many deliveries pending, from time to time. A failure is repeated by the next
+    /// statement, which reports it.
+    async fn review(&mut self) {
+        if self.reviewed.is_none_or(|at| at.elapsed() >= self.options.review) {
+            self.reviewed = Some(Instant::now());
+            if let Ok(full) = self.store.review_endpoints(self.options.limits.pending_max).await {
+                telemetry::set_webhook_endpoints_full(full);
+            }
+        }
+    }
+
     /// Claims due deliveries within the free capacity, and starts to attempt them. Returns their number.
     async fn claim(&mut self) -> Result<usize, StoreError> {
         let capacity = self.capacity();
-        if capacity.in_all == 0 {
-            return Ok(0);
-        }
         let claims = self.store.claim_deliveries(&capacity, self.options.lease).await?;
         let claimed = claims.len();
         for claim in claims {
@@ -197,17 +223,37 @@ impl Dispatcher {
         Ok(claimed)
     }
 
-    /// The free capacity. Attempts whose results are not recorded yet take part of it as well, which bounds their
-    /// number during an outage of the database.
+    /// The free capacity. The first attempt of an endpoint has a slot of its own, so receivers that hang never take the
+    /// slot of another. Attempts whose results are not recorded yet take part of the capacity as well, which bounds
+    /// their number during an outage of the database.
     fn capacity(&self) -> ClaimCapacity {
-        let mut in_flight = HashMap::new();
+        let mut in_flight: HashMap<EndpointId, u32> = HashMap::new();
         let begun = self.in_flight.values().map(|attempt| attempt.endpoint);
         for endpoint in begun.chain(self.ended.iter().map(|attempt| attempt.endpoint)) {
             *in_flight.entry(endpoint).or_insert(0) += 1;
         }
-        let taken: u32 = in_flight.values().sum();
-        let in_all = self.options.in_all.saturating_sub(taken);
-        ClaimCapacity { in_all, per_endpoint: self.options.per_endpoint, under_way: in_flight }
+        let taken: u32 = in_flight.values().map(|count| count.saturating_sub(1)).sum();
+        let busy = u32::try_from(in_flight.len()).unwrap_or(u32::MAX);
+        ClaimCapacity {
+            in_all: self.options.in_all.saturating_sub(taken),
+            per_endpoint: self.options.per_endpoint,
+            at_first: self.options.per_endpoint_at_first,
+            windows: self.windows.clone(),
+            under_way: in_flight,
+            idle: IDLE_MAX.saturating_sub(busy),
+        }
+    }
+
+    /// Learns from a result how many attempts at the same time the receiver can take.
+    fn adapt(&mut self, attempt: &Attempt) {
+        if self.windows.len() >= WINDOWS_MAX {
+            self.windows.clear();
+        }
+        let window = self.windows.entry(attempt.endpoint).or_insert(self.options.per_endpoint_at_first);
+        *window = match attempt.observed.sign {
+            Sign::Delivered | Sign::Refused => window.saturating_mul(2).min(self.options.per_endpoint),
+            Sign::Failed | Sign::Gone => 1,
+        };
     }
 
     /// Collects the result of an attempt that ended. A delivery whose attempt panicked is attempted again once its
@@ -216,6 +262,7 @@ impl Dispatcher {
         match joined {
             Ok((task, attempt)) => {
                 self.in_flight.remove(&task);
+                self.adapt(&attempt);
                 self.ended.push(attempt);
             }
             // The attempt was aborted at shutdown. It stays in flight, so that its claim is released.
@@ -233,7 +280,8 @@ impl Dispatcher {
         if self.ended.is_empty() {
             return Ok(step);
         }
-        let recorded = self.store.record_attempts(&self.ended).await?;
+        let disable_after = self.options.limits.disable_after;
+        let recorded = self.store.record_attempts(&self.ended, disable_after).await?;
         for attempt in std::mem::take(&mut self.ended) {
             let result = match attempt.outcome {
                 AttemptOutcome::Delivered => ("delivered", &mut step.delivered),
@@ -246,7 +294,15 @@ impl Dispatcher {
         }
         let attempts = step.delivered + step.failed + step.given_up;
         step.superseded = (attempts as u64).saturating_sub(recorded.recorded);
-        step.disabled = recorded.disabled;
+        step.disabled = recorded.disabled.len() as u64;
+        for endpoint in recorded.opened {
+            telemetry::count_webhook_circuit_opened();
+            tracing::warn!(%endpoint, "a webhook endpoint fails: its circuit is open, and its deliveries wait");
+        }
+        for (endpoint, reason) in recorded.disabled {
+            telemetry::count_webhook_endpoint_disabled();
+            tracing::error!(%endpoint, reason, "a webhook endpoint is disabled; its events are kept");
+        }
         Ok(step)
     }
 
@@ -286,13 +342,15 @@ async fn attempt(sender: Arc<Sender>, claim: Claimed) -> Attempt {
     let received = sender.send(&claim.to, &message, Timestamp::now()).await;
     telemetry::observe_webhook_attempt(started.elapsed());
     let attempts = claim.attempts.saturating_add(1);
+    let observed = Observation { sign: received.sign(), is_probe: claim.is_probe, random: fastrand::f64() };
     Attempt {
         delivery: claim.delivery,
         claim: claim.claim,
         endpoint: claim.to.endpoint,
         error: received.failure(),
         outcome: outcome_of(&received, attempts, fastrand::f64()),
-        disables: matches!(received, Received::Answer { status: 410, .. }).then_some(GONE),
+        observed,
+        was_healthy: claim.is_healthy,
         status: match received {
             Received::Answer { status, .. } => Some(status),
             Received::Nothing { .. } => None,
@@ -321,8 +379,5 @@ fn log(attempt: &Attempt) {
     let reason = attempt.error.as_deref().unwrap_or_default();
     if attempt.outcome == AttemptOutcome::GivenUp {
         tracing::warn!(%endpoint, %delivery, reason, "a webhook delivery is given up");
-    }
-    if attempt.disables.is_some() {
-        tracing::warn!(%endpoint, reason, "a webhook endpoint answered 410 Gone and is disabled");
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! Receives the receiver and a message; returns the response or the reason for having none. Redirects are not
 //! followed, because a receiver that moves must change its endpoint. Proxies are not used, because they would connect
-//! to addresses that `webhooks/guard.rs` cannot check. Only the beginning of the response is read.
+//! to addresses that `webhooks/policy.rs` cannot check. Only the beginning of the response is read.
 
 use std::error::Error;
 
-use reqwest::{Client, Response, header, redirect::Policy};
+use reqwest::{
+    Client, Response,
+    header::{self, HeaderValue},
+    redirect::Policy,
+};
 
 use super::{
     Message, NoWebhooksClient, Received, SenderOptions, resolver::GuardedResolver, schedule::retry_after,
@@ -41,7 +45,7 @@ impl Sender {
             .no_proxy()
             .http1_only()
             .pool_max_idle_per_host(4)
-            .dns_resolver(GuardedResolver::new(options.allow_private))
+            .dns_resolver(GuardedResolver::new(&options.policy))
             .user_agent(concat!("bespeak/", env!("CARGO_PKG_VERSION"), " (webhooks)"))
             .build()
             .map_err(|error| format!("the HTTP client cannot be started: {}", innermost(&error)));
@@ -52,8 +56,7 @@ impl Sender {
     pub async fn send(&self, to: &Receiver, message: &Message, now: Timestamp) -> Received {
         let attempt = async {
             // The resolver checks names. An address in the URL is never resolved, so it is checked here.
-            let refused = to.url.forbidden().filter(|_| !self.options.allow_private);
-            if let Some(forbidden) = refused {
+            if let Some(forbidden) = self.options.policy.refuses_url(&to.url) {
                 return Err(forbidden.to_string());
             }
             let client = self.client.as_ref().map_err(String::clone)?;
@@ -68,6 +71,12 @@ impl Sender {
                 .body(message.body.clone());
             if !signatures.is_empty() {
                 request = request.header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signatures.join(" "));
+            }
+            for (name, value) in to.headers.reveal() {
+                let mut value =
+                    HeaderValue::try_from(value).map_err(|_| format!("the header {name} is not valid"))?;
+                value.set_sensitive(true);
+                request = request.header(name, value);
             }
             if let Some(trace) = message.trace {
                 request = request.header(TRACEPARENT, trace.traceparent().as_str());

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     engine::{EventType, Timestamp, Token},
+    envelope::Incoming,
     trace::TraceContext,
     webhooks::EventFilter,
 };
@@ -45,13 +46,15 @@ impl fmt::Debug for SmartKey {
     }
 }
 
-/// An enabled webhook endpoint and the events that it subscribes to.
+/// A webhook endpoint, enabled or not, and the events that it subscribes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// The endpoint's id.
     pub endpoint_id: Uuid,
     /// The types of events that it subscribes to.
     pub filter: EventFilter,
+    /// Whether too many deliveries are pending for it, so that further ones are enqueued as failed.
+    pub is_full: bool,
 }
 
 /// A delivery to enqueue.
@@ -69,4 +72,21 @@ pub struct NewDelivery {
     pub body: Arc<str>,
     /// The trace of the request that caused the event.
     pub trace: Option<TraceContext>,
+    /// Why it is enqueued as failed; `None` if it is pending.
+    pub refused: Option<&'static str>,
+}
+
+impl NewDelivery {
+    /// The delivery of an event to an endpoint. `body` is the same for all endpoints.
+    pub fn new(event: &Incoming, endpoint_id: Uuid, body: Arc<str>, is_full: bool) -> Self {
+        Self {
+            endpoint_id,
+            event_id: event.event_id,
+            kind: event.kind,
+            event_at: event.at,
+            body,
+            trace: event.trace,
+            refused: is_full.then_some("too many deliveries were pending; redeliver or replay it"),
+        }
+    }
 }

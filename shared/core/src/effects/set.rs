@@ -51,7 +51,7 @@ pub struct EffectChanges {
 
 impl EffectSet {
     /// The records that were read at `now`: those resources of the batch that a key opens, the keys of its
-    /// reservations, and the enabled webhook endpoints.
+    /// reservations, and the webhook endpoints.
     pub fn new(
         now: Timestamp,
         opened_by_key: HashSet<ResourceId>,

@@ -90,6 +90,7 @@ fn an_endpoint_gets_the_events_of_its_filter_in_their_formats() {
     let subscription = |n, filter| Subscription {
         endpoint_id: Uuid::from_u128(n),
         filter: crate::webhooks::EventFilter::parse(filter).unwrap(),
+        is_full: n == 9,
     };
     let mut set = EffectSet::new(
         now(),

@@ -20,13 +20,8 @@ impl Effect for WebhookEffect {
             return EffectOutcome::Done;
         }
         let body = webhook_body(event);
-        let delivery = |endpoint: &Subscription| NewDelivery {
-            endpoint_id: endpoint.endpoint_id,
-            event_id: event.event_id,
-            kind: event.kind,
-            event_at: event.at,
-            body: body.clone(),
-            trace: event.trace,
+        let delivery = |endpoint: &Subscription| {
+            NewDelivery::new(event, endpoint.endpoint_id, body.clone(), endpoint.is_full)
         };
         let deliveries: Vec<_> = wanting.map(delivery).collect();
         set.deliveries.extend(deliveries);

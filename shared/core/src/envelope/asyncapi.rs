@@ -107,9 +107,9 @@ fn channels() -> Value {
         },
         "webhooks": {
             "address": null,
-            "description": "A POST to the URL of a webhook endpoint, signed as Standard Webhooks specifies. Deliveries may \
-                be repeated, under the same webhook-id, and arrive in any order: drop a body whose version is not higher \
-                than the last one of its reservation (`data.version`) or of its resource (`version`).",
+            "description": "A POST to the URL of a webhook endpoint, signed as Standard Webhooks specifies. Deliveries \
+                may be repeated, under the same webhook-id, and arrive in any order: drop a body whose version is not \
+                higher than the last one of its reservation (`data.version`) or of its resource (`version`).",
             "servers": [reference("#/servers/subscriber")],
             "messages": {
                 "ReservationWebhook": reference("#/components/messages/ReservationWebhook"),

@@ -17,7 +17,7 @@ use crate::{
     },
     engine::{ResourceId, Timestamp, Token},
     envelope::Incoming,
-    telemetry::spans,
+    telemetry::{self, spans},
 };
 
 /// The result of applying a batch of events.
@@ -106,7 +106,7 @@ pub(super) struct InboxLookup {
 pub(super) struct InboxClaim {
     pub(super) now: Timestamp,
     pub(super) smart_keys: Vec<SmartKey>,
-    /// Enabled webhook endpoints. None of them is deleted before its deliveries are written.
+    /// Webhook endpoints, enabled or not. None of them is deleted before its deliveries are written.
     pub(super) subscriptions: Vec<Subscription>,
 }
 
@@ -195,7 +195,9 @@ async fn apply_once<S: InboxSession>(
     applied.stale += purged.len() as u64;
     let changes = set.into_changes();
     applied.deliveries = changes.deliveries.len() as u64;
+    let refused = changes.deliveries.iter().filter(|delivery| delivery.refused.is_some()).count() as u64;
     session.commit(changes).await?;
+    telemetry::count_webhook_unsent("full", refused);
     for (event, became) in known.iter().zip(became) {
         log_effect(event, became);
         spans::applied(event, consumer, began);

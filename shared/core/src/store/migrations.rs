@@ -27,6 +27,7 @@ pub(super) const SQLITE: &[StoredMigration] = migrations!("sqlite":
     "0004" "webhooks"
     "0005" "traces"
     "0006" "operations"
+    "0007" "webhook_reliability"
     "0008" "replays"
 );
 
@@ -38,6 +39,7 @@ pub(super) const MYSQL: &[StoredMigration] = migrations!("mysql":
     "0004" "webhooks"
     "0005" "traces"
     "0006" "operations"
+    "0007" "webhook_reliability"
     "0008" "replays"
 );
 

@@ -189,6 +189,33 @@ const METRICS: &[Metric] = &[
         "bespeak_webhook_overdue_seconds",
         "How long the oldest delivery that may be attempted has been due.",
     ),
+    gauge(
+        "bespeak_webhook_endpoints",
+        "Webhook endpoints by state: closed (deliveries are attempted), open (its circuit is open after failures, and \
+         deliveries wait), half_open (the next delivery is a probe) or disabled.",
+    ),
+    gauge(
+        "bespeak_webhook_endpoints_full",
+        "Webhook endpoints that have BESPEAK_WEBHOOK_PENDING_MAX pending deliveries: further events are enqueued as \
+         failed.",
+    ),
+    counter(
+        "bespeak_webhook_circuit_opened_total",
+        PLAIN,
+        "Times that the circuit of a webhook endpoint opened, because five attempts in a row failed.",
+    ),
+    counter(
+        "bespeak_webhook_endpoints_disabled_total",
+        PLAIN,
+        "Webhook endpoints that were disabled because of their receivers: nothing was delivered for too long, or 410 \
+         was confirmed.",
+    ),
+    counter(
+        "bespeak_webhook_unsent_total",
+        &[&[("reason", &["full", "disabled"])]],
+        "Deliveries that were never attempted, by reason: full (too many were pending, enqueued as failed) or disabled \
+         (deleted because their endpoint was disabled for longer than deliveries are kept).",
+    ),
     counter(
         "bespeak_redis_calls_total",
         &[&[

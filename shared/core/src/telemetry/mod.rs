@@ -54,4 +54,7 @@ pub(crate) use store::{
     PoolWaits, count_purged, count_retry, set_build_info, set_clock_skew, set_overdue_hold, set_pool,
     set_running_tasks, set_verification,
 };
-pub(crate) use webhooks::{count_webhook, observe_webhook_attempt, set_webhook_backlog};
+pub(crate) use webhooks::{
+    count_webhook, count_webhook_circuit_opened, count_webhook_endpoint_disabled, count_webhook_unsent,
+    observe_webhook_attempt, set_webhook_backlog, set_webhook_endpoints, set_webhook_endpoints_full,
+};

@@ -9,11 +9,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Forbidden IPv4 networks: first address, prefix length in bits, description.
-const V4: [(Ipv4Addr, u32, &str); 17] = [
+const V4: [(Ipv4Addr, u32, &str); 19] = [
     (Ipv4Addr::UNSPECIFIED, 8, "this network"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "a private network"),
     (Ipv4Addr::new(100, 64, 0, 0), 10, "a carrier's network"),
     (Ipv4Addr::new(127, 0, 0, 0), 8, "this machine"),
+    // Not in the registry: the agent of a machine in Azure, which gives out credentials like 169.254.169.254
+    // (<https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16>).
+    (Ipv4Addr::new(168, 63, 129, 16), 32, "the agent of an Azure machine"),
     (Ipv4Addr::new(169, 254, 0, 0), 16, "the local link"),
     (Ipv4Addr::new(172, 16, 0, 0), 12, "a private network"),
     (Ipv4Addr::new(192, 0, 0, 0), 24, "reserved for protocols"),
@@ -22,6 +25,7 @@ const V4: [(Ipv4Addr, u32, &str); 17] = [
     (Ipv4Addr::new(192, 52, 193, 0), 24, "reserved for protocols"),
     (Ipv4Addr::new(192, 88, 99, 0), 24, "a relay of 6to4"),
     (Ipv4Addr::new(192, 168, 0, 0), 16, "a private network"),
+    (Ipv4Addr::new(192, 175, 48, 0), 24, "reserved for protocols"),
     (Ipv4Addr::new(198, 18, 0, 0), 15, "for benchmarks"),
     (Ipv4Addr::new(198, 51, 100, 0), 24, "for documentation"),
     (Ipv4Addr::new(203, 0, 113, 0), 24, "for documentation"),
@@ -31,29 +35,54 @@ const V4: [(Ipv4Addr, u32, &str); 17] = [
 
 /// Forbidden IPv6 networks within the global unicast addresses (2000::/3). Everything outside of these is forbidden
 /// anyway.
-const V6: [(Ipv6Addr, u32, &str); 3] = [
+const V6: [(Ipv6Addr, u32, &str); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "reserved for protocols"),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "for documentation"),
+    (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48, "reserved for protocols"),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "for documentation"),
 ];
 
-/// The reason why nothing is sent to an address.
+/// The reason why nothing is sent to a URL or to an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is {what}; only BESPEAK_WEBHOOK_ALLOW_PRIVATE=true allows it")]
-pub struct Forbidden {
-    /// The address.
-    pub address: IpAddr,
-    /// The description of its network.
-    pub what: &'static str,
+pub enum Forbidden {
+    /// The address is of a network that is not allowed.
+    #[error(
+        "{address} is {what}; only BESPEAK_WEBHOOK_ALLOW_NETWORKS allows it, or BESPEAK_WEBHOOK_ALLOW_PRIVATE=true \
+         every such address"
+    )]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// The description of its network.
+        what: &'static str,
+    },
+    /// The address is of a network that the configuration denies.
+    #[error("{0} is in one of the networks of BESPEAK_WEBHOOK_DENY_NETWORKS")]
+    Denied(IpAddr),
+    /// The port is not allowed.
+    #[error("port {0} is not one of BESPEAK_WEBHOOK_ALLOW_PORTS")]
+    Port(u16),
+    /// The scheme is `http`.
+    #[error("the URL must begin with https://, because BESPEAK_WEBHOOK_ALLOW_HTTP does not allow http here")]
+    Http,
 }
 
-/// The reason why nothing is sent to an address; `None` for an address of the public internet.
+/// The reason why nothing is sent to an address without a setting that allows it; `None` for an address of the public
+/// internet.
 pub fn forbidden(address: IpAddr) -> Option<Forbidden> {
     let what = match address {
         IpAddr::V4(address) => forbidden_v4(address),
         IpAddr::V6(address) => forbidden_v6(address),
     };
-    what.map(|what| Forbidden { address, what })
+    what.map(|what| Forbidden::Address { address, what })
+}
+
+/// The address at which a packet arrives: the embedded IPv4 address, or the address itself.
+pub(super) fn destination(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => embedded_v4(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
 }
 
 fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {

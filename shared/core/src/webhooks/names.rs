@@ -6,7 +6,6 @@ use std::{fmt, sync::Arc};
 use url::{Host, Url};
 use uuid::Uuid;
 
-use super::{Forbidden, forbidden};
 use crate::engine::Violation;
 
 /// The id of an endpoint.
@@ -17,6 +16,14 @@ impl EndpointId {
     /// The id of the endpoint that the configuration names. It is constant, so that a restart finds the endpoint: a
     /// UUID of version 8 (RFC 9562), whose bits are free.
     pub const ENVIRONMENT: Self = Self(Uuid::from_u128(0x6265_7370_6561_8b00_8000_0000_0000_0001));
+
+    /// The id of the endpoint that a request with an idempotency key creates, so that a retry finds it: a UUID of
+    /// version 8, from a digest of the key.
+    pub fn of_key(key: &str) -> Self {
+        let digest = blake3::derive_key("bespeak 2026-11-30 webhook endpoint id", key.as_bytes());
+        let (bytes, _) = digest.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        Self(uuid::Builder::from_custom_bytes(*bytes).into_uuid())
+    }
 
     /// Wraps a UUID that was drawn or read elsewhere.
     pub fn from_uuid(uuid: Uuid) -> Self {
@@ -63,8 +70,8 @@ impl DeliveryId {
     }
 }
 
-/// The URL of an endpoint: absolute, http or https, without user or password, at most 2048 characters. `guard.rs`
-/// decides whether its host may be connected to.
+/// The URL of an endpoint: absolute, http or https, without user or password, at most 2048 characters. `policy.rs`
+/// decides whether it may be connected to. `Display` and `Debug` mask the query.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointUrl(Arc<Url>);
 
@@ -97,7 +104,17 @@ impl EndpointUrl {
         Ok(Self(Arc::new(url)))
     }
 
-    /// The URL as text.
+    /// The URL without its query, which may be a capability: for answers and logs.
+    pub fn masked(&self) -> String {
+        if self.0.query().is_none() {
+            return self.0.to_string();
+        }
+        let mut masked = Url::clone(&self.0);
+        masked.set_query(Some("***"));
+        masked.into()
+    }
+
+    /// The whole URL, to store it and to send to it.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -105,11 +122,6 @@ impl EndpointUrl {
     /// The URL, parsed.
     pub(crate) fn url(&self) -> &Url {
         &self.0
-    }
-
-    /// The reason why nothing may be sent to this URL, if it is known without resolving a name.
-    pub fn forbidden(&self) -> Option<Forbidden> {
-        self.address().and_then(forbidden)
     }
 
     /// The address, if the host is an address and not a name.
@@ -138,4 +150,16 @@ macro_rules! shown_as_text {
     )*};
 }
 
-shown_as_text!(EndpointId, DeliveryId, EndpointUrl);
+shown_as_text!(EndpointId, DeliveryId);
+
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+impl fmt::Debug for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointUrl({self})")
+    }
+}

@@ -1,21 +1,11 @@
-//! Endpoints and deliveries as the database stores them, and how an endpoint changes: rules without I/O, shared by
-//! all back ends.
-
-use std::time::Duration;
+//! Endpoints and deliveries as the database stores them, shared by all back ends. Next: `change.rs` for how an endpoint
+//! changes.
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{DeliveryId, EndpointId, EndpointUrl, EventFilter, Secret};
+use super::{CustomHeaders, DeliveryId, EndpointId, EndpointUrl, EventFilter, Secret};
 use crate::engine::Timestamp;
-
-/// The reason that is stored when the configuration no longer names an endpoint.
-const NOT_CONFIGURED: &str = "BESPEAK_WEBHOOK_URL is not set";
-/// The reason that is stored while an endpoint is being deleted.
-pub(crate) const DELETED: &str = "it is being deleted";
-/// The time in which the previous secret of the configuration still signs beside the new one, for receivers that were
-/// started with it.
-const ENVIRONMENT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The creator of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +35,9 @@ impl EndpointOrigin {
     }
 }
 
+/// The most replaced secrets that sign beside the present one. Each keeps signing until its own end.
+pub const PREVIOUS_SECRETS_MAX: usize = 4;
+
 /// A replaced secret that still signs for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreviousSecret {
@@ -72,31 +65,69 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     /// The events that it receives.
     pub filter: EventFilter,
+    /// Headers that are added to its deliveries.
+    pub headers: CustomHeaders,
     /// The secret that signs.
     pub secret: Secret,
-    /// The secret that signed before, while it still signs.
-    pub previous: Option<PreviousSecret>,
+    /// The secrets that signed before, the newest first; each still signs until its own end.
+    pub previous: Vec<PreviousSecret>,
     /// Its creator.
     pub origin: EndpointOrigin,
     /// Set if the endpoint is disabled. Its deliveries are kept, and continue when it is enabled.
     pub disabled: Option<Disabled>,
+    /// The request that created it, if it had an idempotency key.
+    pub created_by: Option<RequestDigest>,
+    /// The request that last rotated its secret, if it had an idempotency key.
+    pub rotated_by: Option<RequestDigest>,
     /// The time of its creation.
     pub created_at: Timestamp,
     /// The time of its last change.
     pub updated_at: Timestamp,
 }
 
+/// The digests of an idempotency key and of the request that came with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestDigest {
+    /// The digest of the key.
+    pub key: [u8; 32],
+    /// The digest of the request.
+    pub request: [u8; 32],
+}
+
+impl RequestDigest {
+    /// The digests of a key and of a request, whose parts are taken one by one, so that none can pass as part of
+    /// another.
+    pub fn new(key: &str, parts: &[&str]) -> Self {
+        let mut request = blake3::Hasher::new();
+        for part in parts {
+            request.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        Self { key: *blake3::hash(key.as_bytes()).as_bytes(), request: *request.finalize().as_bytes() }
+    }
+}
+
+impl std::fmt::Debug for RequestDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A request may contain a secret, and a digest of few possibilities tells which it was.
+        f.write_str("RequestDigest(..)")
+    }
+}
+
 /// A request to create an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEndpoint {
-    /// Its id, drawn by the caller.
+    /// Its id: drawn by the caller, or [derived](EndpointId::of_key) from the idempotency key.
     pub id: EndpointId,
     /// Its URL.
     pub url: EndpointUrl,
     /// The events that it receives.
     pub filter: EventFilter,
+    /// Headers that are added to its deliveries.
+    pub headers: CustomHeaders,
     /// The secret that signs.
     pub secret: Secret,
+    /// The idempotency key and the request: a retry finds the endpoint.
+    pub request: Option<RequestDigest>,
 }
 
 /// The endpoint that the configuration names.
@@ -110,27 +141,6 @@ pub struct Configured {
     pub filter: Option<EventFilter>,
 }
 
-/// A change of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndpointChange {
-    /// Disables the endpoint: nothing is sent to it.
-    Disable {
-        /// The reason, at most 255 characters.
-        reason: String,
-    },
-    /// Enables the endpoint: pending deliveries are sent too.
-    Enable,
-    /// Replaces the filter.
-    Filter(EventFilter),
-    /// Replaces the secret. The old one signs beside it for a while.
-    Rotate {
-        /// The new secret.
-        secret: Secret,
-        /// The time in which both sign.
-        overlap: Duration,
-    },
-}
-
 /// The destination of a delivery, with the secrets that sign at present.
 #[derive(Clone, Debug)]
 pub struct Receiver {
@@ -138,25 +148,11 @@ pub struct Receiver {
     pub endpoint: EndpointId,
     /// Its URL.
     pub url: EndpointUrl,
-    /// One secret, or two while a rotation is under way; the newest first. None if deliveries are not signed.
+    /// The present secret, and those that were rotated and still sign; the newest first. None if deliveries are not
+    /// signed.
     pub secrets: Vec<Secret>,
-}
-
-impl NewEndpoint {
-    /// The new endpoint.
-    pub(crate) fn made(&self, now: Timestamp) -> Endpoint {
-        Endpoint {
-            id: self.id,
-            url: self.url.clone(),
-            filter: self.filter.clone(),
-            secret: self.secret.clone(),
-            previous: None,
-            origin: EndpointOrigin::Api,
-            disabled: None,
-            created_at: now,
-            updated_at: now,
-        }
-    }
+    /// Headers that are added to the request.
+    pub headers: CustomHeaders,
 }
 
 impl Endpoint {
@@ -164,71 +160,12 @@ impl Endpoint {
     pub fn receiver(&self, now: Timestamp) -> Receiver {
         let previous = self.previous.iter().filter(|previous| now < previous.until);
         let secrets = std::iter::once(&self.secret).chain(previous.map(|previous| &previous.secret));
-        let secrets = secrets.filter(|secret| !secret.is_absent()).cloned().collect();
-        Receiver { endpoint: self.id, url: self.url.clone(), secrets }
-    }
-
-    /// The endpoint after a change. A change that is in force already alters nothing, not even the reason and the time.
-    pub(crate) fn changed(mut self, change: &EndpointChange, now: Timestamp) -> Self {
-        match change {
-            EndpointChange::Disable { reason } if self.disabled.is_none() => {
-                self.disabled = Some(Disabled { reason: reason.clone(), at: now });
-            }
-            EndpointChange::Enable if self.disabled.is_some() => self.disabled = None,
-            EndpointChange::Filter(filter) if self.filter != *filter => self.filter = filter.clone(),
-            EndpointChange::Rotate { secret, overlap } if self.secret != *secret => {
-                self.replace_secret(secret, *overlap, now);
-            }
-            _ => return self,
+        Receiver {
+            endpoint: self.id,
+            url: self.url.clone(),
+            secrets: secrets.filter(|secret| !secret.is_absent()).cloned().collect(),
+            headers: self.headers.clone(),
         }
-        self.updated_at = now;
-        self
-    }
-
-    fn replace_secret(&mut self, secret: &Secret, overlap: Duration, now: Timestamp) {
-        let last = std::mem::replace(&mut self.secret, secret.clone());
-        let until = now.checked_add(overlap).unwrap_or(Timestamp::MAX);
-        self.previous = (until > now).then_some(PreviousSecret { secret: last, until });
-    }
-
-    /// The endpoint of the configuration as it must be stored; `None` if it is stored so already. An endpoint that
-    /// was disabled by a 410 or by an operator stays disabled until its URL changes.
-    pub(crate) fn configured(
-        stored: Option<Self>,
-        wanted: Option<&Configured>,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let Some(wanted) = wanted else {
-            let stored = stored.filter(|stored| stored.disabled.is_none())?;
-            let disable = EndpointChange::Disable { reason: NOT_CONFIGURED.to_owned() };
-            return Some(stored.changed(&disable, now));
-        };
-        let Some(mut endpoint) = stored else {
-            let new = NewEndpoint {
-                id: EndpointId::ENVIRONMENT,
-                url: wanted.url.clone(),
-                filter: wanted.filter.clone().unwrap_or_default(),
-                secret: wanted.secret.clone(),
-            };
-            return Some(Self { origin: EndpointOrigin::Environment, ..new.made(now) });
-        };
-        let before = endpoint.clone();
-        let removed = endpoint.disabled.as_ref().is_some_and(|disabled| disabled.reason == NOT_CONFIGURED);
-        if removed || endpoint.url != wanted.url {
-            endpoint.disabled = None;
-        }
-        endpoint.url = wanted.url.clone();
-        if let Some(filter) = &wanted.filter {
-            endpoint.filter = filter.clone();
-        }
-        if endpoint.secret != wanted.secret {
-            endpoint.replace_secret(&wanted.secret, ENVIRONMENT_OVERLAP, now);
-        }
-        if endpoint == before {
-            return None;
-        }
-        endpoint.updated_at = now;
-        Some(endpoint)
     }
 }
 
@@ -306,6 +243,32 @@ pub enum WebhookRefusal {
         "the endpoint belongs to the configuration: change BESPEAK_WEBHOOK_URL and BESPEAK_WEBHOOK_SECRET"
     )]
     FromEnvironment,
+    /// The URL moves to another host, and the headers, which are secrets, were not given with it.
+    #[error(
+        "must be given with a url of another host, because the present headers are secrets of the old one"
+    )]
+    HeadersOfOtherHost,
+    /// Too many secrets sign at the same time.
+    #[error(
+        "{PREVIOUS_SECRETS_MAX} replaced secrets still sign; rotate again when one has ended, or with overlapSeconds \
+         0, which ends all of them at once"
+    )]
+    TooManySecrets,
+    /// There are as many endpoints as may be.
+    #[error("there are {max} endpoints, as many as BESPEAK_WEBHOOK_ENDPOINTS_MAX allows: delete one first")]
+    TooManyEndpoints {
+        /// The limit.
+        max: u32,
+    },
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for a different request, or more than a day ago")]
+    KeyReused,
+    /// As many deliveries are pending as may be.
+    #[error("too many deliveries of the endpoint are pending; replay when it has received them")]
+    Full,
+    /// As many tests, replays or deletions run as may at the same time.
+    #[error("too many requests of this kind run at present; retry in a moment")]
+    Busy,
 }
 
 impl WebhookRefusal {
@@ -315,6 +278,12 @@ impl WebhookRefusal {
             Self::NoEndpoint => "webhook-not-found",
             Self::NoDelivery => "delivery-not-found",
             Self::FromEnvironment => "webhook-of-environment",
+            Self::HeadersOfOtherHost => "invalid-value",
+            Self::TooManySecrets => "webhook-secret-limit",
+            Self::TooManyEndpoints { .. } => "webhook-limit",
+            Self::KeyReused => "idempotency-key-reused",
+            Self::Full => "webhook-full",
+            Self::Busy => "webhook-busy",
         }
     }
 }

@@ -36,6 +36,10 @@ pub(super) fn complete(document: &mut Value) {
         for parameter in super::list_of(operation, "parameters") {
             plain(&mut parameter["schema"]);
         }
+        // A body that may be missing is not null.
+        if let Some(body) = operation.pointer_mut("/requestBody/content/application~1json/schema") {
+            plain(body);
+        }
         for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
             for header in response["headers"].as_object_mut().into_iter().flat_map(Map::values_mut) {
                 plain(&mut header["schema"]);
@@ -159,11 +163,11 @@ fn bound(schemas: &mut Map<String, Value>) {
         (&["Resource", "Reservation"], "version", json!({"minimum": 1})),
         (&["SmartKey"], "code", json!({"pattern": "^[0-9a-f]{32}$"})),
         (
-            &["CreateWebhookRequest", "Webhook", "WebhookWithSecret"],
+            &["CreateWebhookRequest", "ChangeWebhookRequest", "Webhook", "WebhookWithSecret"],
             "url",
             json!({"format": "uri", "maxLength": 2048}),
         ),
-        (&["CreateWebhookRequest", "WebhookWithSecret"], "secret", secret),
+        (&["CreateWebhookRequest", "RotateRequest", "WebhookWithSecret"], "secret", secret),
         (&["CreateWebhookRequest", "ChangeWebhookRequest"], "eventTypes", event_types),
         (&["WebhookDelivery"], "id", json!({"minimum": 1, "maximum": i64::MAX})),
         (&["WebhookDelivery"], "eventType", json!({"examples": types})),

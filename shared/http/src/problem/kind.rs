@@ -116,6 +116,13 @@ kinds! {
     StockInUse = CONFLICT "stock-in-use" "Stock in use" with "resourceId" "requested" "inUse";
     /// The endpoint belongs to the configuration, so the API cannot change it.
     WebhookOfEnvironment = CONFLICT "webhook-of-environment" "Webhook of the environment";
+    /// There are as many webhook endpoints as the configuration allows.
+    WebhookLimit = CONFLICT "webhook-limit" "Too many webhooks";
+    /// Four replaced secrets of the endpoint still sign. Rotate again when one of them has ended, or with
+    /// `overlapSeconds` 0, which ends all of them at once.
+    WebhookSecretLimit = CONFLICT "webhook-secret-limit" "Too many secrets";
+    /// Too many deliveries of the endpoint are pending to replay further ones.
+    WebhookFull = CONFLICT "webhook-full" "Too many deliveries pending";
     /// The hold expired.
     HoldExpired = GONE "hold-expired" "Hold expired" with "reservationStatus" "expiredAt";
     /// The body is larger than the configured limit.
@@ -132,6 +139,8 @@ kinds! {
     /// The holder sends more requests than the server allows; `Retry-After` is sent. Answers to retries are not
     /// counted, and requests without a holder are not limited.
     RateLimited = TOO_MANY_REQUESTS "rate-limited" "Too many requests";
+    /// As many tests, replays or deletions of webhooks run as may at the same time; `Retry-After` is sent.
+    WebhookBusy = TOO_MANY_REQUESTS "webhook-busy" "Too many webhook operations";
     /// The server has a defect; its log has the cause.
     InternalError = INTERNAL_SERVER_ERROR "internal-error" "Internal error";
     /// The request cannot be served at present; retry it after `Retry-After`.
@@ -148,7 +157,14 @@ impl Kind {
 
     /// Whether its answers can have the header `Retry-After`.
     pub(crate) const fn has_retry_after(self) -> bool {
-        matches!(self, Self::OutOfStock | Self::RateLimited | Self::Unavailable | Self::ExpiryBacklog)
+        matches!(
+            self,
+            Self::OutOfStock
+                | Self::RateLimited
+                | Self::WebhookBusy
+                | Self::Unavailable
+                | Self::ExpiryBacklog
+        )
     }
 }
 

@@ -161,12 +161,19 @@ impl From<Limited> for Problem {
 
 impl From<WebhookRefusal> for Problem {
     fn from(refusal: WebhookRefusal) -> Self {
-        let kind = match refusal {
-            WebhookRefusal::NoEndpoint => Kind::WebhookNotFound,
-            WebhookRefusal::NoDelivery => Kind::DeliveryNotFound,
-            WebhookRefusal::FromEnvironment => Kind::WebhookOfEnvironment,
-        };
-        Self::new(kind, refusal.to_string())
+        let problem = |kind| Self::new(kind, refusal.to_string());
+        match refusal {
+            WebhookRefusal::NoEndpoint => problem(Kind::WebhookNotFound),
+            WebhookRefusal::NoDelivery => problem(Kind::DeliveryNotFound),
+            WebhookRefusal::FromEnvironment => problem(Kind::WebhookOfEnvironment),
+            WebhookRefusal::HeadersOfOtherHost => Self::invalid("headers", format!("headers {refusal}")),
+            WebhookRefusal::TooManySecrets => problem(Kind::WebhookSecretLimit),
+            WebhookRefusal::TooManyEndpoints { .. } => problem(Kind::WebhookLimit),
+            WebhookRefusal::KeyReused => problem(Kind::IdempotencyKeyReused)
+                .with(|members| members.field = Some("Idempotency-Key".to_owned())),
+            WebhookRefusal::Full => problem(Kind::WebhookFull),
+            WebhookRefusal::Busy => problem(Kind::WebhookBusy).retry_after(RETRY_AFTER_SECONDS),
+        }
     }
 }
 
@@ -301,9 +308,17 @@ mod tests {
 
     #[test]
     fn refusals_of_webhooks_and_rate_limits_are_answered_with_their_own_slug() {
-        for refusal in
-            [WebhookRefusal::NoEndpoint, WebhookRefusal::NoDelivery, WebhookRefusal::FromEnvironment]
-        {
+        for refusal in [
+            WebhookRefusal::NoEndpoint,
+            WebhookRefusal::NoDelivery,
+            WebhookRefusal::FromEnvironment,
+            WebhookRefusal::HeadersOfOtherHost,
+            WebhookRefusal::TooManySecrets,
+            WebhookRefusal::TooManyEndpoints { max: 3 },
+            WebhookRefusal::KeyReused,
+            WebhookRefusal::Full,
+            WebhookRefusal::Busy,
+        ] {
             assert_in_table(refusal.slug(), &refusal.into());
         }
         let rate = Rate { requests: 1, per: Duration::from_secs(1) };

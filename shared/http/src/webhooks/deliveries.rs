@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, RawQuery, State, rejection::PathRejection},
 };
 use bespeak::{
+    app::{ReplayPlace, WebhookReplay},
     engine::{Timestamp, Violation},
     store,
     webhooks::{DeliveryId, DeliveryStatus, EndpointId},
@@ -33,11 +34,18 @@ pub(crate) struct ReplayRequest {
     /// The end of the span, exclusive.
     #[schema(example = "2026-01-02T00:00:00Z", format = DateTime)]
     to: String,
+    /// Enqueue only the events that the endpoint has no delivery for, such as those from before it was created. By
+    /// default, its deliveries in the span are sent again too.
+    #[serde(default)]
+    only_missing: bool,
+    /// The `next` of the previous answer, to continue a replay. Everything else must be as in the first request.
+    #[schema(example = "e4711")]
+    after: Option<String>,
 }
 
 problems!(ListProblems: WebhookNotFound, InvalidValue);
 problems!(RedeliverProblems: WebhookNotFound, DeliveryNotFound, InvalidValue);
-problems!(ReplayProblems: WebhookNotFound, InvalidValue);
+problems!(ReplayProblems: WebhookNotFound, WebhookFull, InvalidValue, WebhookBusy);
 
 /// Parses the end of a span. It is rounded up to the microseconds that events have, which compares with them as the
 /// exact time does. A leap second is refused: it would become the second before it.
@@ -107,10 +115,13 @@ pub(crate) async fn redeliver(
     Ok(Json(api.app.redeliver_webhook(endpoint, delivery).await?.into()))
 }
 
-/// Replay the deliveries of a span of time, whatever their status.
+/// Replay the events of a span of time, a page at a time.
 ///
-/// The span is compared with the time of the events. Each delivery in it that is still kept is pending again, with
-/// all its attempts ahead.
+/// The span is compared with the time of the events. Each delivery in it that is still kept is pending again, whatever
+/// its status, with all its attempts ahead. Then the events in it that the endpoint subscribes to and has no delivery
+/// for are enqueued, as far as the outbox still has them (`BESPEAK_EVENT_RETENTION_HOURS`): a new endpoint gets the
+/// events from before it was created. One request handles about 10,000 deliveries; if the answer has `next`, repeat
+/// the request with `after`.
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/replay", tag = "webhooks", request_body = ReplayRequest,
     params(("id" = String, Path, description = "The id of the endpoint")),
     responses((status = 200, body = ReplayView), ReplayProblems))]
@@ -124,5 +135,7 @@ pub(crate) async fn replay(
     if from >= to {
         return Err(Problem::invalid("to", format!("to must be later than from ({from}), got {to}")));
     }
-    Ok(Json(ReplayView { deliveries: api.app.replay_webhook(endpoint, from, to).await? }))
+    let after = request.after.map(|after| ReplayPlace::parse("after", &after)).transpose()?;
+    let replay = WebhookReplay { endpoint, from, to, only_missing: request.only_missing, after };
+    Ok(Json(api.app.replay_webhook(replay).await?.into()))
 }

@@ -3,15 +3,15 @@
 //! Never: a secret, except in the answer to the request that created or rotated it.
 
 use bespeak::{
-    app::WebhookTest,
+    app::{ReplayPlace, WebhookReplayed, WebhookState, WebhookTest},
     delivery::Received,
     engine::Timestamp,
-    webhooks::{Delivery, DeliveryStatus, Endpoint, EndpointOrigin},
+    webhooks::{Circuit, Delivery, DeliveryStatus, Endpoint, EndpointHealth, EndpointOrigin},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::enums::{self, WebhookOrigin};
+use crate::enums::{self, WebhookCircuit, WebhookOrigin};
 
 /// A webhook endpoint, to which events are sent.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,11 +21,15 @@ pub(crate) struct WebhookView {
     /// The id of the endpoint.
     #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057", format = "uuid")]
     id: String,
-    /// The URL to which events are sent.
-    #[schema(example = "https://example.com/webhooks")]
+    /// The URL to which events are sent. A query is shown only by the answer that created the endpoint, and as `***`
+    /// everywhere else, because it may be a secret.
+    #[schema(example = "https://example.com/webhooks?***")]
     url: String,
     /// The CloudEvents types that are sent, or prefixes of them that end in `*`. An empty list means every event.
     event_types: Vec<String>,
+    /// The names of the headers that are added to deliveries. Their values are secrets, and are never shown.
+    #[schema(example = json!(["authorization"]))]
+    header_names: Vec<String>,
     /// The origin of the endpoint.
     #[schema(value_type = WebhookOrigin)]
     origin: EndpointOrigin,
@@ -38,7 +42,9 @@ pub(crate) struct WebhookView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     disabled_at: Option<Timestamp>,
-    /// When the previous secret stops signing.
+    /// What is known of the receiver.
+    health: HealthView,
+    /// When the last of the replaced secrets stops signing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     previous_secret_until: Option<Timestamp>,
@@ -50,19 +56,61 @@ pub(crate) struct WebhookView {
     updated_at: Timestamp,
 }
 
-impl From<Endpoint> for WebhookView {
-    fn from(endpoint: Endpoint) -> Self {
+/// What is known of the receiver of a webhook endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = WebhookHealth)]
+pub(crate) struct HealthView {
+    /// The state of the circuit breaker.
+    #[schema(value_type = WebhookCircuit)]
+    circuit: &'static str,
+    /// The number of attempts in a row that got no answer, or one that says that the receiver cannot serve.
+    consecutive_failures: u32,
+    /// When the next delivery is attempted, while the circuit is `OPEN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_probe_at: Option<Timestamp>,
+    /// The first attempt that failed since the last delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    failing_since: Option<Timestamp>,
+    /// Whether too many deliveries are pending, so that further events are stored as `FAILED`.
+    full: bool,
+}
+
+impl From<&WebhookState> for HealthView {
+    fn from(state: &WebhookState) -> Self {
+        let WebhookState { circuit, health, .. } = state;
+        Self {
+            circuit: circuit.as_str(),
+            consecutive_failures: health.failures,
+            next_probe_at: match circuit {
+                Circuit::Open(until) => Some(*until),
+                Circuit::Closed | Circuit::HalfOpen => None,
+            },
+            failing_since: health.failing_since,
+            full: health.is_full,
+        }
+    }
+}
+
+impl From<WebhookState> for WebhookView {
+    fn from(state: WebhookState) -> Self {
+        let health = HealthView::from(&state);
+        let endpoint = state.endpoint;
         let (disabled_reason, disabled_at) =
             endpoint.disabled.map(|disabled| (disabled.reason, disabled.at)).unzip();
         Self {
             id: endpoint.id.to_string(),
-            url: endpoint.url.to_string(),
+            url: endpoint.url.masked(),
             event_types: endpoint.filter.patterns().map(str::to_owned).collect(),
+            header_names: endpoint.headers.names().map(str::to_owned).collect(),
             origin: endpoint.origin,
             enabled: disabled_at.is_none(),
             disabled_reason,
             disabled_at,
-            previous_secret_until: endpoint.previous.map(|previous| previous.until),
+            health,
+            previous_secret_until: endpoint.previous.iter().map(|previous| previous.until).max(),
             created_at: endpoint.created_at,
             updated_at: endpoint.updated_at,
         }
@@ -81,9 +129,20 @@ pub(crate) struct SecretWebhookView {
     secret: String,
 }
 
-impl From<Endpoint> for SecretWebhookView {
-    fn from(endpoint: Endpoint) -> Self {
-        Self { secret: endpoint.secret.reveal().to_owned(), webhook: endpoint.into() }
+impl SecretWebhookView {
+    /// The endpoint that a request created, with its whole URL.
+    pub(crate) fn created(endpoint: Endpoint) -> Self {
+        let health = EndpointHealth::default();
+        let url = endpoint.url.as_str().to_owned();
+        let mut view = Self::from(WebhookState { endpoint, circuit: Circuit::Closed, health });
+        view.webhook.url = url;
+        view
+    }
+}
+
+impl From<WebhookState> for SecretWebhookView {
+    fn from(state: WebhookState) -> Self {
+        Self { secret: state.endpoint.secret.reveal().to_owned(), webhook: state.into() }
     }
 }
 
@@ -209,11 +268,27 @@ pub(crate) struct DeliveryPage {
     pub(crate) next: Option<i64>,
 }
 
-/// The result of a replay.
+/// The result of a page of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = WebhookReplay)]
 pub(crate) struct ReplayView {
-    /// The number of deliveries that are pending again.
-    pub(crate) deliveries: u64,
+    /// The number of deliveries that existed and are pending again.
+    deliveries: u64,
+    /// The number of events that the endpoint had no delivery for, and that were enqueued.
+    enqueued: u64,
+    /// The `after` of the next request; absent at the end of the span.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "e4711")]
+    next: Option<String>,
+}
+
+impl From<WebhookReplayed> for ReplayView {
+    fn from(page: WebhookReplayed) -> Self {
+        Self {
+            deliveries: page.deliveries,
+            enqueued: page.enqueued,
+            next: page.next.map(ReplayPlace::as_text),
+        }
+    }
 }

@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) latency_nanos: AtomicU64,
     pub(super) cut_after: AtomicUsize,
     pub(super) cut_before: AtomicUsize,
+    /// Whether queries of several statements that end in COMMIT are cut too.
+    pub(super) cut_scripts: AtomicBool,
     pub(super) cuts: AtomicU64,
     pub(super) deadlocks: AtomicU64,
     pub(super) lock_waits: AtomicU64,
@@ -70,7 +72,8 @@ impl Faults {
 
     /// Decides what happens to a packet, and counts injected errors. Cuts are counted when they are made.
     pub(super) fn action(&self, packet: Packet<'_>) -> Action {
-        if packet.is_commit() {
+        let is_script = || self.cut_scripts.load(Ordering::Relaxed) && packet.ends_in_commit();
+        if packet.is_commit() || is_script() {
             if take_one(&self.cut_before) {
                 return Action::CutBefore;
             }

@@ -76,6 +76,13 @@ impl Proxy {
     /// client's side before the response: the commit takes effect, and the client cannot know it. Replaces
     /// the remainder of an earlier call.
     pub fn cut_after_commit(&self, n: usize) {
+        self.faults.cut_scripts.store(false, Ordering::Relaxed);
+        self.faults.cut_after.store(n, Ordering::Relaxed);
+    }
+
+    /// As [`Proxy::cut_after_commit`], and also for queries of several statements of which the last is COMMIT.
+    pub fn cut_after_script(&self, n: usize) {
+        self.faults.cut_scripts.store(true, Ordering::Relaxed);
         self.faults.cut_after.store(n, Ordering::Relaxed);
     }
 

@@ -55,6 +55,12 @@ impl<'a> Packet<'a> {
         self.is_query(b"COMMIT")
     }
 
+    /// Whether it is a query of several statements, of which the last is COMMIT.
+    pub(super) fn ends_in_commit(&self) -> bool {
+        self.command() == Some(command::QUERY)
+            && self.payload().trim_ascii_end().to_ascii_uppercase().ends_with(b"; COMMIT")
+    }
+
     pub(super) fn is_rollback(&self) -> bool {
         self.is_query(b"ROLLBACK")
     }

@@ -53,6 +53,7 @@ async fn the_accounts_of_the_guide_have_sufficient_grants() {
     let mut auditor = MySqlConnection::connect(&audits).await.expect("the account may connect");
     for secret in [
         "SELECT secret FROM webhook_endpoints",
+        "SELECT headers FROM webhook_endpoints",
         "SELECT code FROM smart_keys",
         "SELECT idempotency_key FROM reservations",
         "SELECT holder FROM reservations",

@@ -11,6 +11,7 @@ mod read_only;
 mod readers;
 mod schema;
 mod statements;
+mod webhooks;
 
 use bespeak::{
     engine::{

@@ -7,13 +7,17 @@ use std::{
 };
 
 use bespeak::{
-    engine::Timestamp,
+    effects::NewDelivery,
+    engine::{EventType, Timestamp},
     store::{
         Database, Guard, OutboxRead,
         conformance::Enqueued,
         webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, DeliveryPage, EndpointPage, ReplayPage},
     },
-    webhooks::{Configured, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint, Secret},
+    webhooks::{
+        Configured, CustomHeaders, EndpointChange, EndpointId, EndpointUrl, EventFilter, NewEndpoint,
+        Observation, Secret, Sign,
+    },
 };
 use bespeak_services::Mysql;
 use bespeak_tests::{Api, Books, Client, until};
@@ -132,23 +136,33 @@ async fn webhooks(api: &Api, store: &dyn Database) {
         id: EndpointId::from_uuid(Uuid::now_v7()),
         url: EndpointUrl::parse("url", "https://example.com/").expect("a URL"),
         filter: EventFilter::default(),
+        headers: CustomHeaders::default(),
         secret: Secret::from_key([1; 32]),
+        request: None,
     };
-    let endpoint = store.create_endpoint(&new()).await.expect("made").id;
+    let created = store.create_endpoint(&new(), 1_000).await.expect("made").expect("accepted");
+    let endpoint = created.endpoint.id;
     let now = Timestamp::UNIX_EPOCH;
     for _ in 0..3 {
         let event_id = Uuid::now_v7();
         api.books.enqueue(&Enqueued { endpoint, event_id, event_at: now, due: now }).await;
     }
-    store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed");
+    store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed").expect("accepted");
     let off = EndpointChange::Disable { reason: "test".to_owned() };
-    store.change_endpoint(endpoint, &off).await.expect("changed");
-    store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed");
+    store.change_endpoint(endpoint, &off).await.expect("changed").expect("accepted");
+    store.change_endpoint(endpoint, &EndpointChange::Enable).await.expect("changed").expect("accepted");
     let wanted = Configured { url: new().url, secret: new().secret, filter: None };
     store.configure_endpoint(Some(&wanted)).await.expect("configured");
     store.endpoints(EndpointPage { after: None, limit: 10 }).await.expect("read");
     store.endpoint(endpoint).await.expect("read");
-    let room = ClaimCapacity { in_all: 3, per_endpoint: 3, under_way: HashMap::new() };
+    let room = ClaimCapacity {
+        in_all: 3,
+        per_endpoint: 3,
+        at_first: 3,
+        windows: HashMap::new(),
+        under_way: HashMap::new(),
+        idle: 0,
+    };
     let claimed = store.claim_deliveries(&room, Duration::from_secs(60)).await.expect("claimed");
     let [again, over, back] = &claimed[..] else { panic!("{claimed:?}") };
     let attempt = |claimed: &Claimed, outcome| Attempt {
@@ -158,13 +172,16 @@ async fn webhooks(api: &Api, store: &dyn Database) {
         status: Some(410),
         error: None,
         outcome,
-        disables: Some("test"),
+        observed: Observation { sign: Sign::Gone, is_probe: claimed.is_probe, random: 0.0 },
+        was_healthy: claimed.is_healthy,
     };
     let attempts = [
         attempt(again, AttemptOutcome::Retry { after: Duration::ZERO }),
         attempt(over, AttemptOutcome::GivenUp),
     ];
-    store.record_attempts(&attempts).await.expect("recorded");
+    store.record_attempts(&attempts, Duration::ZERO).await.expect("recorded");
+    store.endpoint_health().await.expect("read");
+    store.review_endpoints(1).await.expect("reviewed");
     store.give_back(&[(back.delivery, back.claim)]).await.expect("given back");
     let page = DeliveryPage { endpoint, status: None, after: None, limit: 10 };
     store.deliveries(page).await.expect("read");
@@ -174,7 +191,24 @@ async fn webhooks(api: &Api, store: &dyn Database) {
     page.after = store.replay(page).await.expect("replayed").next;
     store.replay(page).await.expect("replayed");
     store.pending_deliveries().await.expect("counted");
+    end_of_webhooks(store, endpoint).await;
+}
+
+/// Calls the methods that purge, backfill and delete.
+async fn end_of_webhooks(store: &dyn Database, endpoint: EndpointId) {
+    store.purge_disabled(Duration::ZERO, 10).await.expect("purged");
+    let new = NewDelivery {
+        endpoint_id: endpoint.uuid(),
+        event_id: Uuid::now_v7(),
+        kind: EventType::Depleted,
+        event_at: Timestamp::UNIX_EPOCH,
+        body: "{}".into(),
+        trace: None,
+        refused: None,
+    };
+    store.backfill(endpoint, &[new]).await.expect("enqueued");
     store.delete_endpoint(endpoint, 1).await.expect("deleted");
+    store.continue_deletion(1).await.expect("deleted");
     store.delete_endpoint(endpoint, 10).await.expect("deleted");
 }
 

@@ -22,7 +22,7 @@ each_store!(
 );
 
 impl Hooks {
-    async fn method(&self, method: Method, path: &str, body: &Value) -> Reply {
+    pub(super) async fn method(&self, method: Method, path: &str, body: &Value) -> Reply {
         let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         self.api.send(request.body(body.to_string().into()).expect("a request")).await
     }

@@ -23,14 +23,14 @@ each_store!(
 );
 
 /// A dispatcher that runs until it is stopped.
-struct Running {
-    wake: Arc<Notify>,
+pub(super) struct Running {
+    pub(super) wake: Arc<Notify>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<RunReport<DeliveryStep>>,
 }
 
 impl Running {
-    fn start(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Self {
+    pub(super) fn start(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Self {
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
         let task = tokio::spawn(dispatcher(store, timeout, options).run(
             RunUntil::Stopped,
@@ -40,7 +40,7 @@ impl Running {
         Self { wake, stop, task }
     }
 
-    async fn stop(self) -> RunReport<DeliveryStep> {
+    pub(super) async fn stop(self) -> RunReport<DeliveryStep> {
         self.stop.cancel();
         self.task.await.expect("no panic")
     }
@@ -110,6 +110,7 @@ async fn a_slow_receiver_does_not_hold_up_others(books: Books) {
     let options = DispatcherOptions {
         in_all: 8,
         per_endpoint: 6,
+        per_endpoint_at_first: 6,
         grace: Duration::ZERO,
         ..DispatcherOptions::default()
     };

@@ -1,7 +1,10 @@
 //! Webhooks from the side of receivers and operators.
 
 mod api;
+mod changes;
 mod dispatchers;
+mod health;
+mod replays;
 mod sending;
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +13,7 @@ use bespeak::{
     delivery::{DeliveryStep, Dispatcher, DispatcherOptions, Sender, SenderOptions},
     engine::Timestamp,
     store::{Database, FixedClock, Guard, WebhookStore, conformance::Enqueued},
-    webhooks::EndpointId,
+    webhooks::{DeliveryPolicy, EndpointId},
 };
 use bespeak_tests::{Api, Books, Receiver};
 use serde_json::{Value, json};
@@ -39,9 +42,10 @@ impl Hooks {
         Self { api, clock, store }
     }
 
-    /// A dispatcher like that of another process, with a short timeout.
+    /// A dispatcher like that of another process, with a short timeout, which begins all attempts at once.
     fn dispatcher(&self) -> Dispatcher {
-        dispatcher(self.store.clone(), SHORT, DispatcherOptions::default())
+        let options = DispatcherOptions { per_endpoint_at_first: 8, ..DispatcherOptions::default() };
+        dispatcher(self.store.clone(), SHORT, options)
     }
 
     /// Runs one step of a dispatcher.
@@ -97,8 +101,13 @@ impl Hooks {
     }
 }
 
+/// A policy that allows this machine.
+fn allowed() -> DeliveryPolicy {
+    DeliveryPolicy { allow_private: true, ..DeliveryPolicy::default() }
+}
+
 fn dispatcher(store: Arc<dyn WebhookStore>, timeout: Duration, options: DispatcherOptions) -> Dispatcher {
-    let sender = Sender::new(SenderOptions { timeout, allow_private: true }).expect("a client");
+    let sender = Sender::new(SenderOptions { timeout, policy: allowed() }).expect("a client");
     Dispatcher::new(store, Arc::new(sender), options)
 }
 

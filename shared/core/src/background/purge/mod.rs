@@ -59,6 +59,10 @@ enum Position {
     /// After this reservation.
     Reservations(Option<Token>),
     Deliveries,
+    /// Deliveries of endpoints that are being deleted.
+    Deletions,
+    /// Old deliveries that are not sent, because their endpoint is disabled.
+    Unsent,
     /// After the lock of this name.
     Locks(Option<String>),
 }
@@ -183,6 +187,8 @@ impl Purger {
             Position::Inbox,
             Position::Reservations(self.settled.before),
             Position::Deliveries,
+            Position::Deletions,
+            Position::Unsent,
             Position::Locks(None),
         ]);
     }
@@ -214,6 +220,16 @@ impl Purger {
                 let purge = store.purge_deliveries(retention.deliveries, STEP);
                 let deleted = dispatch.run_maintenance(purge).await?;
                 ("deliveries", deleted, full(deleted).then_some(Position::Deliveries))
+            }
+            Position::Deletions => {
+                let deleted = dispatch.run_maintenance(store.continue_deletion(STEP)).await?;
+                ("deliveries", deleted, full(deleted).then_some(Position::Deletions))
+            }
+            Position::Unsent => {
+                let purge = store.purge_disabled(retention.deliveries, STEP);
+                let deleted = dispatch.run_maintenance(purge).await?;
+                telemetry::count_webhook_unsent("disabled", deleted);
+                ("deliveries", deleted, full(deleted).then_some(Position::Unsent))
             }
             Position::Locks(after) => {
                 let purge = store.purge_leases(LOCKS_KEPT, after.as_deref(), STEP);

@@ -172,6 +172,20 @@ pub async fn published_events_can_be_sent_again(subject: &Subject) {
     assert_eq!(subject.waiting().await, waiting, "the same event, with the same id");
 }
 
+/// An event about the stock of a resource, at the beginning of time.
+pub(super) fn depleted(resource: &str, version: u64) -> Incoming {
+    Incoming {
+        event_id: Uuid::now_v7(),
+        kind: EventType::Depleted,
+        at: crate::engine::Timestamp::UNIX_EPOCH,
+        subject: crate::envelope::Subject::Resource { id: id(resource), available: 0 },
+        version,
+        source: "/test".into(),
+        payload: "{}".into(),
+        trace: None,
+    }
+}
+
 fn event(reservation: &Reservation, kind: EventType, version: u64) -> Incoming {
     Incoming {
         event_id: Uuid::now_v7(),

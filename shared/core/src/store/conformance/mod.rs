@@ -12,6 +12,7 @@
 
 mod endpoints;
 mod events;
+mod health;
 mod keys;
 mod life;
 mod record;
@@ -34,6 +35,7 @@ use crate::engine::{
 
 pub use endpoints::*;
 pub use events::*;
+pub use health::*;
 pub use keys::*;
 pub use life::*;
 pub use record::*;
@@ -216,7 +218,12 @@ macro_rules! conformance_tests {
             leases_are_shared_and_fenced, a_failure_blocks_only_its_own_key, published_events_can_be_sent_again,
             an_event_takes_effect_once, a_late_event_changes_nothing, old_inbox_rows_are_purged,
             dead_letters_are_stored_unchanged, endpoints_are_created_changed_and_read,
-            a_rotated_secret_signs_for_a_while, the_configured_endpoint_is_created_once,
+            a_rotated_secret_signs_for_a_while, a_rotation_is_safe_to_retry,
+            creating_an_endpoint_is_idempotent_and_bounded, the_configured_endpoint_is_created_once,
+            a_failing_endpoint_is_paused_and_probed, a_lost_probe_is_repeated,
+            dispatchers_at_the_same_time_make_one_probe,
+            endpoints_are_disabled_for_a_confirmed_reason, events_are_kept_for_endpoints_that_cannot_have_them,
+            missing_deliveries_are_backfilled_once,
             a_delivery_is_claimed_by_one_dispatcher, a_claim_takes_no_more_than_the_free_room,
             an_expired_claim_cannot_record_attempts, attempts_end_as_recorded,
             a_disabled_endpoint_keeps_its_deliveries, deliveries_are_listed_newest_first,

@@ -6,11 +6,12 @@ use super::*;
 use crate::{
     engine::Timestamp,
     store::webhooks::{
-        Attempt, AttemptOutcome, ClaimCapacity, Claimed, Deletion, DeliveryPage, ReplayPage, Replayed,
+        Attempt, AttemptOutcome, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, Recorded,
+        ReplayPage, Replayed,
     },
     webhooks::{
-        Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl, EventFilter,
-        NewEndpoint, Secret,
+        CustomHeaders, Delivery, DeliveryStatus, Endpoint, EndpointChange, EndpointId, EndpointUrl,
+        EventFilter, NewEndpoint, Observation, Secret, Sign, WebhookRefusal,
     },
 };
 
@@ -31,6 +32,7 @@ pub struct Enqueued {
 pub type Enqueue = Box<dyn Fn(Enqueued) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 pub(super) const LEASE: Duration = Duration::from_secs(2);
+pub(super) const DISABLE_AFTER: Duration = Duration::from_secs(60 * 60);
 
 impl Subject {
     pub(super) async fn endpoint(&self, secret: u8) -> Endpoint {
@@ -38,9 +40,12 @@ impl Subject {
             id: EndpointId::from_uuid(Uuid::now_v7()),
             url: url("https://example.com/hooks"),
             filter: EventFilter::parse("bespeak.stock.*").expect("valid"),
+            headers: CustomHeaders::default(),
             secret: key(secret),
+            request: None,
         };
-        self.webhooks[0].create_endpoint(&new).await.expect("made")
+        let created = self.webhooks[0].create_endpoint(&new, 100).await.expect("made");
+        created.expect("accepted").endpoint
     }
 
     /// Enqueues due deliveries of events a second apart; the first event is at `self.now()`.
@@ -59,21 +64,29 @@ impl Subject {
     }
 
     /// Claims one delivery, and records the outcome of its attempt.
-    async fn attempted(&self, outcome: AttemptOutcome, status: Option<u16>, disables: bool) -> Claimed {
+    pub(super) async fn attempted(&self, outcome: AttemptOutcome, status: Option<u16>) -> Claimed {
         let claimed = self.claims(0, 1).await.pop().expect("one is due");
-        let attempt = ended(&claimed, outcome, status, disables);
-        let recorded = self.webhooks[0].record_attempts(&[attempt]).await.expect("recorded");
-        assert_eq!((recorded.recorded, recorded.disabled), (1, u64::from(disables)));
+        assert_eq!(self.record(&claimed, outcome, status).await.recorded, 1);
         claimed
     }
 
-    async fn listed(&self, endpoint: &Endpoint) -> Vec<Delivery> {
+    pub(super) async fn record(
+        &self,
+        claimed: &Claimed,
+        outcome: AttemptOutcome,
+        status: Option<u16>,
+    ) -> Recorded {
+        let attempt = ended(claimed, outcome, status);
+        self.webhooks[0].record_attempts(&[attempt], DISABLE_AFTER).await.expect("recorded")
+    }
+
+    pub(super) async fn listed(&self, endpoint: &Endpoint) -> Vec<Delivery> {
         let page = DeliveryPage { endpoint: endpoint.id, status: None, after: None, limit: 1_000 };
         self.webhooks[1].deliveries(page).await.expect("read")
     }
 
     pub(super) async fn change(&self, endpoint: &Endpoint, change: EndpointChange) -> Endpoint {
-        self.webhooks[0].change_endpoint(endpoint.id, &change).await.expect("changed").expect("known")
+        self.webhooks[0].change_endpoint(endpoint.id, &change).await.expect("changed").expect("accepted")
     }
 }
 
@@ -86,10 +99,23 @@ pub(super) fn key(byte: u8) -> Secret {
 }
 
 pub(super) fn room(in_all: u32) -> ClaimCapacity {
-    ClaimCapacity { in_all, per_endpoint: 100, under_way: HashMap::new() }
+    ClaimCapacity {
+        in_all,
+        per_endpoint: 100,
+        at_first: 100,
+        windows: HashMap::new(),
+        under_way: HashMap::new(),
+        idle: 0,
+    }
 }
 
-fn ended(claimed: &Claimed, outcome: AttemptOutcome, status: Option<u16>, disables: bool) -> Attempt {
+pub(super) fn ended(claimed: &Claimed, outcome: AttemptOutcome, status: Option<u16>) -> Attempt {
+    let sign = match (outcome, status) {
+        (AttemptOutcome::Delivered, _) => Sign::Delivered,
+        (_, Some(410)) => Sign::Gone,
+        (_, Some(400..=499)) => Sign::Refused,
+        _ => Sign::Failed,
+    };
     Attempt {
         delivery: claimed.delivery,
         claim: claimed.claim,
@@ -97,7 +123,8 @@ fn ended(claimed: &Claimed, outcome: AttemptOutcome, status: Option<u16>, disabl
         status,
         error: (outcome != AttemptOutcome::Delivered).then(|| "it's \"broken\" \\ 東京".to_owned()),
         outcome,
-        disables: disables.then_some("it answered 410 Gone"),
+        observed: Observation { sign, is_probe: claimed.is_probe, random: 0.0 },
+        was_healthy: claimed.is_healthy,
     }
 }
 
@@ -137,7 +164,8 @@ pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
     let later = now.checked_add(Duration::from_secs(3_600)).expect("in range");
     let event_id = Uuid::now_v7();
     (subject.enqueue)(Enqueued { endpoint: idle.id, event_id, event_at: now, due: later }).await;
-    let room = ClaimCapacity { in_all: 6, per_endpoint: 3, under_way: HashMap::from([(busy.id, 1)]) };
+    let under_way = HashMap::from([(busy.id, 1)]);
+    let room = ClaimCapacity { per_endpoint: 3, under_way, ..room(6) };
     let claimed = subject.webhooks[0].claim_deliveries(&room, LEASE).await.expect("claimed");
     let of =
         |endpoint: &Endpoint| claimed.iter().filter(|claimed| claimed.to.endpoint == endpoint.id).count();
@@ -147,7 +175,7 @@ pub async fn a_claim_takes_no_more_than_the_free_room(subject: &Subject) {
         claimed.iter().all(|claimed| claimed.payload == r#"{"it's":"a \"payload\" 東京 \\"}"#),
         "{claimed:?}"
     );
-    let none = ClaimCapacity { in_all: 0, per_endpoint: 3, under_way: HashMap::new() };
+    let none = ClaimCapacity { in_all: 0, ..room };
     assert!(subject.webhooks[0].claim_deliveries(&none, LEASE).await.expect("claimed").is_empty());
     let pending = subject.webhooks[1].pending_deliveries().await.expect("counted");
     assert_eq!((pending.waiting, pending.stopped), (13, 0));
@@ -164,15 +192,19 @@ pub async fn an_expired_claim_cannot_record_attempts(subject: &Subject) {
     subject.pass(LEASE).await;
     let newer = subject.claims(1, 1).await.pop().expect("the claim expired");
     assert_eq!((newer.delivery, newer.event_id), (frozen.delivery, frozen.event_id));
-    let late = store.record_attempts(&[ended(&frozen, AttemptOutcome::GivenUp, Some(410), true)]).await;
-    let late = late.expect("recorded");
-    assert_eq!((late.recorded, late.disabled), (0, 0));
+    let late =
+        store.record_attempts(&[ended(&frozen, AttemptOutcome::GivenUp, Some(410))], Duration::ZERO).await;
+    assert_eq!(late.expect("recorded"), Recorded::default());
     assert_eq!(store.endpoint(endpoint.id).await.expect("read").and_then(|endpoint| endpoint.disabled), None);
+    assert!(
+        store.endpoint_health().await.expect("read").endpoints.is_empty(),
+        "and says nothing of its health"
+    );
     subject.pass(LEASE).await;
-    let slow = other.record_attempts(&[ended(&newer, AttemptOutcome::Delivered, Some(200), false)]).await;
+    let slow = other.record_attempts(&[ended(&newer, AttemptOutcome::Delivered, Some(200))], LEASE).await;
     assert_eq!(slow.expect("recorded").recorded, 1, "no other dispatcher has claimed it");
     assert_eq!(subject.listed(&endpoint).await[0].status, DeliveryStatus::Delivered);
-    let twice = store.record_attempts(&[ended(&newer, AttemptOutcome::GivenUp, None, false)]).await;
+    let twice = store.record_attempts(&[ended(&newer, AttemptOutcome::GivenUp, None)], LEASE).await;
     assert_eq!(twice.expect("recorded").recorded, 0, "it is complete");
 }
 
@@ -184,8 +216,10 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
     let claimed = subject.claims(0, 1).await.pop().expect("claimed");
     subject.webhooks[0].give_back(&[(claimed.delivery, claimed.claim)]).await.expect("given back");
     let after = Duration::from_secs(3);
-    let failed = subject.attempted(AttemptOutcome::Retry { after }, None, false).await;
+    let failed = subject.attempted(AttemptOutcome::Retry { after }, None).await;
     assert_eq!((failed.delivery, failed.attempts), (claimed.delivery, 0));
+    let again = subject.record(&failed, AttemptOutcome::Retry { after }, None).await;
+    assert_eq!(again.recorded, 0, "as after a COMMIT whose answer was lost");
     let listed = subject.listed(&endpoint).await.pop().expect("one");
     assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Pending, 1, None));
     assert_eq!(listed.last_error.as_deref(), Some("it's \"broken\" \\ 東京"));
@@ -193,13 +227,13 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
     assert_eq!(waits.as_secs(), 3);
     assert!(subject.claims(0, 1).await.is_empty(), "it is not due");
     subject.pass(after).await;
-    let again = subject.attempted(AttemptOutcome::GivenUp, Some(500), false).await;
+    let again = subject.attempted(AttemptOutcome::GivenUp, Some(500)).await;
     assert_eq!(again.attempts, 1);
     let listed = subject.listed(&endpoint).await.pop().expect("one");
     assert_eq!((listed.status, listed.attempts, listed.last_status), (DeliveryStatus::Failed, 2, Some(500)));
     assert_eq!(listed.next_attempt_at, None);
     subject.enqueued(&endpoint, 1).await;
-    subject.attempted(AttemptOutcome::Delivered, Some(204), false).await;
+    subject.attempted(AttemptOutcome::Delivered, Some(204)).await;
     let listed = subject.listed(&endpoint).await.swap_remove(0);
     assert_eq!(
         (listed.status, listed.last_status, listed.last_error),
@@ -213,12 +247,10 @@ pub async fn attempts_end_as_recorded(subject: &Subject) {
 pub async fn a_disabled_endpoint_keeps_its_deliveries(subject: &Subject) {
     let (gone, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&gone, 3).await;
-    subject.attempted(AttemptOutcome::Retry { after: Duration::ZERO }, Some(410), true).await;
+    subject.change(&gone, EndpointChange::Disable { reason: "test".to_owned() }).await;
     subject.enqueued(&other, 1).await;
     let claimed = subject.claims(0, 9).await;
     assert_eq!(claimed.iter().map(|claimed| claimed.to.endpoint).collect::<Vec<_>>(), [other.id]);
-    let stored = subject.webhooks[1].endpoint(gone.id).await.expect("read").expect("known");
-    assert!(stored.disabled.is_some_and(|disabled| disabled.reason.contains("410")));
     let pending = subject.webhooks[1].pending_deliveries().await.expect("counted");
     assert_eq!((pending.waiting, pending.stopped), (1, 3));
     subject.change(&gone, EndpointChange::Enable).await;
@@ -233,8 +265,8 @@ pub async fn deliveries_are_listed_newest_first(subject: &Subject) {
     subject.enqueued(&other, 2).await;
     subject.change(&other, EndpointChange::Disable { reason: "test".to_owned() }).await;
     subject.enqueued(&endpoint, 9).await;
-    subject.attempted(AttemptOutcome::Delivered, Some(200), false).await;
-    subject.attempted(AttemptOutcome::GivenUp, Some(500), false).await;
+    subject.attempted(AttemptOutcome::Delivered, Some(200)).await;
+    subject.attempted(AttemptOutcome::GivenUp, Some(500)).await;
     let page = async |status, after, limit| {
         let page = DeliveryPage { endpoint: endpoint.id, status, after, limit };
         subject.webhooks[0].deliveries(page).await.expect("read")
@@ -265,7 +297,7 @@ pub async fn a_delivery_is_redelivered(subject: &Subject) {
     let (endpoint, other) = (subject.endpoint(1).await, subject.endpoint(2).await);
     subject.enqueued(&endpoint, 1).await;
     for (outcome, status) in [(AttemptOutcome::Delivered, 200), (AttemptOutcome::GivenUp, 500)] {
-        let claimed = subject.attempted(outcome, Some(status), false).await;
+        let claimed = subject.attempted(outcome, Some(status)).await;
         let foreign = subject.webhooks[0].redeliver(other.id, claimed.delivery).await.expect("redelivered");
         assert_eq!(foreign, None, "it belongs to another endpoint");
         let again = subject.webhooks[0].redeliver(endpoint.id, claimed.delivery).await.expect("redelivered");
@@ -279,8 +311,7 @@ pub async fn a_delivery_is_redelivered(subject: &Subject) {
         .await
         .expect("redelivered")
         .expect("known");
-    let late = ended(&under_way, AttemptOutcome::Delivered, Some(200), false);
-    assert_eq!(subject.webhooks[0].record_attempts(&[late]).await.expect("recorded").recorded, 0);
+    assert_eq!(subject.record(&under_way, AttemptOutcome::Delivered, Some(200)).await.recorded, 0);
     assert_eq!(subject.claims(0, 9).await.len(), 1, "it is due again");
 }
 
@@ -294,7 +325,7 @@ pub async fn deliveries_of_a_time_range_are_replayed(subject: &Subject) {
     let (event_id, due) = (Uuid::now_v7(), start);
     (subject.enqueue)(Enqueued { endpoint: endpoint.id, event_id, event_at: at, due }).await;
     for _ in 0..11 {
-        subject.attempted(AttemptOutcome::Delivered, Some(200), false).await;
+        subject.attempted(AttemptOutcome::Delivered, Some(200)).await;
     }
     subject.enqueued(&other, 10).await;
     let second = |n: u64| start.checked_add(Duration::from_secs(n)).expect("in range");
@@ -321,7 +352,7 @@ pub async fn old_deliveries_are_purged(subject: &Subject) {
     let endpoint = subject.endpoint(1).await;
     subject.enqueued(&endpoint, 6).await;
     for outcome in [AttemptOutcome::Delivered, AttemptOutcome::GivenUp, AttemptOutcome::Delivered] {
-        subject.attempted(outcome, Some(200), false).await;
+        subject.attempted(outcome, Some(200)).await;
     }
     let kept = Duration::from_secs(2);
     assert_eq!(subject.webhooks[0].purge_deliveries(kept, 10).await.expect("purged"), 0);
@@ -340,9 +371,20 @@ pub async fn deleting_an_endpoint_deletes_its_deliveries(subject: &Subject) {
     let delete =
         async |limit| subject.webhooks[0].delete_endpoint(endpoint.id, limit).await.expect("deleted");
     assert_eq!(delete(3).await, Deletion::More);
+    let page = EndpointPage { after: None, limit: 9 };
+    assert_eq!(
+        subject.webhooks[1].endpoint(endpoint.id).await.expect("read"),
+        None,
+        "it is gone for clients"
+    );
+    assert_eq!(subject.webhooks[1].endpoints(page).await.expect("read"), [other.clone()]);
+    let enable = subject.webhooks[1].change_endpoint(endpoint.id, &EndpointChange::Enable).await;
+    assert_eq!(enable.expect("read"), Err(WebhookRefusal::NoEndpoint));
     assert_eq!(subject.claims(1, 9).await.len(), 1, "only that of the other endpoint");
+    assert_eq!(subject.webhooks[1].continue_deletion(1).await.expect("deleted"), 1);
     assert_eq!(delete(3).await, Deletion::Done);
     assert_eq!(delete(3).await, Deletion::Unknown);
+    assert_eq!(subject.webhooks[1].continue_deletion(1).await.expect("deleted"), 0);
     assert_eq!(subject.webhooks[1].endpoint(endpoint.id).await.expect("read"), None);
     assert!(subject.listed(&endpoint).await.is_empty());
     assert_eq!(subject.listed(&other).await.len(), 1);

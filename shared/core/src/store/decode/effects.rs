@@ -1,5 +1,7 @@
 //! Rows that effects read: subscriptions and SmartKeys.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::{
@@ -15,13 +17,21 @@ use crate::{
 };
 
 /// Decodes `id, event_types` of webhook endpoints. An endpoint whose filter this build does not understand (a later
-/// version may have written it) receives nothing, and does not affect other endpoints.
-pub(in crate::store) fn subscriptions<R: Columns>(rows: &[R]) -> Result<Vec<Subscription>, StoreError> {
+/// version may have written it) receives nothing, and does not affect other endpoints. `full` has the ids of the
+/// endpoints that have too many deliveries pending.
+pub(in crate::store) fn subscriptions<R: Columns>(
+    rows: &[R],
+    full: &[R],
+) -> Result<Vec<Subscription>, StoreError> {
+    let full: HashSet<Uuid> = full.iter().map(|row| uuid(row, 0)).collect::<Result<_, _>>()?;
     let mut subscriptions = Vec::with_capacity(rows.len());
     for row in rows {
         let endpoint_id = uuid(row, 0)?;
         match EventFilter::parse(row.text(1)?) {
-            Ok(filter) => subscriptions.push(Subscription { endpoint_id, filter }),
+            Ok(filter) => {
+                let is_full = full.contains(&endpoint_id);
+                subscriptions.push(Subscription { endpoint_id, filter, is_full });
+            }
             Err(violation) => {
                 tracing::error!(
                     %endpoint_id, %violation,
@@ -39,7 +49,7 @@ pub(in crate::store) fn missing_delivery<R: Columns>(
     row: &R,
 ) -> Result<Option<(Uuid, Subscription)>, StoreError> {
     let event_id = uuid(row, 2)?;
-    Ok(subscriptions(std::slice::from_ref(row))?.pop().map(|endpoint| (event_id, endpoint)))
+    Ok(subscriptions(std::slice::from_ref(row), &[])?.pop().map(|endpoint| (event_id, endpoint)))
 }
 
 /// Decodes `id, version, fulfilment` of a resource: its id, its version, and whether a key opens it.

@@ -28,6 +28,7 @@ use crate::{
         purge::before,
     },
     trace::Traceparent,
+    webhooks::DELETED,
 };
 
 const SMART_KEYS: &str =
@@ -40,11 +41,14 @@ const KEYS: &str = "INSERT INTO smart_keys (token, version, code, issued_at, rev
 const KEYS_CHANGED: &str = " ON DUPLICATE KEY UPDATE version = VALUES(version), code = VALUES(code),
     issued_at = VALUES(issued_at), revoked_at = VALUES(revoked_at)";
 
-const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints
-    WHERE disabled_at IS NULL ORDER BY id LOCK IN SHARE MODE";
+/// Every endpoint that is not being deleted: the events of a disabled one are kept for it.
+const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints FORCE INDEX (PRIMARY)
+    WHERE id > '' AND (disabled_reason IS NULL OR disabled_reason <> ";
+const FULL: &str =
+    "SELECT endpoint_id FROM webhook_health FORCE INDEX (PRIMARY) WHERE endpoint_id > '' AND is_full = 1";
 const DELIVERIES: &str = "INSERT INTO webhook_deliveries
-    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
-    traceparent) VALUES";
+    (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, finished_at, last_error, created_at,
+    updated_at, traceparent) VALUES";
 
 /// Committed reservations of something that a key opens, without one. A key that was issued has both a code and
 /// `issued_at`; the audit reads `issued_at`, so that its account needs no right to read codes.
@@ -176,14 +180,16 @@ impl inbox::InboxSession for MysqlInbox {
         );
         let head = || Sql::new(SMART_KEYS);
         let keys = script.add_lists(tokens, statements::token, head, " ORDER BY token FOR UPDATE");
-        let subscribed = script.add(Sql::new(SUBSCRIPTIONS));
+        let subscribed =
+            script.add(Sql::new(SUBSCRIPTIONS).text(DELETED).push(") ORDER BY id LOCK IN SHARE MODE"));
+        let full = script.add(Sql::new(FULL));
         let now = script.add(Sql::new(CLOCK));
         let results = self.connection.run(script).await?;
         let keys = keys.iter().flat_map(|place| rows(&results, *place));
         Ok(InboxClaim {
             now: clock_of(&results, now, &self.clock)?,
             smart_keys: keys.map(decode::smart_key).collect::<Result<_, _>>()?,
-            subscriptions: decode::subscriptions(rows(&results, subscribed))?,
+            subscriptions: decode::subscriptions(rows(&results, subscribed), rows(&results, full))?,
         })
     }
 
@@ -191,9 +197,7 @@ impl inbox::InboxSession for MysqlInbox {
         let mut script = Script::default();
         script.add_rows(&changes.created_keys, smart_key, KEYS);
         script.add_rows_then(&changes.updated_keys, smart_key, KEYS, KEYS_CHANGED);
-        let row = |sql: Sql, delivery: &NewDelivery| self::delivery(sql, delivery, &self.clock);
-        // A delivery exists already only if the inbox has forgotten the event, and then the first delivery is enough.
-        script.add_rows_then(&changes.deliveries, row, DELIVERIES, " ON DUPLICATE KEY UPDATE id = id");
+        enqueue(&mut script, &changes.deliveries, &self.clock);
         script.add(Sql::new("COMMIT"));
         self.connection.run(script).await?;
         self.connection.mark_clean();
@@ -228,6 +232,17 @@ fn smart_key(sql: Sql, key: &SmartKey) -> Sql {
     }
 }
 
+/// Adds the statements that enqueue deliveries. A delivery exists already only if the inbox has forgotten the event or
+/// if it was backfilled, and then the first delivery is enough.
+pub(super) fn enqueue<'a>(
+    script: &mut Script,
+    deliveries: impl IntoIterator<Item = &'a NewDelivery>,
+    clock: &Clock,
+) {
+    let row = |sql: Sql, delivery: &NewDelivery| self::delivery(sql, delivery, clock);
+    script.add_rows_then(deliveries, row, DELIVERIES, " ON DUPLICATE KEY UPDATE id = id");
+}
+
 fn delivery(sql: Sql, delivery: &NewDelivery, clock: &Clock) -> Sql {
     let sql = sql
         .bytes(delivery.endpoint_id.as_bytes())
@@ -238,9 +253,11 @@ fn delivery(sql: Sql, delivery: &NewDelivery, clock: &Clock) -> Sql {
         .push(", ")
         .integer(delivery.event_at.as_microsecond())
         .push(", ")
-        .text(&delivery.body)
-        .push(", 'PENDING', ");
-    let sql = instant(sql, clock).push(", ");
+        .text(&delivery.body);
+    let sql = match delivery.refused {
+        None => instant(sql.push(", 'PENDING', "), clock).push(", NULL, NULL, "),
+        Some(reason) => instant(sql.push(", 'FAILED', NULL, "), clock).push(", ").text(reason).push(", "),
+    };
     let sql = instant(sql, clock).push(", ");
     let sql = instant(sql, clock).push(", ");
     sql.optional_text(delivery.trace.map(|trace| trace.traceparent()).as_ref().map(Traceparent::as_str))

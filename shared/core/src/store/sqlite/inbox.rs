@@ -26,6 +26,7 @@ use crate::{
         inbox::{self, InboxClaim, InboxLookup},
         purge::before,
     },
+    webhooks::{DELETED, DeliveryStatus},
 };
 
 const APPLIED: &str = "SELECT p.event_id FROM json_each(?2) j
@@ -153,13 +154,17 @@ impl inbox::InboxSession for SqliteSession {
         record.execute(self.connection()).await.map_err(failed)?;
         let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
         let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
-        let subscribed =
-            sqlx::query("SELECT id, event_types FROM webhook_endpoints WHERE disabled_at IS NULL");
+        // Every endpoint that is not being deleted: the events of a disabled one are kept for it.
+        const SUBSCRIPTIONS: &str =
+            "SELECT id, event_types FROM webhook_endpoints WHERE disabled_reason IS NOT ?1";
+        let subscribed = sqlx::query(SUBSCRIPTIONS).bind(DELETED);
         let subscribed: Vec<SqliteRow> = subscribed.fetch_all(self.connection()).await.map_err(failed)?;
+        let full = sqlx::query("SELECT endpoint_id FROM webhook_health WHERE is_full = 1");
+        let full: Vec<SqliteRow> = full.fetch_all(self.connection()).await.map_err(failed)?;
         Ok(InboxClaim {
             now,
             smart_keys: keys.iter().map(decode::smart_key).collect::<Result<_, _>>()?,
-            subscriptions: decode::subscriptions(&subscribed)?,
+            subscriptions: decode::subscriptions(&subscribed, &full)?,
         })
     }
 
@@ -192,23 +197,29 @@ async fn write(session: &mut SqliteSession, key: &SmartKey) -> Result<(), StoreE
         .map_err(failed)
 }
 
-/// Enqueues a delivery. It conflicts only if the inbox has forgotten the event, and then the first delivery is
-/// enough.
-async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<(), StoreError> {
+/// Enqueues a delivery, and returns whether it did not exist yet. It exists already only if the inbox has forgotten the
+/// event or if it was backfilled, and then the first delivery is enough.
+pub(super) async fn enqueue(session: &mut SqliteSession, delivery: &NewDelivery) -> Result<bool, StoreError> {
     const ENQUEUE: &str = "INSERT INTO webhook_deliveries
-            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, created_at, updated_at,
-            traceparent)
-        VALUES (?1, ?2, ?3, ?4, ?5, 'PENDING', ?6, ?6, ?6, ?7) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
-    sqlx::query(ENQUEUE)
+            (endpoint_id, event_id, type, event_at, payload, status, next_attempt_at, finished_at, last_error,
+            created_at, updated_at, traceparent)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11) ON CONFLICT (endpoint_id, event_id) DO NOTHING";
+    let now = now(session.clock()).as_microsecond();
+    let (status, due, finished) = match delivery.refused {
+        None => (DeliveryStatus::Pending, Some(now), None),
+        Some(_) => (DeliveryStatus::Failed, None, Some(now)),
+    };
+    let enqueue = sqlx::query(ENQUEUE)
         .bind(delivery.endpoint_id.as_bytes().to_vec())
         .bind(delivery.event_id.as_bytes().to_vec())
         .bind(delivery.kind.as_str())
         .bind(delivery.event_at.as_microsecond())
         .bind(delivery.body.to_string())
-        .bind(now(session.clock()).as_microsecond())
-        .bind(delivery.trace.map(|trace| trace.traceparent().as_str().to_owned()))
-        .execute(session.connection())
-        .await
-        .map(drop)
-        .map_err(failed)
+        .bind(status.as_str())
+        .bind(due)
+        .bind(finished)
+        .bind(delivery.refused)
+        .bind(now)
+        .bind(delivery.trace.map(|trace| trace.traceparent().as_str().to_owned()));
+    Ok(enqueue.execute(session.connection()).await.map_err(failed)?.rows_affected() > 0)
 }

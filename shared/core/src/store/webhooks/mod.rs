@@ -3,18 +3,23 @@
 //! A consumer enqueues deliveries in the transaction of its event. Here they are claimed, recorded, listed, repeated
 //! and purged. The database's clock decides.
 
+mod capacity;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use capacity::{ClaimCapacity, DueEndpoint};
+
 use super::StoreError;
 use crate::{
+    effects::NewDelivery,
     engine::Timestamp,
     trace::TraceContext,
     webhooks::{
-        Configured, Delivery, DeliveryId, DeliveryStatus, Endpoint, EndpointChange, EndpointId, NewEndpoint,
-        Receiver,
+        Configured, Delivery, DeliveryId, DeliveryStatus, Endpoint, EndpointChange, EndpointHealth,
+        EndpointId, NewEndpoint, Observation, Receiver, Sign, WebhookRefusal,
     },
 };
 
@@ -40,38 +45,6 @@ pub struct DeliveryPage {
     pub limit: u32,
 }
 
-/// How many attempts a dispatcher can begin.
-#[derive(Clone, Debug)]
-pub struct ClaimCapacity {
-    /// The attempts that it can begin in total.
-    pub in_all: u32,
-    /// The attempts that it makes at the same time to one endpoint.
-    pub per_endpoint: u32,
-    /// The attempts in flight, by endpoint.
-    pub under_way: HashMap<EndpointId, u32>,
-}
-
-impl ClaimCapacity {
-    /// How many deliveries to claim of each endpoint that has any due (`due` has the time since when). Assigns one at
-    /// a time to the endpoint with the fewest in flight, so that no backlog of one endpoint, however old, delays the
-    /// others.
-    pub(super) fn allot(&self, mut due: Vec<(EndpointId, Timestamp)>) -> Vec<(EndpointId, u32)> {
-        due.sort_by_key(|(_, since)| *since);
-        let busy = |endpoint: &EndpointId| self.under_way.get(endpoint).copied().unwrap_or(0);
-        let mut allotted: Vec<(EndpointId, u32)> = due.into_iter().map(|(id, _)| (id, 0)).collect();
-        for _ in 0..self.in_all {
-            let next = allotted
-                .iter_mut()
-                .filter(|(endpoint, count)| busy(endpoint) + count < self.per_endpoint)
-                .min_by_key(|(endpoint, count)| busy(endpoint) + count);
-            let Some((_, count)) = next else { break };
-            *count += 1;
-        }
-        allotted.retain(|(_, count)| *count > 0);
-        allotted
-    }
-}
-
 /// A delivery that this dispatcher may attempt until its claim expires.
 #[derive(Clone, Debug)]
 pub struct Claimed {
@@ -89,6 +62,10 @@ pub struct Claimed {
     pub attempts: u32,
     /// The trace of the request that caused the event.
     pub trace: Option<TraceContext>,
+    /// Whether the attempt probes an endpoint whose circuit is half open.
+    pub is_probe: bool,
+    /// Whether no failure of the endpoint is on record, so that a success changes nothing about its health.
+    pub is_healthy: bool,
 }
 
 /// The outcome of an attempt.
@@ -120,17 +97,28 @@ pub struct Attempt {
     pub error: Option<String>,
     /// What happens to the delivery.
     pub outcome: AttemptOutcome,
-    /// Why the endpoint is disabled, if its response demands that.
-    pub disables: Option<&'static str>,
+    /// What the result says about the health of the endpoint.
+    pub observed: Observation,
+    /// Whether no failure of the endpoint was on record when the delivery was claimed.
+    pub was_healthy: bool,
+}
+
+impl Attempt {
+    /// Whether the record of the endpoint's health may change.
+    pub(super) fn changes_health(&self) -> bool {
+        !self.was_healthy || self.observed.sign != Sign::Delivered
+    }
 }
 
 /// The result of recording attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// Attempts whose claim was still valid.
     pub recorded: u64,
-    /// Endpoints that were disabled.
-    pub disabled: u64,
+    /// Endpoints that were disabled, with the reason.
+    pub disabled: Vec<(EndpointId, String)>,
+    /// Endpoints whose circuit opened.
+    pub opened: Vec<EndpointId>,
 }
 
 /// The result of a step of deleting an endpoint.
@@ -168,6 +156,59 @@ pub struct Replayed {
     pub next: Option<(Timestamp, DeliveryId)>,
 }
 
+/// An endpoint that was created, or that an earlier request with the same idempotency key created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedEndpoint {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Whether an earlier request created it.
+    pub is_replayed: bool,
+}
+
+/// The health of endpoints. An endpoint that is missing here is healthy.
+#[derive(Clone, Debug, Default)]
+pub struct HealthReport {
+    /// The time of the report.
+    pub now: Timestamp,
+    /// The endpoints that failed recently.
+    pub endpoints: HashMap<EndpointId, EndpointHealth>,
+}
+
+/// What follows from attempts for the health of their endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct HealthUpdate {
+    pub(super) endpoint: EndpointId,
+    pub(super) health: EndpointHealth,
+    /// The reason to disable the endpoint.
+    pub(super) disabled: Option<String>,
+    /// Whether the circuit was closed before and is open now.
+    pub(super) opened: bool,
+}
+
+/// Applies attempts that were recorded to the health of their endpoints, in the order of the attempts.
+pub(super) fn health_after(
+    stored: &HashMap<EndpointId, EndpointHealth>,
+    attempts: &[&Attempt],
+    now: Timestamp,
+    disable_after: Duration,
+) -> Vec<HealthUpdate> {
+    let mut updates: Vec<HealthUpdate> = Vec::new();
+    for attempt in attempts {
+        let at = updates.iter().position(|update| update.endpoint == attempt.endpoint).unwrap_or_else(|| {
+            let health = stored.get(&attempt.endpoint).copied().unwrap_or_default();
+            updates.push(HealthUpdate { endpoint: attempt.endpoint, health, disabled: None, opened: false });
+            updates.len() - 1
+        });
+        let Some(update) = updates.get_mut(at) else { continue };
+        let was_closed = update.health.paused_until.is_none();
+        let (health, reason) = update.health.after(&attempt.observed, now, disable_after);
+        update.opened = (update.opened || was_closed) && health.paused_until.is_some();
+        update.health = health;
+        update.disabled = update.disabled.take().or(reason);
+    }
+    updates
+}
+
 /// Deliveries that await an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingDeliveries {
@@ -201,8 +242,13 @@ impl PendingDeliveries {
 /// A method is cancel-safe only if its documentation says so: a caller that may go away must spawn the call.
 #[async_trait]
 pub trait WebhookStore: Send + Sync + 'static {
-    /// Adds an endpoint.
-    async fn create_endpoint(&self, new: &NewEndpoint) -> Result<Endpoint, StoreError>;
+    /// Adds an endpoint, unless `max` exist already. If its id exists, it was derived from an idempotency key, and a
+    /// retry gets the endpoint that the first request created.
+    async fn create_endpoint(
+        &self,
+        new: &NewEndpoint,
+        max: u32,
+    ) -> Result<Result<CreatedEndpoint, WebhookRefusal>, StoreError>;
 
     /// Reads a page of endpoints. Cancel-safe.
     async fn endpoints(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError>;
@@ -210,12 +256,20 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Reads an endpoint. Cancel-safe.
     async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError>;
 
-    /// Changes an endpoint, and returns it as it is afterwards.
+    /// Changes an endpoint, and returns it as it is afterwards. To enable it, or to give it another URL, also forgets
+    /// its failures.
     async fn change_endpoint(
         &self,
         id: EndpointId,
         change: &EndpointChange,
-    ) -> Result<Option<Endpoint>, StoreError>;
+    ) -> Result<Result<Endpoint, WebhookRefusal>, StoreError>;
+
+    /// Reads the health of all endpoints. Cancel-safe.
+    async fn endpoint_health(&self) -> Result<HealthReport, StoreError>;
+
+    /// Notes which endpoints have `pending_max` pending deliveries or more, and returns how many these are. Further
+    /// events of these endpoints are enqueued as failed, until a later review finds fewer.
+    async fn review_endpoints(&self, pending_max: u32) -> Result<u64, StoreError>;
 
     /// Stores the endpoint of the environment as configured; disables it if the configuration has none.
     async fn configure_endpoint(&self, wanted: Option<&Configured>) -> Result<(), StoreError>;
@@ -224,17 +278,27 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// them.
     async fn delete_endpoint(&self, id: EndpointId, limit: u32) -> Result<Deletion, StoreError>;
 
-    /// Claims due deliveries of enabled endpoints, as many as `room` allows. No other dispatcher gets them until
-    /// `lease` has passed. Rows that another dispatcher has locked are skipped, not waited for.
+    /// Goes on with a deletion that was begun and not finished: deletes at most `limit` deliveries, and returns how
+    /// many.
+    async fn continue_deletion(&self, limit: u32) -> Result<u64, StoreError>;
+
+    /// Claims due deliveries of enabled endpoints, as many as `room` allows: none while the circuit of an endpoint is
+    /// open, and one in all processes when it is half open. No other dispatcher gets them until `lease` has passed.
+    /// Rows that another dispatcher has locked are skipped, not waited for.
     async fn claim_deliveries(
         &self,
         room: &ClaimCapacity,
         lease: Duration,
     ) -> Result<Vec<Claimed>, StoreError>;
 
-    /// Records the outcomes of attempts, all in one transaction. An attempt whose delivery has been claimed again
-    /// since changes nothing, and does not disable its endpoint.
-    async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError>;
+    /// Records the outcomes of attempts and what they say about their endpoints, all in one transaction. An attempt
+    /// whose delivery has been claimed again since, or that was recorded before, changes nothing. An endpoint is
+    /// disabled after `disable_after` without any delivery.
+    async fn record_attempts(
+        &self,
+        attempts: &[Attempt],
+        disable_after: Duration,
+    ) -> Result<Recorded, StoreError>;
 
     /// Gives back claims whose attempts were not made: their deliveries are due now.
     async fn give_back(&self, claims: &[(DeliveryId, i64)]) -> Result<(), StoreError>;
@@ -253,37 +317,17 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Makes the next deliveries of a span of time pending again, whatever their status.
     async fn replay(&self, page: ReplayPage) -> Result<Replayed, StoreError>;
 
+    /// Enqueues deliveries for an endpoint that has none for these events yet, due now; returns how many. If the
+    /// endpoint was deleted meanwhile, nothing is enqueued.
+    async fn backfill(&self, endpoint: EndpointId, new: &[NewDelivery]) -> Result<u64, StoreError>;
+
+    /// Deletes pending deliveries of disabled endpoints whose event happened longer than `kept_for` ago, at most
+    /// `limit` of them, and returns how many.
+    async fn purge_disabled(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError>;
+
     /// Deletes deliveries that ended longer than `kept_for` ago, at most `limit` of them, and returns how many.
     async fn purge_deliveries(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError>;
 
     /// Counts the deliveries that await an attempt. Cancel-safe.
     async fn pending_deliveries(&self) -> Result<PendingDeliveries, StoreError>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(n: u128) -> EndpointId {
-        EndpointId::from_uuid(Uuid::from_u128(n))
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("a time")
-    }
-
-    fn room(in_all: u32, under_way: &[(u128, u32)]) -> ClaimCapacity {
-        let under_way = under_way.iter().map(|(endpoint, count)| (id(*endpoint), *count)).collect();
-        ClaimCapacity { in_all, per_endpoint: 8, under_way }
-    }
-
-    #[test]
-    fn an_old_backlog_does_not_stand_in_the_way_of_others() {
-        let due = vec![(id(2), at(2)), (id(1), at(1)), (id(3), at(3))];
-        assert_eq!(room(3, &[(1, 7), (2, 7)]).allot(due.clone()), [(id(3), 3)]);
-        assert_eq!(room(1, &[]).allot(due.clone()), [(id(1), 1)], "the oldest first");
-        assert_eq!(room(64, &[(3, 8)]).allot(due.clone()), [(id(1), 8), (id(2), 8)]);
-        assert_eq!(room(5, &[]).allot(due.clone()), [(id(1), 2), (id(2), 2), (id(3), 1)]);
-        assert_eq!(room(0, &[]).allot(due), []);
-    }
 }

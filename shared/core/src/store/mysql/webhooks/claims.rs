@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{endpoint_id, endpoints, micros};
+use super::{endpoint_id, endpoints, health, micros};
 use crate::{
     store::{
         decode::webhooks as decode,
@@ -17,16 +17,19 @@ use crate::{
             sql::{Script, Sql},
             statements::{CLOCK, instant},
         },
-        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, Recorded},
+        webhooks::{Attempt, AttemptOutcome, ClaimCapacity, Claimed, Recorded, health_after},
     },
     webhooks::{DeliveryId, DeliveryStatus, EndpointId},
 };
 
-/// Each enabled endpoint, and when its first delivery is or was due.
+/// Each enabled endpoint, when its first delivery is or was due, and the state of its circuit.
 const DUE_ENDPOINTS: &str =
     "SELECT e.id, (SELECT d.next_attempt_at FROM webhook_deliveries d FORCE INDEX (webhook_deliveries_due)
-        WHERE d.endpoint_id = e.id AND d.status = 'PENDING' ORDER BY d.next_attempt_at LIMIT 1)
-    FROM webhook_endpoints e FORCE INDEX (PRIMARY) WHERE e.id > '' AND e.disabled_at IS NULL";
+        WHERE d.endpoint_id = e.id AND d.status = 'PENDING' ORDER BY d.next_attempt_at LIMIT 1),
+        h.paused_until, h.failing_since
+    FROM webhook_endpoints e FORCE INDEX (PRIMARY)
+    LEFT JOIN webhook_health h FORCE INDEX (PRIMARY) ON h.endpoint_id = e.id
+    WHERE e.id > '' AND e.disabled_at IS NULL";
 
 pub(super) async fn claim(
     (writers, readers): (&Pool, &Pool),
@@ -48,13 +51,17 @@ pub(super) async fn claim(
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION READ WRITE"));
     let receivers = script.add_lists(
-        allotted.iter().map(|(endpoint, _)| *endpoint),
+        allotted.iter().map(|(endpoint, _)| endpoint.id),
         endpoint_id,
         || Sql::new(endpoints::ENDPOINTS).push("id IN "),
         "",
     );
+    let probes: Vec<_> = allotted
+        .iter()
+        .map(|(endpoint, _)| endpoint.is_probe.then(|| script.add(probe(endpoint.id, lease, clock))))
+        .collect();
     let deliveries: Vec<usize> =
-        allotted.iter().map(|(endpoint, count)| script.add(due_of(*endpoint, *count, clock))).collect();
+        allotted.iter().map(|(endpoint, count)| script.add(due_of(endpoint.id, *count, clock))).collect();
     let now = script.add(Sql::new(CLOCK));
     let results = connection.run(script).await?;
     let now = clock_of(&results, now, clock)?;
@@ -63,8 +70,14 @@ pub(super) async fn claim(
         to.extend(decode::receivers(rows(&results, place), now));
     }
     let mut claimed = Vec::new();
-    for row in deliveries.iter().flat_map(|place| rows(&results, *place)) {
-        claimed.extend(decode::claimed(row, &to)?);
+    for ((place, probe), (endpoint, _)) in deliveries.iter().zip(&probes).zip(&allotted) {
+        // Another dispatcher probes it.
+        if probe.is_some_and(|probe| affected(&results, probe) == 0) {
+            continue;
+        }
+        for row in rows(&results, *place) {
+            claimed.extend(decode::claimed(row, endpoint, &to)?);
+        }
     }
 
     let mut script = Script::default();
@@ -79,6 +92,14 @@ pub(super) async fn claim(
     connection.run(script).await?;
     connection.mark_clean();
     Ok(claimed)
+}
+
+/// Reserves the probe of an endpoint whose circuit is half open: until the claim expires, its circuit is open for other
+/// dispatchers.
+fn probe(endpoint: EndpointId, lease: Duration, clock: &Clock) -> Sql {
+    let sql = Sql::new("UPDATE webhook_health SET paused_until = ");
+    let sql = micros(instant(sql, clock).push(" + "), lease).push(" WHERE paused_until <= ");
+    endpoint_id(instant(sql, clock).push(" AND endpoint_id = "), endpoint)
 }
 
 /// Due deliveries of an endpoint, the oldest first, locked; rows that another dispatcher has locked are skipped.
@@ -97,6 +118,7 @@ fn due_of(endpoint: EndpointId, limit: u32, clock: &Clock) -> Sql {
 pub(super) async fn record(
     writers: &Pool,
     attempts: &[Attempt],
+    disable_after: Duration,
     clock: &Clock,
 ) -> Result<Recorded, StoreError> {
     if attempts.is_empty() {
@@ -105,30 +127,59 @@ pub(super) async fn record(
     let mut attempts: Vec<&Attempt> = attempts.iter().collect();
     // All dispatchers lock deliveries in this order.
     attempts.sort_by_key(|attempt| attempt.delivery);
+    let mut unhealthy: Vec<EndpointId> =
+        attempts.iter().filter(|attempt| attempt.changes_health()).map(|attempt| attempt.endpoint).collect();
+    // And the health of endpoints after them, in this order.
+    unhealthy.sort_unstable();
+    unhealthy.dedup();
     let mut script = Script::default();
     script.add(Sql::new("START TRANSACTION READ WRITE"));
-    let recorded: Vec<usize> = attempts.iter().map(|attempt| script.add(attempted(attempt, clock))).collect();
-    let disabled: Vec<usize> = attempts
-        .iter()
-        .filter_map(|attempt| Some(script.add(disable(attempt, attempt.disables?, clock))))
-        .collect();
-    script.add(Sql::new("COMMIT"));
+    let places: Vec<usize> = attempts.iter().map(|attempt| script.add(attempted(attempt, clock))).collect();
+    let health = script.add_lists(&unhealthy, |sql, id| endpoint_id(sql, *id), health::locked, health::LOCK);
+    let now = script.add(Sql::new(CLOCK));
+    if unhealthy.is_empty() {
+        script.add(Sql::new("COMMIT"));
+    }
     let mut connection = TrackedConnection::open(writers).await?;
     let results = connection.run(script).await?;
+    let counted: Vec<&Attempt> = (attempts.into_iter().zip(&places))
+        .filter(|(_, place)| affected(&results, **place) > 0)
+        .map(|(attempt, _)| attempt)
+        .collect();
+    let mut recorded = Recorded { recorded: counted.len() as u64, ..Recorded::default() };
+    if !unhealthy.is_empty() {
+        let stored = health.iter().flat_map(|place| rows(&results, *place)).map(decode::health);
+        let stored = stored.collect::<Result<HashMap<_, _>, _>>()?;
+        let concerned: Vec<&Attempt> =
+            counted.into_iter().filter(|attempt| attempt.changes_health()).collect();
+        let updates = health_after(&stored, &concerned, clock_of(&results, now, clock)?, disable_after);
+        let mut script = Script::default();
+        let disabled = health::write(&mut script, &updates, clock);
+        script.add(Sql::new("COMMIT"));
+        let results = connection.run(script).await?;
+        for update in updates {
+            let place = disabled.iter().find(|(endpoint, _)| *endpoint == update.endpoint);
+            if place.is_some_and(|(_, place)| affected(&results, *place) > 0) {
+                recorded.disabled.extend(update.disabled.map(|reason| (update.endpoint, reason)));
+            }
+            recorded.opened.extend(update.opened.then_some(update.endpoint));
+        }
+    }
     connection.mark_clean();
-    let count = |places: &[usize]| places.iter().map(|place| affected(&results, *place)).sum();
-    Ok(Recorded { recorded: count(&recorded), disabled: count(&disabled) })
+    Ok(recorded)
 }
 
-/// Records the outcome of an attempt, unless its delivery was claimed again since.
+/// Records the outcome of an attempt, unless its delivery was claimed again since. The claim ends with it, so that a
+/// second try, after the answer to the COMMIT was lost, changes nothing.
 fn attempted(attempt: &Attempt, clock: &Clock) -> Sql {
     let status = match attempt.outcome {
         AttemptOutcome::Delivered => DeliveryStatus::Delivered,
         AttemptOutcome::Retry { .. } => DeliveryStatus::Pending,
         AttemptOutcome::GivenUp => DeliveryStatus::Failed,
     };
-    let sql =
-        Sql::new("UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET attempts = attempts + 1, status = ");
+    let sql = Sql::new(
+        "UPDATE webhook_deliveries FORCE INDEX (PRIMARY) SET attempts = attempts + 1, claim = claim + 1, status = ",
+    );
     let sql = sql.text(status.as_str()).push(", next_attempt_at = ");
     let sql = match attempt.outcome {
         AttemptOutcome::Retry { after } => {
@@ -149,22 +200,6 @@ fn attempted(attempt: &Attempt, clock: &Clock) -> Sql {
         .push(" AND claim = ")
         .integer(attempt.claim)
         .push(" AND status = 'PENDING'")
-}
-
-/// Disables an endpoint because of an attempt, if its claim is still valid.
-fn disable(attempt: &Attempt, reason: &'static str, clock: &Clock) -> Sql {
-    let sql = Sql::new("UPDATE webhook_endpoints e SET e.disabled_reason = ").text(reason);
-    let sql = instant(sql.push(", e.disabled_at = "), clock);
-    let sql = instant(sql.push(", e.updated_at = "), clock);
-    endpoint_id(sql.push(" WHERE e.id = "), attempt.endpoint)
-        .push(
-            " AND e.disabled_at IS NULL AND EXISTS (SELECT 1 FROM webhook_deliveries d
-            FORCE INDEX (PRIMARY) WHERE d.id = ",
-        )
-        .integer(attempt.delivery.number())
-        .push(" AND d.claim = ")
-        .integer(attempt.claim)
-        .push(")")
 }
 
 pub(super) async fn give_back(

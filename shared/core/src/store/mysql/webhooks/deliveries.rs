@@ -1,20 +1,24 @@
 //! Deliveries for operators and the purge: listed, repeated, counted, deleted.
 
+use std::collections::HashSet;
+
 use super::endpoint_id;
 use crate::{
+    effects::NewDelivery,
     engine::Timestamp,
     store::{
-        decode::{Columns, webhooks as decode},
+        decode::{Columns, uuid as decode_uuid, webhooks as decode},
         mysql::{
             Clock, StoreError,
             connect::Pool,
+            inbox,
             round_trip::{TrackedConnection, clock_of, commit_with_retries, read, rows},
             sql::{Script, Sql},
             statements::{CLOCK, instant},
         },
         webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed},
     },
-    webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
+    webhooks::{DELETED, Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };
 
 /// The columns that `decode::delivery` reads, up to the table.
@@ -97,6 +101,74 @@ pub(super) async fn replay(
     let deliveries = commit_with_retries(writers, script, &places).await?;
     let next = (found.len() == page.limit as usize).then_some((at, last));
     Ok(Replayed { deliveries, next })
+}
+
+/// Enqueues deliveries for an endpoint that has none for these events yet.
+pub(super) async fn backfill(
+    writers: &Pool,
+    endpoint: EndpointId,
+    new: &[NewDelivery],
+    clock: &Clock,
+) -> Result<u64, StoreError> {
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
+    let sql = endpoint_id(Sql::new("SELECT disabled_reason FROM webhook_endpoints WHERE id = "), endpoint);
+    let exists = script.add(sql.push(" LOCK IN SHARE MODE"));
+    let head = || {
+        let sql = Sql::new(
+            "SELECT event_id FROM webhook_deliveries FORCE INDEX (webhook_deliveries_event) WHERE endpoint_id = ",
+        );
+        endpoint_id(sql, endpoint).push(" AND event_id IN ")
+    };
+    let known =
+        script.add_lists(new.iter().map(|new| new.event_id), |sql, id| sql.bytes(id.as_bytes()), head, "");
+    let mut connection = TrackedConnection::open(writers).await?;
+    let results = connection.run(script).await?;
+    let exists = match rows(&results, exists).first() {
+        Some(row) => row.optional_text(0)? != Some(DELETED),
+        None => false,
+    };
+    let known = known.iter().flat_map(|place| rows(&results, *place)).map(|row| decode_uuid(row, 0));
+    let known = known.collect::<Result<HashSet<_>, _>>()?;
+    let missing: Vec<_> = new.iter().filter(|new| exists && !known.contains(&new.event_id)).collect();
+    let mut script = Script::default();
+    // A consumer may enqueue one of them meanwhile.
+    inbox::enqueue(&mut script, missing.iter().copied(), clock);
+    script.add(Sql::new("COMMIT"));
+    connection.run(script).await?;
+    connection.mark_clean();
+    Ok(missing.len() as u64)
+}
+
+/// Deletes pending deliveries of endpoints that were disabled before `cutoff`, of events before it.
+pub(super) async fn purge_disabled(
+    (writers, readers): (&Pool, &Pool),
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let cutoff = cutoff.as_microsecond();
+    let mut script = Script::default();
+    let sql = Sql::new(
+        "SELECT d.id FROM webhook_endpoints e FORCE INDEX (PRIMARY)
+        STRAIGHT_JOIN webhook_deliveries d FORCE INDEX (webhook_deliveries_replayed)
+            ON d.endpoint_id = e.id AND d.status = 'PENDING' AND d.event_at < ",
+    );
+    let sql = sql.integer(cutoff).push(" WHERE e.id > '' AND e.disabled_at < ").integer(cutoff);
+    script.add(sql.push(" LIMIT ").integer(i64::from(limit)));
+    let results = read(readers, script).await?;
+    let ids = rows(&results, 0).iter().map(|row| row.integer(0)).collect::<Result<Vec<_>, _>>()?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let mut script = Script::default();
+    script.add(Sql::new("START TRANSACTION READ WRITE"));
+    let head = || {
+        Sql::new(
+            "DELETE d FROM webhook_deliveries d FORCE INDEX (PRIMARY) WHERE d.status = 'PENDING' AND d.id IN ",
+        )
+    };
+    let places = script.add_lists(ids, Sql::integer, head, "");
+    commit_with_retries(writers, script, &places).await
 }
 
 pub(super) async fn purge(

@@ -4,14 +4,17 @@ use sqlx::Row;
 
 use super::bytes;
 use crate::{
+    effects::NewDelivery,
     engine::Timestamp,
     store::{
         batch::Session,
         decode::webhooks as decode,
-        sqlite::{SqliteStore, StoreError, connect::Pool, error::failed, session::SqliteSession},
+        sqlite::{
+            SqliteStore, StoreError, connect::Pool, error::failed, inbox::enqueue, session::SqliteSession,
+        },
         webhooks::{DeliveryPage, PendingDeliveries, ReplayPage, Replayed},
     },
-    webhooks::{Delivery, DeliveryId, DeliveryStatus, EndpointId},
+    webhooks::{DELETED, Delivery, DeliveryId, DeliveryStatus, EndpointId},
 };
 
 /// The columns that `decode::delivery` reads, up to the `WHERE`.
@@ -111,6 +114,53 @@ async fn again(
 ) -> Result<u64, StoreError> {
     let again = sqlx::query(AGAIN).bind(delivery.number()).bind(bytes(endpoint)).bind(now.as_microsecond());
     Ok(again.execute(session.connection()).await.map_err(failed)?.rows_affected())
+}
+
+/// Enqueues deliveries for an endpoint that has none for these events yet.
+pub(super) async fn backfill(
+    store: &SqliteStore,
+    endpoint: EndpointId,
+    new: &[NewDelivery],
+) -> Result<u64, StoreError> {
+    const EXISTS: &str =
+        "SELECT EXISTS (SELECT 1 FROM webhook_endpoints WHERE id = ?1 AND disabled_reason IS NOT ?2)";
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let exists = sqlx::query(EXISTS).bind(bytes(endpoint)).bind(DELETED);
+    let exists: bool = exists.fetch_one(session.connection()).await.map_err(failed)?.get(0);
+    let mut count = 0;
+    for delivery in new.iter().filter(|_| exists) {
+        count += u64::from(enqueue(&mut session, delivery).await?);
+    }
+    session.commit().await?;
+    Ok(count)
+}
+
+/// Deletes pending deliveries of endpoints that were disabled before `cutoff`, of events before it.
+pub(super) async fn purge_disabled(
+    store: &SqliteStore,
+    cutoff: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    const OLD: &str = "SELECT d.id FROM webhook_endpoints e CROSS JOIN webhook_deliveries d
+            INDEXED BY webhook_deliveries_replayed
+            ON d.endpoint_id = e.id AND d.event_at < ?1 AND d.status = 'PENDING'
+        WHERE e.disabled_at < ?1 LIMIT ?2";
+    let cutoff = cutoff.as_microsecond();
+    let old = sqlx::query(OLD).bind(cutoff).bind(limit);
+    let rows = old.fetch_all(&mut *store.readers.background.acquire().await?).await.map_err(failed)?;
+    // Without old deliveries, no lock is taken.
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let mut deleted = 0;
+    for row in &rows {
+        let delete = sqlx::query("DELETE FROM webhook_deliveries WHERE id = ?1 AND status = 'PENDING'");
+        let delete = delete.bind(row.get::<i64, _>(0));
+        deleted += delete.execute(session.connection()).await.map_err(failed)?.rows_affected();
+    }
+    session.commit().await?;
+    Ok(deleted)
 }
 
 pub(super) async fn purge(store: &SqliteStore, cutoff: Timestamp, limit: u32) -> Result<u64, StoreError> {

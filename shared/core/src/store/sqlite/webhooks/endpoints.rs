@@ -2,7 +2,7 @@
 //! the write lock.
 
 use sqlx::{
-    Sqlite,
+    Row, Sqlite,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
@@ -13,36 +13,55 @@ use crate::{
         batch::Session,
         decode::webhooks as decode,
         sqlite::{SqliteStore, StoreError, connect::Pool, error::failed, session::SqliteSession},
-        webhooks::{Deletion, EndpointPage},
+        webhooks::{CreatedEndpoint, Deletion, EndpointPage},
     },
-    webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint},
+    webhooks::{Configured, DELETED, Endpoint, EndpointChange, EndpointId, NewEndpoint, WebhookRefusal},
 };
 
 /// The columns that `decode::endpoint` reads, up to the `WHERE`.
 macro_rules! endpoints {
     () => {
         "SELECT id, url, event_types, secret, previous_secret, previous_until, origin, disabled_reason, disabled_at,
-        created_at, updated_at FROM webhook_endpoints "
+        created_at, updated_at, earlier_secrets, headers, created_by, rotated_by FROM webhook_endpoints "
     };
 }
 pub(super) use endpoints;
 
 const ONE: &str = concat!(endpoints!(), "WHERE id = ?1");
-const PAGE: &str = concat!(endpoints!(), "WHERE id > ?1 ORDER BY id LIMIT ?2");
+const PAGE: &str = concat!(endpoints!(), "WHERE id > ?1 AND disabled_reason IS NOT ?3 ORDER BY id LIMIT ?2");
 const PUT: &str = "INSERT OR REPLACE INTO webhook_endpoints
     (id, url, event_types, secret, previous_secret, previous_until, origin,
-    disabled_reason, disabled_at, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    disabled_reason, disabled_at, created_at, updated_at, earlier_secrets, headers, created_by, rotated_by)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 const DELETING: &str = "UPDATE webhook_endpoints SET disabled_reason = ?2, disabled_at = ?3 WHERE id = ?1";
 const DELETE_DELIVERIES: &str = "DELETE FROM webhook_deliveries WHERE id IN
     (SELECT id FROM webhook_deliveries WHERE endpoint_id = ?1 LIMIT ?2)";
 const DELETE: &str = "DELETE FROM webhook_endpoints WHERE id = ?1";
+const DELETE_HEALTH: &str = "DELETE FROM webhook_health WHERE endpoint_id = ?1";
+const BEING_DELETED: &str = "SELECT id FROM webhook_endpoints WHERE disabled_reason = ?1 LIMIT 1";
 
-pub(super) async fn create(store: &SqliteStore, new: &NewEndpoint) -> Result<Endpoint, StoreError> {
+pub(super) async fn create(
+    store: &SqliteStore,
+    new: &NewEndpoint,
+    max: u32,
+) -> Result<Result<CreatedEndpoint, WebhookRefusal>, StoreError> {
+    const COUNT: &str = "SELECT count(*) FROM webhook_endpoints WHERE disabled_reason IS NOT ?1";
     let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
-    let endpoint = new.made(store.now());
+    let now = store.now();
+    if let Some(stored) = stored(&mut session, new.id).await? {
+        session.rollback().await?;
+        let replayed = new.replayed(stored, now);
+        return Ok(replayed.map(|endpoint| CreatedEndpoint { endpoint, is_replayed: true }));
+    }
+    let count = sqlx::query(COUNT).bind(DELETED).fetch_one(session.connection()).await.map_err(failed)?;
+    if count.get::<i64, _>(0) >= i64::from(max) {
+        session.rollback().await?;
+        return Ok(Err(WebhookRefusal::TooManyEndpoints { max }));
+    }
+    let endpoint = new.made(now);
     put(&endpoint).execute(session.connection()).await.map_err(failed)?;
     session.commit().await?;
-    Ok(endpoint)
+    Ok(Ok(CreatedEndpoint { endpoint, is_replayed: false }))
 }
 
 pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
@@ -50,6 +69,7 @@ pub(super) async fn page(readers: &Pool, page: EndpointPage) -> Result<Vec<Endpo
     let rows = sqlx::query(PAGE)
         .bind(after)
         .bind(page.limit)
+        .bind(DELETED)
         .fetch_all(&mut *readers.acquire().await?)
         .await
         .map_err(failed)?;
@@ -62,19 +82,26 @@ pub(super) async fn one(readers: &Pool, id: EndpointId) -> Result<Option<Endpoin
         .fetch_optional(&mut *readers.acquire().await?)
         .await
         .map_err(failed)?;
-    row.as_ref().map(decode::endpoint).transpose()
+    let found = row.as_ref().map(decode::endpoint).transpose()?;
+    Ok(found.filter(|endpoint| !endpoint.is_being_deleted()))
 }
 
 pub(super) async fn change(
     store: &SqliteStore,
     id: EndpointId,
     change: &EndpointChange,
-) -> Result<Option<Endpoint>, StoreError> {
+) -> Result<Result<Endpoint, WebhookRefusal>, StoreError> {
     let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
     let stored = stored(&mut session, id).await?;
-    let changed = stored.clone().map(|stored| stored.changed(change, store.now()));
-    if let Some(changed) = changed.as_ref().filter(|changed| stored.as_ref() != Some(changed)) {
+    let before = stored.clone();
+    let changed =
+        stored.ok_or(WebhookRefusal::NoEndpoint).and_then(|stored| stored.changed(change, store.now()));
+    if let Some(changed) = changed.as_ref().ok().filter(|changed| before.as_ref() != Some(*changed)) {
         put(changed).execute(session.connection()).await.map_err(failed)?;
+    }
+    if changed.is_ok() && change.forgets_failures() {
+        let forget = sqlx::query(DELETE_HEALTH).bind(bytes(id));
+        forget.execute(session.connection()).await.map_err(failed)?;
     }
     session.commit().await?;
     Ok(changed)
@@ -97,14 +124,43 @@ pub(super) async fn delete(store: &SqliteStore, id: EndpointId, limit: u32) -> R
         session.rollback().await?;
         return Ok(Deletion::Unknown);
     }
+    let deleted = delete_some(&mut session, id, limit).await?;
+    session.commit().await?;
+    Ok(if deleted < u64::from(limit) { Deletion::Done } else { Deletion::More })
+}
+
+/// Goes on with a deletion that was begun, and returns how many deliveries this step deleted.
+pub(super) async fn continue_deletion(store: &SqliteStore, limit: u32) -> Result<u64, StoreError> {
+    // Without a deletion, no lock is taken.
+    let begun = sqlx::query(BEING_DELETED)
+        .bind(DELETED)
+        .fetch_optional(&mut *store.readers.background.acquire().await?)
+        .await
+        .map_err(failed)?;
+    if begun.is_none() {
+        return Ok(0);
+    }
+    let mut session = SqliteSession::begin(&store.writer, store.clock.clone()).await?;
+    let found = sqlx::query(BEING_DELETED).bind(DELETED).fetch_optional(session.connection()).await;
+    let Some(row) = found.map_err(failed)? else {
+        session.rollback().await?;
+        return Ok(0);
+    };
+    let deleted = delete_some(&mut session, decode::id(&row)?, limit).await?;
+    session.commit().await?;
+    Ok(deleted)
+}
+
+/// Deletes at most `limit` deliveries of an endpoint, and the endpoint with the last of them.
+async fn delete_some(session: &mut SqliteSession, id: EndpointId, limit: u32) -> Result<u64, StoreError> {
     let deliveries = sqlx::query(DELETE_DELIVERIES).bind(bytes(id)).bind(limit);
     let deleted = deliveries.execute(session.connection()).await.map_err(failed)?.rows_affected();
-    let all = deleted < u64::from(limit);
-    if all {
-        sqlx::query(DELETE).bind(bytes(id)).execute(session.connection()).await.map_err(failed)?;
+    if deleted < u64::from(limit) {
+        for statement in [DELETE_HEALTH, DELETE] {
+            sqlx::query(statement).bind(bytes(id)).execute(session.connection()).await.map_err(failed)?;
+        }
     }
-    session.commit().await?;
-    Ok(if all { Deletion::Done } else { Deletion::More })
+    Ok(deleted)
 }
 
 async fn stored(session: &mut SqliteSession, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
@@ -115,7 +171,7 @@ async fn stored(session: &mut SqliteSession, id: EndpointId) -> Result<Option<En
 
 /// Inserts or overwrites an endpoint.
 fn put(endpoint: &Endpoint) -> Query<'_, Sqlite, SqliteArguments> {
-    let (previous, disabled) = (endpoint.previous.as_ref(), endpoint.disabled.as_ref());
+    let (previous, disabled) = (endpoint.previous.first(), endpoint.disabled.as_ref());
     sqlx::query(PUT)
         .bind(bytes(endpoint.id))
         .bind(endpoint.url.as_str())
@@ -128,4 +184,8 @@ fn put(endpoint: &Endpoint) -> Query<'_, Sqlite, SqliteArguments> {
         .bind(disabled.map(|disabled| disabled.at.as_microsecond()))
         .bind(endpoint.created_at.as_microsecond())
         .bind(endpoint.updated_at.as_microsecond())
+        .bind(decode::earlier_secrets(endpoint))
+        .bind(endpoint.headers.as_stored())
+        .bind(endpoint.created_by.as_ref().map(decode::request_bytes))
+        .bind(endpoint.rotated_by.as_ref().map(decode::request_bytes))
 }

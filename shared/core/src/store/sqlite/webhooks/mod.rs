@@ -1,9 +1,10 @@
-//! Webhooks on SQLite. Next: `endpoints.rs` for endpoints, `claims.rs` for what a dispatcher does, `deliveries.rs`
-//! for operators and the purge.
+//! Webhooks on SQLite. Next: `endpoints.rs` for endpoints, `claims.rs` for what a dispatcher does, `health.rs` for what
+//! it learned about receivers, `deliveries.rs` for operators and the purge.
 
 mod claims;
 mod deliveries;
 mod endpoints;
+mod health;
 
 use std::time::Duration;
 
@@ -11,20 +12,27 @@ use async_trait::async_trait;
 
 use super::{SqliteStore, StoreError};
 use crate::{
+    effects::NewDelivery,
     store::{
         purge::before,
         webhooks::{
-            Attempt, ClaimCapacity, Claimed, Deletion, DeliveryPage, EndpointPage, PendingDeliveries,
-            Recorded, ReplayPage, Replayed, WebhookStore,
+            Attempt, ClaimCapacity, Claimed, CreatedEndpoint, Deletion, DeliveryPage, EndpointPage,
+            HealthReport, PendingDeliveries, Recorded, ReplayPage, Replayed, WebhookStore,
         },
     },
-    webhooks::{Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint},
+    webhooks::{
+        Configured, Delivery, DeliveryId, Endpoint, EndpointChange, EndpointId, NewEndpoint, WebhookRefusal,
+    },
 };
 
 #[async_trait]
 impl WebhookStore for SqliteStore {
-    async fn create_endpoint(&self, new: &NewEndpoint) -> Result<Endpoint, StoreError> {
-        endpoints::create(self, new).await
+    async fn create_endpoint(
+        &self,
+        new: &NewEndpoint,
+        max: u32,
+    ) -> Result<Result<CreatedEndpoint, WebhookRefusal>, StoreError> {
+        endpoints::create(self, new, max).await
     }
 
     async fn endpoints(&self, page: EndpointPage) -> Result<Vec<Endpoint>, StoreError> {
@@ -39,8 +47,17 @@ impl WebhookStore for SqliteStore {
         &self,
         id: EndpointId,
         change: &EndpointChange,
-    ) -> Result<Option<Endpoint>, StoreError> {
+    ) -> Result<Result<Endpoint, WebhookRefusal>, StoreError> {
         endpoints::change(self, id, change).await
+    }
+
+    async fn endpoint_health(&self) -> Result<HealthReport, StoreError> {
+        let endpoints = health::read(&mut *self.readers.views.acquire().await?).await?;
+        Ok(HealthReport { now: self.now(), endpoints })
+    }
+
+    async fn review_endpoints(&self, pending_max: u32) -> Result<u64, StoreError> {
+        health::review(self, pending_max).await
     }
 
     async fn configure_endpoint(&self, wanted: Option<&Configured>) -> Result<(), StoreError> {
@@ -51,6 +68,10 @@ impl WebhookStore for SqliteStore {
         endpoints::delete(self, id, limit).await
     }
 
+    async fn continue_deletion(&self, limit: u32) -> Result<u64, StoreError> {
+        endpoints::continue_deletion(self, limit).await
+    }
+
     async fn claim_deliveries(
         &self,
         room: &ClaimCapacity,
@@ -59,8 +80,12 @@ impl WebhookStore for SqliteStore {
         claims::claim(self, room, lease).await
     }
 
-    async fn record_attempts(&self, attempts: &[Attempt]) -> Result<Recorded, StoreError> {
-        claims::record(self, attempts).await
+    async fn record_attempts(
+        &self,
+        attempts: &[Attempt],
+        disable_after: Duration,
+    ) -> Result<Recorded, StoreError> {
+        claims::record(self, attempts, disable_after).await
     }
 
     async fn give_back(&self, claims: &[(DeliveryId, i64)]) -> Result<(), StoreError> {
@@ -81,6 +106,14 @@ impl WebhookStore for SqliteStore {
 
     async fn replay(&self, page: ReplayPage) -> Result<Replayed, StoreError> {
         deliveries::replay(self, page).await
+    }
+
+    async fn backfill(&self, endpoint: EndpointId, new: &[NewDelivery]) -> Result<u64, StoreError> {
+        deliveries::backfill(self, endpoint, new).await
+    }
+
+    async fn purge_disabled(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError> {
+        deliveries::purge_disabled(self, before(self.now(), kept_for), limit).await
     }
 
     async fn purge_deliveries(&self, kept_for: Duration, limit: u32) -> Result<u64, StoreError> {
