@@ -47,6 +47,11 @@ impl Failure {
         &self.message
     }
 
+    /// The slug of the server's problem, if the server refused the request.
+    pub fn slug(&self) -> Option<&str> {
+        self.problem.as_ref()?["type"].as_str()
+    }
+
     /// The same failure, with a note in parentheses about what was done before it.
     #[must_use]
     pub fn after(mut self, done: &str) -> Self {

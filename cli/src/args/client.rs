@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
 
+use super::WebhooksCommand;
+
 /// The commands that send requests to a running server.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
@@ -30,6 +32,9 @@ Examples:
     Cancel(TokenArgs),
     /// Show a reservation
     Show(TokenArgs),
+    /// Manage webhook endpoints, and send their events again
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Check that a server is ready for requests; the exit code is 1 if it is not
     Health(HealthArgs),
 }

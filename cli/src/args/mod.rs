@@ -4,6 +4,7 @@
 
 mod client;
 mod operators;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use client::*;
 pub(crate) use operators::*;
+pub(crate) use webhooks::*;
 
 use crate::server_flags::ServerFlags;
 

@@ -42,18 +42,28 @@ impl Server {
     /// # Errors
     /// The server cannot be reached, refused the request, or is not a Bespeak server.
     pub(crate) async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        self.succeeded(request).await?.json().await.map_err(|error| {
+            Failure::caused(format!("{} did not return JSON; is it a Bespeak server?", self.base), &error)
+        })
+    }
+
+    /// Sends a request whose successful response has no body.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refused the request.
+    pub(crate) async fn send_for_nothing(&self, request: RequestBuilder) -> Result<(), Failure> {
+        self.succeeded(request).await.map(drop)
+    }
+
+    /// Sends a request and returns its successful response.
+    async fn succeeded(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| {
             Failure::caused(
                 format!("{} cannot be reached; is `bespeak serve` running there?", self.base),
                 &error,
             )
         })?;
-        if response.status().is_success() {
-            return response.json().await.map_err(|error| {
-                Failure::caused(format!("{} did not return JSON; is it a Bespeak server?", self.base), &error)
-            });
-        }
-        Err(refusal(response).await)
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 }
 

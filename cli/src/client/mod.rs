@@ -5,6 +5,7 @@ mod http;
 mod import;
 mod reservations;
 mod stock;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ pub(crate) async fn run(output: Output, command: ClientCommand) -> Result<ExitCo
         ClientCommand::Stock(StockCommand::List(args)) => stock::list(output, args).await,
         ClientCommand::Stock(StockCommand::Set(args)) => stock::set(output, args).await,
         ClientCommand::Stock(StockCommand::Import(args)) => import::import(output, args).await,
+        ClientCommand::Webhooks(command) => webhooks::run(output, command).await,
         ClientCommand::Reserve(args) => reservations::reserve(output, args).await,
         ClientCommand::Commit(args) => reservations::act(output, "commit", args).await,
         ClientCommand::Release(args) => reservations::act(output, "release", args).await,

@@ -2,6 +2,7 @@
 
 mod api;
 mod changes;
+mod command;
 mod dispatchers;
 mod health;
 mod replays;
