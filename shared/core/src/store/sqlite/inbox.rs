@@ -39,6 +39,8 @@ const RECORD: &str = "INSERT OR FAIL INTO processed_events (consumer, event_id, 
     SELECT ?1, unhex(j.value), ?3 FROM json_each(?2) j";
 const SMART_KEYS: &str = "SELECT k.token, k.version, k.code, k.issued_at, k.revoked_at FROM json_each(?1) j
     CROSS JOIN smart_keys k ON k.token = unhex(j.value) ORDER BY k.token";
+/// Every endpoint that is not being deleted: the events of a disabled one are kept for it.
+const SUBSCRIPTIONS: &str = "SELECT id, event_types FROM webhook_endpoints WHERE disabled_reason IS NOT ?1";
 const SMART_KEY: &str = "INSERT OR REPLACE INTO smart_keys (token, version, code, issued_at, revoked_at)
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
@@ -154,9 +156,6 @@ impl inbox::InboxSession for SqliteSession {
         record.execute(self.connection()).await.map_err(failed)?;
         let keys = sqlx::query(SMART_KEYS).bind(tokens_json(tokens)?);
         let keys: Vec<SqliteRow> = keys.fetch_all(self.connection()).await.map_err(failed)?;
-        // Every endpoint that is not being deleted: the events of a disabled one are kept for it.
-        const SUBSCRIPTIONS: &str =
-            "SELECT id, event_types FROM webhook_endpoints WHERE disabled_reason IS NOT ?1";
         let subscribed = sqlx::query(SUBSCRIPTIONS).bind(DELETED);
         let subscribed: Vec<SqliteRow> = subscribed.fetch_all(self.connection()).await.map_err(failed)?;
         let full = sqlx::query("SELECT endpoint_id FROM webhook_health WHERE is_full = 1");
