@@ -38,19 +38,29 @@ pub(crate) async fn back_up(output: Output, to: &Path, values: Values) -> Result
             "backup copies SQLite files; use the tools of your MySQL or MariaDB server for its databases",
         ));
     };
-    let findings = report.audit.findings.len() as u64;
-    let result = json!({
+    let findings = report.audit.as_ref().map_or(0, |audit| audit.findings.len()) as u64;
+    let mut result = json!({
         "file": to.display().to_string(),
         "bytes": report.bytes,
-        "resources": report.audit.resources,
-        "reservations": report.audit.reservations,
-        "findings": report.audit.findings,
         "tookMs": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
+    if let Some(audit) = &report.audit {
+        result["resources"] = audit.resources.into();
+        result["reservations"] = audit.reservations.into();
+        result["findings"] = json!(audit.findings);
+    }
     output.print(&result, || {
+        let Some(audit) = &report.audit else {
+            let file = to.display();
+            return format!(
+                "{file}: {} bytes: the copy is complete; its books were not audited, because their schema is that of \
+                 an older version",
+                report.bytes
+            );
+        };
         let counts = [
-            counted(report.audit.resources, "resource", "resources"),
-            counted(report.audit.reservations, "reservation", "reservations"),
+            counted(audit.resources, "resource", "resources"),
+            counted(audit.reservations, "reservation", "reservations"),
         ];
         let checked = if findings == 0 {
             "the copy is complete, and the books in it are consistent".to_owned()

@@ -49,9 +49,9 @@ pub(super) fn next_fencing(last: Option<u64>, now: Timestamp) -> u64 {
     last.map_or(0, |last| last + 1).max(floor)
 }
 
-/// When a lease ends that is acquired or extended at `now`.
+/// When a lease ends that is acquired or extended at `now`. It lasts for a day at most.
 pub(super) fn until(now: Timestamp, lease_for: Duration) -> Timestamp {
-    now.checked_add(lease_for).unwrap_or(Timestamp::MAX)
+    now.checked_add(lease_for.min(LEASE_MAX)).unwrap_or(Timestamp::MAX)
 }
 
 /// The name of a lock's row: the lock's own name or, if that is too long, its beginning and a hash.

@@ -93,12 +93,7 @@ async fn every_sample_is_answered_through_cargo_lambda() {
     for name in ["reserve", "relay-cron", "consumer"] {
         emulator.function(name, &settings);
     }
-    books
-        .tamper(
-            "INSERT INTO resources (id, total, available, version, fulfilment, created_at, updated_at)
-        VALUES ('car', 10, 10, 1, 'SMART_KEY', 1, 1)",
-        )
-        .await;
+    super::commit(&books, vec![super::SAMPLE.to_owned()]).await;
     for gateway in ["http-api", "rest-api", "function-url", "alb"] {
         let answer = emulator.answer("reserve", &format!("events/reserve-{gateway}.json")).await;
         assert_eq!(answer["statusCode"], 200, "{gateway}: {answer}");

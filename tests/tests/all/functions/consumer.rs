@@ -50,16 +50,15 @@ fn queue(bodies: &[(&str, String)]) -> Value {
     json!({"Records": bodies.iter().map(message).collect::<Vec<_>>()})
 }
 
-/// The function on books with a resource that has SmartKeys.
+/// How many reservations the books have.
+const RESERVATIONS: u64 = 1_500;
+
+/// The function on books with a resource that has SmartKeys, and with the committed reservations that the events are
+/// about, because an event that is not in the books has no effect.
 async fn started(settings: &[(&str, &str)]) -> (Books, Lambda) {
     let books = Books::mysql().await;
     let consumer = Lambda::start("consumer", &books, settings).await;
-    books
-        .tamper(
-            "INSERT INTO resources (id, total, available, version, fulfilment, created_at, updated_at)
-        VALUES ('car', 1000, 1000, 1, 'SMART_KEY', 1, 1)",
-        )
-        .await;
+    super::commit(&books, (0..RESERVATIONS).map(token).collect()).await;
     (books, consumer)
 }
 
@@ -74,6 +73,14 @@ fn done() -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn effects_happen_once_in_any_order_of_partitions_and_records() {
     let (books, consumer) = started(&[]).await;
+    super::commit(&books, vec![super::SAMPLE.to_owned()]).await;
+    for n in 0..30 {
+        let token = token(n);
+        let cancel =
+            "UPDATE reservations SET status = 'CANCELLED', version = 3 WHERE token = UNHEX(REPLACE('";
+        books.tamper(&format!("{cancel}{token}', '-', ''))")).await;
+    }
+    books.tamper("UPDATE resources SET available = available + 30").await;
     // All three samples contain the same event.
     for name in ["consumer-msk", "consumer-self-managed", "consumer-sqs"] {
         assert_eq!(consumer.call(&sample(name)).await, Ok(done()), "{name}");

@@ -124,7 +124,10 @@ async fn waiting_for_a_lock_times_out() {
     let app = app(&books.url(), Strategy::Shedlock, &settings).await;
     stock(&app, "seat", 1).await;
     books
-        .tamper("UPDATE leases SET owner = 0x0123456789abcdef0123456789abcdef, expires_at = 9000000000000000")
+        .tamper(
+            "UPDATE leases SET owner = 0x0123456789abcdef0123456789abcdef, expires_at = 3600000000
+                + TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))",
+        )
         .await;
     let refused = super::hold(&app, "late", "seat").await;
     assert!(matches!(refused, Err(DispatchError::Lock(_))), "{refused:?}");

@@ -24,7 +24,7 @@ use crate::{engine::Timestamp, envelope::Record, events::KafkaOptions};
 /// The time-out for an answer of a broker, and for the next record before the end of a partition.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The wait for records behind the end that the broker reported.
-const AT_END: Duration = Duration::from_millis(500);
+const AT_END: Duration = Duration::from_secs(1);
 
 /// The name under which topics are read: of a group that no client joins.
 const GROUP: &str = "bespeak-reader";

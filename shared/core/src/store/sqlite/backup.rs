@@ -16,7 +16,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, audit, connect::pool_options, error::failed};
+use super::{StoreError, audit, connect::pool_options, error::failed, schema};
 use crate::{
     engine::ReportedStock,
     store::{Audit, pool::Pool},
@@ -27,8 +27,9 @@ use crate::{
 pub struct Backup {
     /// The size of the copy.
     pub bytes: u64,
-    /// The audit of the copy. Findings are violations that the original has too.
-    pub audit: Audit,
+    /// The audit of the copy. Findings are violations that the original has too. `None` if a migration is missing in
+    /// the file: its books are those of an older version, which this one cannot audit.
+    pub audit: Option<Audit>,
 }
 
 /// Creates a file that only its owner may read, because the books contain secrets and personal data. SQLite gives the
@@ -97,16 +98,20 @@ async fn copy_and_check(from: &mut SqliteConnection, to: &Path, file: &File) -> 
     Ok(Backup { bytes, audit: checked? })
 }
 
-/// Reads every page of a copy, and audits it.
-async fn check(copy: &Pool<sqlx::Sqlite>) -> Result<Audit, StoreError> {
+/// Reads every page of a copy, and audits it if its schema is that of this version.
+async fn check(copy: &Pool<sqlx::Sqlite>) -> Result<Option<Audit>, StoreError> {
     let rows = sqlx::query("PRAGMA integrity_check(10)").fetch_all(&mut *copy.acquire().await?).await;
     let results: Vec<String> =
         rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(failed)?;
     if results != ["ok"] {
         return Err(StoreError::Corrupt { what: format!("the copy is damaged: {}", results.join("; ")) });
     }
-    // Which movements of stock are events is a setting, which a copy does not know, so the wider choice is accepted here.
-    audit::audit(copy, ReportedStock::EveryGiveBack).await
+    if schema::is_older(&mut *copy.acquire().await?).await? {
+        return Ok(None);
+    }
+    // Which movements of stock are events is a setting, which a copy does not know, so the wider choice is accepted
+    // here.
+    audit::audit(copy, ReportedStock::EveryGiveBack).await.map(Some)
 }
 
 /// Makes a new name in a folder durable.

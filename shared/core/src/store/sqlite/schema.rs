@@ -35,7 +35,7 @@ pub(super) async fn migrate(store: &SqliteStore) -> Result<(), StoreError> {
     let began = Instant::now();
     let mut connection = store.writer.acquire().await?;
     check_floor(operations::floor(&mut connection).await?.as_deref(), Version::current())?;
-    if store.migration_backups > 0 && changes_books(&mut connection).await? {
+    if store.migration_backups > 0 && is_older(&mut connection).await? {
         let kept = usize::try_from(store.migration_backups).unwrap_or(usize::MAX);
         let copy = backup::before_migration(&mut connection, &store.file, kept).await?;
         tracing::info!(copy = %copy.display(), "the database was copied before it is migrated");
@@ -63,8 +63,8 @@ async fn migrate_under_lock(connection: &mut SqliteConnection) -> Result<(), Mig
     Ok(transaction.commit().await?)
 }
 
-/// Whether the file has books, and a migration of this version is missing in it.
-async fn changes_books(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+/// Whether the file has books, and a migration of this version is missing in them.
+pub(super) async fn is_older(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
     const MIGRATED: &str = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
     let migrated: i64 = sqlx::query_scalar(MIGRATED).fetch_one(&mut *connection).await.map_err(failed)?;
     if migrated == 0 {
