@@ -114,8 +114,9 @@ pub async fn refuse_newer_schema(store: &dyn Database) -> Result<(), StoreError>
 pub struct BackupReport {
     /// The size of the copy.
     pub bytes: u64,
-    /// The audit of the copy. Findings are violations that the original has too.
-    pub audit: Audit,
+    /// The audit of the copy. Findings are violations that the original has too. `None` if its schema is that of an
+    /// older version, which this one cannot audit.
+    pub audit: Option<Audit>,
 }
 
 /// Copies the SQLite file that a configuration names to `to`, which must not exist, and checks the copy. Processes may
