@@ -160,6 +160,11 @@ impl App {
 
     /// Parses the URL of an endpoint, and refuses URLs to which nothing is ever sent.
     pub fn webhook_url(&self, field: &str, text: &str) -> Result<EndpointUrl, Violation> {
+        // The normal form of a URL without a path is longer by a slash.
+        if text.len() >= EndpointUrl::LENGTH_MAX {
+            let expected = format!("must have at most {} characters", EndpointUrl::LENGTH_MAX - 1);
+            return Err(Violation::new(field, expected));
+        }
         let url = EndpointUrl::parse(field, text)?;
         match self.webhooks.config.policy.refuses_new(&url) {
             Some(forbidden) => Err(Violation::new(field, format!("must be another: {forbidden}"))),

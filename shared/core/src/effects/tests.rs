@@ -112,7 +112,10 @@ fn an_endpoint_gets_the_events_of_its_filter_in_their_formats() {
     assert_eq!(enqueued, [(1, held), (3, held), (1, depleted), (2, depleted)]);
     assert_eq!(
         &*deliveries[3].body,
-        r#"{"type":"STOCK_DEPLETED","resourceId":"car","value":0,"timestamp":"2026-01-01T00:00:00Z"}"#
+        concat!(
+            r#"{"type":"STOCK_DEPLETED","resourceId":"car","value":0,"timestamp":"2026-01-01T00:00:00Z","#,
+            r#""version":4,"eventId":"00000000-0000-0000-0000-000000000004"}"#
+        )
     );
     let body: serde_json::Value = serde_json::from_str(&deliveries[0].body).unwrap();
     assert_eq!(

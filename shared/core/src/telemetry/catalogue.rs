@@ -195,7 +195,7 @@ const METRICS: &[Metric] = &[
          deliveries wait), half_open (the next delivery is a probe) or disabled.",
     ),
     gauge(
-        "bespeak_webhook_endpoints_full",
+        "bespeak_webhook_full_endpoints",
         "Webhook endpoints that have BESPEAK_WEBHOOK_PENDING_MAX pending deliveries: further events are enqueued as \
          failed.",
     ),
@@ -348,6 +348,7 @@ mod tests {
             "_events",
             "_keys",
             "_deliveries",
+            "_endpoints",
             "_breakers",
             "_running",
             "_findings",

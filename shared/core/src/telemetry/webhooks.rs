@@ -33,7 +33,7 @@ pub(crate) fn set_webhook_endpoints(by_state: &[(&'static str, u64)]) {
 /// Sets the gauge of endpoints that have too many deliveries pending.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; past 2^53 the last digits do not matter")]
 pub(crate) fn set_webhook_endpoints_full(count: u64) {
-    gauge!("bespeak_webhook_endpoints_full").set(count as f64);
+    gauge!("bespeak_webhook_full_endpoints").set(count as f64);
 }
 
 /// Counts an endpoint whose circuit opened.

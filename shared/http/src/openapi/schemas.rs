@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bespeak::{engine::EventType, envelope};
+use bespeak::{engine::EventType, envelope, webhooks::EndpointUrl};
 use serde_json::{Map, Value, json};
 
 use super::set;
@@ -10,6 +10,13 @@ use crate::problem;
 
 /// The largest integer that every JSON client reads exactly (RFC 8259, section 6).
 const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// The longest URL of a webhook endpoint: its normal form may have a slash more.
+const URL_LENGTH_MAX: usize = EndpointUrl::LENGTH_MAX - 1;
+/// The secret of a webhook endpoint: `whsec_` and the base64 of 24 to 64 bytes. The character before the padding has
+/// zeros in the bits that belong to no byte.
+const SECRET_PATTERN: &str = "^whsec_([A-Za-z0-9+/]{4}){8,20}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|\
+    ([A-Za-z0-9+/]{4})?[A-Za-z0-9+/][AQgw]==)?$";
 
 /// The schema of a resource id, as events have it.
 pub(super) fn resource_id() -> Value {
@@ -144,7 +151,7 @@ fn bound(schemas: &mut Map<String, Value>) {
     });
     let quantity = json!({"minimum": 1});
     let ttl = json!({"minimum": 1, "maximum": u32::MAX});
-    let secret = json!({"pattern": "^whsec_[A-Za-z0-9+/]{32,88}={0,2}$"});
+    let secret = json!({"pattern": SECRET_PATTERN});
     let types = EventType::ALL.map(EventType::as_str);
     let whole = types.join("|").replace('.', "[.]");
     let pattern = format!("^({whole}|{}[*])$", prefix_of(&types));
@@ -165,7 +172,7 @@ fn bound(schemas: &mut Map<String, Value>) {
         (
             &["CreateWebhookRequest", "ChangeWebhookRequest", "Webhook", "WebhookWithSecret"],
             "url",
-            json!({"format": "uri", "maxLength": 2048}),
+            json!({"format": "uri", "maxLength": URL_LENGTH_MAX}),
         ),
         (&["CreateWebhookRequest", "RotateRequest", "WebhookWithSecret"], "secret", secret),
         (&["CreateWebhookRequest", "ChangeWebhookRequest"], "eventTypes", event_types),

@@ -62,7 +62,7 @@ problems!(
 pub(crate) struct CreateWebhookRequest {
     /// An absolute `https` URL without user information. Addresses that are not on the public internet are refused, and
     /// so are `http` and unusual ports, unless the configuration allows them.
-    #[schema(example = "https://example.com/webhooks", max_length = 2048)]
+    #[schema(example = "https://example.com/webhooks")]
     url: String,
     /// The CloudEvents types to send, or prefixes of them that end in `*`. An empty list means every event.
     #[schema(example = json!(["bespeak.stock.*"]), max_items = 32)]
@@ -86,7 +86,7 @@ pub(crate) struct ChangeWebhookRequest {
     event_types: Option<Vec<String>>,
     /// The URL to which events are sent from now on, pending deliveries included. If it moves to another host,
     /// `headers` must be given too if the endpoint has any, because they are secrets of the old host.
-    #[schema(example = "https://new.example.com/webhooks", max_length = 2048)]
+    #[schema(example = "https://new.example.com/webhooks")]
     url: Option<String>,
     /// The headers that are added to each delivery from now on, instead of the present ones; `{}` for none.
     #[schema(example = json!({"Authorization": "Bearer s3cret"}))]

@@ -112,7 +112,7 @@ async fn an_event_that_becomes_visible_during_the_audit_is_not_reported() {
 /// I6, I9, I10: holds that ended at the wrong time, keys that are blocked for nothing, webhooks without a delivery.
 async fn an_audit_finds_damage_behind_the_consumer(books: Books) {
     let hook = [
-        ("BESPEAK_WEBHOOK_URL", "http://127.0.0.1:9/"),
+        ("BESPEAK_WEBHOOK_URL", "http://127.0.0.1:65535/"),
         ("BESPEAK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         ("BESPEAK_WEBHOOK_ALLOW_PRIVATE", "true"),
     ];
