@@ -157,7 +157,7 @@ async fn locked_stock_is_503_until_it_is_free(books: Books) {
     let level = if books.is_file() { "ERROR" } else { "WARN" };
     // The relay and the purge meet the lock as well, and log it separately.
     let mut said = server.logged(level);
-    said.retain(|line| !line.contains("bespeak::events::relay") && !line.contains("what is old is kept"));
+    said.retain(|line| !line.contains("bespeak::events::relay") && !line.contains("old records are kept"));
     assert_eq!(said.len(), 1, "it is logged once: {said:?}");
     books.assert_consistent().await;
 }

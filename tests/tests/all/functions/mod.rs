@@ -28,9 +28,11 @@ async fn sessions(books: &Books) -> i64 {
 /// The reservation that the event in the samples of the consumer is about.
 const SAMPLE: &str = "019aa0c1-5f00-7b6a-9c3d-2e4f60718293";
 
-/// Enters committed reservations of a resource with SmartKeys into the books, each of one unit and made long ago.
+/// Enters committed reservations of a resource with SmartKeys into the books, each of one unit and made so long ago
+/// that its events were purged.
 async fn commit(books: &Books, tokens: Vec<String>) {
     let taken = tokens.len();
+    books.tamper("UPDATE retention SET kept_since = 10 WHERE what = 'outbox'").await;
     books
         .tamper(&format!(
             "INSERT INTO resources (id, total, available, version, fulfilment, created_at, updated_at)
