@@ -71,7 +71,7 @@ pub async fn bespeak(args: &[&str], environment: &[(&str, &str)]) -> Output {
     finished(clean(args), environment).await
 }
 
-/// Runs a program of this project without arguments, as [`bespeak`] does.
+/// Runs a program of this project without arguments, as [`bespeak()`] does.
 pub async fn program(name: &str, environment: &[(&str, &str)]) -> Output {
     finished(clean_program(name), environment).await
 }

@@ -57,6 +57,7 @@ struct Number {
 }
 
 /// A number with its value. A short decimal has the shortest spelling; every other number stays as it is written.
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as `round`")]
 fn exact(text: &str) -> Result<Number, String> {
     let short = if is_integer(text) { None } else { short_decimal(text) };
     let is_plain = short.is_some() || is_64_bit_integer(text);

@@ -68,16 +68,13 @@ pub(crate) fn float_of_version_0_2(text: &str) -> Option<f64> {
     let whole = whole.trim_start_matches('-').bytes().map(|digit| (digit, 0));
     for (digit, scale) in whole.chain(fraction.bytes().map(|digit| (digit, -1))) {
         let next = significand.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit - b'0')));
-        match next.filter(|_| !is_full) {
-            Some(next) => {
-                significand = next;
-                exponent = exponent.checked_add(scale)?;
-            }
+        if let Some(next) = next.filter(|_| !is_full) {
+            significand = next;
+            exponent = exponent.checked_add(scale)?;
+        } else {
             // The digits behind the first that does not fit are dropped.
-            None => {
-                is_full = true;
-                exponent = exponent.checked_add(1 + scale)?;
-            }
+            is_full = true;
+            exponent = exponent.checked_add(1 + scale)?;
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "this is where version 0.2 rounded")]

@@ -9,12 +9,15 @@ const PAGE_MAX: u32 = 1_000;
 /// The number of records on a page whose request has no `limit`.
 const PAGE_DEFAULT: u32 = 100;
 
+/// Names and values.
+type Parameters<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// The parameters of a query, decoded.
 ///
 /// # Errors
 /// A parameter is there twice: one of its values would be ignored.
-pub(crate) fn parameters(query: Option<&str>) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, Problem> {
-    let mut parameters: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
+pub(crate) fn parameters(query: Option<&str>) -> Result<Parameters<'_>, Problem> {
+    let mut parameters = Parameters::new();
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if parameters.iter().any(|(earlier, _)| *earlier == name) {
             return Err(Problem::invalid(&*name, format!("{name} must be sent only once")));

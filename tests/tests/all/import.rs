@@ -106,7 +106,7 @@ async fn every_line_is_applied_as_written_or_refused_with_its_number(books: Book
         assert_eq!((&report["omitted"], &report["unchanged"]), (&json!(0), &json!(0)), "{n}");
     }
     let csv = ("content-type", "text/csv");
-    for bytes in [&b"a,1\n\xff,1\nb,1"[..], b"a,1\nx\xc3,1\nb,1", b"\xff\xfea\0,\0001\0\n\0\nb,1"] {
+    for bytes in [&b"a,1\n\xff,1\nb,1"[..], b"a,1\nx\xc3,1\nb,1", b"\xff\xfea\x00,\x001\x00\n\x00\nb,1"] {
         let report = api.raw("/api/v1/resources/import?dryRun=true", &[csv], bytes.to_vec()).await.json();
         let total: u64 = ["created", "refused", "skipped"]
             .map(|count| report[count].as_u64().expect("a number"))

@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn names_end_in_their_unit_and_help_explains_labels() {
-        const UNITS: [&str; 10] = [
+        const UNITS: [&str; 11] = [
             "_seconds",
             "_commands",
             "_connections",

@@ -26,8 +26,8 @@ reservation: without limit if it is committed, and for at least 72 hours if it i
 
 Within `v1`, the API only grows. New operations, new optional parameters and fields of requests, new fields of \
 answers, new problem types and new types of events may be added. No value is added to an enum of an answer, and \
-nothing is removed, renamed, or given another meaning. Clients must ignore fields of answers that they do not know, and treat an \
-unknown problem type by its status. A request must not have unknown fields or parameters: they are refused.
+nothing is removed, renamed, or given another meaning. Clients must ignore fields of answers that they do not know, \
+and treat an unknown problem type by its status. A request must not have unknown fields or parameters: they are refused.
 
 Every operation accepts two more headers. `X-Request-Id`, up to 128 printable ASCII characters without spaces, is \
 repeated in the answer and in log lines; a request without one, or with an invalid one, gets a new id and is otherwise \

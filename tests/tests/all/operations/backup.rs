@@ -116,6 +116,8 @@ async fn a_file_is_copied_before_it_is_migrated_and_the_copy_is_the_way_back() {
     assert_eq!(automatic_copies(&books), copies);
     // And the previous release serves from it
     let back = Books::sqlite();
+    // The audit of this version cannot read the schema of an earlier one.
+    back.expect_damage();
     std::fs::copy(&copies[0], back.path()).expect("restored");
     let migrated = previous_bespeak(&["migrate"], &[("BESPEAK_DATABASE_URL", &back.url())]).await;
     assert_eq!(migrated.code, 0, "{migrated:?}");

@@ -58,6 +58,9 @@ async fn a_jump_of_the_machine_s_clock_ends_no_hold_for_good() {
     assert_eq!(server.stop().await, 0);
 }
 
+/// As if no process had purged lately.
+const NO_PASS: &str = "DELETE FROM leases WHERE name LIKE '%purge%'";
+
 /// The clock of the database is ten days ahead of a server's: the server does nothing that cannot be undone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_clock_differs_from_the_database_s_neither_purges_nor_runs_the_timer() {
@@ -79,7 +82,6 @@ async fn a_server_whose_clock_differs_from_the_database_s_neither_purges_nor_run
         ))
         .await;
     // And no pass of a purge that counts as recent
-    const NO_PASS: &str = "DELETE FROM leases WHERE name LIKE '%purge%'";
     books.tamper(NO_PASS).await;
     let gone = async |server: &Server| {
         server.ask(Method::GET, &format!("/api/v1/reservations/{released}"), &[], "").await.0 == 404

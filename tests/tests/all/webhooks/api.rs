@@ -31,7 +31,7 @@ impl Hooks {
 async fn the_life_of_an_endpoint(books: Books) {
     let hooks = Hooks::start(books).await;
     let types = ["bespeak.stock.*", "bespeak.reservation.held.v1"];
-    let body = json!({"url": "https://example.com/a b", "eventTypes": types});
+    let body = json!({"url": "https://example.com/a%20b", "eventTypes": types});
     let made = hooks.api.post("/api/v1/webhooks", &body).await;
     assert_eq!(made.status, 201);
     let endpoint = id(&made.json());

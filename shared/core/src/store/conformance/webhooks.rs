@@ -377,7 +377,7 @@ pub async fn deleting_an_endpoint_deletes_its_deliveries(subject: &Subject) {
         None,
         "it is gone for clients"
     );
-    assert_eq!(subject.webhooks[1].endpoints(page).await.expect("read"), [other.clone()]);
+    assert_eq!(subject.webhooks[1].endpoints(page).await.expect("read"), std::slice::from_ref(&other));
     let enable = subject.webhooks[1].change_endpoint(endpoint.id, &EndpointChange::Enable).await;
     assert_eq!(enable.expect("read"), Err(WebhookRefusal::NoEndpoint));
     assert_eq!(subject.claims(1, 9).await.len(), 1, "only that of the other endpoint");

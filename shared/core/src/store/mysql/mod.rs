@@ -14,6 +14,7 @@ mod inbox;
 mod leases;
 mod operations;
 mod outbox;
+mod outbox_filter;
 mod purge;
 mod read;
 mod round_trip;

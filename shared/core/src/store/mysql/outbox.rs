@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::{
     Clock, MysqlStore, StoreError,
     connect::Pool,
-    leases, read as views,
+    leases,
+    outbox_filter::filtered,
+    read as views,
     round_trip::{TrackedConnection, affected, clock_of, in_transaction, read, rows},
     sql::{Script, Sql},
     statements::{CLOCK, instant},
@@ -23,8 +25,8 @@ use crate::{
     engine::Timestamp,
     envelope::OutboxEvent,
     store::{
-        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRead, OutboxRow, OutboxState, OutboxStore,
-        Republished, Sent, Unpublished, batch,
+        Backlog, Blocked, Leases, OutboxAdmin, OutboxFilter, OutboxRead, OutboxRow, OutboxStore, Republished,
+        Sent, Unpublished, batch,
         decode::{self, Columns, corrupt},
         outbox::{self, PAYLOAD_BYTES_READ},
         purge::before,
@@ -32,9 +34,6 @@ use crate::{
     },
 };
 
-const EVENT: &str =
-    "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, o.payload, o.created_at,
-    o.traceparent, b.attempts";
 const WAITING: &str = "SELECT o.id, o.event_id, o.shard, o.event_key, o.key_version, o.type, ";
 /// Locked, so that a relay that takes over a shard waits until this mark is made or refused.
 const HELD: &str = "SELECT name FROM leases FORCE INDEX (PRIMARY)
@@ -359,39 +358,6 @@ fn blocked_row(sql: Sql, blocked: &Blocked, now: Timestamp) -> Sql {
         .text(&blocked.reason)
         .push(", ")
         .integer(now.as_microsecond())
-}
-
-/// Selects the rows that an operator wants to see.
-fn filtered(filter: &OutboxFilter, clock: &Clock) -> Sql {
-    let mut sql = Sql::new(EVENT)
-        .push(
-            ", o.published_at, b.parked, b.blocked_until, b.reason
-            FROM outbox o LEFT JOIN outbox_blocked b ON b.event_key = o.event_key WHERE o.id > ",
-        )
-        .integer(filter.after);
-    sql = match filter.state {
-        None => sql,
-        Some(OutboxState::Published) => sql.push(" AND o.published_at IS NOT NULL"),
-        Some(OutboxState::Parked) => sql.push(" AND o.published_at IS NULL AND b.parked = 1"),
-        Some(OutboxState::Blocked) => {
-            let sql = sql.push(" AND o.published_at IS NULL AND b.parked = 0 AND b.blocked_until > ");
-            instant(sql, clock)
-        }
-        Some(OutboxState::Waiting) => {
-            let sql = sql.push(
-                " AND o.published_at IS NULL AND (b.event_key IS NULL
-                OR (b.parked = 0 AND b.blocked_until <= ",
-            );
-            instant(sql, clock).push("))")
-        }
-    };
-    if let Some(key) = &filter.key {
-        sql = sql.push(" AND o.event_key = ").text(key);
-    }
-    if let Some(event_id) = &filter.event_id {
-        sql = sql.push(" AND o.event_id = ").bytes(event_id.as_bytes());
-    }
-    sql.push(" ORDER BY o.id LIMIT ").integer(i64::from(filter.limit))
 }
 
 /// Writes the elements and closes the list.

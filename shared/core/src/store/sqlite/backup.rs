@@ -16,7 +16,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, audit, connect::pool_options, error::failed, schema};
+use super::{StoreError, applied, audit, connect::pool_options, error::failed};
 use crate::{
     engine::ReportedStock,
     store::{Audit, pool::Pool},
@@ -106,7 +106,7 @@ async fn check(copy: &Pool<sqlx::Sqlite>) -> Result<Option<Audit>, StoreError> {
     if results != ["ok"] {
         return Err(StoreError::Corrupt { what: format!("the copy is damaged: {}", results.join("; ")) });
     }
-    if schema::is_older(&mut *copy.acquire().await?).await? {
+    if applied::is_older(&mut *copy.acquire().await?).await? {
         return Ok(None);
     }
     // Which movements of stock are events is a setting, which a copy does not know, so the wider choice is accepted

@@ -4,6 +4,7 @@
 //! middle, so a batch cannot lose to another process half-way. Next: `session.rs` for the write path, `read.rs` for
 //! views, `store.rs` for how the file is opened.
 
+mod applied;
 mod audit;
 mod backup;
 mod books;

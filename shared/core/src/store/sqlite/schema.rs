@@ -4,29 +4,18 @@
 //! The transaction takes the write lock before it lists what was applied, so a process that waited for another one
 //! finds what that one did. sqlx's own lock does nothing for SQLite.
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use sqlx::{
-    Connection, SqliteConnection,
-    migrate::{MigrateError, Migrator},
-};
+use sqlx::{Connection, SqliteConnection, migrate::MigrateError};
 
 use super::{
-    SqliteStore, StoreError, backup,
+    SqliteStore, StoreError,
+    applied::{MIGRATOR, is_older},
+    backup,
     error::{failed, is_busy},
     operations,
 };
-use crate::store::{Version, migrations, operations::check_floor};
-
-static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = migrations::migrator(migrations::SQLITE);
-    // Migrations of newer versions are additive, unless the schema floor says otherwise.
-    migrator.set_ignore_missing(true);
-    migrator
-});
+use crate::store::{Version, operations::check_floor};
 
 /// How long to wait for the migration of another process.
 const LOCK_WAIT: Duration = Duration::from_secs(120);
@@ -61,18 +50,4 @@ async fn migrate_under_lock(connection: &mut SqliteConnection) -> Result<(), Mig
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     MIGRATOR.run_direct(None, &mut *transaction, false).await?;
     Ok(transaction.commit().await?)
-}
-
-/// Whether the file has books, and a migration of this version is missing in them.
-pub(super) async fn is_older(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-    const MIGRATED: &str = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-    let migrated: i64 = sqlx::query_scalar(MIGRATED).fetch_one(&mut *connection).await.map_err(failed)?;
-    if migrated == 0 {
-        return Ok(false);
-    }
-    let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations")
-        .fetch_all(connection)
-        .await
-        .map_err(failed)?;
-    Ok(!applied.is_empty() && MIGRATOR.iter().any(|migration| !applied.contains(&migration.version)))
 }

@@ -9,21 +9,23 @@
 //! consumer group has not reached, and dead letters, which await an operator. Never: a change of anything. Next:
 //! `store/inbox.rs`.
 
+mod error;
+mod log;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
+pub use error::AuditError;
+use log::{Log, read_log};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     engine::{EventType, Timestamp, Token},
-    events::{
-        EventLog,
-        dead_letter::{DeadLetterError, DeadLetterQueue},
-    },
+    events::{EventLog, dead_letter::DeadLetterQueue},
     store::{AuditFinding, Database, KeyMismatch, OutboxFilter, OutboxRow, OutboxState, StoreError},
 };
 
@@ -50,20 +52,6 @@ pub struct EventsAudit {
     pub unconsumed: u64,
     /// Violations of invariants; empty if the pipeline is consistent.
     pub findings: Vec<AuditFinding>,
-}
-
-/// The reason why the event pipeline cannot be audited.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The event log cannot be read.
-    #[error("the event log cannot be read: {0}")]
-    Log(String),
-    /// The dead letters cannot be read.
-    #[error("the dead letters cannot be read: {0}")]
-    DeadLetters(#[from] DeadLetterError),
 }
 
 impl EventsAudit {
@@ -161,45 +149,6 @@ impl EventsAudit {
         for place in log.foreign {
             self.add("I7", place, "is a record in the event log that is no event of this product");
         }
-    }
-}
-
-/// The content of the event log: its events, and the order in which those of each key first appeared.
-#[derive(Default)]
-struct Log {
-    /// The partition and the offset of the last appearance of each event.
-    seen: HashMap<Uuid, (i32, i64)>,
-    #[cfg(feature = "kafka")]
-    versions: HashMap<String, u64>,
-    records: u64,
-    repeated: u64,
-    /// Key, the version that appeared first, and the lower version that appeared after it.
-    disordered: Vec<(String, u64, u64)>,
-    /// The places of records that are no events of this product.
-    foreign: Vec<String>,
-}
-
-#[cfg(feature = "kafka")]
-impl Log {
-    fn read(&mut self, record: &crate::envelope::Record) {
-        self.records += 1;
-        let id = record.header("ce_id").and_then(|id| Uuid::try_parse(&id).ok());
-        let version = record.header("ce_keyversion").and_then(|version| version.parse::<u64>().ok());
-        let key = record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
-        let (Some(id), Some(version), Some(key)) = (id, version, key) else {
-            let origin = &record.origin;
-            self.foreign.push(format!("{}:{}:{}", origin.topic, origin.partition, origin.offset));
-            return;
-        };
-        if self.seen.insert(id, (record.origin.partition, record.origin.offset)).is_some() {
-            self.repeated += 1;
-            return;
-        }
-        let last = self.versions.entry(key.clone()).or_default();
-        if version < *last {
-            self.disordered.push((key, *last, version));
-        }
-        *last = version.max(*last);
     }
 }
 
@@ -411,33 +360,4 @@ fn drawn_before(id: Uuid, instant: Timestamp) -> bool {
             (seconds, i64::from(nanos)) < (instant.as_second(), i64::from(instant.subsec_nanosecond()))
         })
     })
-}
-
-/// Reads the whole topic; `None` if there is no event log.
-#[cfg_attr(not(feature = "kafka"), expect(clippy::unused_async, reason = "the same signature as with Kafka"))]
-async fn read_log(event_log: &EventLog) -> Result<Option<Log>, AuditError> {
-    match event_log {
-        EventLog::Embedded => Ok(None),
-        #[cfg(feature = "kafka")]
-        EventLog::Kafka(kafka) => {
-            let kafka = kafka.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                let mut log = Log::default();
-                let visit = |record: crate::envelope::Record| {
-                    log.read(&record);
-                    std::ops::ControlFlow::Continue(())
-                };
-                super::kafka::read_topic(&kafka, &kafka.topic, |_| Some(0), visit).map(|()| log)
-            });
-            match read.await {
-                Ok(Ok(log)) => Ok(Some(log)),
-                Ok(Err(error)) => Err(AuditError::Log(error.to_string())),
-                Err(_) => Err(AuditError::Log("reading it panicked".to_owned())),
-            }
-        }
-        #[cfg(not(feature = "kafka"))]
-        EventLog::Kafka(_) => {
-            Err(AuditError::Log("this build has no Kafka: build it with the feature kafka".to_owned()))
-        }
-    }
 }
