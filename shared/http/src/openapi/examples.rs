@@ -1,4 +1,4 @@
-//! Examples of requests and answers. A test compares them with real ones.
+//! Examples of requests and answers, in the shapes of real ones.
 
 use serde_json::{Value, json};
 
