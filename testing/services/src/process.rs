@@ -27,7 +27,8 @@ pub(crate) const PORT_ATTEMPTS: usize = 5;
 
 /// The watchdog reads one command a line and writes one reply a line. The server is the shell's own child, so
 /// the system cannot give its pid to another process before the shell has waited for it. `jobs` makes the
-/// shell notice that a child has ended.
+/// shell notice that a child has ended. A signal may take effect late on a busy machine, so `freeze` waits for
+/// the state of a stopped process.
 const WATCHDOG: &str = r#"
 folder=$1 log=$2
 shift 2
@@ -35,13 +36,20 @@ server=
 end() {
     [ -z "$server" ] || { kill -9 "$server"; wait "$server"; server=; } 2>/dev/null
 }
+stopped() {
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        [ -r "/proc/$server/stat" ] || break
+        case $(cat "/proc/$server/stat") in *") T "*) break ;; esac
+        sleep 0.05
+    done
+}
 while read -r command; do
     case $command in
         start) "$@" </dev/null >"$log" 2>&1 & server=$!; echo "$server" ;;
         check)
             jobs >/dev/null 2>&1
             if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then echo running; else server=; echo ended; fi ;;
-        freeze) [ -z "$server" ] || kill -STOP "$server"; echo frozen ;;
+        freeze) [ -z "$server" ] || { kill -STOP "$server"; stopped; }; echo frozen ;;
         thaw) [ -z "$server" ] || kill -CONT "$server"; echo thawed ;;
         kill) end; echo killed ;;
     esac
