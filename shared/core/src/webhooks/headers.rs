@@ -44,6 +44,16 @@ impl CustomHeaders {
     /// The longest value, in characters.
     pub const VALUE_LENGTH_MAX: usize = 1_024;
 
+    /// The names that no endpoint may set, in lower case.
+    pub fn forbidden_names() -> impl Iterator<Item = &'static str> {
+        FORBIDDEN.into_iter()
+    }
+
+    /// How names begin that no endpoint may set, in lower case.
+    pub fn forbidden_prefixes() -> impl Iterator<Item = &'static str> {
+        FORBIDDEN_PREFIXES.into_iter()
+    }
+
     /// Parses names and values. `field` is the name of the object in error messages, which never contain a value.
     pub fn from_pairs<'a>(
         field: &str,

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bespeak::{engine::EventType, envelope, webhooks::EndpointUrl};
+use bespeak::{
+    engine::EventType,
+    envelope,
+    webhooks::{CustomHeaders, EndpointUrl},
+};
 use serde_json::{Map, Value, json};
 
 use super::set;
@@ -175,6 +179,7 @@ fn bound(schemas: &mut Map<String, Value>) {
             json!({"format": "uri", "maxLength": URL_LENGTH_MAX}),
         ),
         (&["CreateWebhookRequest", "RotateRequest", "WebhookWithSecret"], "secret", secret),
+        (&["CreateWebhookRequest", "ChangeWebhookRequest"], "headers", custom_headers()),
         (&["CreateWebhookRequest", "ChangeWebhookRequest"], "eventTypes", event_types),
         (&["WebhookDelivery"], "id", json!({"minimum": 1, "maximum": i64::MAX})),
         (&["WebhookDelivery"], "eventType", json!({"examples": types})),
@@ -188,6 +193,29 @@ fn bound(schemas: &mut Map<String, Value>) {
             set(own, keywords.clone());
         }
     }
+}
+
+/// The headers of a webhook endpoint. Two names that differ only in case are refused, which no schema can say.
+fn custom_headers() -> Value {
+    let any_case = |text: &str| -> String {
+        text.chars()
+            .map(|c| if c == '-' { "-".to_owned() } else { format!("[{}{c}]", c.to_ascii_uppercase()) })
+            .collect()
+    };
+    let names: Vec<String> = CustomHeaders::forbidden_names().map(any_case).collect();
+    let prefixes: Vec<String> = CustomHeaders::forbidden_prefixes().map(any_case).collect();
+    json!({
+        "maxProperties": CustomHeaders::COUNT_MAX,
+        "propertyNames": {
+            "type": "string",
+            "pattern": format!("^[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{}}}$", CustomHeaders::NAME_LENGTH_MAX),
+            "not": {"pattern": format!("^({}$|{})", names.join("$|"), prefixes.join("|"))},
+        },
+        "additionalProperties": {
+            "type": "string",
+            "pattern": format!("^[!-~]([ -~]{{0,{}}}[!-~])?$", CustomHeaders::VALUE_LENGTH_MAX - 2),
+        },
+    })
 }
 
 /// A regular expression for every prefix of these texts, which have no special characters but dots.
