@@ -195,7 +195,8 @@ pub(crate) async fn show(State(api): State<Api>, path: IdPath) -> Result<Json<We
 
 /// Change the event types, the URL or the headers of an endpoint.
 ///
-/// Deliveries that were enqueued before stay, and go to the new URL. To change the URL also closes the circuit.
+/// A field that is absent stays as it is, so an empty body changes nothing. Deliveries that were enqueued before stay,
+/// and go to the new URL. To change the URL also closes the circuit.
 #[utoipa::path(patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", request_body = ChangeWebhookRequest,
     params(("id" = String, Path, description = "The id of the endpoint")),
     responses((status = 200, body = WebhookView), ChangeProblems))]
@@ -209,9 +210,6 @@ pub(crate) async fn change(
         filter: request.event_types.map(|types| filter(&types)).transpose()?,
         headers: request.headers.map(|headers| custom_headers(&headers)).transpose()?,
     };
-    if update == EndpointUpdate::default() {
-        return Err(Problem::invalid("body", "body must have eventTypes, url or headers"));
-    }
     let change = EndpointChange::Update(update);
     Ok(Json(api.app.change_webhook(endpoint_id(path)?, change).await?.into()))
 }

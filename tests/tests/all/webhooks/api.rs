@@ -46,6 +46,8 @@ async fn the_life_of_an_endpoint(books: Books) {
     let path = format!("/api/v1/webhooks/{endpoint}");
     let changed = hooks.method(Method::PATCH, &path, &json!({"eventTypes": []})).await;
     assert_eq!((changed.status.as_u16(), &changed.json()["eventTypes"]), (200, &json!([])));
+    let unchanged = hooks.method(Method::PATCH, &path, &json!({})).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.json()), (200, changed.json()), "an empty body");
     for (verb, enabled) in [("disable", false), ("disable", false), ("enable", true), ("enable", true)] {
         assert_eq!(hooks.post(endpoint, &format!("/{verb}"), &json!({})).await["enabled"], enabled);
     }
