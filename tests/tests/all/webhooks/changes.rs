@@ -81,7 +81,7 @@ async fn a_moved_endpoint_keeps_what_is_pending(books: Books) {
     assert_eq!(hooks.round().await.delivered, 1);
     assert_eq!(received(&new), [event.to_string()]);
     assert!(new.messages()[0].is_signed_with(&secret));
-    assert_eq!(hooks.patch(endpoint, &json!({})).await.problem(), (422, "invalid-value".to_owned()));
+    assert_eq!(hooks.patch(endpoint, &json!({})).await.status, 200, "an empty body changes nothing");
     let wrong = hooks.patch(endpoint, &json!({"url": "https://example.com:22/"})).await;
     assert_eq!((wrong.problem().0, &wrong.json()["field"]), (422, &json!("url")));
 }
