@@ -116,6 +116,9 @@ impl Program {
             command.args(["--no-defaults", "--initialize-insecure"]).arg(with("--init-file=", &accounts));
             command
         };
+        // A server removes the temporary tables that it finds when it starts, also those of a server that uses the same
+        // folder meanwhile.
+        command.env("TMPDIR", folder);
         command.args(self.common_arguments(folder)).kill_on_drop(true);
         let program = command.as_std().get_program().display().to_string();
         let output = command.output().await.map_err(ServiceError::io(format!("running {program}")))?;
